@@ -1,0 +1,114 @@
+"""Convolution, normalisation, activation: the bricks of every network here.
+
+BatchNorm's momentum and eps are PyTorch's (0.1, which is 0.9 here, and 1e-5), since most published weights were
+trained with them; a family that needs others passes them. Padding is explicit and symmetric.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.ops.conv import conv2d
+
+Feature = Float[Array, "b h w c"]
+Activation = Callable[[Feature], Feature]
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Conv(nn.Module):
+    """A 2-D convolution whose default padding keeps the size at stride 1 and is symmetric at any stride."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    rate: int = 1
+    groups: int = 1
+    padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None  # None: rate * (kernel_size - 1) / 2
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+    kernel_init: Any = he_normal
+    bias_init: Any = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Feature) -> Feature:
+        size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        padding = self.padding
+        if padding is None:
+            padding = tuple((self.rate * (k - 1) // 2,) * 2 for k in size)
+        shape = (*size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv2d(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=padding,
+            rate=self.rate,
+            groups=self.groups,
+        )
+        if self.use_bias:
+            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(self.dtype)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy, 2015, arXiv:1502.03167) with PyTorch's running statistics.
+
+    Statistics are float32 over the whole (global) batch; the running variance is the unbiased one, as in PyTorch, so
+    that a network trained here and there keeps the same statistics.
+    """
+
+    momentum: float = 0.9  # of the running statistics: new = momentum * old + (1 - momentum) * batch
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        if train:
+            x32 = x.astype(jnp.float32)
+            mean = x32.mean((0, 1, 2))
+            var = jnp.maximum(jnp.square(x32).mean((0, 1, 2)) - jnp.square(mean), 0.0)
+            if not self.is_initializing():
+                count = x.size // x.shape[-1]
+                unbiased = var * (count / max(count - 1, 1))
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch normalisation, activation (None: the identity)."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int = 1
+    rate: int = 1
+    groups: int = 1
+    padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None
+    activation: Activation | None = nn.relu
+    use_bias: bool = False
+    norm: Any = BatchNorm
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        conv = partial(
+            Conv, self.features, self.kernel_size, self.stride, self.rate, self.groups, self.padding
+        )
+        x = conv(use_bias=self.use_bias, dtype=self.dtype, name="conv")(x)
+        x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
+        return x if self.activation is None else self.activation(x)

@@ -1,0 +1,110 @@
+"""Every setting of a run: its key, its default, its unit and meaning.
+
+A file in `configs/` calls `default_config()` and overrides what it needs. The tree is locked: a key that is not
+written here is an error, in a config file as on the command line (`--config.optim.lr=0.01`). The exceptions are the
+four mappings marked "open" below, whose keys are checked against what they name when the run starts.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def _open(**entries):
+    """A mapping whose keys a config may choose; the run checks them against the thing that they configure."""
+    mapping = ConfigDict(entries)
+    mapping.unlock()
+    return mapping
+
+
+def default_config() -> ConfigDict:
+    """Returns the locked tree of defaults: a small U-Net on the embedded `shapes` set."""
+    c = ConfigDict()
+    c.seed = 0  # of the parameters, the order of the pictures and the augmentation
+
+    c.data = ConfigDict()
+    c.data.name = "shapes"  # a key of jaxseg.DATASETS, or "tfds:NAME"
+    c.data.root = ""  # the folder that holds the data, where the data set needs one
+    c.data.train_split = "train"
+    c.data.eval_split = "val"
+    c.data.options = _open()  # open: further arguments of the data set's function
+    c.data.label_offset = (
+        0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabelled"
+    )
+    c.data.label_ignore = ()  # label values, before the offset, that join the data set's own ignore label
+    c.data.canvas = (128, 128)  # (height, width) in pixels that the host fits every training picture to
+    c.data.crop = (128, 128)  # (height, width) in pixels that the model sees in training
+    c.data.batch_size = 16  # pictures a step, over all devices
+    c.data.workers = 0  # processes that decode; 0 decodes in threads of the main process
+
+    c.augment = ConfigDict()  # on the device; geometry is one warp a sample, from the canvas to the crop
+    c.augment.scale = (1.0, 1.0)  # range of the zoom, drawn log-uniformly; 2.0 shows objects twice as large
+    c.augment.aspect = 1.0  # largest stretch of width against height, >= 1
+    c.augment.flip = 0.5  # probability of a left-right flip
+    c.augment.flip_vertical = 0.0  # probability of an up-down flip
+    c.augment.rotate = 0.0  # largest rotation, degrees
+    c.augment.elastic = (
+        0.0  # standard deviation of the displacement on a coarse grid, pixels of the crop; 0 is off
+    )
+    c.augment.elastic_grid = 4  # points a side of that grid (U-Net uses 3)
+    c.augment.brightness = 0.0  # largest relative change, 0.2 is x0.8 to x1.2
+    c.augment.contrast = 0.0  # largest relative change
+    c.augment.saturation = 0.0  # largest relative change
+    c.augment.hue = 0.0  # largest turn, as a fraction of the colour circle, <= 0.5
+    c.augment.blur = 0.0  # probability of a Gaussian blur
+    c.augment.blur_sigma = (0.1, 2.0)  # its standard deviation, pixels
+    c.augment.noise = 0.0  # largest standard deviation of Gaussian noise, in units of 1/255
+
+    c.model = ConfigDict()
+    c.model.name = "unet"  # a key of jaxseg.MODELS
+    c.model.encoder = "resnet18"  # a key of jaxseg.ENCODERS
+    c.model.encoder_weights = ""  # "" is random; "imagenet" for the EfficientNet-Lite encoders
+    c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own
+    c.model.options = _open()  # open: further fields of the model's module
+    c.model.encoder_options = _open()  # open: further fields of the encoder's module
+    c.model.dtype = "float32"  # of the computation, "float32" or "bfloat16"; parameters stay float32
+
+    c.loss = ConfigDict()
+    c.loss.terms = _open(cross_entropy=1.0)  # open: weight of each loss of jaxseg.LOSSES
+    c.loss.heads = _open(logits=1.0)  # open: weight of each of the model's outputs that the terms apply to
+    c.loss.options = (
+        _open()
+    )  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
+
+    c.optim = ConfigDict()
+    c.optim.name = "adamw"  # "adamw" or "sgd"
+    c.optim.lr = 1e-3  # peak learning rate
+    c.optim.encoder_lr_factor = 1.0  # the encoder's learning rate relative to the rest
+    c.optim.freeze = ()  # parameter path prefixes that stay as they are, e.g. ("encoder",); their norms run in eval mode
+    c.optim.weight_decay = 1e-4  # decoupled for adamw, added to the gradient for sgd; not on biases and norms
+    c.optim.beta1 = 0.9  # adamw
+    c.optim.beta2 = 0.999  # adamw
+    c.optim.momentum = 0.9  # sgd
+    c.optim.nesterov = False  # sgd
+    c.optim.schedule = "poly"  # "poly", "cosine" or "constant", after the warm-up
+    c.optim.power = 0.9  # of the poly schedule
+    c.optim.warmup_steps = 0  # linear from 0 to lr
+    c.optim.clip_norm = 0.0  # largest global gradient norm; 0 is off
+    c.optim.accumulate = 1  # consecutive batches whose gradients are averaged into one update
+    c.optim.ema = 0.0  # decay of the averaged parameters that evaluation uses, e.g. 0.999; 0 is off
+
+    c.train = ConfigDict()
+    c.train.steps = 0  # optimiser batches; set this or epochs
+    c.train.epochs = 0  # passes over the training split; set this or steps
+    c.train.devices = 0  # accelerators to shard the batch over; 0 is all
+    c.train.compilation_cache = (
+        "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
+    )
+
+    c.log = ConfigDict()
+    c.log.every = 10  # steps between rows of metrics.jsonl
+    c.log.tensorboard = True
+    c.log.pictures = 6  # pictures in the grid of each evaluation; 0 is none
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every = 100  # steps between checkpoints; a kill costs at most these
+    c.checkpoint.keep = 2  # latest checkpoints kept; the best by validation mIoU is kept besides
+
+    c.eval = ConfigDict()
+    c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
+    c.eval.batch_size = 8  # pictures of one size evaluated together
+    c.eval.bucket = 32  # pictures are padded to a multiple of this, in pixels, so that few sizes are compiled
+    return c.lock()
