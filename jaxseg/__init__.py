@@ -1,1 +1,1 @@
-"""jaxseg"""
+"""jaxseg: semantic segmentation for JAX."""

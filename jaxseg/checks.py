@@ -10,6 +10,14 @@ class UserError(ValueError):
     """Something the user can mend; command-line programs print it without a traceback."""
 
 
+class Interrupted(Exception):
+    """A run stopped on request, after saving; `code` is the shell's exit status for the signal."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Returns "Did you mean 'x'? Known: a, b, …", the tail of every unknown-name message.
 

@@ -1,18 +1,13 @@
 """Every setting of a run: its key, its default, its unit and meaning.
 
 A file in `configs/` calls `default_config()` and overrides what it needs. The tree is locked: a key that is not
-written here is an error, in a config file as on the command line (`--config.optim.lr=0.01`). The exceptions are the
-four mappings marked "open" below, whose keys are checked against what they name when the run starts.
+written here is an error, in a config file as on the command line (`--config.optim.lr=0.01`). The exceptions are
+the mappings of `OPEN`, whose keys are checked against what they name when the run starts.
 """
 
 from ml_collections import ConfigDict, config_dict
 
-
-def _open(**entries):
-    """A mapping whose keys a config may choose; the run checks them against the thing that they configure."""
-    mapping = ConfigDict(entries)
-    mapping.unlock()
-    return mapping
+OPEN = ("data.options", "model.options", "model.encoder_options", "loss.terms", "loss.heads", "loss.options")
 
 
 def default_config() -> ConfigDict:
@@ -25,10 +20,8 @@ def default_config() -> ConfigDict:
     c.data.root = ""  # the folder that holds the data, where the data set needs one
     c.data.train_split = "train"
     c.data.eval_split = "val"
-    c.data.options = _open()  # open: further arguments of the data set's function
-    c.data.label_offset = (
-        0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabelled"
-    )
+    c.data.options = ConfigDict()  # open: further arguments of the data set's function
+    c.data.label_offset = 0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabelled"
     c.data.label_ignore = ()  # label values, before the offset, that join the data set's own ignore label
     c.data.canvas = (128, 128)  # (height, width) in pixels that the host fits every training picture to
     c.data.crop = (128, 128)  # (height, width) in pixels that the model sees in training
@@ -41,9 +34,7 @@ def default_config() -> ConfigDict:
     c.augment.flip = 0.5  # probability of a left-right flip
     c.augment.flip_vertical = 0.0  # probability of an up-down flip
     c.augment.rotate = 0.0  # largest rotation, degrees
-    c.augment.elastic = (
-        0.0  # standard deviation of the displacement on a coarse grid, pixels of the crop; 0 is off
-    )
+    c.augment.elastic = 0.0  # standard deviation of the displacement on a coarse grid, pixels of the crop; 0 is off
     c.augment.elastic_grid = 4  # points a side of that grid (U-Net uses 3)
     c.augment.brightness = 0.0  # largest relative change, 0.2 is x0.8 to x1.2
     c.augment.contrast = 0.0  # largest relative change
@@ -58,22 +49,20 @@ def default_config() -> ConfigDict:
     c.model.encoder = "resnet18"  # a key of jaxseg.ENCODERS
     c.model.encoder_weights = ""  # "" is random; "imagenet" for the EfficientNet-Lite encoders
     c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own
-    c.model.options = _open()  # open: further fields of the model's module
-    c.model.encoder_options = _open()  # open: further fields of the encoder's module
+    c.model.options = ConfigDict()  # open: further fields of the model's module
+    c.model.encoder_options = ConfigDict()  # open: further fields of the encoder's module
     c.model.dtype = "float32"  # of the computation, "float32" or "bfloat16"; parameters stay float32
 
     c.loss = ConfigDict()
-    c.loss.terms = _open(cross_entropy=1.0)  # open: weight of each loss of jaxseg.LOSSES
-    c.loss.heads = _open(logits=1.0)  # open: weight of each of the model's outputs that the terms apply to
-    c.loss.options = (
-        _open()
-    )  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
+    c.loss.terms = ConfigDict({"cross_entropy": 1.0})  # open: weight of each loss of jaxseg.LOSSES
+    c.loss.heads = ConfigDict({"logits": 1.0})  # open: weight of each of the model's outputs that the terms apply to
+    c.loss.options = _open()  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"  # "adamw" or "sgd"
     c.optim.lr = 1e-3  # peak learning rate
     c.optim.encoder_lr_factor = 1.0  # the encoder's learning rate relative to the rest
-    c.optim.freeze = ()  # parameter path prefixes that stay as they are, e.g. ("encoder",); their norms run in eval mode
+    c.optim.freeze = ()  # parameter paths that stay as they are, e.g. ("encoder",), norm statistics included
     c.optim.weight_decay = 1e-4  # decoupled for adamw, added to the gradient for sgd; not on biases and norms
     c.optim.beta1 = 0.9  # adamw
     c.optim.beta2 = 0.999  # adamw
@@ -90,9 +79,7 @@ def default_config() -> ConfigDict:
     c.train.steps = 0  # optimiser batches; set this or epochs
     c.train.epochs = 0  # passes over the training split; set this or steps
     c.train.devices = 0  # accelerators to shard the batch over; 0 is all
-    c.train.compilation_cache = (
-        "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
-    )
+    c.train.compilation_cache = "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
 
     c.log = ConfigDict()
     c.log.every = 10  # steps between rows of metrics.jsonl
@@ -107,4 +94,8 @@ def default_config() -> ConfigDict:
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
     c.eval.batch_size = 8  # pictures of one size evaluated together
     c.eval.bucket = 32  # pictures are padded to a multiple of this, in pixels, so that few sizes are compiled
-    return c.lock()
+    c.lock()
+    for key in OPEN:
+        group, name = key.split(".")
+        c[group][name].unlock()
+    return c

@@ -1,0 +1,82 @@
+"""The command line: python -m jaxseg list | show | predict | bench."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jaxseg import launch
+
+
+def _list(args):
+    import jaxseg
+
+    tables = {
+        "models": jaxseg.MODELS,
+        "encoders": jaxseg.ENCODERS,
+        "losses": jaxseg.LOSSES,
+        "datasets": jaxseg.DATASETS,
+    }
+    for kind, table in tables.items():
+        print(f"{kind}:")
+        width = max(map(len, table))
+        for name, thing in table.items():
+            print(f"  {name:{width}}  {_summary(thing)}")
+    print("  tfds:NAME  any data set of tensorflow-datasets with a picture and a mask")
+
+
+def _summary(thing):
+    """The first line of the docstring of what a table holds (a partial is its function)."""
+    text = (getattr(thing, "func", thing).__doc__ or "").strip()
+    return text.splitlines()[0] if text else ""
+
+
+def _show(args):
+    from jaxseg.analysis import summary
+
+    summary.run(args)
+
+
+def _predict(args):
+    from jaxseg.inference import files
+
+    return files.run(args)
+
+
+def _bench(args):
+    from jaxseg import bench
+
+    return bench.run(args)
+
+
+def _parser(argv):
+    """Builds the parser; a command's own arguments are imported only when it is asked for."""
+    parser = argparse.ArgumentParser("jaxseg", description="Semantic segmentation for JAX.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    table = {
+        "list": (_list, None, "everything that can be named: models, encoders, losses, data sets"),
+        "show": (
+            _show,
+            "jaxseg.analysis.summary",
+            "parameters, FLOPs, strides and memory of a config or model, by part",
+        ),
+        "predict": (_predict, "jaxseg.inference.files", "label and overlay PNGs of pictures, from a trained workdir"),
+        "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),
+    }
+    for name, (function, module, text) in table.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        if module and name in argv[:1]:
+            __import__(module)
+            sys.modules[module].add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(argv).parse_args(argv)
+    return launch.guard(args.function, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

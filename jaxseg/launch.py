@@ -1,0 +1,72 @@
+"""Runs a program's main and turns what a user can mend into one screen of text instead of a traceback."""
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from jaxseg.checks import Interrupted, UserError, suggest
+
+
+def run(main: Callable, *, required: Sequence[str] = ()) -> None:
+    """Parses absl flags, calls `main(argv)` and exits with its status: 0, 1 for an error, 128 + n for signal n.
+
+    Args:
+      main: called with what absl leaves of the command line.
+      required: flags that must be given.
+    """
+    for name in required:
+        flags.mark_flag_as_required(name)
+    app.run(lambda argv: sys.exit(guard(main, argv)), flags_parser=_parse)
+
+
+def guard(function: Callable, *args) -> int:
+    """Calls `function(*args)` and returns the exit status; user errors are printed, others go through.
+
+    >>> guard(lambda: 0)
+    0
+    """
+    try:
+        return function(*args) or 0
+    except UserError as error:
+        return fail(str(error))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr, flush=True)
+        return stop.code
+    except KeyboardInterrupt:
+        return fail("Interrupted.", 130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return fail(f"The disk is full: {error}. Free some space and run the same command again.")
+
+
+def fail(message: str, code: int = 1) -> int:
+    """Prints an error to stderr, red on a terminal, and returns `code`."""
+    colour, end = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"\n{colour}error:{end} {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parse(argv):
+    try:
+        return flags.FLAGS(argv, known_only=False)
+    except flags.Error:
+        raise  # absl prints the flag's own message and the usage
+    except Exception as error:
+        sys.exit(fail(_explain(error, argv)))
+
+
+def _explain(error, argv):
+    """Says which config key or file the command line or the config file got wrong."""
+    from jaxseg.config import default_config
+    from jaxseg.training.experiment import flatten
+
+    known = flatten(default_config())
+    for argument in argv:
+        key = argument.removeprefix("--config.").split("=")[0]
+        if argument.startswith("--config.") and key not in known:
+            return f"Unknown config key '{key}'. {suggest(key, known)}"
+    causes = str(error).splitlines()
+    return "Could not load the config: " + "\n".join(causes[:12])

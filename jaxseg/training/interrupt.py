@@ -1,0 +1,28 @@
+"""Ctrl-C and SIGTERM ask for a checkpoint before leaving; a second Ctrl-C leaves at once."""
+
+import signal
+
+
+class Interrupts:
+    """A context in which SIGINT and SIGTERM only leave a note for the loop, in `received`."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._previous = {}
+
+    def __enter__(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:  # not in the main thread: signals stay as they are
+                break
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _frame):
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number

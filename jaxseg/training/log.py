@@ -1,0 +1,101 @@
+"""What a run writes about itself: metrics.jsonl, TensorBoard events, environment.json."""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, devices and the commit of the code: what someone needs to repeat the run."""
+    names = ["jaxseg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"]
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=5).stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in names},
+        "backend": jax.default_backend(),
+        "devices": [str(d) for d in jax.devices()],
+        "processes": jax.process_count(),
+        "commit": commit,
+    }
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics.jsonl; a last line that a kill cut short is left out."""
+    path = Path(path)
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+class Log:
+    """Appends rows to metrics.jsonl and, if asked for, to TensorBoard.
+
+    A run that resumes at step n starts its log with the rows up to n: those after it will come again.
+    """
+
+    def __init__(self, workdir: str | Path, *, resume_step: int, tensorboard: bool):
+        self.path = Path(workdir) / "metrics.jsonl"
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= resume_step]
+        self._rewrite()
+        self._file = self.path.open("a")
+        self._events = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
+
+    def _rewrite(self):
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        part.replace(self.path)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Writes one row: `kind` is "train" or "eval", `values` are numbers; nan (an absent class) is null."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        row = {"kind": kind, "step": step, "time": now, **values}
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._events:
+            for name, value in values.items():
+                if value is not None:
+                    self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Shows a PNG in TensorBoard."""
+        if self._events:
+            import numpy as np
+            from PIL import Image
+
+            self._events.add_image(name, np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
