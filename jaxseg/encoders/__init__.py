@@ -1,1 +1,54 @@
-"""encoders"""
+"""Encoders: image -> {"c1": ..., "c2": ..., ...}.
+
+The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENCODERS` to:
+
+- `encoder.apply(variables, images, train=bool)` maps f32[B,H,W,C], normalised, of any size and any number of
+  channels to a dict of feature maps f[B,h,w,c] in the encoder's dtype, keyed "c1" to "c5" from fine to
+  coarse.
+- Level ci has the nominal stride 2^i, that is, height ceil(H / 2^i) and the width likewise. A level that an
+  encoder does not have is absent. Dilation (`output_stride`) changes the stride of the deepest levels, never
+  their names: no level is coarser than `output_stride`.
+- Fields: `output_stride` (one of the class's `output_strides`) and `dtype`, the compute type; parameters are
+  float32.
+- Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
+  subtract and what to divide by.
+- An encoder with published PyTorch weights has `torch_key`, a static method from the path of one of its
+  modules to the name of the same module there, and `torch_head`, the prefixes of the names there that lie
+  beyond its features.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.encoders import efficientnet, plain, resnet
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    **plain.VARIANTS,
+    **resnet.VARIANTS,
+    **efficientnet.VARIANTS,
+}
+
+
+def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float32, **options) -> nn.Module:
+    """Makes the encoder `name` of `ENCODERS`.
+
+    Args:
+      name: a key of `ENCODERS`.
+      output_stride: the largest stride of a level, in pixels of the image; strides beyond it become dilation.
+      dtype: of the computation, e.g. `jnp.bfloat16`.
+      **options: further fields of the encoder's module.
+
+    >>> create_encoder("resnet18", output_stride=8).output_stride
+    8
+    """
+    constructor = lookup(ENCODERS, name, "encoder")
+    check_options(constructor, options, f"encoder '{name}'")
+    encoder = constructor(output_stride=output_stride, dtype=dtype, **options)
+    if output_stride not in encoder.output_strides:
+        known = ", ".join(map(str, encoder.output_strides))
+        raise UserError(f"Encoder '{name}' has no output stride {output_stride!r}. Choose one of {known}.")
+    return encoder

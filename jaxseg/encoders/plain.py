@@ -1,0 +1,61 @@
+"""Plain encoders: stacks of 3x3 convolutions, with and without downsampling, for first steps and small
+tests."""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import ConvNormAct, Feature
+from jaxseg.encoders.dilation import replace_strides
+
+
+def halve(x: Feature) -> Feature:
+    """Max-pools by 2; the last row or column of an odd size is pooled alone, so that no size becomes 0.
+
+    >>> halve(jnp.arange(3.0).reshape(1, 1, 3, 1)).ravel().tolist()
+    [1.0, 2.0]
+    """
+    _, height, width, _ = x.shape
+    return nn.max_pool(x, (2, 2), strides=(2, 2), padding=((0, height % 2), (0, width % 2)))
+
+
+class Plain(nn.Module):
+    """A fully convolutional encoder of 3x3 convolutions (Long et al., 2015, arXiv:1411.4038).
+
+    Level ci is: halve the level before it, then `convs` times convolution, batch normalisation, ReLU. With
+    `downsample=False` every level keeps the full resolution, the costly design that downsampling was invented
+    against.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)  # channels of c1, c2, ...; at most 5
+    convs: int = 2  # convolutions a level
+    downsample: bool = True
+    output_stride: int = 32
+    dtype: Any = jnp.float32
+
+    output_strides = (1, 2, 4, 8, 16, 32)
+    pixel_mean = (127.5, 127.5, 127.5)
+    pixel_std = (64.0, 64.0, 64.0)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        strides = [2 if self.downsample else 1] * len(self.widths)
+        stages = replace_strides(strides, stem=1, output_stride=self.output_stride, dilate_first=True)
+        levels = {}
+        for level, (width, stage) in enumerate(zip(self.widths, stages, strict=True), start=1):
+            if stage.stride == 2:
+                x = halve(x)
+            for i in range(1, self.convs + 1):
+                conv = ConvNormAct(width, rate=stage.rate, dtype=self.dtype, name=f"level{level}_conv{i}")
+                x = conv(x, train=train)
+            levels[f"c{level}"] = x
+        return levels
+
+
+VARIANTS = {
+    "plain": Plain,
+    "plain_fullres": partial(Plain, widths=(32,) * 5, convs=1, downsample=False),
+}
