@@ -56,7 +56,7 @@ def default_config() -> ConfigDict:
     c.loss = ConfigDict()
     c.loss.terms = ConfigDict({"cross_entropy": 1.0})  # open: weight of each loss of jaxseg.LOSSES
     c.loss.heads = ConfigDict({"logits": 1.0})  # open: weight of each of the model's outputs that the terms apply to
-    c.loss.options = _open()  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
+    c.loss.options = ConfigDict()  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"  # "adamw" or "sgd"

@@ -169,13 +169,13 @@ def evaluate_workdir(
     """
     from jaxseg import visualize
     from jaxseg.training import experiment as experiments
-    from jaxseg.training.loop import enable_compilation_cache, progress_bar
+    from jaxseg.training.log import progress_bar
     from jaxseg.training.restore import load_for_inference
     from jaxseg.training.shard import make_mesh, replicate
 
     restored = load_for_inference(workdir, checkpoint)
     config = restored.config
-    enable_compilation_cache(config.train.compilation_cache)
+    experiments.enable_compilation_cache(config.train.compilation_cache)
     if root is not None:
         config.data.root = root
     split = split or config.data.eval_split

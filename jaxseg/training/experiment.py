@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -177,3 +178,11 @@ def _merge(config, values, prefix):
             _merge(config[key], value, f"{prefix}{key}.")
         else:
             config[key] = tuple(value) if isinstance(value, list) else value
+
+
+def enable_compilation_cache(folder: str) -> None:
+    """Keeps compiled programs in `folder` between runs; "" is off."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,17 @@ class Log:
         self._file.close()
         if self._events:
             self._events.close()
+
+
+def say(text: str) -> None:
+    """Prints one line for the person at the terminal, from the first process only."""
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress_bar(iterable, **options):
+    """A tqdm bar that redraws rarely where nobody watches, and only in the first process."""
+    from tqdm import tqdm
+
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(iterable, mininterval=interval, disable=jax.process_index() != 0, dynamic_ncols=True, **options)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from jaxseg.training import experiment as experiments
 from jaxseg.training import shard
 from jaxseg.training.checkpoint import Checkpoints
 from jaxseg.training.interrupt import Interrupts
-from jaxseg.training.log import Log, environment
+from jaxseg.training.log import Log, environment, progress_bar, say
 from jaxseg.training.optim import make_optimizer, make_schedule
 from jaxseg.training.state import create_state, eval_variables
 from jaxseg.training.step import make_train_step
@@ -40,7 +39,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
       Interrupted: after Ctrl-C or SIGTERM, when the state is saved.
     """
     workdir = Path(workdir)
-    enable_compilation_cache(config.train.compilation_cache)
+    experiments.enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
@@ -212,35 +211,14 @@ def _shown(scores):
 def _announce(experiment, state, mesh, workdir, start):
     c, data = experiment.config, experiment.dataset
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
-    train_size = len(data.splits[c.data.train_split])
+    sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))
+    devices = f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
     say(
-        f"{c.model.name} / {c.model.encoder}, {parameters / 1e6:.2f} M parameters, {c.model.dtype}; {data.name}:"
-        f" {train_size} + {len(data.splits[c.data.eval_split])} pictures, {data.num_classes} classes; {experiment.steps} steps of"
-        f" {c.data.batch_size} on {mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)} -> {workdir}"
+        f"{c.model.name} / {c.model.encoder}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
+        f" {data.name}: {sizes} pictures, {data.num_classes} classes;"
+        f" {experiment.steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )
     if start:
         say(f"Going on from checkpoint {start}.")
     else:
         say("The first step compiles the program; that takes a while, once.")
-
-
-def enable_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in `folder` between runs; "" is off."""
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def say(text: str) -> None:
-    """Prints one line for the person at the terminal, from the first process only."""
-    if jax.process_index() == 0:
-        print(text, file=sys.stderr, flush=True)
-
-
-def progress_bar(iterable, **options):
-    """A tqdm bar that redraws rarely where nobody watches, and only in the first process."""
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(iterable, mininterval=interval, disable=jax.process_index() != 0, dynamic_ncols=True, **options)
