@@ -1,1 +1,122 @@
-"""losses"""
+"""Losses: `(logits, labels, *, where=None, …) -> f32 scalar`.
+
+The contract, which every entry of `LOSSES` keeps:
+
+- logits are float[b, h, w, c], unnormalised, of any float dtype; labels int[b, h, w], class ids in [0, c); `where`
+  bool[b, h, w] marks the pixels that count. The ignore label is no business of a loss: it has become `where`.
+- The result is a float32 scalar, computed in float32. With no pixel that counts, loss and gradient are 0.
+- A pixel that doesn't count reaches neither value nor gradient, even if its logits are nan.
+- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota: no gather, no scatter.
+- Everything but the arrays is a keyword with a default, which `config.loss.options` may set.
+
+A new loss is one file and one line of `LOSSES`; tests/contracts/ holds it to the above.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, lookup, suggest
+from jaxseg.losses.cross_entropy import cross_entropy
+from jaxseg.losses.dice import dice
+
+__all__ = ["LOSSES", "check_loss_config", "cross_entropy", "dice", "weighted_sum"]
+
+LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
+    "cross_entropy": cross_entropy,
+    "dice": dice,
+}
+
+_ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write these
+
+
+def weighted_sum(
+    outputs: Mapping[str, Float[Array, "b h w c"]],
+    labels: Int[Array, "b h w"],
+    where: Bool[Array, "b h w"] | None,
+    *,
+    terms: Mapping[str, float],
+    heads: Mapping[str, float],
+    options: Mapping[str, Mapping[str, Any]],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Sums every loss at every head of the model, Σ head weight · term weight · loss, and returns its parts too.
+
+    Args:
+      outputs: the model's outputs; those named in `heads` are logits.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None).
+      terms: weight of each loss of `LOSSES`.
+      heads: weight of each output that the losses apply to.
+      options: {loss: {argument: value}}.
+
+    Returns:
+      The sum, and {"head/loss": the loss before its weights}.
+
+    >>> outputs = {"logits": jnp.zeros((1, 2, 2, 4)), "auxiliary": jnp.zeros((1, 2, 2, 4))}
+    >>> labels = jnp.zeros((1, 2, 2), int)
+    >>> heads = {"logits": 1.0, "auxiliary": 0.5}
+    >>> total, parts = weighted_sum(outputs, labels, None, terms={"cross_entropy": 2.0}, heads=heads, options={})
+    >>> print(f"{total:.4f}", sorted(parts))  # 3 log 4
+    4.1589 ['auxiliary/cross_entropy', 'logits/cross_entropy']
+    """
+    total, parts = jnp.float32(0.0), {}
+    for head, head_weight in heads.items():
+        logits = lookup(outputs, head, "output of this model (loss.heads)")
+        for term, term_weight in terms.items():
+            loss = lookup(LOSSES, term, "loss")
+            arguments = options.get(term, {})
+            parts[f"{head}/{term}"] = loss(logits, labels, where=where, **arguments)
+            total = total + head_weight * term_weight * parts[f"{head}/{term}"]
+    return total, parts
+
+
+def check_loss_config(
+    terms: Mapping[str, float],
+    heads: Mapping[str, float],
+    options: Mapping[str, Mapping[str, Any]],
+    *,
+    num_classes: int | None = None,
+) -> None:
+    """Raises a `UserError` for a `config.loss` that could not run: before any training, and before any data is read.
+
+    With `num_classes` every loss is also traced, on one pixel, so that it can refuse its options' values.
+
+    >>> check_loss_config({"dise": 1.0}, {"logits": 1.0}, {})
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: Unknown loss 'dise'. Did you mean 'dice'? Known: cross_entropy, dice.
+    """
+    for name, mapping in (("terms", terms), ("heads", heads)):
+        if not mapping:
+            raise UserError(f"loss.{name} is empty: nothing to minimise. Give at least one name its weight.")
+        for key, weight in mapping.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+                raise UserError(f"loss.{name}.{key} must be a weight, a number >= 0, got {weight!r}.")
+    for term in terms:
+        lookup(LOSSES, term, "loss")
+    for term in options:
+        if term not in terms:
+            raise UserError(
+                f"loss.options is given for '{term}', which loss.terms does not use. {suggest(term, terms)}"
+            )
+    for term in terms:
+        arguments = options.get(term, {})
+        known = [name for name in inspect.signature(LOSSES[term]).parameters if name not in _ARRAYS]
+        for option in arguments:
+            if option not in known:
+                raise UserError(f"Unknown option '{option}' of loss '{term}'. {suggest(option, known)}")
+        if num_classes is not None:
+            _trace(term, arguments, num_classes)
+
+
+def _trace(term: str, arguments: Mapping[str, Any], num_classes: int) -> None:
+    logits = jax.ShapeDtypeStruct((1, 1, 1, num_classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct((1, 1, 1), jnp.int32)
+    try:
+        jax.eval_shape(partial(LOSSES[term], **arguments), logits, labels)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"loss.options.{term} can't be used: {error}") from error

@@ -1,0 +1,135 @@
+"""Cross entropy, and the three ways to make it look harder at some pixels than at others."""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, check_logits_and_labels
+from jaxseg.losses.pixels import counted_logits, one_hot, per_class, ratio_where
+
+
+def cross_entropy(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    class_weights: Sequence[float] | Float[Array, "c"] | None = None,
+    label_smoothing: float = 0.0,
+    pixel_weights: Float[Array, "b h w"] | None = None,
+    ohem_keep: float | None = None,
+    ohem_threshold: float | None = None,
+) -> Float[Array, ""]:
+    """Softmax cross entropy, -log p(label), mean over the pixels that count (any number of axes before `c`).
+
+    The mean is weighted: Σ u·w·loss / Σ u·w with u the pixel's and w its class's weight, which is PyTorch's rule for
+    class weights. Label smoothing is Szegedy et al., 2016, arXiv:1512.00567, section 7: the target is
+    (1 - ε)·one-hot + ε/c. Pixel weights may be U-Net's border map (Ronneberger et al., 2015, arXiv:1505.04597, eq. 2).
+
+    Online hard example mining (Shrivastava et al., 2016, arXiv:1604.03540, section 4; there over regions, here over the
+    pixels of the whole batch): given `ohem_keep`, `ohem_threshold` or both, the mean is over the pixels that either of
+    them names. Hardness is -log p(label) before any weight; pixels exactly as hard as the last one kept are kept too.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      class_weights: one weight a class, >= 0.
+      label_smoothing: ε above, in [0, 1].
+      pixel_weights: one weight a pixel, >= 0; never read where `where` is False.
+      ohem_keep: fraction of the pixels that count, in (0, 1]; the hardest are kept, at least one.
+      ohem_threshold: probability in (0, 1]; pixels whose label has less are kept. Alone, it may keep none.
+
+    >>> logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75]]]]))
+    >>> labels = jnp.array([[[0, 0]]])
+    >>> print(f"{cross_entropy(logits, labels):.4f}")  # (log 2 + log 4) / 2
+    1.0397
+    >>> print(f"{cross_entropy(logits, labels, where=jnp.array([[[True, False]]])):.4f}")
+    0.6931
+    >>> print(f"{cross_entropy(logits, labels, ohem_keep=0.5):.4f}")  # the harder pixel alone
+    1.3863
+    """
+    check_logits_and_labels(logits, labels, where)
+    _check_range("label_smoothing", label_smoothing, zero=True)
+    _check_range("ohem_keep", ohem_keep)
+    _check_range("ohem_threshold", ohem_threshold)
+    num_classes = logits.shape[-1]
+    logits = counted_logits(logits, where)
+    shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
+    log_sum = jnp.log(jnp.exp(shifted).sum(-1))
+    target = one_hot(labels, num_classes)
+    # The difference is taken after the shift: of two logits near 1e4 it would keep three digits before.
+    negative_log_p = log_sum - jnp.where(target, shifted, 0.0).sum(-1)
+
+    loss, weights = negative_log_p, jnp.ones_like(negative_log_p)
+    if class_weights is not None:
+        class_weights = per_class(class_weights, num_classes, "class_weights")
+        weights = jnp.where(target, class_weights, 0.0).sum(-1)
+        loss = loss * weights
+    if label_smoothing:
+        every = jnp.ones(num_classes) if class_weights is None else class_weights
+        all_classes = log_sum * every.sum() - (shifted * every).sum(-1)  # -Σ w·log p
+        loss = (1 - label_smoothing) * loss + label_smoothing / num_classes * all_classes
+    if pixel_weights is not None:
+        _check_pixel_weights(pixel_weights, labels)
+        loss, weights = loss * pixel_weights, weights * pixel_weights
+    if ohem_keep is not None or ohem_threshold is not None:
+        where = hardest(lax.stop_gradient(negative_log_p), where, keep=ohem_keep, threshold=ohem_threshold)
+    return ratio_where(loss, weights, where)
+
+
+def hardest(
+    negative_log_p: Float[Array, "b h w"],
+    where: Bool[Array, "b h w"] | None,
+    *,
+    keep: float | None,
+    threshold: float | None,
+) -> Bool[Array, "b h w"]:
+    """Returns the pixels that mining keeps: the hardest fraction, and those less likely than `threshold`.
+
+    >>> where = jnp.array([True, True, True, False])
+    >>> hardest(jnp.array([0.1, 3.0, 2.0, 9.0]), where, keep=0.3, threshold=0.2).tolist()
+    [False, True, True, False]
+    """
+    counted = jnp.ones(negative_log_p.shape, bool) if where is None else where
+    kept = jnp.zeros_like(counted)
+    if threshold is not None:
+        kept = negative_log_p > -math.log(threshold)
+    if keep is not None:
+        count = counted.sum(dtype=jnp.int32)
+        wanted = jnp.maximum(jnp.round(keep * count).astype(jnp.int32), 1)
+        kept = kept | (negative_log_p >= kth_largest(negative_log_p, counted, wanted))
+    return kept & counted
+
+
+def kth_largest(values: Float[Array, "..."], where: Bool[Array, "..."], k: Int[Array, ""]) -> Float[Array, ""]:
+    """Returns the k-th largest of the values >= 0 that count, exactly; 0 if fewer than k count.
+
+    Floats >= 0 are ordered as the integers of the same bits, so the answer is found bit by bit, in 31 counts. Unlike a
+    sort that needs no second array, and where the batch is spread over devices only the counts travel.
+
+    >>> float(kth_largest(jnp.array([0.5, 4.0, 1.5, 9.0]), jnp.array([True, True, True, False]), 2))
+    1.5
+    """
+    bits = jnp.where(where, lax.bitcast_convert_type(values, jnp.int32), -1)
+
+    def step(i: Int[Array, ""], found: Int[Array, ""]) -> Int[Array, ""]:
+        candidate = found | (1 << (30 - i))
+        enough = (bits >= candidate).sum(dtype=jnp.int32) >= k
+        return jnp.where(enough, candidate, found)
+
+    return lax.bitcast_convert_type(lax.fori_loop(0, 31, step, jnp.int32(0)), jnp.float32)
+
+
+def _check_range(name: str, value: float | None, *, zero: bool = False) -> None:
+    if value is not None and not (0 < value <= 1 or (zero and value == 0)):
+        raise UserError(f"`{name}` must be in {'[' if zero else '('}0, 1], got {value}.")
+
+
+def _check_pixel_weights(pixel_weights: Float[Array, "b h w"], labels: Int[Array, "b h w"]) -> None:
+    if pixel_weights.shape != labels.shape:
+        raise UserError(
+            f"`pixel_weights` has shape {pixel_weights.shape}, expected one weight a pixel: {labels.shape}."
+        )
