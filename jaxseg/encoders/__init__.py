@@ -13,8 +13,8 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
 - Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
   subtract and what to divide by.
 - An encoder with published PyTorch weights has `torch_key`, a static method from the path of one of its
-  modules to the name of the same module there, and `torch_head`, the prefixes of the names there that lie
-  beyond its features.
+  modules to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
+  prefixes of the names there that lie beyond its features; and a field `depth`, the levels to compute (5).
 """
 
 from collections.abc import Callable

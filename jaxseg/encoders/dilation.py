@@ -12,9 +12,7 @@ class Stage(NamedTuple):
     rate: int  # dilation of all later ones
 
 
-def replace_strides(
-    strides: Sequence[int], *, stem: int, output_stride: int, dilate_first: bool
-) -> list[Stage]:
+def replace_strides(strides: Sequence[int], *, stem: int, output_stride: int, dilate_first: bool) -> list[Stage]:
     """Dilates instead of striding past `output_stride` (Chen et al., 2017, arXiv:1706.05587, section 3.1).
 
     Two rules are in use for the convolution that loses its stride. It still sees the resolution that it was

@@ -78,9 +78,7 @@ class ResNet(nn.Module):
         levels = {"c1": x}
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         strides = (1, 2, 2, 2)
-        stages = replace_strides(
-            strides, stem=4, output_stride=self.output_stride, dilate_first=self.dilate_first
-        )
+        stages = replace_strides(strides, stem=4, output_stride=self.output_stride, dilate_first=self.dilate_first)
         for index, stage in enumerate(stages[: self.depth - 1], start=1):
             for i, rates in enumerate(self._rates(index, stage)):
                 block = self.block(

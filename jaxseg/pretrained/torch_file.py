@@ -1,0 +1,140 @@
+"""Reads state dicts that PyTorch saved, without PyTorch and without running what the file says.
+
+`torch.save` writes a pickle that refers to raw arrays, since PyTorch 1.6 as a zip archive and before that as
+one flat file. The pickle is read with an allowlist of exactly what a state dict needs: ordered dictionaries,
+tensors and storages. Everything else that a pickle can name is refused, which is what `torch.load(...,
+weights_only=True)` does too.
+"""
+
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseg.checks import UserError
+
+DTYPES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(jnp.bfloat16),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+class Tensor(NamedTuple):
+    """A view of a storage that may not have been read yet; sizes in elements."""
+
+    dtype: np.dtype
+    storage: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds dictionaries of `Tensor`s and refuses the rest."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.itemsizes: dict[str, int] = {}  # bytes an element, of every storage met
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return self._tensor
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
+        raise UserError(
+            f"it refers to {module}.{name}, where a state dict holds tensors only. Save"
+            " `model.state_dict()`, or convert the file to safetensors where you trust it."
+        )
+
+    def persistent_load(self, pid: tuple) -> tuple[np.dtype, str]:
+        kind, dtype, key, *_ = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype):
+            raise UserError(f"it refers to a {kind!r}, where a state dict holds storages only.")
+        self.itemsizes[str(key)] = dtype.itemsize
+        return dtype, str(key)
+
+    @staticmethod
+    def _tensor(storage, offset, shape, strides, *_) -> Tensor:
+        return Tensor(*storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+
+def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a state dict that `torch.save` wrote (a `.pth`, `.pt` or `.bin` file)."""
+    try:
+        with open(path, "rb") as file:
+            read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
+            file.seek(0)
+            content, storage_of = read(file)
+            return {key: _array(tensor, storage_of) for key, tensor in _tensors(content).items()}
+    except UserError as error:
+        raise UserError(f"Cannot read '{path}' as a PyTorch state dict: {error}") from None
+    except Exception as error:  # whatever a damaged pickle or archive may raise
+        raise UserError(
+            f"Cannot read '{path}' as a PyTorch state dict: {type(error).__name__}: {error}."
+            " The file is damaged or of another format; expected what torch.save(model.state_dict(), path) writes."
+        ) from error
+
+
+def _read_zip(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
+    archive = zipfile.ZipFile(file)
+    (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    folder = pickled.removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in archive.namelist() and archive.read(order) != b"little":
+        raise UserError("it was written on a big-endian machine; save it again on a little-endian one.")
+    with archive.open(pickled) as stream:
+        content = _Unpickler(stream).load()
+    return content, lambda key: archive.read(f"{folder}data/{key}")
+
+
+def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
+    magic, _protocol, system = (_Unpickler(file).load() for _ in range(3))
+    if magic != LEGACY_MAGIC or not system["little_endian"]:
+        raise UserError("it is not what torch.save writes on a little-endian machine.")
+    unpickler = _Unpickler(file)
+    content = unpickler.load()
+    storages = {}
+    for key in _Unpickler(file).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        storages[key] = file.read(count * unpickler.itemsizes[key])
+    return content, storages.__getitem__
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of the state dict in a training checkpoint."""
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise UserError(f"it holds a {type(content).__name__}, expected a dictionary of tensors.")
+    other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise UserError(f"these entries are no tensors: {', '.join(other[:5])}. Save `model.state_dict()`.")
+    return content
+
+
+def _array(tensor: Tensor, storage_of: Callable[[str], bytes]) -> np.ndarray:
+    data = np.frombuffer(storage_of(tensor.storage), tensor.dtype)
+    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
+    inside = min(tensor.offset, *tensor.shape, *tensor.strides, 0) == 0 and last < data.size
+    if math.prod(tensor.shape) and not inside:
+        raise UserError("a tensor reaches beyond its storage; the file is damaged.")
+    strides = [stride * data.itemsize for stride in tensor.strides]
+    return np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides).copy()
