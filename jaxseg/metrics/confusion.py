@@ -1,0 +1,74 @@
+"""The confusion matrix, counted on the device where the predictions are."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from jaxseg.checks import UserError
+
+_ONE_HOT_BUDGET = 2**20  # entries of a one-hot chunk: stays in a CPU's cache, keeps a GPU busy
+_EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here
+
+
+def confusion_matrix(
+    predictions: Int[Array, "b h w"],
+    labels: Int[Array, "b h w"],
+    *,
+    num_classes: int,
+    where: Bool[Array, "b h w"] | None = None,
+) -> Int[Array, "c c"]:
+    """Counts the pixels of every (label, prediction) pair: rows are labels, columns predictions. Exact.
+
+    The product of two one-hot matrices, a chunk of pixels at a time: no scatter, no one-hot of the whole batch, and
+    float32 sums that stay below 2^24. Pixels whose label or prediction is no class count in no cell. Sum matrices of
+    batches as int64 on the host: int32 overflows at 2^31 pixels.
+
+    Args:
+      predictions: class ids in [0, num_classes).
+      labels: class ids in [0, num_classes); never read where `where` is False.
+      num_classes: rows and columns of the matrix.
+      where: pixels that count (all, if None).
+
+    >>> labels, predictions = jnp.array([[0, 0, 1, 2]]), jnp.array([[0, 1, 1, 0]])
+    >>> confusion_matrix(predictions, labels, num_classes=2).tolist()  # the pixel labelled 2 is no class of two
+    [[1, 1], [0, 1]]
+    >>> where = jnp.array([[True, False, True, True]])
+    >>> confusion_matrix(predictions, labels, num_classes=2, where=where).tolist()
+    [[1, 0], [0, 1]]
+    """
+    _check(predictions, labels, where)
+    labels = labels.astype(jnp.int32)
+    if where is not None:
+        labels = jnp.where(where, labels, -1)
+    batch = labels.shape[0] if labels.ndim > 1 else 1
+    # The batch stays an axis of its own, so that a batch spread over devices is counted where it lies.
+    labels, predictions = labels.reshape(batch, -1), predictions.astype(jnp.int32).reshape(batch, -1)
+    pixels = labels.shape[1]
+    chunk = min(max(_ONE_HOT_BUDGET // max(batch * num_classes, 1), 1024), _EXACT_IN_FLOAT32, max(pixels, 1))
+    chunks = -(-pixels // chunk)
+    classes = jnp.arange(num_classes)[:, None]
+
+    def in_chunks(ids: Int[Array, "b n"]) -> Int[Array, "k b m"]:
+        ids = jnp.pad(ids, ((0, 0), (0, chunks * chunk - pixels)), constant_values=-1)
+        return ids.reshape(batch, chunks, chunk).swapaxes(0, 1)
+
+    def count(total: Int[Array, "b c c"], pair: tuple[Int[Array, "b m"], Int[Array, "b m"]]):
+        rows, columns = ((ids[:, None] == classes).astype(jnp.float32) for ids in pair)
+        return total + jnp.einsum("brm,bcm->brc", rows, columns).astype(jnp.int32), None
+
+    zero = jnp.zeros((batch, num_classes, num_classes), jnp.int32)
+    total, _ = lax.scan(count, zero, (in_chunks(labels), in_chunks(predictions)))
+    return total.sum(0)
+
+
+def _check(predictions, labels, where) -> None:
+    for name, array in (("Predictions", predictions), ("Labels", labels)):
+        if not jnp.issubdtype(array.dtype, jnp.integer):
+            raise UserError(f"{name} must be integers, got {array.dtype}. Pass class ids, the argmax of the logits.")
+    if predictions.shape != labels.shape:
+        raise UserError(
+            f"Predictions {predictions.shape} and labels {labels.shape} disagree: expected equal shapes, one class id"
+            " a pixel."
+        )
+    if where is not None and where.shape != labels.shape:
+        raise UserError(f"`where` has shape {where.shape}, expected the labels' {labels.shape}.")
