@@ -1,0 +1,160 @@
+"""What a user gets for a mistake: one screen that names the cause and the remedy, before any training."""
+
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.training.checkpoint import Checkpoints
+from tests.end_to_end.conftest import TINY
+
+
+def _refused(run, workdir, *arguments, config=TINY, **options):
+    """Runs train.py, which must fail with one screen of text; returns the text after "error:"."""
+    text = run("train.py", "--config", config, "--workdir", workdir, *arguments, code=1, **options)
+    assert "Traceback" not in text
+    assert "error: " in text
+    message = text.split("error: ")[1]
+    assert len(message.splitlines()) <= 20, message
+    return message
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--config.optim.lrr=0.1"], "Unknown config key 'optim.lrr'. Did you mean 'optim.lr'?"),
+        (["--config.model.name=unte"], "Unknown model 'unte'. Did you mean 'unet'?"),
+        (["--config.model.encoder=resnet5"], "Unknown encoder 'resnet5'. Did you mean 'resnet50'?"),
+        (["--config.data.name=shape"], "Unknown data set 'shape'. Did you mean 'shapes'?"),
+        (["--config.data.eval_split=test"], "test"),
+        (["--config.data.name=folder", "--config.data.options={}"], "data.options"),
+        (["--config.train.epochs=3"], "Set one of config.train.steps and config.train.epochs"),
+        (["--config.data.crop=(200,200)"], "can never be filled"),
+        (["--config.data.batch_size=64"], "fewer than config.data.batch_size=64"),
+        (["--config.train.devices=9"], "JAX sees 1"),
+        (["--config.model.output_stride=5"], "output stride 5"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_values(run, tmp_path, arguments, words):
+    assert words in _refused(run, tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "line,words",
+    [
+        ("c.optim.lrr = 0.1", 'Did you mean "lr" instead of "lrr"?'),
+        ("c.loss.terms = {'cross_entrpy': 1.0}", "Unknown loss 'cross_entrpy'. Did you mean 'cross_entropy'?"),
+        ("c.loss.options = {'dice': {'smoth': 1.0}}", "smoth"),
+        ("c.loss.heads = {'aux': 0.4}", "aux"),
+        ("c.model.options = {'decoder_chanels': (16,)}", "decoder_chanels"),
+        ("c.data.options = {'siez': 32}", "siez"),
+    ],
+)
+def test_lines_of_a_config_file(run, tmp_path, line, words):
+    config = tmp_path / "config.py"
+    text = Path(TINY).read_text().replace("    return c", f"    {line}\n    return c")
+    config.write_text(text)
+    assert words in _refused(run, tmp_path / "run", config=config)
+
+
+def _pair(folder, name, *, size=(40, 40), label=None, label_size=None):
+    rng = np.random.default_rng(len(name))
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / "images" / f"{name}.jpg")
+    values = rng.integers(0, 3, label_size or size, dtype=np.uint8) if label is None else label
+    Image.fromarray(values).save(folder / "labels" / f"{name}.png")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder data set of 3 classes, 6 + 2 pictures."""
+    root = tmp_path / "data"
+    for i in range(6):
+        _pair(root / "train", f"t{i}")
+    for i in range(2):
+        _pair(root / "val", f"v{i}")
+    classes = [{"id": i, "name": n, "color": [i * 99] * 3} for i, n in enumerate("abc")]
+    (root / "classes.json").write_text(json.dumps({"ignore": 255, "classes": classes}))
+    return root
+
+
+def _break(root, how):
+    train = root / "train"
+    if how == "root":
+        shutil.rmtree(root)
+    elif how == "empty":
+        shutil.rmtree(root / "val" / "images")
+        shutil.rmtree(root / "val" / "labels")
+        (root / "val" / "images").mkdir()
+        (root / "val" / "labels").mkdir()
+    elif how == "no label":
+        (train / "labels" / "t3.png").unlink()
+    elif how == "no picture":
+        (train / "images" / "t3.jpg").unlink()
+    elif how == "size":
+        _pair(train, "t3", label_size=(40, 30))
+    elif how == "id":
+        _pair(train, "t3", label=np.full((40, 40), 7, np.uint8))
+    elif how == "truncated":
+        data = (train / "images" / "t3.jpg").read_bytes()
+        (train / "images" / "t3.jpg").write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "how,words",
+    [
+        ("root", "data"),
+        ("empty", "val"),
+        ("no label", "t3"),
+        ("no picture", "t3"),
+        ("size", "t3"),
+        ("id", "7"),
+        ("truncated", "t3.jpg"),
+    ],
+)
+def test_folders(run, root, tmp_path, how, words):
+    config = tmp_path / "config.py"
+    text = Path(TINY).read_text().replace("c.data.options =", "_ =")
+    config.write_text(text.replace('name="shapes"', f'name="folder", root="{root}"'))
+    _break(root, how)
+    assert words in _refused(run, tmp_path / "run", config=config)
+
+
+def test_workdir_of_another_config(trained, run):
+    message = _refused(run, trained, "--config.optim.lr=0.5")
+    assert "config.optim.lr: 0.002 there, 0.5 here" in message
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
+    workdir = tmp_path / "run"
+    blow_up = ("--config.optim.name=sgd", "--config.optim.clip_norm=0.0", "--config.optim.lr=1e30")
+    message = _refused(run, workdir, *blow_up, "--config.checkpoint.every=1")
+    assert "Training stopped at step" in message and "config.optim.lr" in message
+    latest = Checkpoints(workdir).latest()
+    if latest is not None:
+        assert np.isfinite(Checkpoints(workdir).restore_variables(latest)["params"]["head"]["kernel"]).all()
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(trained, run, tmp_path):
+    """A limit on the size of files stands for the full disk: the write fails in the same place."""
+    workdir = tmp_path / "run"
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    message = _refused(run, workdir, "--config.log.tensorboard=False", preexec_fn=limit)
+    assert "Could not save" in message and "same command again" in message
+
+
+def test_missing_programs_arguments(run, tmp_path):
+    assert "config.json is missing" in run("eval.py", "--workdir", tmp_path, code=1)
+    assert "missing" in run(
+        "-m", "jaxseg", "predict", "--workdir", tmp_path, "--images", tmp_path, "--out", tmp_path / "o", code=1
+    )

@@ -1,0 +1,148 @@
+"""The main job: train, look, evaluate, predict, stop and go on."""
+
+import json
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.training.checkpoint import Checkpoints
+from jaxseg.training.log import read_rows
+from tests.end_to_end.conftest import ROOT, TINY
+
+
+def _state(workdir, step=20):
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
+
+
+def _assert_same_bits(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_workdir_holds_everything(trained):
+    for name in ("config.json", "dataset.json", "environment.json", "metrics.jsonl", "curves.png"):
+        assert (trained / name).stat().st_size > 0, name
+    assert sorted(p.name for p in (trained / "pictures").iterdir()) == ["val_000010.png", "val_000020.png"]
+    assert list((trained / "tensorboard").glob("events.*"))
+    environment = json.loads((trained / "environment.json").read_text())
+    assert environment["versions"]["jax"] == jax.__version__
+    checkpoints = Checkpoints(trained)
+    assert checkpoints.latest() == 20
+    assert checkpoints.best() in (10, 20)
+
+
+def test_metrics_rows(trained):
+    rows = read_rows(trained / "metrics.jsonl")
+    train = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in train] == sorted({*range(3, 20, 3), 4, 8, 10, 12, 16, 20})
+    assert {"loss", "grad_norm", "lr", "images_per_s", "loss/logits/cross_entropy", "loss/logits/dice"} <= set(train[0])
+    total = train[0]["loss/logits/cross_entropy"] + 0.5 * train[0]["loss/logits/dice"]
+    np.testing.assert_allclose(train[0]["loss"], total, rtol=1e-5)
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert [row["step"] for row in rows if row["kind"] == "eval"] == [10, 20]
+
+
+def test_eval_repeats_the_last_validation(trained, run, tmp_path):
+    text = run("eval.py", "--workdir", trained, "--checkpoint", "latest", "--out", tmp_path)
+    assert "ring" in text and "mIoU" in text
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    last = [row for row in read_rows(trained / "metrics.jsonl") if row["kind"] == "eval"][-1]
+    assert scores["checkpoint"] == 20
+    for name in ("miou", "pixel_accuracy", "loss"):
+        np.testing.assert_allclose(scores[name], last[name], atol=1e-6, err_msg=name)
+    assert (tmp_path / "confusion.png").exists()
+    assert (tmp_path / "predictions.png").exists()
+
+
+def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
+    from jaxseg import Predictor, create_dataset
+
+    source = create_dataset("shapes", size=48).splits["val"]
+    pictures = [source[i]["image"] for i in range(2)]
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
+    run("-m", "jaxseg", "predict", "--workdir", trained, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    predictor = Predictor.from_workdir(trained)
+    for i, picture in enumerate(pictures):
+        written = [p for p in (tmp_path / "out").rglob(f"p{i}*.png") if Image.open(p).mode == "P"]
+        label = np.asarray(Image.open(written[0]))
+        np.testing.assert_array_equal(label, predictor(picture[: 48 - 5 * i]))
+
+
+@pytest.mark.parametrize("kills", [4])
+def test_kill_minus_nine_costs_no_bits(trained, start, tmp_path, kills):
+    """Whenever the process dies, the same command ends at the same parameters as the run that was left alone."""
+    workdir, rng, killed = tmp_path / "killed", random.Random(0), 0
+    command = ("train.py", "--config", TINY, "--workdir", workdir)
+    while True:
+        process = start(*command)
+        if killed < kills:
+            _wait_for_progress(process, workdir, rng)
+            process.kill()
+            killed += 1
+        output, _ = process.communicate(timeout=300)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, output
+    assert killed == kills
+    _assert_same_bits(_state(workdir), _state(trained))
+    ours, theirs = (read_rows(w / "metrics.jsonl") for w in (workdir, trained))
+    keys = ("kind", "step", "loss", "grad_norm", "miou")
+    assert [[r.get(k) for k in keys] for r in ours] == [[r.get(k) for k in keys] for r in theirs]
+
+
+def _wait_for_progress(process, workdir, rng):
+    """Returns at a random moment after training has got further than it was."""
+    before = (workdir / "metrics.jsonl").read_text() if (workdir / "metrics.jsonl").exists() else ""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        path = workdir / "metrics.jsonl"
+        if path.exists() and len(path.read_text()) > len(before):
+            break
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0, 0.3))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_first(trained, start, run, tmp_path, number):
+    workdir = tmp_path / "stopped"
+    command = ("train.py", "--config", TINY, "--workdir", workdir)
+    process = start(*command)
+    _wait_for_progress(process, workdir, random.Random(1))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 128 + number, output
+    assert "Run the same command to go on" in output
+    step = Checkpoints(workdir).latest()
+    assert f"checkpoint {step} is saved" in output
+    run(*command)
+    _assert_same_bits(_state(workdir), _state(trained))
+
+
+def test_two_devices_learn_what_one_learns(trained, run, tmp_path):
+    workdir = tmp_path / "two"
+    text = run("train.py", "--config", TINY, "--workdir", workdir, devices=2)
+    assert "2 cpu devices" in text
+    ours, theirs = (read_rows(w / "metrics.jsonl")[0] for w in (workdir, trained))
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
+
+
+def test_a_finished_run_stays_as_it_is(trained, run):
+    before = (trained / "metrics.jsonl").read_text()
+    text = run("train.py", "--config", TINY, "--workdir", trained)
+    assert "Done: 20 steps" in text
+    assert (trained / "metrics.jsonl").read_text() == before
+
+
+def test_module_and_script_are_the_same_program(run):
+    text = run("-m", "jaxseg", "list")
+    for name in ("unet", "resnet18", "cross_entropy", "shapes"):
+        assert f"  {name} " in text
+    assert (ROOT / "train.py").exists()
