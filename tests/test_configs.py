@@ -1,0 +1,67 @@
+"""Every config traces: from its file to the shapes of a training step's result, without data, weights or compiling."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxseg.config import default_config
+from jaxseg.models import init
+from jaxseg.training import experiment
+from jaxseg.training.optim import make_optimizer, make_schedule
+from jaxseg.training.shard import make_mesh
+from jaxseg.training.state import create_state
+from jaxseg.training.step import make_train_step
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CLASSES = 5
+
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_traces(path):
+    c = _load(path).get_config()
+    assert c.is_locked
+    experiment.check_config(c)
+    model = experiment.build_model(c, CLASSES)
+    tx = make_optimizer(c.optim, make_schedule(c.optim, 1000), _abstract_variables(model, c)["params"])
+    variables = _abstract_variables(model, c)
+    state = jax.eval_shape(lambda v: create_state(v, tx, ema=c.optim.ema > 0), variables)
+    step = make_train_step(model, tx, c, make_mesh(1), ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    shape = (c.data.batch_size, *c.data.canvas)
+    batch = {
+        "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct(shape, jnp.uint8),
+    }
+    new, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert metrics["loss"].shape == ()
+    assert metrics["loss"].dtype == jnp.float32
+
+
+def _abstract_variables(model, c):
+    return jax.eval_shape(lambda key: init(model, key, image_size=tuple(c.data.crop)), jax.random.key(0))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_opens_with_its_command_and_what_was_measured(path):
+    text = _load(path).__doc__
+    assert f"python train.py --config configs/{path.name}" in text
+    assert "Measured: " in text
+
+
+def test_every_key_has_a_comment():
+    """A setting without its unit and meaning is no setting."""
+    import inspect
+
+    lines = [line.strip() for line in inspect.getsource(default_config).splitlines() if line.strip().startswith("c.")]
+    bare = [line for line in lines if "=" in line and "#" not in line and "ConfigDict()" not in line]
+    assert bare in ([], ['c.data.train_split = "train"', 'c.data.eval_split = "val"', "c.log.tensorboard = True"])
