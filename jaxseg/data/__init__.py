@@ -1,1 +1,85 @@
-"""data"""
+"""Data sets, and the way of their pictures to the training step.
+
+The contract. A data set is a function `(root, *, options…) -> Dataset`, or `(*, options…) -> Dataset` where it needs
+no files, with one entry in `DATASETS`. A `Dataset` names its classes, their colours, its ignore label and its splits.
+A split is a `Source`, random access to records:
+
+- `len(source)` is the number of records; `source[i]`, `0 <= i < len(source)`, returns a fresh mapping of
+  `"image"`: uint8[h, w, 3], RGB; `"label"`: integers[h, w], class ids or the ignore label, of the picture's own size;
+  `"name"`: a str without folders or extension that names the record within its split; and, if it was read from
+  disk, `"file"`: the label's path, for messages.
+- the same index always gives the same record, in any process: a source can be pickled.
+- building the `Dataset` reads no picture; a record that does not read raises a `UserError` naming the file.
+
+`create_dataset` adds relabelling to any of them, and the check that no label is out of range.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jaxseg import checks
+from jaxseg.data.dataset import Dataset, Relabelled, Source, check_dataset, palette_colours
+from jaxseg.data.folder import folder
+from jaxseg.data.shapes import shapes
+
+__all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "palette_colours"]
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "shapes": shapes,
+    "folder": folder,
+}
+
+
+def create_dataset(
+    name: str,
+    root: str = "",
+    *,
+    label_offset: int = 0,
+    label_ignore: Iterable[int] = (),
+    **options: Any,
+) -> Dataset:
+    """Returns the data set called `name`, its labels checked on reading.
+
+    Args:
+      name: a key of `DATASETS`, or "tfds:NAME" for a prepared data set of TensorFlow Datasets.
+      root: the folder that holds the data, for the sets that need one.
+      label_offset: added to every stored label that is not ignored; -1 for ids that start at 1.
+      label_ignore: stored values, before the offset, that join the data set's ignore label.
+      **options: the data set's own arguments.
+
+    >>> create_dataset("shapes").classes
+    ('background', 'disk', 'square', 'triangle', 'star', 'ring', 'cross')
+    """
+    dataset = _build(name, root, options)
+    splits = {
+        split: Relabelled(
+            source, dataset.num_classes, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
+        )
+        for split, source in dataset.splits.items()
+    }
+    return Dataset(dataset.name, dataset.classes, dataset.palette, splits, dataset.ignore)
+
+
+def _build(name: str, root: str, options: Mapping[str, Any]) -> Dataset:
+    import inspect
+
+    if name.startswith("tfds:"):
+        from jaxseg.data import tfds
+
+        function = tfds.tfds
+        checks.check_options(function, options, "the TFDS data sets")
+        return function(name.removeprefix("tfds:"), root, **options)
+    function = checks.lookup({**DATASETS, "tfds:NAME": None}, name, "data set")
+    if function is None:
+        raise checks.UserError("Put the name of a TFDS data set for NAME, as in 'tfds:oxford_iiit_pet'.")
+    checks.check_options(function, options, f"data set '{name}'")
+    if "root" in inspect.signature(function).parameters:
+        if not root:
+            raise checks.UserError(
+                f"Data set '{name}' needs the folder that holds its files, got none. Set data.root"
+                " (--config.data.root=DIR on the command line)."
+            )
+        return function(root, **options)
+    if root:
+        raise checks.UserError(f"Data set '{name}' takes no root, got '{root}'. Leave data.root empty.")
+    return function(**options)

@@ -1,0 +1,162 @@
+"""The data set record, the relabelling that any data set can be given, and the checks made before training."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxseg.checks import UserError, lookup
+
+
+class Source(Protocol):
+    """Random access to the records of one split; picklable, because worker processes get a copy."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """What a segmentation data set is: its classes, how to draw them, and its splits.
+
+    Args:
+      name: what messages call it.
+      classes: the class names; a label is an index into them.
+      palette: one RGB colour a class, 0..255.
+      splits: split name -> `Source`.
+      ignore: the label, in [num_classes, 255], of pixels that neither train nor score.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    splits: Mapping[str, Source]
+    ignore: int = 255
+
+    def __post_init__(self):
+        if not 1 <= len(self.classes) <= 255:
+            raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to 255.")
+        if len(self.palette) != len(self.classes):
+            raise UserError(
+                f"Data set '{self.name}' has {len(self.classes)} classes but {len(self.palette)} colours in its"
+                " palette. Give each class one colour."
+            )
+        if not self.num_classes <= self.ignore <= 255:
+            raise UserError(
+                f"Data set '{self.name}' has ignore label {self.ignore}, expected {self.num_classes} to 255: ids"
+                f" below {self.num_classes} are classes. 255 is the usual choice."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+def palette_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns `count` well separated RGB colours, the same ones every time, for sets that bring none.
+
+    Hues step by the golden ratio while saturation and value alternate, so that neighbours in id differ most.
+
+    >>> palette_colours(2)
+    ((64, 64, 72), (229, 88, 80))
+    """
+    import colorsys
+
+    colours = [(64, 64, 72)]  # id 0 is most often the background
+    for i in range(count - 1):
+        hue = (0.01 + 0.618034 * i) % 1.0
+        saturation, value = ((0.65, 0.9), (0.85, 0.7), (0.45, 1.0))[i % 3]
+        colours.append(tuple(round(255 * v) for v in colorsys.hsv_to_rgb(hue, saturation, value)))
+    return tuple(colours[:count])
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabelled:
+    """A source whose labels become uint8 class ids or the ignore label, and are checked to be nothing else.
+
+    Args:
+      source: the records as the data set stores them.
+      num_classes: ids at or above it are an error.
+      ignore: the label of pixels that do not count; pixels that hold it keep it.
+      offset: added to every value that is not ignored.
+      also_ignored: further stored values that become `ignore`, before the offset.
+    """
+
+    source: Source
+    num_classes: int
+    ignore: int
+    offset: int = 0
+    also_ignored: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = dict(self.source[index])
+        record["label"] = self.relabel(record["label"], record.pop("file", record["name"]))
+        return record
+
+    def relabel(self, label: np.ndarray, file: str) -> np.ndarray:
+        """Returns `label` as uint8 in [0, num_classes) or `ignore`; `file` is named in the error otherwise."""
+        if label.dtype == np.uint8:
+            found = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+        else:
+            found = np.unique(label)
+        ignored = np.isin(found, (self.ignore, *self.also_ignored))
+        ids = np.where(ignored, self.ignore, found.astype(np.int64) + self.offset)
+        wrong = ~ignored & ((ids < 0) | (ids >= self.num_classes))
+        if wrong.any():
+            raise UserError(self._complaint(file, found, found[wrong]))
+        if label.dtype == np.uint8:
+            table = np.zeros(256, np.uint8)
+            table[found] = ids
+            return table[label]
+        return ids.astype(np.uint8)[np.searchsorted(found, label)]
+
+    def _complaint(self, file: str, found: np.ndarray, wrong: np.ndarray) -> str:
+        after = f" after the offset {self.offset:+d}" if self.offset else ""
+        if len(wrong) == 1 and wrong[0] + self.offset < 0:
+            remedy = f"If {wrong[0]} means 'unlabelled', set label_ignore=({wrong[0]},)."
+        elif 0 in found or self.offset:
+            remedy = (
+                f"If these pixels are to be ignored, list their values in label_ignore or store {self.ignore};"
+                " otherwise name all classes of the data set."
+            )
+        else:
+            remedy = f"If the ids start at {found[0]}, set label_offset=-{found[0]}; to ignore some, label_ignore."
+        return (
+            f"{file}: expected class ids 0 to {self.num_classes - 1} or {self.ignore} (ignored){after}, got"
+            f" {_several(wrong)} (the file holds {_several(found)}). {remedy}"
+        )
+
+
+def _several(values: Sequence[Any], limit: int = 12) -> str:
+    """Joins the first `limit` values with commas.
+
+    >>> _several([1, 2, 3], limit=2)
+    '1, 2, …'
+    """
+    return ", ".join(str(v) for v in values[:limit]) + (", …" if len(values) > limit else "")
+
+
+def check_dataset(dataset: Dataset, split: str) -> None:
+    """Raises a `UserError` if `split` does not exist, is empty or holds a record that does not read.
+
+    Looks at no more than four records, so that training starts at once; the others are checked as they are read.
+    """
+    source = lookup(dataset.splits, split, f"split of the data set '{dataset.name}'")
+    if len(source) == 0:
+        raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected pictures and labels.")
+    found = set()
+    for index in sorted({len(source) * i // 4 for i in range(4)}):
+        found.update(np.unique(source[index]["label"]).tolist())
+    if dataset.num_classes == 2 and found == {0, dataset.ignore}:
+        warnings.warn(
+            f"The labels looked at in split '{split}' of the data set '{dataset.name}' hold 0 and"
+            f" {dataset.ignore} only, and {dataset.ignore} is ignored: class 1 would never be learned. If"
+            f" {dataset.ignore} stands for class 1, give that class its value in classes.json: "
+            f'{{"ignore": 254, "classes": [..., {{"id": 1, "name": "...", "values": [{dataset.ignore}]}}]}}.'
+        )

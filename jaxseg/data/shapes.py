@@ -1,0 +1,229 @@
+"""The embedded data set: lit, overlapping shapes on textured ground, drawn on demand; nothing to download.
+
+A picture is a pure function of (seed, split, index). Every shape takes its colours, texture, size and turn from the
+same distributions as all others, and the ground takes its texture from there too, so that neither colour nor texture
+tells a class: only the outline does. A ring is a disk but for its hole, and a large shape is wider than a small
+receptive field; both need context. Classes are disjoint under overlap: the shape drawn last hides what it covers.
+"""
+
+import dataclasses
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+
+from jaxseg.checks import UserError
+from jaxseg.data.dataset import Dataset
+
+CLASSES = ("background", "disk", "square", "triangle", "star", "ring", "cross")
+PALETTE = (
+    (64, 64, 72),
+    (230, 85, 75),
+    (80, 150, 235),
+    (245, 195, 70),
+    (165, 105, 225),
+    (70, 195, 140),
+    (235, 130, 190),
+)
+IGNORE = 255
+
+
+def shapes(
+    *,
+    size: int = 128,
+    train: int = 512,
+    val: int = 64,
+    seed: int = 0,
+    border: int = 0,
+    noise: float = 6.0,
+) -> Dataset:
+    """Seven classes of drawn shapes: background, disk, square, triangle, star, ring, cross.
+
+    Args:
+      size: side of the pictures, pixels.
+      train: number of pictures of the split "train".
+      val: number of pictures of the split "val".
+      seed: of all pictures; another seed is another data set of the same kind.
+      border: width of the ignored band along the outlines, pixels; 0 has none.
+      noise: largest standard deviation of the pixel noise, in units of 1/255.
+    """
+    if size < 16 or train < 0 or val < 0 or border < 0:
+        raise UserError(
+            f"shapes: expected size >= 16 and counts and border >= 0, got {size=}, {train=}, {val=}, {border=}."
+        )
+    splits = {name: Shapes(name, count, size, seed, border, noise) for name, count in (("train", train), ("val", val))}
+    return Dataset("shapes", CLASSES, PALETTE, splits, IGNORE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """One split of the drawn shapes."""
+
+    split: str
+    count: int
+    size: int
+    seed: int
+    border: int
+    noise: float
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
+        image, label = draw(rng, self.size, self.border, self.noise)
+        return {"image": image, "label": label, "name": f"{index:05d}"}
+
+
+def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the picture, uint8[size, size, 3], and its label, uint8[size, size], that `rng` leads to."""
+    angle = 2 * math.pi * rng.random()
+    light = np.array([math.sin(angle), math.cos(angle)], np.float32)  # (y, x), where the light comes from
+    height = 0.5 + 0.3 * rng.random()  # of the light; low light shades and throws shadows more
+    image = _paint(rng, size, size) * _glow(rng, light, size)
+    label = np.zeros((size, size), np.uint8)
+    count = 3 + int(5 * rng.random())
+    radii = np.sort(size * 0.07 * (0.30 / 0.07) ** rng.random(count))[::-1]  # small ones are drawn over large ones
+    for radius in radii:
+        _add_shape(rng, image, label, float(radius), light, height, border)
+    grain = noise * rng.random() * rng.standard_normal((size, size, 1), np.float32)
+    speckle = 0.5 * noise * rng.random() * rng.standard_normal((size, size, 3), np.float32)
+    image += grain + speckle
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8), label
+
+
+def _add_shape(rng, image, label, radius, light, height, border) -> None:
+    """Draws one shape of a random class, its shadow and its label into `image` and `label`."""
+    size = label.shape[0]
+    kind = 1 + int((len(CLASSES) - 1) * rng.random())
+    centre = size * rng.random(2)
+    turn = 2 * math.pi * rng.random()
+    throw = radius * (0.15 + 0.25 * rng.random())  # how far the shadow falls
+    reach = int(radius * 1.5 + throw + 2)
+    top, left = (max(int(c) - reach, 0) for c in centre)
+    bottom, right = (min(int(c) + reach, size) for c in centre)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - centre[0])
+    x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5 - centre[1])
+    distance = _distance(kind, y, x, radius, turn)
+
+    window = image[top:bottom, left:right]
+    shadow_distance = _distance(kind, y + throw * light[0], x + throw * light[1], radius, turn)
+    softness = 0.35 * throw + 1.0
+    shadow = np.clip(0.5 - shadow_distance / (2 * softness), 0, 1)
+    shadow = shadow * shadow * (3 - 2 * shadow)
+    window *= (1 - (0.75 - 0.5 * height) * shadow)[..., None]
+
+    bevel = max(0.22 * radius, 1.5)
+    rise = np.clip(-distance / bevel, 0, 1)
+    slope_y, slope_x = np.gradient(rise * (2 - rise), axis=0), np.gradient(rise * (2 - rise), axis=1)
+    relief = 1 - 0.55 * bevel * (slope_y * light[0] + slope_x * light[1])
+    surface = _paint(rng, bottom - top, right - left) * np.clip(relief, 0.35, 1.6)[..., None]
+    cover = np.clip(0.5 - distance, 0, 1)[..., None]  # of the pixel by the shape: antialiasing
+    window += cover * (surface - window)
+
+    ids = label[top:bottom, left:right]
+    if border:
+        ids[distance < border / 2] = IGNORE
+    ids[distance < (-border / 2 if border else 0)] = kind
+
+
+def _distance(kind: int, y: np.ndarray, x: np.ndarray, r: float, turn: float) -> np.ndarray:
+    """Returns the signed distance, in pixels, of the points (y, x) to the outline of a shape; negative is inside."""
+    c, s = np.float32(math.cos(turn)), np.float32(math.sin(turn))
+    u, v = c * x + s * y, c * y - s * x
+    match CLASSES[kind]:
+        case "disk":
+            return np.hypot(u, v) - r
+        case "ring":
+            return np.abs(np.hypot(u, v) - 0.74 * r) - 0.26 * r
+        case "square":
+            return np.maximum(np.abs(u), np.abs(v)) - 0.85 * r
+        case "triangle":
+            return np.maximum(np.maximum(-v, 0.5 * v + 0.8660254 * u), 0.5 * v - 0.8660254 * u) - 0.58 * r
+        case "cross":
+            u, v = np.abs(u), np.abs(v)
+            arm, long = np.minimum(u, v), np.maximum(u, v)
+            return np.maximum(arm - 0.32 * r, long - r)
+        case _:
+            return _star(u, v, r)
+
+
+def _star(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
+    """Signed distance to the edges of a five-pointed star: each wedge of 36 degrees is bounded by one line."""
+    sector = 2 * math.pi / 5
+    angle = np.arctan2(v, u)
+    angle = np.abs(angle - sector * np.round(angle / sector))  # from the nearest point's axis, 0..36 degrees
+    away = np.hypot(u, v)
+    tip, notch = 1.12 * r, 0.5 * r
+    notch_x, notch_y = notch * math.cos(sector / 2), notch * math.sin(sector / 2)
+    edge = math.hypot(tip - notch_x, notch_y)
+    normal_x, normal_y = notch_y / edge, (tip - notch_x) / edge
+    return away * (np.cos(angle) * normal_x + np.sin(angle) * normal_y) - tip * normal_x
+
+
+def _paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns a patch of texture, float32[height, width, 3] in 0..255: two colours mixed by a random pattern."""
+    dark, bright = _two_colours(rng)
+    mix = _pattern(rng, height, width)[..., None]
+    return dark + mix * (bright - dark)
+
+
+def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a colour and a relative of it, darker or lighter and a little turned in hue."""
+    hue, saturation, value = rng.random(), 0.15 + 0.6 * rng.random(), 0.35 + 0.6 * rng.random()
+    other = np.clip(value + (0.12 + 0.25 * rng.random()) * (1 if value < 0.6 else -1), 0.15, 1.0)
+    shift = 0.12 * (rng.random() - 0.5)
+    return _rgb(hue, saturation, value), _rgb(hue + shift, saturation, other)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
+    turned = (hue + np.array([0, 2 / 3, 1 / 3], np.float32)) * 6 % 6
+    pure = np.clip(np.abs(turned - 3) - 1, 0, 1)
+    return (255 * value * (1 - saturation + saturation * pure)).astype(np.float32)
+
+
+def _pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns one of five patterns in 0..1: plain, clouds, stripes, checks or dots, a little clouded each."""
+    clouds = _clouds(rng, height, width)
+    kind, angle, period = int(5 * rng.random()), math.pi * rng.random(), 5 + 11 * rng.random()
+    if kind == 0:
+        return 0.3 * clouds
+    if kind == 1:
+        return clouds
+    phase = 2 * math.pi * rng.random()
+    k = 2 * math.pi / period
+    c, s = k * math.cos(angle), k * math.sin(angle)
+    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
+    first = np.sin((c * x + phase) + s * y)
+    if kind == 2:
+        wave = first
+    else:
+        second = np.sin((c * y + phase) - s * x)
+        wave = first * second if kind == 3 else first + second - 1
+    return np.clip(0.5 + 1.5 * wave, 0, 1) * 0.8 + 0.2 * clouds
+
+
+def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Returns value noise of two octaves in about 0..1: random grids, smoothly enlarged."""
+    total = np.zeros((height, width), np.float32)
+    for cells, weight in ((3, 0.65), (9, 0.35)):
+        grid = rng.random((cells + 1, cells + 1), np.float32)
+        total += weight * (_enlarge(height, cells) @ grid @ _enlarge(width, cells).T)
+    return np.clip(1.4 * total - 0.2, 0, 1)
+
+
+def _enlarge(length: int, cells: int) -> np.ndarray:
+    """Returns the matrix [length, cells + 1] that interpolates `cells + 1` knots smoothly to `length` points."""
+    at = (np.arange(length, dtype=np.float32) + 0.5) * (cells / length)
+    weight = np.clip(1 - np.abs(at[:, None] - np.arange(cells + 1, dtype=np.float32)), 0, 1)
+    return weight * weight * (3 - 2 * weight)
+
+
+def _glow(rng: np.random.Generator, light: np.ndarray, size: int) -> np.ndarray:
+    """Returns the fall-off of the light over the ground, float32[size, size, 1] around 0.9."""
+    along = np.arange(size, dtype=np.float32) / size - 0.5
+    ramp = along[:, None] * light[0] + along[None, :] * light[1]
+    return (0.9 + (0.1 + 0.25 * rng.random()) * ramp)[..., None].astype(np.float32)
