@@ -57,7 +57,7 @@ def convert(
         value = to_linen(state_dict[key], len(leaf.shape))
         if value.shape != leaf.shape:
             misshapen.append(f"{key} (expected {leaf.shape}, got {value.shape}, both as Linen lays them out)")
-        filled[path] = np.asarray(value, leaf.dtype)
+        filled[path] = np.array(value, leaf.dtype, order="C")  # a copy: the source may go on changing
     known = used.union(key for key in state_dict if key.endswith("num_batches_tracked") or unused(key))
     extra = [key for key in state_dict if key not in known]
     problems = {"missing": missing, "not known": extra, "of another shape": misshapen}

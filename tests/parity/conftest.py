@@ -1,0 +1,153 @@
+"""The PyTorch libraries that jaxseg is compared with, and what every comparison needs."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ROWS = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--parity-table", help="write the measured errors to this Markdown file")
+
+
+@pytest.fixture(scope="session")
+def peers():
+    """torch, torchvision, timm and smp; the test is skipped without them, or fails if JAXSEG_REQUIRE_PARITY=1."""
+    try:
+        import torch
+
+        if not torch.cuda.is_available():  # a torchvision built for CUDA then lacks its operators; none is needed
+            for op in ("nms", "qnms"):
+                torch.library.define(
+                    f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
+        import segmentation_models_pytorch as smp
+        import timm
+        import torchvision
+    except (ImportError, RuntimeError) as error:
+        report = pytest.fail if os.environ.get("JAXSEG_REQUIRE_PARITY") == "1" else pytest.skip
+        report(f"the parity tests need `pip install jaxseg[parity]`: {error}")
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    return SimpleNamespace(torch=torch, torchvision=torchvision, timm=timm, smp=smp)
+
+
+@pytest.fixture(scope="session")
+def randomise(peers):
+    """Gives a PyTorch module random normalisation parameters and statistics: the defaults would hide an error."""
+    torch = peers.torch
+
+    def randomise(module, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        for part in module.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm | torch.nn.GroupNorm):
+                part.weight.data.uniform_(0.5, 1.5, generator=generator)
+                part.bias.data.normal_(0, 0.2, generator=generator)
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+                part.running_mean.normal_(0, 0.2, generator=generator)
+                part.running_var.uniform_(0.5, 1.5, generator=generator)
+        return module
+
+    return randomise
+
+
+@pytest.fixture(scope="session")
+def images():
+    """An odd batch of pictures that are not square, normalised, NHWC."""
+    return np.random.default_rng(0).normal(size=(3, 64, 96, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def to_torch(peers):
+    return lambda x: peers.torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+@pytest.fixture
+def forward():
+    """`forward(module, variables, images)`: the outputs and, in training, the new statistics; compiled once a call."""
+
+    def forward(module, variables, images, *, train=False):
+        variables = jax.tree.map(jnp.asarray, variables)
+        if not train:
+            return jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+        apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]))
+        outputs, updates = apply(variables, images)
+        return outputs, updates["batch_stats"]
+
+    return forward
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """Asserts max|ours - theirs| <= 1e-4 max|theirs|, `theirs` a tensor or an array, and returns the ratio."""
+
+    def assert_close(ours, theirs, limit=1e-4, what=""):
+        if hasattr(theirs, "detach"):
+            theirs = theirs.detach().numpy()
+        if theirs.ndim == 4:
+            theirs = np.moveaxis(theirs, 1, -1)
+        ours = np.asarray(ours)
+        assert ours.shape == theirs.shape, what
+        error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        assert error <= limit, f"{what}: relative error {error:.2e}"
+        return error
+
+    return assert_close
+
+
+@pytest.fixture(scope="session")
+def count():
+    """Counts parameters, of a tree of arrays or of a PyTorch module."""
+
+    def count(thing):
+        leaves = thing.parameters() if hasattr(thing, "parameters") else jax.tree.leaves(thing)
+        return sum(np.prod(leaf.shape, dtype=np.int64) for leaf in leaves)
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def record():
+    """Adds a row to the table that `--parity-table` writes."""
+    return lambda **row: ROWS.append(row)
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--parity-table", default=None)
+    if not path or not ROWS:
+        return
+    import segmentation_models_pytorch as smp
+    import timm
+    import torch
+    import torchvision
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    lines = [
+        "# Parity with the PyTorch libraries",
+        "",
+        f"Written by `pytest tests/parity --parity-table {path}` on {time.strftime('%Y-%m-%d')}, commit {commit},",
+        f"{jax.devices()[0].platform.upper()}, float32; jax {jax.__version__}, torch {torch.__version__},"
+        f" torchvision {torchvision.__version__}, timm {timm.__version__},",
+        f"segmentation_models_pytorch {smp.__version__}. Each row: the peer's weights, with random normalisation",
+        "statistics unless it says ImageNet, converted by `jaxseg.pretrained`, and the same pictures through both.",
+        "Error: max|ours - theirs| / max|theirs|, the worst of all outputs.",
+        "",
+        "| architecture | encoder | compared with | outputs | error | parameters, ours | theirs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(ROWS, key=lambda r: (r["architecture"], r["encoder"], r["peer"], r["outputs"])):
+        lines.append(
+            f"| {row['architecture']} | {row['encoder']} | {row['peer']} | {row['outputs']} |"
+            f" {row['error']:.1e} | {row['ours']:,} | {row['theirs']:,} |"
+        )
+    Path(path).write_text("\n".join(lines) + "\n")

