@@ -1,0 +1,222 @@
+"""Augmentation on the device, within the training step: one warp a sample, then colour, blur and noise.
+
+Each sample draws from its own key, so what happens to it depends neither on the others nor on how the batch is sharded.
+Options that are off are not compiled. Measured on two CPU cores, 8 pictures of 360x480 cropped to 320x320: 5 ms for
+scale and flip, which gathers four pixels for each output pixel; interpolation matrices take 30 ms for the same.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from jaxseg.checks import UserError
+from jaxseg.ops import warp
+
+FILL = 127.0  # grey of what lies outside the picture
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as in JPEG
+TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
+KEYS = ("scale", "aspect", "flip", "offset", "rotate", "elastic", "colour", "blur", "noise")  # order fixes draws
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """What may happen to a training picture; the defaults of `config.augment`, where the units are explained."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 1.0
+    flip: float = 0.5
+    flip_vertical: float = 0.0
+    rotate: float = 0.0
+    elastic: float = 0.0
+    elastic_grid: int = 4
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    noise: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "scale", tuple(self.scale))
+        object.__setattr__(self, "blur_sigma", tuple(self.blur_sigma))
+        for name, low, high in (
+            ("aspect", 1, math.inf),
+            ("flip", 0, 1),
+            ("flip_vertical", 0, 1),
+            ("rotate", 0, 180),
+            ("elastic", 0, math.inf),
+            ("elastic_grid", 2, 64),
+            ("brightness", 0, 1),
+            ("contrast", 0, 1),
+            ("saturation", 0, 1),
+            ("hue", 0, 0.5),
+            ("blur", 0, 1),
+            ("noise", 0, 255),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"augment.{name}: expected {low} to {high}, got {getattr(self, name)}.")
+        for name in ("scale", "blur_sigma"):
+            limits = getattr(self, name)
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1] < math.inf:
+                raise UserError(f"augment.{name}: expected (low, high) with 0 < low <= high, got {limits}.")
+
+
+def augment(
+    key: Array,
+    batch: Mapping[str, UInt8[Array, "..."]],
+    options: Augment | Mapping[str, Any],
+    *,
+    crop: tuple[int, int],
+    ignore: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> dict[str, Array]:
+    """Transforms, crops and normalises a batch.
+
+    The zoomed picture is cut by a window at a random place, anywhere within the picture; a picture smaller than the
+    window lies somewhere within it. Labels take the nearest pixel. Outside the picture lies grey 127, and `where` is
+    False.
+
+    Args:
+      key: of the draws.
+      batch: "image", uint8[b, H, W, 3], and "label", uint8[b, H, W].
+      options: an `Augment`, or its fields, as in `config.augment`; static under jit, as all that follow.
+      crop: (height, width) of the output, pixels.
+      ignore: the label of pixels that do not count.
+      mean: of each channel, in 0..255, subtracted from the result.
+      std: of each channel, in 0..255, that the result is divided by.
+
+    Returns:
+      "image", float32[b, h, w, 3], normalised; "label", int32[b, h, w], 0 where ignored; "where", bool[b, h, w].
+    """
+    if not isinstance(options, Augment):
+        options = Augment(**options)
+
+    def one(key, image, label):
+        keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(KEYS)}
+        y, x = _coordinates(keys, options, label.shape, tuple(crop))
+        seen = warp.inside(y, x, label.shape)
+        image = warp.sample_bilinear(image, y, x)
+        image = _photometry(keys, options, image, seen)
+        label = warp.sample_nearest(label, y, x).astype(jnp.int32)
+        return jnp.where(seen[..., None], image, FILL), jnp.where(seen, label, ignore)
+
+    keys = jax.random.split(key, batch["label"].shape[0])
+    image, label = jax.vmap(one)(keys, batch["image"], batch["label"])
+    return prepare({"image": image, "label": label}, ignore=ignore, mean=mean, std=std)
+
+
+def prepare(
+    batch: Mapping[str, Array],
+    *,
+    ignore: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> dict[str, Array]:
+    """Does what `augment` does but for the augmentation: normalises, and turns the ignore label into `where`."""
+    label = batch["label"].astype(jnp.int32)
+    where = label != ignore
+    return {
+        "image": normalise(batch["image"], mean, std),
+        "label": jnp.where(where, label, 0),
+        "where": where,
+    }
+
+
+def normalise(
+    image: Int[Array, "*b h w 3"] | Float[Array, "*b h w 3"],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Float[Array, "*b h w 3"]:
+    """Returns (image - mean) / std in float32, all in 0..255.
+
+    >>> normalise(jnp.full((1, 1, 3), 255, jnp.uint8), (127.0,) * 3, (128.0,) * 3).tolist()
+    [[[1.0, 1.0, 1.0]]]
+    """
+    return (image.astype(jnp.float32) - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+
+
+def _between(key, low, high):
+    return jax.random.uniform(key, minval=low, maxval=high)
+
+
+def _coordinates(keys, options, size, crop):
+    """Draws the geometry of one sample: the source coordinates of its crop."""
+    scale = jnp.ones(2)
+    if options.scale != (1.0, 1.0):
+        scale *= jnp.exp(_between(keys["scale"], *(math.log(s) for s in options.scale)))
+    if options.aspect > 1:
+        stretch = jnp.exp(0.5 * math.log(options.aspect) * _between(keys["aspect"], -1, 1))
+        scale *= jnp.stack([1 / stretch, stretch])
+    # Whole pixels, so that a picture that is not zoomed is not blurred.
+    room = scale * jnp.array(size, jnp.float32) - jnp.array(crop, jnp.float32)
+    steps = jnp.floor(jnp.abs(room))
+    offset = jnp.minimum(jnp.floor((steps + 1) * jax.random.uniform(keys["offset"], (2,))), steps) * jnp.sign(room)
+    flip = angle = displacement = None
+    if options.flip or options.flip_vertical:
+        flip = jax.random.uniform(keys["flip"], (2,)) < jnp.array([options.flip_vertical, options.flip])
+    if options.rotate:
+        angle = _between(keys["rotate"], -1, 1) * math.radians(options.rotate)
+    if options.elastic:
+        vectors = jax.random.normal(keys["elastic"], (options.elastic_grid, options.elastic_grid, 2))
+        displacement = warp.elastic_displacement(options.elastic * vectors, crop)
+    return warp.crop_coordinates(
+        size, crop, scale=scale, offset=offset, flip=flip, angle=angle, displacement=displacement
+    )
+
+
+def _photometry(keys, options, image, seen):
+    """Changes the colours of one picture, float32[h, w, 3] in 0..255, and blurs and roughens it."""
+    colour = options.brightness or options.contrast or options.saturation or options.hue
+    if colour:
+        image = _recolour(keys["colour"], options, image, seen)
+    if options.blur:
+        image = _blur(keys["blur"], options, image)
+    if options.noise:
+        level, grain = jax.random.split(keys["noise"])
+        image += _between(level, 0, options.noise) * jax.random.normal(grain, image.shape)
+    return jnp.clip(image, 0, 255) if colour or options.noise else image
+
+
+def _recolour(key, options, image, seen):
+    """Brightness, contrast about the picture's mean grey, saturation and hue, as one affine map of the colours.
+
+    Hue turns the chroma plane of YIQ, so that grey and luma stay; torchvision turns HSV's hue, which shifts luma.
+    """
+    draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
+    colours = jnp.eye(3)
+    if options.hue:
+        cos, sin = (f(2 * math.pi * options.hue * draws[0]) for f in (jnp.cos, jnp.sin))
+        turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
+        colours = jnp.linalg.inv(TO_YIQ) @ turn @ TO_YIQ
+    if options.saturation:
+        kept = 1 + options.saturation * draws[1]
+        colours = (kept * jnp.eye(3) + (1 - kept) * LUMA) @ colours
+    gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
+    grey = 0.0
+    if options.contrast:
+        luma = jnp.where(seen, image @ LUMA, 0).sum() / jnp.maximum(seen.sum(), 1)
+        grey = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * luma
+    return image @ (gain * colours).T + grey
+
+
+def _blur(key, options, image):
+    """Convolves with a Gaussian of a random width, or with nothing, in two passes of one width for all samples."""
+    choice, width = jax.random.split(key)
+    sigma = _between(width, *options.blur_sigma)
+    radius = math.ceil(3 * options.blur_sigma[1])
+    taps = jnp.arange(-radius, radius + 1)
+    weights = jnp.exp(-0.5 * (taps / sigma) ** 2)
+    weights = jnp.where(jax.random.uniform(choice) < options.blur, weights / weights.sum(), taps == 0)
+    for axis in (0, 1):
+        length = image.shape[axis]
+        around = jnp.pad(image, [(radius, radius) if a == axis else (0, 0) for a in range(3)], mode="edge")
+        image = sum(weights[i] * jax.lax.slice_in_dim(around, i, i + length, axis=axis) for i in range(2 * radius + 1))
+    return image
