@@ -5,7 +5,6 @@ trained with them; a family that needs others passes them. Padding is explicit a
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,12 +12,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxseg.blocks.initializers import he_normal
 from jaxseg.ops.conv import conv2d
 
 Feature = Float[Array, "b h w c"]
 Activation = Callable[[Feature], Feature]
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nn.Module):
@@ -103,12 +101,22 @@ class ConvNormAct(nn.Module):
     use_bias: bool = False
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
+    kernel_init: Any = he_normal
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        conv = partial(
-            Conv, self.features, self.kernel_size, self.stride, self.rate, self.groups, self.padding
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            stride=self.stride,
+            rate=self.rate,
+            groups=self.groups,
+            padding=self.padding,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="conv",
         )
-        x = conv(use_bias=self.use_bias, dtype=self.dtype, name="conv")(x)
+        x = conv(x)
         x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
         return x if self.activation is None else self.activation(x)

@@ -1,1 +1,90 @@
-"""models"""
+"""Models: image -> {"logits": …}.
+
+The contract, which `tests/contracts/test_models.py` holds every entry of `MODELS` to:
+
+- `model.apply(variables, images, train=bool)` maps f32[B,H,W,3], normalised, of any height and width, to a dict whose
+  "logits" are f32[B,H,W,num_classes] whatever the compute type. Further heads are further keys of the same shape,
+  listed in the model's docstring; no option changes the type of the result.
+- In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
+  In evaluation the result is a function of the variables and the one image.
+- Fields: `encoder` (a module of `jaxseg.encoders`), `num_classes`, `dtype` (compute type; parameters are float32) and
+  the architecture's own. `default_output_stride` is the one it was published with.
+- Parameters lie under "encoder", "decoder", "head" and the names of further heads.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.encoders import create_encoder
+from jaxseg.models import unet
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    **unet.VARIANTS,
+}
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+
+
+def create_model(
+    name: str,
+    encoder: str | nn.Module = "resnet34",
+    *,
+    num_classes: int,
+    output_stride: int | None = None,
+    dtype: Any = jnp.float32,
+    encoder_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Makes the model `name` of `MODELS` on an encoder.
+
+    Args:
+      name: a key of `MODELS`.
+      encoder: a key of `ENCODERS`, or a module that keeps the encoders' contract.
+      num_classes: of the logits, at least 1.
+      output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
+      dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
+      encoder_options: further fields of the encoder's module, when it is given by name.
+      **options: further fields of the model's module.
+
+    >>> create_model("unet", "resnet18", num_classes=2, attention="scse").decoder_channels
+    (256, 128, 64, 32, 16)
+    """
+    constructor = lookup(MODELS, name, "model")
+    check_options(constructor, options, f"model '{name}'")
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
+    dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
+    if isinstance(encoder, nn.Module):
+        if output_stride is not None or encoder_options:
+            raise UserError(
+                "output_stride and encoder_options apply to an encoder given by name, and this one is a module."
+                " Set them as the module's fields."
+            )
+    else:
+        stride = constructor.default_output_stride if output_stride is None else output_stride
+        encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
+    return constructor(encoder=encoder, num_classes=num_classes, dtype=dtype, **_frozen(options))
+
+
+def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
+    """Makes the initial variables of `model`, {"params", "batch_stats"}, the same ones as `model.init` makes.
+
+    No forward pass is run: the network is only traced, and what does not depend on the picture is computed.
+
+    Args:
+      model: any model or encoder.
+      key: a key of `jax.random`; the same key, the same variables.
+      image_size: (height, width) in pixels to trace with; no parameter depends on it.
+    """
+    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    return model.lazy_init(key, images, train=False)
+
+
+def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as fields of a module, which must be hashable: lists (as JSON has them) become tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}

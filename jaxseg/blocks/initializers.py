@@ -1,0 +1,54 @@
+"""Initial values of convolution kernels: the published distributions, drawn so that a network is ready in a second.
+
+Every draw is a chunk of one fixed size, already scaled: a network has dozens of kernel shapes, and a random-number
+program compiled for each of them takes longer than all else. Chunk `i` of a parameter comes from `fold_in(key, i)`,
+so its values depend on the key and the shape alone, not on how they are computed.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
+
+CHUNK = 1 << 15  # numbers in a draw
+
+
+@partial(jax.jit, static_argnames="distribution")
+def draw(key: jax.Array, chunk: jax.Array, std: jax.Array, *, distribution: str) -> jax.Array:
+    """Draws `CHUNK` float32 numbers of mean 0 and standard deviation `std`, "normal" or "uniform"."""
+    key = jax.random.fold_in(key, chunk)
+    if distribution == "normal":
+        return std * jax.random.normal(key, (CHUNK,))
+    return std * jax.random.uniform(key, (CHUNK,), minval=-math.sqrt(3), maxval=math.sqrt(3))
+
+
+def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initializer:
+    """Makes an initialiser of kernels [height, width, inputs of a group, outputs] from `variance(fan_in, fan_out)`.
+
+    >>> scaled("normal", lambda fan_in, fan_out: 1 / fan_in)(jax.random.key(0), (3, 3, 2, 4)).shape
+    (3, 3, 2, 4)
+    """
+
+    def initialize(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        size = math.prod(shape)
+        std = np.float32(math.sqrt(variance(size // shape[-1], size // shape[-2])))
+        chunks = [draw(key, np.int32(i), std, distribution=distribution) for i in range(-(-size // CHUNK))]
+        chunks[-1] = chunks[-1][: size - CHUNK * (len(chunks) - 1)]
+        return jnp.concatenate(chunks).reshape(shape).astype(dtype)
+
+    return initialize
+
+
+# He et al., 2015, arXiv:1502.01852; fan_out as ResNets are, fan_in as smp's decoders are.
+he_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_out)
+he_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / fan_in)
+# Glorot & Bengio, 2010.
+xavier_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / (fan_in + fan_out))
+# What a convolution of PyTorch starts from.
+pytorch_uniform = scaled("uniform", lambda fan_in, fan_out: 1 / (3 * fan_in))

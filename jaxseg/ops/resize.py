@@ -1,0 +1,128 @@
+"""Resizing by interpolation matrices: matrix products forwards and backwards, no gather and no scatter.
+
+One convention, PyTorch's `interpolate` without antialiasing: pixels are squares and the corners of the picture stay
+where they are (half-pixel centres). Where a network was trained with the centres of the corner pixels held in place
+instead, the call says `align_corners=True`.
+"""
+
+from functools import lru_cache
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxseg.checks import lookup
+
+
+def bilinear_taps(size: int, new_size: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each new pixel: the old pixel before it, the one after it, and the weight of the latter."""
+    new = np.arange(new_size)
+    if align_corners:
+        position = new * ((size - 1) / max(new_size - 1, 1))
+    else:
+        position = np.maximum((new + 0.5) * (size / new_size) - 0.5, 0.0)
+    before = np.minimum(position.astype(np.int64), size - 1)
+    after = np.minimum(before + 1, size - 1)
+    return before, after, np.clip(position - before, 0.0, 1.0)
+
+
+@lru_cache(maxsize=256)
+def bilinear_matrix(size: int, new_size: int, align_corners: bool = False, steps: int | None = None) -> np.ndarray:
+    """The [new_size, size] matrix of linear interpolation; `steps` rounds its weights to multiples of 1 / steps.
+
+    >>> bilinear_matrix(2, 3, align_corners=True)
+    array([[1. , 0. ],
+           [0.5, 0.5],
+           [0. , 1. ]], dtype=float32)
+    """
+    before, after, weight = bilinear_taps(size, new_size, align_corners)
+    if steps:
+        weight = np.round(weight * steps) / steps
+    matrix = np.zeros((new_size, size))
+    rows = np.arange(new_size)
+    np.add.at(matrix, (rows, before), 1 - weight)
+    np.add.at(matrix, (rows, after), weight)
+    return matrix.astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def nearest_matrix(size: int, new_size: int, align_corners: bool = False) -> np.ndarray:
+    """The [new_size, size] matrix that picks the old pixel at floor(new * size / new_size), PyTorch's "nearest".
+
+    >>> nearest_matrix(2, 3)
+    array([[1., 0.],
+           [1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    picked = np.floor(np.arange(new_size, dtype=np.float32) * np.float32(size / new_size)).astype(np.int64)
+    return np.eye(size, dtype=np.float32)[np.minimum(picked, size - 1)]
+
+
+MATRICES = {"bilinear": bilinear_matrix, "nearest": nearest_matrix}
+
+
+def resize(
+    x: Float[Array, "b h w c"],
+    size: tuple[int, int],
+    method: str = "bilinear",
+    *,
+    align_corners: bool = False,
+) -> Float[Array, "b h2 w2 c"]:
+    """Resizes to `size`, with the numbers of PyTorch's `interpolate` (no antialiasing when it shrinks).
+
+    In bfloat16, positions are rounded to 1/256 of a pixel: the weights are then exact and sum to one, and only the
+    results are rounded.
+
+    Args:
+      x: feature maps, any float dtype, which the result keeps.
+      size: (height, width) of the result, in pixels.
+      method: "bilinear" or "nearest".
+      align_corners: whether the centres of the corner pixels stay in place, rather than the picture's corners;
+        bilinear only.
+
+    >>> resize(jnp.array([[0.0, 1.0]]).reshape(1, 1, 2, 1), (1, 4)).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    >>> resize(jnp.array([[0.0, 1.0]]).reshape(1, 1, 2, 1), (1, 4), "nearest").ravel().tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    make_matrix = lookup(MATRICES, method, "resizing method")
+    b, h, w, c = x.shape
+    if (h, w) == tuple(size):
+        return x
+    new_h, new_w = size
+    if method == "nearest" and new_h % h == 0 and new_w % w == 0:
+        return repeat(x, new_h // h, new_w // w)
+    if new_w != w:
+        x = _mix(make_matrix(w, new_w, align_corners), x.reshape(b * h, w, c)).reshape(b, h, new_w, c)
+    if new_h != h:
+        x = _mix(make_matrix(h, new_h, align_corners), x.reshape(b, h, new_w * c)).reshape(b, new_h, new_w, c)
+    return x
+
+
+def resize_like(
+    x: Float[Array, "b h w c"],
+    like: Float[Array, "b h2 w2 d"],
+    method: str = "bilinear",
+    *,
+    align_corners: bool = False,
+) -> Float[Array, "b h2 w2 c"]:
+    """Resizes `x` to the height and width of `like`."""
+    return resize(x, like.shape[1:3], method, align_corners=align_corners)
+
+
+def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Array, "b h2 w2 c"]:
+    """Repeats every pixel: nearest-neighbour enlargement by whole factors, whose gradient is a plain sum.
+
+    >>> repeat(jnp.array([[1.0, 2.0]]).reshape(1, 1, 2, 1), 1, 2).ravel().tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    """
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, times_h, w, times_w, c))
+    return x.reshape(b, h * times_h, w * times_w, c)
+
+
+def _mix(matrix: np.ndarray, x: Float[Array, "n s c"]) -> Float[Array, "n s2 c"]:
+    """Multiplies every [s, c] of `x` by `matrix`, in the precision of `x`'s dtype (no TF32)."""
+    matrix = jnp.asarray(np.broadcast_to(matrix, (x.shape[0], *matrix.shape)), x.dtype)
+    return lax.dot_general(matrix, x, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
