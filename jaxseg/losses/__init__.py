@@ -105,6 +105,8 @@ def check_loss_config(
             )
     for term in terms:
         arguments = options.get(term, {})
+        if not isinstance(arguments, Mapping):
+            raise UserError(f"loss.options.{term} must be a mapping of arguments, got {arguments!r}.")
         known = [name for name in inspect.signature(LOSSES[term]).parameters if name not in _ARRAYS]
         for option in arguments:
             if option not in known:
