@@ -61,7 +61,7 @@ def palette_colours(count: int) -> tuple[tuple[int, int, int], ...]:
     Hues step by the golden ratio while saturation and value alternate, so that neighbours in id differ most.
 
     >>> palette_colours(2)
-    ((64, 64, 72), (229, 88, 80))
+    ((64, 64, 72), (230, 89, 80))
     """
     import colorsys
 
