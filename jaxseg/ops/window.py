@@ -1,0 +1,27 @@
+"""How a kernel moves over a picture: stride, padding and rate, (height, width) each."""
+
+from typing import NamedTuple
+
+
+class Window(NamedTuple):
+    """Stride, padding and rate of a convolution or a pooling."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    rate: tuple[int, int] = (1, 1)
+
+    def output_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
+        """Returns how many positions a kernel of `kernel` taps has on a picture of `size` pixels.
+
+        >>> Window(stride=(2, 2), padding=((1, 1), (1, 1))).output_size((7, 8), (3, 3))
+        (4, 4)
+        """
+        high, wide = (
+            (n + sum(p) - (k - 1) * r - 1) // s + 1
+            for n, k, s, p, r in zip(size, kernel, self.stride, self.padding, self.rate, strict=True)
+        )
+        return high, wide
+
+    def taps(self, kernel: tuple[int, int]) -> list[tuple[int, int]]:
+        """Returns the kernel's (row, column) indices, row by row."""
+        return [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]

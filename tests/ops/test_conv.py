@@ -1,0 +1,163 @@
+"""conv2d and its gradients against a direct convolution in NumPy, float64, and its adjoints."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxseg.checks import UserError
+from jaxseg.ops.conv import conv2d
+
+# name: (height, width), input and output channels, kernel, stride, padding, rate, groups
+CASES = {
+    "dense": ((7, 6), 3, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "dense strided": ((9, 8), 3, 4, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "dense dilated": ((9, 8), 2, 3, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
+    "dense stem, odd size": ((15, 13), 3, 4, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
+    "grouped": ((6, 7), 6, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2),
+    "grouped point": ((6, 7), 6, 4, (1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 2),
+    "point": ((5, 4), 3, 7, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "point strided": ((5, 8), 3, 2, (1, 1), (2, 3), ((0, 0), (0, 0)), (1, 1), 1),
+    "point padded": ((5, 4), 3, 2, (1, 1), (2, 2), ((1, 0), (0, 1)), (1, 1), 1),
+    "depthwise": ((7, 6), 5, 5, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 5),
+    "depthwise valid": ((7, 6), 5, 5, (3, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 5),
+    "depthwise wide padding": ((4, 6), 3, 3, (3, 3), (1, 1), ((4, 3), (5, 2)), (1, 1), 3),
+    "depthwise cropping": ((8, 9), 3, 3, (3, 3), (1, 1), ((-1, 1), (1, -2)), (1, 1), 3),
+    "depthwise 5x5 strided": ((9, 8), 4, 4, (5, 5), (2, 2), ((2, 2), (2, 2)), (1, 1), 4),
+    "depthwise TensorFlow padding": ((8, 8), 4, 4, (3, 3), (2, 2), ((0, 1), (0, 1)), (1, 1), 4),
+    "depthwise dilated": ((9, 8), 4, 4, (3, 3), (1, 1), ((3, 3), (2, 2)), (3, 2), 4),
+    "depthwise strided, dilated": ((11, 10), 4, 4, (3, 3), (2, 2), ((2, 2), (2, 2)), (2, 2), 4),
+    "depthwise stride over the kernel": ((9, 10), 4, 4, (2, 2), (3, 4), ((1, 0), (0, 1)), (1, 1), 4),
+    "depthwise multiplier": ((6, 7), 3, 6, (3, 3), (2, 1), ((1, 1), (1, 1)), (1, 1), 3),
+}
+
+
+def direct(x, kernel, dy, stride, padding, rate, groups):
+    """The definition, in loops: y[p] = sum over taps t of x[p * stride + t * rate - padding] kernel[t].
+
+    Returns y, and the gradients of <y, dy> for x and kernel.
+    """
+    y, dx, dkernel = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(kernel.shape)
+    per_group, per_output = kernel.shape[2], kernel.shape[3] // groups
+    for p, q, i, j, g in np.ndindex(*dy.shape[1:3], *kernel.shape[:2], groups):
+        r = p * stride[0] + i * rate[0] - padding[0][0]
+        c = q * stride[1] + j * rate[1] - padding[1][0]
+        if not (0 <= r < x.shape[1] and 0 <= c < x.shape[2]):
+            continue
+        ins = slice(g * per_group, (g + 1) * per_group)
+        outs = slice(g * per_output, (g + 1) * per_output)
+        y[:, p, q, outs] += x[:, r, c, ins] @ kernel[i, j, :, outs]
+        dx[:, r, c, ins] += dy[:, p, q, outs] @ kernel[i, j, :, outs].T
+        dkernel[i, j, :, outs] += x[:, r, c, ins].T @ dy[:, p, q, outs]
+    return y, dx, dkernel
+
+
+def output_size(name):
+    (h, w), _, _, kernel, stride, padding, rate, _ = CASES[name]
+    size = zip((h, w), kernel, stride, padding, rate, strict=True)
+    return tuple((n + sum(p) - (k - 1) * r - 1) // s + 1 for n, k, s, p, r in size)
+
+
+def arrays(name):
+    """Returns x, kernel and dy, the gradient of the output."""
+    (h, w), i, o, kernel, *_, groups = CASES[name]
+    random = np.random.default_rng(0)
+    shapes = (2, h, w, i), (*kernel, i // groups, o), (2, *output_size(name), o)
+    return tuple(random.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+def options(name):
+    *_, stride, padding, rate, groups = CASES[name]
+    return dict(stride=stride, padding=padding, rate=rate, groups=groups)
+
+
+def value_and_gradients(x, kernel, dy, **options):
+    y, transpose = jax.vjp(partial(conv2d, **options), x, kernel)
+    return (y, *transpose(dy))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradients(name):
+    x, kernel, dy = arrays(name)
+    expected = direct(x, kernel, dy, **options(name))
+    got = jax.jit(partial(value_and_gradients, **options(name)))(x, kernel, dy)
+    for part, e, g in zip(("y", "dx", "dkernel"), expected, got, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
+
+
+@pytest.mark.parametrize("name", ["point strided", "depthwise 5x5 strided"])
+def test_bfloat16_sums_are_float32(name):
+    x, kernel, dy = (np.asarray(a, jnp.bfloat16) for a in arrays(name))
+    expected = direct(*(a.astype(float) for a in (x, kernel, dy)), **options(name))
+    got = jax.jit(partial(value_and_gradients, **options(name)))(x, kernel, dy)
+    for e, g in zip(expected, got, strict=True):
+        assert g.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(g, float), e, rtol=2**-8, atol=1e-5)  # one rounding, at the end
+
+
+@pytest.mark.parametrize("name", ["dense", "point strided", "depthwise TensorFlow padding"])
+def test_vmap_and_checkpoint(name):
+    x, kernel, dy = arrays(name)
+    function = partial(value_and_gradients, **options(name))
+    expected = direct(x, kernel, dy, **options(name))
+
+    def remade(x, kernel, dy):
+        def loss(x, kernel):
+            y = jax.checkpoint(partial(conv2d, **options(name)))(x, kernel)
+            return (y * dy).sum()
+
+        return jax.grad(loss, argnums=(0, 1))(x, kernel)
+
+    twice = jax.jit(jax.vmap(function, in_axes=(0, None, 0)))(x[:, None], kernel, dy[:, None])
+    np.testing.assert_allclose(twice[0][:, 0], expected[0], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(twice[1][:, 0], expected[1], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(twice[2].sum(0), expected[2], rtol=1e-5, atol=1e-4)
+    for e, g in zip(expected[1:], jax.jit(remade)(x, kernel, dy), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4)
+
+
+def test_second_derivatives():
+    """A Hessian-vector product both ways equals that of XLA's own convolution."""
+    x, kernel, _ = arrays("depthwise 5x5 strided")
+
+    def native(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (2, 2), ((2, 2), (2, 2)), None, None, numbers, 4)
+
+    def products(convolve):
+        def slope(kernel):
+            return jax.grad(lambda k: jnp.sin(convolve(x, k)).sum())(kernel)
+
+        forward = jax.jvp(slope, (kernel,), (jnp.ones_like(kernel),))[1]
+        return forward, jax.grad(lambda kernel: slope(kernel).sum())(kernel)
+
+    ours = jax.jit(lambda: products(partial(conv2d, **options("depthwise 5x5 strided"))))()
+    for g, e in zip(ours, jax.jit(lambda: products(native))(), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense", "point", "depthwise 5x5 strided"])
+def test_other_platforms_get_the_native_convolution(name):
+    """What is lowered for CUDA holds convolutions only; for a CPU, none where there is a better way."""
+    lowered = {}
+    for platform in ("cuda", "cpu"):
+        function = jax.jit(partial(value_and_gradients, **options(name)))
+        lowered[platform] = jax.export.export(function, platforms=[platform])(*arrays(name)).mlir_module()
+    assert lowered["cuda"].count("stablehlo.convolution") == 3
+    assert "dot_general" not in lowered["cuda"] and "while" not in lowered["cuda"]
+    assert lowered["cpu"].count("stablehlo.convolution") == (3 if name == "dense" else 0)
+
+
+def test_wrong_shapes_raise():
+    x = jnp.zeros((1, 5, 5, 4))
+    with pytest.raises(UserError, match="expects 3 channels"):
+        conv2d(x, jnp.zeros((3, 3, 3, 8)))
+    with pytest.raises(UserError, match="multiple of 4"):
+        conv2d(x, jnp.zeros((3, 3, 1, 6)), groups=4)
+    with pytest.raises(UserError, match="does not fit a picture of"):
+        conv2d(x, jnp.zeros((3, 3, 4, 8)), rate=3)
+    with pytest.raises(UserError, match="conv2d expects"):
+        conv2d(x[0], jnp.zeros((3, 3, 4, 8)))
