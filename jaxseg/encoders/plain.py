@@ -10,16 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.encoders.dilation import replace_strides
-
-
-def halve(x: Feature) -> Feature:
-    """Max-pools by 2; the last row or column of an odd size is pooled alone, so that no size becomes 0.
-
-    >>> halve(jnp.arange(3.0).reshape(1, 1, 3, 1)).ravel().tolist()
-    [1.0, 2.0]
-    """
-    _, height, width, _ = x.shape
-    return nn.max_pool(x, (2, 2), strides=(2, 2), padding=((0, height % 2), (0, width % 2)))
+from jaxseg.ops.max_pool import max_pool
 
 
 class Plain(nn.Module):
@@ -47,7 +38,7 @@ class Plain(nn.Module):
         levels = {}
         for level, (width, stage) in enumerate(zip(self.widths, stages, strict=True), start=1):
             if stage.stride == 2:
-                x = halve(x)
+                x = max_pool(x, 2)
             for i in range(1, self.convs + 1):
                 conv = ConvNormAct(width, rate=stage.rate, dtype=self.dtype, name=f"level{level}_conv{i}")
                 x = conv(x, train=train)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import Stage, replace_strides
+from jaxseg.ops.max_pool import max_pool
 
 
 class BasicBlock(nn.Module):
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
         x = ConvNormAct(64, 7, stride=2, dtype=self.dtype, name="stem")(x, train=train)
         levels = {"c1": x}
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x, 3)
         strides = (1, 2, 2, 2)
         stages = replace_strides(strides, stem=4, output_stride=self.output_stride, dilate_first=self.dilate_first)
         for index, stage in enumerate(stages[: self.depth - 1], start=1):
