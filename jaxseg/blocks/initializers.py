@@ -19,13 +19,17 @@ Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
 CHUNK = 1 << 15  # numbers in a draw
 
 
-@partial(jax.jit, static_argnames="distribution")
-def draw(key: jax.Array, chunk: jax.Array, std: jax.Array, *, distribution: str) -> jax.Array:
-    """Draws `CHUNK` float32 numbers of mean 0 and standard deviation `std`, "normal" or "uniform"."""
-    key = jax.random.fold_in(key, chunk)
-    if distribution == "normal":
-        return std * jax.random.normal(key, (CHUNK,))
-    return std * jax.random.uniform(key, (CHUNK,), minval=-math.sqrt(3), maxval=math.sqrt(3))
+@jax.jit
+def draw(key: jax.Array, chunk: jax.Array, std: jax.Array, normal: jax.Array) -> jax.Array:
+    """Draws `CHUNK` float32 numbers of mean 0 and standard deviation `std`, normal if `normal`, else uniform."""
+    u = jax.random.uniform(jax.random.fold_in(key, chunk), (CHUNK,), minval=np.nextafter(-1, 0, dtype=np.float32))
+    return std * jnp.where(normal, math.sqrt(2) * jax.lax.erf_inv(u), math.sqrt(3) * u)
+
+
+@partial(jax.jit, static_argnames=("shape", "dtype"))
+def assemble(chunks: list[jax.Array], shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Lays the numbers of `chunks` out as an array, dropping those left over."""
+    return jnp.concatenate(chunks)[: math.prod(shape)].reshape(shape).astype(dtype)
 
 
 def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initializer:
@@ -34,13 +38,13 @@ def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initiali
     >>> scaled("normal", lambda fan_in, fan_out: 1 / fan_in)(jax.random.key(0), (3, 3, 2, 4)).shape
     (3, 3, 2, 4)
     """
+    normal = np.bool_({"normal": True, "uniform": False}[distribution])
 
     def initialize(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         size = math.prod(shape)
         std = np.float32(math.sqrt(variance(size // shape[-1], size // shape[-2])))
-        chunks = [draw(key, np.int32(i), std, distribution=distribution) for i in range(-(-size // CHUNK))]
-        chunks[-1] = chunks[-1][: size - CHUNK * (len(chunks) - 1)]
-        return jnp.concatenate(chunks).reshape(shape).astype(dtype)
+        chunks = [draw(key, np.int32(i), std, normal) for i in range(-(-size // CHUNK))]
+        return assemble(chunks, tuple(shape), dtype)
 
     return initialize
 

@@ -13,11 +13,14 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
@@ -74,7 +77,8 @@ def create_model(
 def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
     """Makes the initial variables of `model`, {"params", "batch_stats"}, the same ones as `model.init` makes.
 
-    No forward pass is run: the network is only traced, and what does not depend on the picture is computed.
+    No forward pass is run: the whole of `model.init` is traced, and only the equations that the variables depend on
+    are computed. Kernels are drawn in chunks (see `jaxseg.blocks.initializers`), so hardly anything is compiled.
 
     Args:
       model: any model or encoder.
@@ -82,7 +86,19 @@ def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64,
       image_size: (height, width) in pixels to trace with; no parameter depends on it.
     """
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
-    return model.lazy_init(key, images, train=False)
+    program, shapes = jax.make_jaxpr(partial(model.init, train=False), return_shape=True)(key, images)
+    variables = jaxpr_as_fun(_needed_part(program))(key, np.zeros(images.shape, images.dtype))
+    return jax.tree.unflatten(jax.tree.structure(shapes), variables)
+
+
+def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:
+    """`program` without the equations that none of its results depends on."""
+    needed, equations = set(map(id, program.jaxpr.outvars)), []
+    for equation in reversed(program.jaxpr.eqns):
+        if not needed.isdisjoint(map(id, equation.outvars)):
+            needed.update(map(id, equation.invars))
+            equations.append(equation)
+    return program.replace(jaxpr=program.jaxpr.replace(eqns=equations[::-1]))
 
 
 def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:
