@@ -81,9 +81,7 @@ class Evaluator:
         """Yields (padded batch, its records): pictures of one padded size together, short batches filled up."""
         dataset, bucket = self.experiment.dataset, self.experiment.config.eval.bucket
         shard = (jax.process_index(), jax.process_count())
-        records = pipeline.eval_records(
-            dataset.splits[split], ignore=dataset.ignore, num_classes=dataset.num_classes, shard=shard
-        )
+        records = pipeline.eval_records(dataset.splits[split], shard=shard)
         waiting: dict[tuple[int, int], list] = {}
         for index, record in enumerate(progress(records)):
             size = tuple(-(-n // bucket) * bucket for n in record["label"].shape)

@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from jaxseg.checks import Interrupted, UserError, suggest
 
@@ -16,6 +16,7 @@ def run(main: Callable, *, required: Sequence[str] = ()) -> None:
       main: called with what absl leaves of the command line.
       required: flags that must be given.
     """
+    logging.set_verbosity(logging.WARNING)  # jax and orbax tell their life at INFO
     for name in required:
         flags.mark_flag_as_required(name)
     app.run(lambda argv: sys.exit(guard(main, argv)), flags_parser=_parse)

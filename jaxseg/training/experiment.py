@@ -52,6 +52,7 @@ def build(config: ConfigDict) -> Experiment:
             f"The split '{c.train_split}' has {len(dataset.splits[c.train_split])} pictures, fewer than"
             f" config.data.batch_size={c.batch_size}. Use a smaller batch."
         )
+    losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
     return Experiment(
         config=config,

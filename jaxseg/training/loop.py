@@ -94,7 +94,8 @@ def _run(experiment, mesh, state, batches, train_step, schedule, checkpoints, lo
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
                 update = (done - 1) // config.optim.accumulate
                 log.write("train", done, **row, lr=float(schedule(update)), images_per_s=speed)
-                bar.set_postfix(loss=f"{row['loss']:.4f}", images_per_s=f"{speed:.1f}", **_shown(scores))
+                shown = {"loss": f"{row['loss']:.4f}", "images_per_s": f"{speed:.1f}", **_shown(scores)}
+                bar.set_postfix(shown, refresh=False)
                 pending.clear()
                 since = time.perf_counter()
             if evaluating and not interrupts.received:

@@ -42,13 +42,17 @@ def load_for_inference(workdir: str | Path, checkpoint: str | int = "best") -> R
         raise UserError(f"{path} is missing: the run was not started by train.py, or the file was removed.")
     info = json.loads(path.read_text())
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
-    step = checkpoints.resolve(str(checkpoint))
+    try:
+        step = checkpoints.resolve(str(checkpoint))
+        variables = checkpoints.restore_variables(step)
+    finally:
+        checkpoints.close()
     model = build_model(config, len(info["classes"]))
     return Restored(
         config=config,
         step=step,
         model=model,
-        variables=checkpoints.restore_variables(step),
+        variables=variables,
         classes=tuple(info["classes"]),
         palette=tuple(tuple(colour) for colour in info["palette"]),
         ignore=info["ignore"],

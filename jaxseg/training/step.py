@@ -84,7 +84,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1 - decay) if decay else state.ema
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
         new = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
         return new, metrics

@@ -1,0 +1,67 @@
+"""Evaluation equals the obvious loop over pictures, whatever their sizes and however they are grouped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from jaxseg.config import default_config
+from jaxseg.data import Dataset, create_dataset
+from jaxseg.evaluate import Evaluator
+from jaxseg.models import init
+from jaxseg.training.experiment import Experiment, build_model
+from jaxseg.training.shard import make_mesh
+
+SIZES = [(40, 33), (32, 32), (40, 40), (17, 30), (33, 64), (32, 30), (64, 33)]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    whole = create_dataset("shapes", size=64, train=1, val=len(SIZES))
+    records = []
+    for i, (h, w) in enumerate(SIZES):
+        record = dict(whole.splits["val"][i])
+        label = record["label"][:h, :w].copy()
+        label[:3] = whole.ignore
+        records.append({"image": record["image"][:h, :w], "label": label, "name": record["name"]})
+    return Dataset(whole.name, whole.classes, whole.palette, {"val": records}, whole.ignore)
+
+
+def _experiment(dataset, batch_size):
+    c = default_config()
+    c.eval.update(batch_size=batch_size, bucket=32)
+    c.model.encoder = "plain"
+    c.model.encoder_options = {"widths": (4, 6), "convs": 1}
+    c.model.options = {"decoder_channels": (6, 4)}
+    model = build_model(c, dataset.num_classes)
+    return Experiment(c, dataset, model, (127.5,) * 3, (64.0,) * 3, steps=1, eval_every=1)
+
+
+def _naive(experiment, variables):
+    dataset, matrix, loss, count = experiment.dataset, 0, 0.0, 0
+    apply = jax.jit(lambda v, x: experiment.model.apply(v, x, train=False)["logits"])
+    for record in dataset.splits["val"]:
+        h, w = record["label"].shape
+        picture = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 128.0, np.float32)  # round(127.5) to even
+        picture[:h, :w] = record["image"]
+        logits = np.asarray(apply(variables, jnp.asarray((picture - 127.5) / 64.0)[None]))[0, :h, :w]
+        counts = record["label"] != dataset.ignore
+        truth, guess = record["label"][counts], logits.argmax(-1)[counts]
+        matrix = matrix + confusion_matrix(truth, guess, labels=range(dataset.num_classes))
+        log_p = jax.nn.log_softmax(logits.astype(np.float64))[counts]
+        loss -= float(np.take_along_axis(np.asarray(log_p), truth[:, None].astype(int), 1).sum())
+        count += counts.sum()
+    return matrix, loss / count
+
+
+def test_equals_the_obvious_loop(dataset):
+    experiment = _experiment(dataset, batch_size=3)
+    variables = init(experiment.model, jax.random.key(0))
+    result = Evaluator(experiment, make_mesh(1))(variables, "val", pictures=4)
+    matrix, loss = _naive(experiment, variables)
+    np.testing.assert_array_equal(result.matrix, matrix)
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
+    assert result.matrix.dtype == np.int64
+    assert [sample["label"].shape for sample in result.samples] == SIZES[:4]
+    assert all(sample["prediction"].shape == sample["label"].shape for sample in result.samples)
