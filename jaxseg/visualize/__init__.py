@@ -1,0 +1,18 @@
+"""Pictures of what a model does: label maps, overlays, grids of predictions, confusion matrices, training curves.
+
+Arrays in, arrays or PNG files out, all on the host. Label maps are int[h, w]; a palette is one RGB colour a class.
+Ignored pixels are hatched in greys, so that no class colour is mistaken for them.
+"""
+
+from jaxseg.visualize.charts import confusion_figure, curves
+from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
+
+__all__ = [
+    "colorize",
+    "confusion_figure",
+    "curves",
+    "error_map",
+    "overlay",
+    "prediction_grid",
+    "save_label_png",
+]
