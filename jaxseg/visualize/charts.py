@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.metrics import scores
+from jaxseg.visualize.pictures import as_percent
 
 _NUMBERED = 24  # largest number of classes whose confusion matrix has numbers in it
 
@@ -18,14 +19,14 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     matrix = np.asarray(matrix)
     result, count = scores(matrix), len(classes)
     total = matrix.sum(1, keepdims=True)
-    percent = np.divide(100.0 * matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
+    values = np.divide(100.0 * matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
     cell = max(0.46 * min(1, _NUMBERED / count), 0.13)  # inches
     side, tick = 2.6 + cell * count, min(9, 54 * cell)
     figure = Figure(figsize=(side + 0.9, side), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.93")
-    drawn = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    shares = [f"{name}  {percent(f)}" for name, f in zip(classes, result["frequency"], strict=True)]
+    drawn = axes.imshow(values, cmap="Blues", vmin=0, vmax=100)
+    shares = [f"{name}  {as_percent(f)}" for name, f in zip(classes, result["frequency"], strict=True)]
     axes.set_xticks(range(count), classes, rotation=90, fontsize=tick)
     axes.set_yticks(range(count), shares, fontsize=tick)
     axes.set_xlabel("prediction")
@@ -38,7 +39,7 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
         axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="white", linewidth=1)
         axes.tick_params(which="minor", length=0)
-        for (i, j), value in np.ndenumerate(percent):
+        for (i, j), value in np.ndenumerate(values):
             if value >= 0.5:
                 colour = "white" if value > 55 else "0.15"
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)

@@ -59,7 +59,7 @@ def overlay(
         return tinted
     shares = np.bincount(label[~ignored[..., 0]], minlength=len(palette)) / label.size
     order = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
-    entries = [(_swatch(palette[i]), f"{classes[i]} {percent(shares[i])}") for i in order]
+    entries = [(_swatch(palette[i]), f"{classes[i]} {as_percent(shares[i])}") for i in order]
     height, width = label.shape
     size = min(max(width // 40, 11), 26)
     strip = np.asarray(_legend(entries, width - size, size=size))
@@ -149,7 +149,7 @@ def _caption(row, ignore):
     counted = row["label"] != ignore
     if not counted.any():
         return f"{row['name']}: all ignored"
-    return f"{row['name']}: {percent((row['prediction'] == row['label'])[counted].mean())} of the pixels right"
+    return f"{row['name']}: {as_percent((row['prediction'] == row['label'])[counted].mean())} of the pixels right"
 
 
 def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ignore: int = 255) -> None:
@@ -186,7 +186,7 @@ def _ignored(label, palette, ignore):
     return ignored
 
 
-def percent(share):
+def as_percent(share):
     return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 
