@@ -88,8 +88,35 @@ class BatchNorm(nn.Module):
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He, 2018, arXiv:1803.08494): each picture and each group of channels alone.
+
+    Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        batch, _, _, channels = x.shape
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+
+        def mean_of_group(per_channel):
+            means = per_channel.reshape(batch, self.groups, -1).mean(-1, keepdims=True)
+            return jnp.broadcast_to(means, (*means.shape[:2], channels // self.groups)).reshape(batch, 1, 1, channels)
+
+        x32 = x.astype(jnp.float32)
+        mean = mean_of_group(x32.mean((1, 2)))
+        var = jnp.maximum(mean_of_group(jnp.square(x32).mean((1, 2))) - jnp.square(mean), 0.0)
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+
+
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch normalisation, activation (None: the identity)."""
+    """Convolution without bias, normalisation, activation (None, for either of the two: the identity)."""
 
     features: int
     kernel_size: int | tuple[int, int] = 3
@@ -118,5 +145,6 @@ class ConvNormAct(nn.Module):
             name="conv",
         )
         x = conv(x)
-        x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
+        if self.norm is not None:
+            x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
         return x if self.activation is None else self.activation(x)

@@ -1,4 +1,4 @@
-"""The last layers: from features to the logits of every pixel."""
+"""The last layers: from features to a score for every pixel and class."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Conv, Feature
-from jaxseg.blocks.initializers import xavier_uniform
+from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import he_uniform, xavier_uniform
 from jaxseg.ops.resize import resize
 
 
 class Head(nn.Module):
-    """One convolution to a score for each class, resized bilinearly to the picture's own size in float32.
+    """One convolution to the classes' scores, which are resized bilinearly to the picture's own size, in float32.
 
-    `align_corners=True` as in the networks this follows (segmentation_models_pytorch's): the scores at the picture's
-    corners are those computed at the feature map's corners.
+    `align_corners` as in segmentation_models_pytorch: the scores at the corners of the feature map are the scores at
+    the corners of the picture.
     """
 
     num_classes: int
@@ -35,3 +35,23 @@ class Head(nn.Module):
             name="conv",
         )
         return resize(conv(x).astype(jnp.float32), size, align_corners=self.align_corners)
+
+
+class FCNHead(nn.Module):
+    """A 3x3 convolution to a quarter of the channels, dropout and the classes' scores.
+
+    The auxiliary classifier of PSPNet (Zhao et al., 2016, arXiv:1612.01105, section 3.3), which torchvision also puts
+    on DeepLabV3.
+    """
+
+    num_classes: int
+    dropout: float = 0.1  # of whole channels
+    align_corners: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Any = he_uniform
+
+    @nn.compact
+    def __call__(self, x: Feature, size: tuple[int, int], *, train: bool) -> Float[Array, "b h2 w2 num_classes"]:
+        conv = ConvNormAct(x.shape[-1] // 4, dtype=self.dtype, kernel_init=self.kernel_init, name="conv")
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(conv(x, train=train), deterministic=not train)
+        return Head(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="head")(x, size)

@@ -24,10 +24,13 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
-from jaxseg.models import unet
+from jaxseg.models import deeplab, fpn, pspnet, unet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
+    **fpn.VARIANTS,
+    **pspnet.VARIANTS,
+    **deeplab.VARIANTS,
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}

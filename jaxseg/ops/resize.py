@@ -5,7 +5,7 @@ where they are (half-pixel centres). Where a network was trained with the centre
 instead, the call says `align_corners=True`.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +47,7 @@ def bilinear_matrix(size: int, new_size: int, align_corners: bool = False, steps
 
 
 @lru_cache(maxsize=256)
-def nearest_matrix(size: int, new_size: int, align_corners: bool = False) -> np.ndarray:
+def nearest_matrix(size: int, new_size: int) -> np.ndarray:
     """The [new_size, size] matrix that picks the old pixel at floor(new * size / new_size), PyTorch's "nearest".
 
     >>> nearest_matrix(2, 3)
@@ -57,9 +57,6 @@ def nearest_matrix(size: int, new_size: int, align_corners: bool = False) -> np.
     """
     picked = np.floor(np.arange(new_size, dtype=np.float32) * np.float32(size / new_size)).astype(np.int64)
     return np.eye(size, dtype=np.float32)[np.minimum(picked, size - 1)]
-
-
-MATRICES = {"bilinear": bilinear_matrix, "nearest": nearest_matrix}
 
 
 def resize(
@@ -86,18 +83,15 @@ def resize(
     >>> resize(jnp.array([[0.0, 1.0]]).reshape(1, 1, 2, 1), (1, 4), "nearest").ravel().tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
-    make_matrix = lookup(MATRICES, method, "resizing method")
-    b, h, w, c = x.shape
-    if (h, w) == tuple(size):
+    (h, w), (new_h, new_w) = x.shape[1:3], size
+    if (h, w) == (new_h, new_w):
         return x
-    new_h, new_w = size
     if method == "nearest" and new_h % h == 0 and new_w % w == 0:
         return repeat(x, new_h // h, new_w // w)
-    if new_w != w:
-        x = _mix(make_matrix(w, new_w, align_corners), x.reshape(b * h, w, c)).reshape(b, h, new_w, c)
-    if new_h != h:
-        x = _mix(make_matrix(h, new_h, align_corners), x.reshape(b, h, new_w * c)).reshape(b, new_h, new_w, c)
-    return x
+    matrix = lookup({"bilinear": bilinear_matrix, "nearest": nearest_matrix}, method, "resizing method")
+    if method == "bilinear":
+        matrix = partial(matrix, align_corners=align_corners, steps=256 if x.dtype.itemsize == 2 else None)
+    return mix(x, matrix(h, new_h), matrix(w, new_w))
 
 
 def resize_like(
@@ -122,7 +116,28 @@ def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Arra
     return x.reshape(b, h * times_h, w * times_w, c)
 
 
-def _mix(matrix: np.ndarray, x: Float[Array, "n s c"]) -> Float[Array, "n s2 c"]:
-    """Multiplies every [s, c] of `x` by `matrix`, in the precision of `x`'s dtype (no TF32)."""
-    matrix = jnp.asarray(np.broadcast_to(matrix, (x.shape[0], *matrix.shape)), x.dtype)
+def mix(
+    x: Float[Array, "b h w c"], rows: Float[np.ndarray, "h2 h"], columns: Float[np.ndarray, "w2 w"]
+) -> Float[Array, "b h2 w2 c"]:
+    """Multiplies the height axis of `x` by the matrix `rows` and the width axis by `columns`, the smaller work first.
+
+    The products have the precision of `x`'s dtype: no TF32, no bfloat16 passes for float32.
+
+    >>> mix(jnp.ones((1, 2, 3, 1)), np.ones((1, 2)), np.ones((1, 3))).item()
+    6.0
+    """
+    b, h, w, c = x.shape
+    (new_h, _), (new_w, _) = rows.shape, columns.shape
+    if new_h < h:
+        x = _multiply(rows, x.reshape(b, h, w * c)).reshape(b, new_h, w, c)
+        return _multiply(columns, x.reshape(b * new_h, w, c)).reshape(b, new_h, new_w, c)
+    x = _multiply(columns, x.reshape(b * h, w, c)).reshape(b, h, new_w * c)
+    return _multiply(rows, x).reshape(b, new_h, new_w, c)
+
+
+def _multiply(matrix: np.ndarray, x: Float[Array, "n s c"]) -> Float[Array, "n s2 c"]:
+    """Multiplies every [s, c] of `x` by `matrix` from the left."""
+    if np.array_equal(matrix, np.eye(x.shape[1])):
+        return x
+    matrix = jnp.broadcast_to(jnp.asarray(matrix, x.dtype), (x.shape[0], *matrix.shape))
     return lax.dot_general(matrix, x, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)

@@ -1,0 +1,50 @@
+"""Pyramid pooling: the whole picture, its quarters, its ninths, …, beside every pixel."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
+from jaxseg.blocks.initializers import he_uniform
+from jaxseg.ops.pool import adaptive_avg_pool
+from jaxseg.ops.resize import resize_like
+
+Function = Callable[[Feature], Feature]
+
+
+def ppm(x: Feature, bins: Mapping[int, Function], project: Function) -> Feature:
+    """Averages `x` over n x n bins for each n, processes and enlarges each average, and projects all with `x`."""
+    pooled = [branch(adaptive_avg_pool(x, (n, n))) for n, branch in bins.items()]
+    views = [resize_like(view, x, align_corners=True) for view in pooled] + [x]
+    return project(jnp.concatenate(views, axis=-1))
+
+
+class PPM(nn.Module):
+    """Pyramid pooling module (Zhao et al., 2016, arXiv:1612.01105, fig. 3 c).
+
+    The single bin has a bias in place of the normalisation, as in segmentation_models_pytorch: one pixel a picture
+    makes poor batch statistics.
+    """
+
+    features: int = 512
+    bins: Sequence[int] = (1, 2, 3, 6)
+    kernel_size: int = 3  # of the projection: the paper's; segmentation_models_pytorch has 1
+    dtype: Any = jnp.float32
+    kernel_init: Any = he_uniform
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        def layer(features, kernel_size, name, **options):
+            made = ConvNormAct(
+                features, kernel_size, dtype=self.dtype, kernel_init=self.kernel_init, name=name, **options
+            )
+            return partial(made, train=train)
+
+        share = x.shape[-1] // len(self.bins)
+        branches = {
+            n: layer(share, 1, f"bin{n}", norm=None if n == 1 else BatchNorm, use_bias=n == 1) for n in self.bins
+        }
+        return ppm(x, branches, project=layer(self.features, self.kernel_size, "project"))

@@ -1,0 +1,41 @@
+"""Depthwise separable convolution: space first, channels after."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.conv import Activation, BatchNorm, Conv, Feature
+from jaxseg.blocks.initializers import he_normal
+
+Function = Callable[[Feature], Feature]
+
+
+def separable(x: Feature, depthwise: Function, pointwise: Function) -> Feature:
+    """Filters every channel of `x` by itself, then mixes the channels at every pixel; nothing in between."""
+    return pointwise(depthwise(x))
+
+
+class SeparableConvNormAct(nn.Module):
+    """Atrous separable convolution, normalisation, activation (Chen et al., 2018, arXiv:1802.02611, fig. 3)."""
+
+    features: int
+    kernel_size: int = 3
+    rate: int = 1
+    activation: Activation | None = nn.relu
+    norm: Any = BatchNorm
+    dtype: Any = jnp.float32
+    kernel_init: Any = he_normal
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        def layer(features, kernel_size, name, **options):
+            return Conv(features, kernel_size, dtype=self.dtype, kernel_init=self.kernel_init, name=name, **options)
+
+        channels = x.shape[-1]
+        depthwise = layer(channels, self.kernel_size, "depthwise", rate=self.rate, groups=channels)
+        x = separable(x, depthwise, pointwise=layer(self.features, 1, "pointwise"))
+        if self.norm is not None:
+            x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
+        return x if self.activation is None else self.activation(x)
