@@ -1,6 +1,7 @@
 """The data set record, the relabelling that any data set can be given, and the checks made before training."""
 
 import dataclasses
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -142,21 +143,25 @@ def _several(values: Sequence[Any], limit: int = 12) -> str:
     return ", ".join(str(v) for v in values[:limit]) + (", …" if len(values) > limit else "")
 
 
-def check_dataset(dataset: Dataset, split: str) -> None:
+def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> None:
     """Raises a `UserError` if `split` does not exist, is empty or holds a record that does not read.
 
-    Looks at no more than four records, so that training starts at once; the others are checked as they are read.
+    Reads at least four records, spread over the split, and goes on for `seconds`, which is enough for all of a small
+    set; training then starts without having read a large one. The others are checked as they are read.
     """
     source = lookup(dataset.splits, split, f"split of the data set '{dataset.name}'")
     if len(source) == 0:
         raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected pictures and labels.")
-    found = set()
-    for index in sorted({len(source) * i // 4 for i in range(4)}):
+    found: set[int] = set()
+    end = time.perf_counter() + seconds
+    for looked_at, index in enumerate(np.random.default_rng(0).permutation(len(source)).tolist()):
+        if looked_at >= 4 and time.perf_counter() > end:
+            break
         found.update(np.unique(source[index]["label"]).tolist())
     if dataset.num_classes == 2 and found == {0, dataset.ignore}:
         warnings.warn(
             f"The labels looked at in split '{split}' of the data set '{dataset.name}' hold 0 and"
             f" {dataset.ignore} only, and {dataset.ignore} is ignored: class 1 would never be learned. If"
-            f" {dataset.ignore} stands for class 1, give that class its value in classes.json: "
-            f'{{"ignore": 254, "classes": [..., {{"id": 1, "name": "...", "values": [{dataset.ignore}]}}]}}.'
+            f" {dataset.ignore} stands for class 1, give that class its value in classes.json:"
+            f' {{"ignore": 254, "classes": [..., {{"id": 1, "name": "...", "values": [{dataset.ignore}]}}]}}.'
         )
