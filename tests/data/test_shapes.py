@@ -1,0 +1,60 @@
+"""The embedded set: the same everywhere, and all of its classes in it."""
+
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.data.shapes import CLASSES, shapes
+
+DIGEST = """
+import zlib
+from jaxseg.data.shapes import shapes
+splits = shapes(size=48).splits
+print([zlib.crc32(splits[s][i]["image"].tobytes()) for s in ("train", "val") for i in (0, 5)])
+"""
+
+
+def test_a_picture_depends_on_seed_split_and_index_alone():
+    splits = shapes(size=48).splits
+    here = [zlib.crc32(splits[s][i]["image"].tobytes()) for s in ("train", "val") for i in (0, 5)]
+    there = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout
+    assert str(here) == there.strip()
+    others = [shapes(size=48, seed=1).splits["train"][0], splits["train"][1], splits["val"][0]]
+    first = shapes(size=48, train=7, val=3).splits["train"][0]  # the counts do not matter
+    np.testing.assert_array_equal(first["image"], splits["train"][0]["image"])
+    assert all((first["image"] != other["image"]).any() for other in others)
+
+
+def test_every_class_is_there_in_fair_shares():
+    source = shapes(size=64).splits["train"]
+    counts = sum(np.bincount(source[i]["label"].ravel(), minlength=256) for i in range(80))
+    share = counts / counts.sum()
+    assert counts[len(CLASSES) :].sum() == 0
+    assert 0.5 < share[0] < 0.85
+    assert share[1 : len(CLASSES)].min() > 0.015
+
+
+def test_border_is_ignored_and_lies_between_classes():
+    plain, border = (shapes(size=64, border=b).splits["val"][3] for b in (0, 3))
+    np.testing.assert_array_equal(plain["image"], border["image"])
+    band = border["label"] == 255
+    assert 0.01 < band.mean() < 0.4
+    np.testing.assert_array_equal(border["label"][~band], plain["label"][~band])
+
+
+def test_classes_share_their_colours():
+    """No class is told by its colour: the mean colours of the classes are alike over many pictures."""
+    source = shapes(size=48, train=200).splits["train"]
+    records = [source[i] for i in range(200)]
+    image, label = (np.stack([r[k] for r in records]) for k in ("image", "label"))
+    means = np.stack([image[label == c].mean(axis=0) for c in range(1, len(CLASSES))])
+    assert means.std(axis=0).max() < 16
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(UserError, match="size=8"):
+        shapes(size=8)
