@@ -1,1 +1,10 @@
-"""inference"""
+"""Inference: a trained model applied to pictures and to files of pictures.
+
+Contract: what predicts takes `apply(variables, images f32[b, h, w, 3]) -> {"logits": f32[b, h, w, c]}` and knows
+nothing else of the model. `predict_step` is the one way from uint8 pictures to label maps; evaluation, `Predictor`
+and the command line share it, so that a score is the score of what a user gets.
+"""
+
+from jaxseg.inference.predict import Predictor, predict_step
+
+__all__ = ["Predictor", "predict_step"]

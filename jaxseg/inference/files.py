@@ -1,0 +1,101 @@
+"""python -m jaxseg predict: label maps and overlays of picture files."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jaxseg.checks import UserError
+from jaxseg.inference.predict import Predictor
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command to its parser."""
+    parser.add_argument("--workdir", required=True, help="folder that train.py wrote")
+    parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
+    parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
+    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
+    parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colours in overlays, 0 to 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts every picture; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
+    from tqdm import tqdm
+
+    from jaxseg.training import experiment
+
+    if not 0 <= args.alpha <= 1:
+        raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file, expected a folder.")
+    pictures = name_outputs(find_pictures(args.images), out)
+    experiment.enable_compilation_cache(experiment.read_config(args.workdir).train.compilation_cache)
+    predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for file, stem in tqdm(pictures.items(), desc="predict", unit="picture", dynamic_ncols=True):
+        try:
+            predict_file(predictor, file, stem, alpha=args.alpha)
+        except UserError as error:
+            failed.append(file)
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    print(f"{len(pictures) - len(failed)} of {len(pictures)} pictures predicted -> {out}")
+    return 1 if failed else 0
+
+
+def predict_file(predictor: Predictor, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
+    """Writes STEM_label.png, a palette PNG of class ids, and STEM_overlay.png, the tinted picture with a legend.
+
+    Args:
+      predictor: the model.
+      file: the picture.
+      stem: the outputs' path, less `_label.png`.
+      alpha: weight of the tint, 0 to 1.
+    """
+    from PIL import Image
+
+    from jaxseg import visualize
+    from jaxseg.data.imagefile import read_picture
+
+    image = read_picture(str(file))
+    label = predictor(image)
+    classes, palette = predictor.classes, predictor.palette
+    visualize.save_label_png(f"{stem}_label.png", label, palette)
+    tinted = visualize.overlay(image, label, palette, classes, alpha=alpha, ignore=predictor.ignore)
+    Image.fromarray(tinted).save(f"{stem}_overlay.png")
+
+
+def find_pictures(paths: Sequence[str]) -> list[Path]:
+    """Returns the files named, and the pictures in the folders named, in order and once each."""
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"--images: the folder {path} holds no picture ({' '.join(SUFFIXES)}).")
+            found.update(dict.fromkeys(inside))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UserError(f"--images: {path} does not exist. Give picture files or folders of them.")
+    return list(found)
+
+
+def name_outputs(files: Iterable[Path], out: Path) -> dict[Path, Path]:
+    """Returns file -> stem of its outputs; raises if two files would share one, or an output would replace an input."""
+    stems, inputs = {}, {file.resolve() for file in files}
+    for file in files:
+        stem = out / file.stem
+        if stem in stems:
+            raise UserError(
+                f"--images: {stems[stem]} and {file} would both be written to {stem}_label.png. Predict them into"
+                " different --out folders."
+            )
+        for output in (f"{stem}_label.png", f"{stem}_overlay.png"):
+            if Path(output).resolve() in inputs:
+                raise UserError(f"{output} is one of the --images and would be overwritten. Choose another --out.")
+        stems[stem] = file
+    return {file: stem for stem, file in stems.items()}

@@ -1,0 +1,107 @@
+import argparse
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.checks import UserError
+from jaxseg.inference import files
+from jaxseg.inference.predict import Predictor
+from jaxseg.training import experiment
+
+PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+
+
+class Brightest:
+    def apply(self, variables, images, *, train):
+        return {"logits": images}
+
+
+@pytest.fixture
+def workdir(monkeypatch):
+    """A workdir whose model predicts the brightest channel."""
+    predictor = Predictor(
+        Brightest(), {}, mean=(0, 0, 0), std=(1, 1, 1), classes=("red", "green", "blue"), palette=PALETTE
+    )
+    monkeypatch.setattr(Predictor, "from_workdir", lambda workdir, checkpoint: predictor)
+    config = SimpleNamespace(train=SimpleNamespace(compilation_cache=""))
+    monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
+    return "a workdir"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("a.jpg", (20, 31, 3)), ("b.png", (9, 14, 3)), ("c.tif", (8, 8))):
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def predict(*arguments):
+    parser = argparse.ArgumentParser()
+    files.add_arguments(parser)
+    return files.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_folder(workdir, folder, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    assert predict("--workdir", workdir, "--images", folder, "--out", out) == 0
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        f"{stem}_{kind}.png" for stem in "abc" for kind in ("label", "overlay")
+    )
+    image = np.asarray(Image.open(folder / "b.png"))
+    with Image.open(out / "b_label.png") as label:
+        assert label.mode == "P"
+        np.testing.assert_array_equal(np.asarray(label), image.argmax(-1))
+    overlay = np.asarray(Image.open(out / "b_overlay.png"))
+    assert overlay.shape[0] > 9, "the legend is beneath"
+    mixed = np.round(0.5 * image + 0.5 * np.array(PALETTE)[image.argmax(-1)])
+    np.testing.assert_array_equal(overlay[:9, :14], mixed)
+    assert "3 of 3 pictures predicted" in capsys.readouterr().out
+
+
+def test_a_bad_file_stops_nothing_but_the_exit_code_tells(workdir, folder, tmp_path, capsys):
+    (folder / "aa.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
+    assert predict("--workdir", workdir, "--images", folder, "--out", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert len([line for line in printed.err.splitlines() if "error:" in line and "aa.jpg" in line]) == 1
+    assert "3 of 4 pictures predicted" in printed.out
+    assert not list((tmp_path / "out").glob("aa_*"))
+
+
+def test_files_and_alpha(workdir, folder, tmp_path):
+    out = tmp_path / "out"
+    assert (
+        predict("--workdir", workdir, "--images", folder / "b.png", folder / "b.png", "--out", out, "--alpha", 0) == 0
+    )
+    overlay = np.asarray(Image.open(out / "b_overlay.png"))
+    np.testing.assert_array_equal(overlay[:9, :14], np.asarray(Image.open(folder / "b.png")))
+    assert len(list(out.iterdir())) == 2
+
+
+def test_wrong_arguments_are_named(workdir, folder, tmp_path):
+    def fails(match, *arguments):
+        with pytest.raises(UserError, match=match):
+            predict("--workdir", workdir, *arguments)
+
+    out = ("--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    fails(r"--images: .*missing does not exist", "--images", tmp_path / "missing", *out)
+    fails(r"--images: the folder .*empty holds no picture \(\.jpg", "--images", tmp_path / "empty", *out)
+    fails("--alpha must be from 0 to 1, got 2.0", "--images", folder, "--alpha", 2, *out)
+    fails("b.png is a file, expected a folder", "--images", folder, "--out", folder / "b.png")
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    fails("a.jpg and .*a.png would both be written to .*a_label.png", "--images", folder, *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_are_never_overwritten(workdir, folder):
+    assert predict("--workdir", workdir, "--images", folder, "--out", folder) == 0
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(UserError, match="is one of the --images and would be overwritten"):
+        predict("--workdir", workdir, "--images", folder, "--out", folder)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
