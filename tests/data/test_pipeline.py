@@ -179,8 +179,8 @@ if __name__ == "__main__":
         shapes(size=16).splits["train"], canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_classes=7, workers=1
     )
     next(batches)
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print(next(batches)["image"].shape)
