@@ -12,6 +12,7 @@ by piece. What is heavy (data readers, checkpoints, plots) is imported when it i
 from jaxseg import losses, metrics
 from jaxseg.data import DATASETS, Dataset, create_dataset
 from jaxseg.encoders import ENCODERS, create_encoder
+from jaxseg.inference.predict import Predictor
 from jaxseg.losses import LOSSES
 from jaxseg.models import MODELS, create_model, init
 
@@ -23,6 +24,7 @@ __all__ = [
     "LOSSES",
     "MODELS",
     "Dataset",
+    "Predictor",
     "create_dataset",
     "create_encoder",
     "create_model",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxseg import launch
+from jaxseg.heap import keep_freed_memory
 
 
 def _list(args):
@@ -73,6 +74,7 @@ def _parser(argv):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
+    keep_freed_memory()
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser(argv).parse_args(argv)
     return launch.guard(args.function, args)

@@ -8,6 +8,7 @@ on the host; with several processes each reads its share and the matrices are ad
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseg import losses, metrics
-from jaxseg.data import augment, check_dataset, pipeline
+from jaxseg.data import pipeline
+from jaxseg.inference.predict import pad_images, padded_size, predict_logits
 from jaxseg.training.experiment import Experiment
 from jaxseg.training.shard import batched, local_mesh, replicated
 
@@ -84,7 +86,7 @@ class Evaluator:
         records = pipeline.eval_records(dataset.splits[split], shard=shard)
         waiting: dict[tuple[int, int], list] = {}
         for index, record in enumerate(progress(records)):
-            size = tuple(-(-n // bucket) * bucket for n in record["label"].shape)
+            size = padded_size(*record["label"].shape, bucket)
             group = waiting.setdefault(size, [])
             group.append({**record, "index": index})
             if len(group) == self.batch_size:
@@ -93,13 +95,14 @@ class Evaluator:
             yield self._pad(size, waiting[size])
 
     def _pad(self, size, records):
-        shape = (self.batch_size, *size)
-        image = np.empty((*shape, 3), np.uint8)
-        image[:] = np.round(self.experiment.mean).astype(np.uint8)
-        label = np.full(shape, self.experiment.dataset.ignore, np.uint8)
-        for i, record in enumerate(records):
+        """Fills up short batches with grey pictures that are ignored whole, so that no other size is compiled."""
+        missing = self.batch_size - len(records)
+        blank = np.zeros((0, 0, 3), np.uint8)
+        image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.experiment.mean)
+        label = np.full(image.shape[:3], self.experiment.dataset.ignore, np.uint8)
+        for place, record in zip(label, records, strict=False):
             h, w = record["label"].shape
-            image[i, :h, :w], label[i, :h, :w] = record["image"], record["label"]
+            place[:h, :w] = record["label"]
         return {"image": image, "label": label}, records
 
 
@@ -107,16 +110,16 @@ def _make_eval_step(experiment, mesh):
     ignore, mean, std = experiment.dataset.ignore, experiment.mean, experiment.std
     c = experiment.config.loss
     terms, options = c.terms.to_dict(), c.options.to_dict()
+    apply = partial(experiment.model.apply, train=False)
 
     def eval_step(variables, batch):
-        sample = augment.prepare(batch, ignore=ignore, mean=mean, std=std)
-        outputs = experiment.model.apply(variables, sample["image"], train=False)
-        prediction = jnp.argmax(outputs["logits"], axis=-1).astype(jnp.int32)
-        matrix = metrics.confusion_matrix(
-            prediction, sample["label"], num_classes=experiment.dataset.num_classes, where=sample["where"]
-        )
+        logits = predict_logits(apply, variables, batch["image"], mean=mean, std=std)
+        where = batch["label"] != ignore
+        label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
+        prediction = jnp.argmax(logits, axis=-1)
+        matrix = metrics.confusion_matrix(prediction, label, num_classes=logits.shape[-1], where=where)
         loss, _ = losses.weighted_sum(
-            outputs, sample["label"], sample["where"], terms=terms, heads={"logits": 1.0}, options=options
+            {"logits": logits}, label, where, terms=terms, heads={"logits": 1.0}, options=options
         )
         return prediction.astype(jnp.uint8), matrix, loss
 
@@ -177,8 +180,7 @@ def evaluate_workdir(
     if root is not None:
         config.data.root = root
     split = split or config.data.eval_split
-    experiment = experiments.build(config)
-    check_dataset(experiment.dataset, split)
+    experiment = experiments.build(config, splits=(split,))
     evaluator = Evaluator(experiment, make_mesh(config.train.devices))
     count = len(experiment.dataset.splits[split])
     evaluation = evaluator(

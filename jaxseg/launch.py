@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 
 from jaxseg.checks import Interrupted, UserError, suggest
+from jaxseg.heap import keep_freed_memory
 
 
 def run(main: Callable, *, required: Sequence[str] = ()) -> None:
@@ -16,6 +17,7 @@ def run(main: Callable, *, required: Sequence[str] = ()) -> None:
       main: called with what absl leaves of the command line.
       required: flags that must be given.
     """
+    keep_freed_memory()
     logging.set_verbosity(logging.WARNING)  # jax and orbax tell their life at INFO
     for name in required:
         flags.mark_flag_as_required(name)

@@ -35,7 +35,7 @@ def _experiment(dataset, batch_size):
     c.model.encoder_options = {"widths": (4, 6), "convs": 1}
     c.model.options = {"decoder_channels": (6, 4)}
     model = build_model(c, dataset.num_classes)
-    return Experiment(c, dataset, model, (127.5,) * 3, (64.0,) * 3, steps=1, eval_every=1)
+    return Experiment(c, dataset, model, (127.5,) * 3, (64.0,) * 3)
 
 
 def _naive(experiment, variables):

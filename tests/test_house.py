@@ -35,6 +35,7 @@ FORBIDDEN = {
 }
 HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
 ABSENT = {"tensorflow", "torch", "pickle"}
+EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 
 
 def _imports(path, *, module_level):
@@ -75,7 +76,8 @@ def test_imports_follow_the_layers(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_heavy_packages_are_imported_inside_functions(path):
     at_import = {name.split(".")[0] for name in _imports(path, module_level=True)}
-    assert not at_import & (HEAVY | ABSENT), f"imported with the module: {at_import & (HEAVY | ABSENT)}"
+    found = at_import & (HEAVY | ABSENT) - EXEMPT.get(str(path.relative_to(PACKAGE)), set())
+    assert not found, f"imported with the module: {found}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)

@@ -1,15 +1,19 @@
 """Checkpoints: the only module that knows orbax.
 
-`workdir/checkpoints/STEP/` holds the state, the position of the data iterator and, where an evaluation came just
-before, its scores. Orbax writes to a temporary folder and renames it, so that a kill leaves the last one whole.
+`workdir/checkpoints/STEP/` holds the state and the position of the data iterator. Orbax writes to a temporary folder
+and renames it, so that a kill leaves the last one whole. Which one is the best is read off metrics.jsonl: a state is
+saved before it is evaluated, so that no evaluation, however long, stands between a step and its checkpoint.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxseg.checks import UserError
+from jaxseg.training.log import read_rows
 from jaxseg.training.state import TrainState
 
 
@@ -18,40 +22,35 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, *, keep: int = 2):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
-        def score(metrics):
-            return metrics["miou"]
-
-        best = policy.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         self.directory = Path(workdir).absolute() / "checkpoints"
+        self._rows = Path(workdir) / "metrics.jsonl"
+        self.scores = {row["step"]: row["miou"] for row in read_rows(self._rows) if row["kind"] == "eval"}
         self._args = ocp.args
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy.AnyPreservationPolicy([policy.LatestN(max(keep, 1)), best]),
-                best_fn=score,
-                best_mode="max",
-                cleanup_tmp_directories=True,
+                preservation_policy=_LatestAndBest(max(keep, 1), self), cleanup_tmp_directories=True
             ),
         )
 
-    def save(self, step: int, state: TrainState, data: dict[str, Any], metrics: dict | None) -> None:
+    def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
         """Starts writing; returns as soon as the arrays are copied off the device.
 
         Args:
           step: the name of the checkpoint.
           state: of the run.
           data: what `json` can hold: where the data iterator stands.
-          metrics: {"miou": …} when the state has just been evaluated, else None.
         """
         items = self._args.Composite(state=self._args.StandardSave(state), data=self._args.JsonSave(data))
-        if step in self._manager.all_steps():
-            return  # the same bits are there already: a run that was stopped right after saving
         try:
-            self._manager.save(step, args=items, metrics=metrics)
+            self._manager.save(step, args=items)
         except Exception as error:
             raise self._trouble(error) from error
+
+    def score(self, step: int, miou: float) -> None:
+        """Remembers what a state scored; the best checkpoint outlives the next ones."""
+        self.scores[step] = None if math.isnan(miou) else miou
 
     def wait(self) -> None:
         """Returns when everything is on the disk."""
@@ -71,7 +70,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step of the checkpoint with the highest validation mIoU, or the newest if none was evaluated."""
-        return self._manager.best_step()
+        return best_step(self._manager.all_steps(), self.scores) or self.latest()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Returns (state, data) of `step`, with the shapes and shardings of `like` (arrays or their shapes)."""
@@ -112,3 +111,25 @@ class Checkpoints:
             f"Could not save to {self.directory}: {str(error).splitlines()[0] if str(error) else error!r}\n"
             f"{rest}. Free some space (or mend what the message names) and run the same command again."
         )
+
+
+def best_step(steps: Iterable[int], scores: Mapping[int, float | None]) -> int | None:
+    """Returns the step with the highest score, the later of equals, or None if no step has one.
+
+    >>> best_step([10, 20, 30, 40], {10: 0.5, 20: 0.7, 30: 0.7, 50: 0.9})
+    30
+    """
+    scored = [(scores[step], step) for step in steps if scores.get(step) is not None]
+    return max(scored)[1] if scored else None
+
+
+class _LatestAndBest:
+    """Orbax's protocol of a preservation policy: which checkpoints to keep when one more was saved."""
+
+    def __init__(self, keep: int, checkpoints: Checkpoints):
+        self.keep, self.checkpoints = keep, checkpoints
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(steps)[-self.keep :], best_step(steps, self.checkpoints.scores)}
+        return [step in kept for step in steps]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ class Experiment:
     model: nn.Module
     mean: tuple[float, ...]  # of each channel, in units of the uint8 picture
     std: tuple[float, ...]
-    steps: int  # of the whole run
-    eval_every: int  # steps
 
 
-def build(config: ConfigDict) -> Experiment:
-    """Returns the experiment of `config`, or raises a `UserError` that says what to change."""
+def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
+    """Returns the experiment of `config`, or raises a `UserError` that says what to change.
+
+    Args:
+      config: of `jaxseg.config.default_config`.
+      splits: those of the data set that will be read; they must exist and not be empty.
+    """
     check_config(config)
     c = config.data
     dataset = create_dataset(
@@ -44,25 +48,24 @@ def build(config: ConfigDict) -> Experiment:
         label_ignore=tuple(c.label_ignore),
         **c.options.to_dict(),
     )
-    for split in (c.train_split, c.eval_split):
+    for split in splits:
         check_dataset(dataset, split)
-    per_epoch = len(dataset.splits[c.train_split]) // c.batch_size
-    if not per_epoch:
-        raise UserError(
-            f"The split '{c.train_split}' has {len(dataset.splits[c.train_split])} pictures, fewer than"
-            f" config.data.batch_size={c.batch_size}. Use a smaller batch."
-        )
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
-    return Experiment(
-        config=config,
-        dataset=dataset,
-        model=model,
-        mean=model.encoder.pixel_mean,
-        std=model.encoder.pixel_std,
-        steps=config.train.steps or config.train.epochs * per_epoch,
-        eval_every=config.eval.every or per_epoch,
-    )
+    return Experiment(config, dataset, model, model.encoder.pixel_mean, model.encoder.pixel_std)
+
+
+def count_steps(experiment: Experiment) -> tuple[int, int]:
+    """Returns (steps of the whole run, steps between evaluations)."""
+    config, c = experiment.config, experiment.config.data
+    pictures = len(experiment.dataset.splits[c.train_split])
+    per_epoch = pictures // c.batch_size
+    if not per_epoch:
+        raise UserError(
+            f"The split '{c.train_split}' has {pictures} pictures, fewer than config.data.batch_size={c.batch_size}."
+            " Use a smaller batch."
+        )
+    return config.train.steps or config.train.epochs * per_epoch, config.eval.every or per_epoch
 
 
 def build_model(config: ConfigDict, num_classes: int) -> nn.Module:

@@ -1,18 +1,21 @@
 """The training run: from a config and a workdir to checkpoints, scores and pictures; the same call resumes."""
 
+import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError
 from jaxseg.data import pipeline
-from jaxseg.evaluate import Evaluation, Evaluator
+from jaxseg.evaluate import Evaluator
 from jaxseg.models import init
 from jaxseg.training import experiment as experiments
 from jaxseg.training import shard
@@ -40,10 +43,11 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     """
     workdir = Path(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
-    experiment = experiments.build(config)
+    experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split))
+    steps, eval_every = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
-    schedule = make_schedule(config.optim, experiment.steps)
+    schedule = make_schedule(config.optim, steps)
     experiments.claim_workdir(config, experiment.dataset, workdir)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     batches = _batches(experiment)
@@ -51,12 +55,12 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     if checkpoints.latest() is not None:
         state, data = checkpoints.restore(checkpoints.latest(), state)
         batches.set_state(data["iterator"])
-    state = shard.replicate(state, mesh)
     start = int(state.step)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
     if not start:
         (workdir / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-    _announce(experiment, state, mesh, workdir, start)
+    _announce(experiment, state, mesh, workdir, start, steps)
+    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, Evaluator(experiment, mesh))
     train_step = make_train_step(
         experiment.model,
         tx,
@@ -67,46 +71,54 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         std=experiment.std,
     )
     try:
-        return _run(experiment, mesh, state, batches, train_step, schedule, checkpoints, log, workdir)
+        return _loop(run, shard.replicate(state, mesh), batches, train_step)
     finally:
         log.close()
         checkpoints.close()
 
 
-def _run(experiment, mesh, state, batches, train_step, schedule, checkpoints, log, workdir):
-    """The loop itself: step, log, evaluate, save."""
-    config, steps = experiment.config, experiment.steps
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from step to step."""
+
+    experiment: experiments.Experiment
+    mesh: Mesh
+    workdir: Path
+    steps: int  # of the whole run
+    eval_every: int  # steps
+    schedule: Callable[[int], Any]  # update -> learning rate
+    checkpoints: Checkpoints
+    log: Log
+    evaluator: Evaluator
+
+
+def _loop(run, state, batches, train_step):
+    """The loop itself: step, log, save, evaluate."""
+    config, checkpoints, log, steps = run.experiment.config, run.checkpoints, run.log, run.steps
     start = int(state.step)
-    evaluator = Evaluator(experiment, mesh)
+    if start and _is_due(run, start) and start not in checkpoints.scores:
+        _evaluate(run, state, start)  # it was saved, and stopped before its evaluation
     pending: list[dict[str, Any]] = []
     since = time.perf_counter()
-    scores = _last_scores(log)
     bar = progress_bar(range(start, steps), initial=start, total=steps, desc="train", unit="step")
     with Interrupts() as interrupts, bar:
         for step in bar:
-            state, metrics = train_step(state, shard.shard_batch(next(batches), mesh))
+            state, metrics = train_step(state, shard.shard_batch(next(batches), run.mesh))
             pending.append(metrics)
             done = step + 1
-            evaluating = done % experiment.eval_every == 0 or done == steps
+            evaluating = _is_due(run, done)
             saving = evaluating or done % config.checkpoint.every == 0 or interrupts.received
             if saving or done % config.log.every == 0:
                 row = _drain(pending, done, checkpoints)
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
                 update = (done - 1) // config.optim.accumulate
-                log.write("train", done, **row, lr=float(schedule(update)), images_per_s=speed)
-                shown = {"loss": f"{row['loss']:.4f}", "images_per_s": f"{speed:.1f}", **_shown(scores)}
+                log.write("train", done, **row, lr=float(run.schedule(update)), images_per_s=speed)
+                shown = {"loss": f"{row['loss']:.4f}", "images_per_s": f"{speed:.1f}", **_last_score(run)}
                 bar.set_postfix(shown, refresh=False)
                 pending.clear()
                 since = time.perf_counter()
-            if evaluating and not interrupts.received:
-                evaluation = _evaluate(experiment, evaluator, state, log, done, workdir)
-                scores = evaluation.scores
-                since = time.perf_counter()
-            else:
-                evaluating = False
             if saving:
-                metrics = {"miou": float(np.nan_to_num(scores["miou"]))} if evaluating else None
-                checkpoints.save(done, state, {"iterator": batches.get_state()}, metrics)
+                checkpoints.save(done, state, {"iterator": batches.get_state()})
             if interrupts.received:
                 checkpoints.wait()
                 raise Interrupted(
@@ -114,13 +126,27 @@ def _run(experiment, mesh, state, batches, train_step, schedule, checkpoints, lo
                     " Run the same command to go on.",
                     code=128 + interrupts.received,
                 )
-    checkpoints.wait()
+            if evaluating:
+                _evaluate(run, state, done)
+                since = time.perf_counter()
+    return _finish(run)
+
+
+def _is_due(run, step):
+    return step % run.eval_every == 0 or step == run.steps
+
+
+def _finish(run):
+    """Draws the curves and says what came of it."""
     from jaxseg import visualize
 
-    visualize.curves(log.rows, workdir / "curves.png")
-    best = checkpoints.best()
-    say(f"Done: {steps} steps, last val mIoU {scores['miou']:.4f}, best checkpoint at step {best}. See {workdir}.")
-    return scores
+    run.checkpoints.wait()
+    visualize.curves(run.log.rows, run.workdir / "curves.png")
+    best = run.checkpoints.best()
+    last = [row for row in run.log.rows if row["kind"] == "eval"][-1]
+    scores = f"last val mIoU {_number(last['miou'])}, best {_number(run.checkpoints.scores[best])} at step {best}"
+    say(f"Done: {run.steps} steps, {scores}. See {run.workdir}.")
+    return last
 
 
 def _initial_state(experiment, schedule, resuming):
@@ -168,16 +194,16 @@ def _drain(pending, done, checkpoints):
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _evaluate(experiment, evaluator, state, log, step, workdir) -> Evaluation:
+def _evaluate(run, state, step) -> None:
     """Scores the validation split, logs the numbers and draws the grid."""
     from jaxseg import visualize
 
-    config, dataset = experiment.config, experiment.dataset
+    config, dataset = run.experiment.config, run.experiment.dataset
     split = config.data.eval_split
     began = time.perf_counter()
     count = len(dataset.splits[split])
-    evaluation = evaluator(
-        shard.localize(eval_variables(state), evaluator.mesh),
+    evaluation = run.evaluator(
+        shard.localize(eval_variables(state), run.evaluator.mesh),
         split,
         pictures=config.log.pictures,
         progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),
@@ -185,31 +211,28 @@ def _evaluate(experiment, evaluator, state, log, step, workdir) -> Evaluation:
     scores = evaluation.scores
     numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
     numbers |= {f"iou/{name}": float(v) for name, v in zip(dataset.classes, scores["iou"], strict=True)}
-    log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
+    run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
+    run.checkpoints.score(step, scores["miou"])
     if evaluation.samples and jax.process_index() == 0:
-        path = workdir / "pictures" / f"{split}_{step:06d}.png"
+        path = run.workdir / "pictures" / f"{split}_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         visualize.prediction_grid(
-            evaluation.samples,
-            palette=dataset.palette,
-            classes=dataset.classes,
-            path=path,
-            ignore=dataset.ignore,
+            evaluation.samples, palette=dataset.palette, classes=dataset.classes, path=path, ignore=dataset.ignore
         )
-        log.picture(f"{split}/predictions", path, step)
-    return evaluation
+        run.log.picture(f"{split}/predictions", path, step)
 
 
-def _last_scores(log):
-    rows = [row for row in log.rows if row["kind"] == "eval"]
-    return {"miou": rows[-1]["miou"] if rows and rows[-1]["miou"] is not None else math.nan}
+def _last_score(run):
+    """What the progress bar shows of the last evaluation."""
+    scores = run.checkpoints.scores
+    return {"val_miou": _number(scores[max(scores)])} if scores else {}
 
 
-def _shown(scores):
-    return {} if math.isnan(scores["miou"]) else {"val_miou": f"{scores['miou']:.4f}"}
+def _number(value):
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def _announce(experiment, state, mesh, workdir, start):
+def _announce(experiment, state, mesh, workdir, start, steps):
     c, data = experiment.config, experiment.dataset
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))
@@ -217,7 +240,7 @@ def _announce(experiment, state, mesh, workdir, start):
     say(
         f"{c.model.name} / {c.model.encoder}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
         f" {data.name}: {sizes} pictures, {data.num_classes} classes;"
-        f" {experiment.steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
+        f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )
     if start:
         say(f"Going on from checkpoint {start}.")

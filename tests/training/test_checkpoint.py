@@ -19,8 +19,9 @@ def _state(value, *, ema=False):
 def _save_all(workdir, keep, scores):
     checkpoints = Checkpoints(workdir, keep=keep)
     for step, miou in enumerate(scores, 1):
-        metrics = None if miou is None else {"miou": miou}
-        checkpoints.save(step, _state(float(step)), {"iterator": {"next": step}}, metrics)
+        checkpoints.save(step, _state(float(step)), {"iterator": {"next": step}})
+        if miou is not None:
+            checkpoints.score(step, miou)
     checkpoints.wait()
     return checkpoints
 
@@ -52,7 +53,7 @@ def test_another_model_is_refused(tmp_path):
 def test_variables_are_the_averaged_ones_where_kept(tmp_path):
     state = _state(1.0, ema=True).replace(params={"head": {"kernel": jnp.full((2, 3), 9.0)}})
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state, {}, None)
+    checkpoints.save(1, state, {})
     checkpoints.close()
     restored = Checkpoints(tmp_path).restore_variables(1)
     jax.tree.map(np.testing.assert_array_equal, restored, eval_variables(state))
