@@ -47,9 +47,8 @@ def convert(
       unused: true for the names in `state_dict` that the thing rightly lacks.
     """
     missing, misshapen, filled, used = [], [], {}, set()
-    for path, leaf in flatten_dict(dict(template)).items():
-        collection, *module, name = path
-        key = f"{torch_key(tuple(module))}.{LEAVES[collection, name]}"
+    for path, leaf in flatten_dict(template).items():
+        key = torch_name(path, torch_key)
         used.add(key)
         if key not in state_dict:
             missing.append(key)
@@ -65,6 +64,12 @@ def convert(
         found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
         raise UserError(f"The state dict does not fit {what}. {found}. Check the name and the options.")
     return unflatten_dict(filled)
+
+
+def torch_name(path: tuple[str, ...], torch_key: Callable[[ModulePath], str]) -> str:
+    """The name in a state dict of the leaf at (collection, *module, leaf)."""
+    collection, *module, leaf = path
+    return f"{torch_key(tuple(module))}.{LEAVES[collection, leaf]}"
 
 
 def _some(keys: list[str]) -> str:
@@ -104,8 +109,8 @@ def convert_encoder(
 ) -> dict[str, Any]:
     """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
 
-    It must fit the whole encoder, all five levels; what an encoder of less `depth` lacks is then left out. If
-    `in_channels` is not 3 and the state dict has been trained on 3, the first convolution is adapted.
+    It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is then
+    checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is adapted.
     """
     if not hasattr(encoder, "torch_key"):
         raise UserError(f"Encoder '{name}' has no published weights to convert. Train it from random weights.")
@@ -113,12 +118,15 @@ def convert_encoder(
     state_dict = dict(state_dict)
     if stem in state_dict and in_channels != 3 and state_dict[stem].shape[1] == 3:
         state_dict[stem] = adapt_input(state_dict[stem], in_channels)
-    whole = convert(
-        variables_template(encoder.clone(depth=5), in_channels),
+    template = variables_template(encoder, in_channels)
+    whole = variables_template(encoder.clone(depth=5), in_channels)
+    deeper = flatten_dict(whole).keys() - flatten_dict(template).keys()
+    is_whole = any(torch_name(path, encoder.torch_key) in state_dict for path in deeper)
+    variables = convert(
+        whole if is_whole else template,
         state_dict,
         encoder.torch_key,
         what=f"encoder '{name}'",
         unused=lambda key: key.startswith(encoder.torch_head),
     )
-    wanted = flatten_dict(dict(variables_template(encoder, in_channels)))
-    return unflatten_dict({path: value for path, value in flatten_dict(whole).items() if path in wanted})
+    return unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})

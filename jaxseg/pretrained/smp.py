@@ -1,59 +1,185 @@
 """Weights from segmentation_models_pytorch (smp) 0.6: encoders and whole models."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax import linen as nn
 
-from jaxseg.checks import UserError, lookup, suggest
+from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model
 from jaxseg.pretrained.convert import ModulePath, convert, convert_encoder, variables_template
 from jaxseg.pretrained.state_dict import StateDict, read_state_dict
 
 
-class Argument(NamedTuple):
-    """An argument of smp's constructor that decides what is built."""
+class Recipe(NamedTuple):
+    """How a model of smp is made here."""
 
-    default: Any
-    field: str  # of the model here, or of its encoder
-
-
-class Architecture(NamedTuple):
-    """What `from_smp` has to know of an architecture."""
-
-    arguments: Mapping[str, Argument]
+    options: dict[str, Any]  # further arguments of `create_model`
     renames: tuple[tuple[str, str], ...]  # substitutions from a module's path here to its name there, see `smp_key`
     idle: str = r"(?!)"  # pattern of entries that smp's model has and never uses
 
 
-ENCODER_DEPTH = {"encoder_depth": Argument(5, "depth")}
-ENCODER_FIELDS = ("depth", "output_stride")
-# Arguments of every smp model: these must have one of the values given, and these others change no weight.
-REQUIRED = {"activation": (None, "identity"), "aux_params": (None,), "decoder_use_norm": ("batchnorm", True)}
-WITHOUT_EFFECT = ("encoder_name", "encoder_weights", "classes", "upsampling")
-
-# A convolution and its normalisation are entries 0 and 1 of a Sequential, everywhere but where a later rule says more.
+# A convolution and its normalisation are entries 0 and 1 of a Sequential, except where a later substitution says more.
 SEQUENTIAL = ((r"\.conv$", ".0"), (r"\.norm$", ".1"), (r"^head\.", "segmentation_head."))
 SCSE = (
     (r"\.channel\.squeeze$", ".attention.cSE.1"),
     (r"\.channel\.excite$", ".attention.cSE.3"),
     (r"\.spatial$", ".attention.sSE.0"),
 )
+# Arguments of every smp model: these must have one of the values given, and these others change no weight.
+REQUIRED = {"activation": (None, "identity"), "aux_params": (None,), "decoder_use_norm": ("batchnorm", True)}
+WITHOUT_EFFECT = ("encoder_name", "encoder_weights", "classes", "upsampling")
 
-ARCHITECTURES = {
-    "unet": Architecture(
-        arguments={
-            **ENCODER_DEPTH,
-            "decoder_channels": Argument((256, 128, 64, 32, 16), "decoder_channels"),
-            "decoder_attention_type": Argument(None, "attention"),
-            "decoder_interpolation": Argument("nearest", "method"),
+
+def unet(
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    decoder_interpolation: str = "nearest",
+) -> Recipe:
+    """smp's arguments and their defaults, as in each of the functions below."""
+    return Recipe(
+        options={
+            "encoder_options": {"depth": encoder_depth},
+            "decoder_channels": tuple(decoder_channels),
+            "attention": decoder_attention_type,
+            "method": decoder_interpolation,
         },
         renames=(*SCSE, (r"^decoder\.block", "decoder.blocks.")),
         idle=r"decoder\.blocks\.\d+\.attention1\.",  # of the last block, which has no skip to attend to
-    ),
+    )
+
+
+def fpn(
+    *,
+    decoder_pyramid_channels: int = 256,
+    decoder_segmentation_channels: int = 128,
+    decoder_dropout: float = 0.2,
+    decoder_interpolation: str = "nearest",
+) -> Recipe:
+    branches = [
+        (rf"^decoder\.branch_c{5 - i}_conv{j + 1}\.", f"decoder.seg_blocks.{i}.block.{j}.block.")
+        for i in range(4)
+        for j in range(3)
+    ]
+    return Recipe(
+        options={
+            "pyramid_features": decoder_pyramid_channels,
+            "features": decoder_segmentation_channels,
+            "dropout": decoder_dropout,
+            "method": decoder_interpolation,
+        },
+        renames=(
+            (r"^decoder\.lateral_c5$", "decoder.p5"),
+            (r"^decoder\.lateral_c(\d)$", r"decoder.p\1.skip_conv"),
+            *branches,
+        ),
+    )
+
+
+def pspnet(*, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: float = 0.2) -> Recipe:
+    bins = (1, 2, 3, 6)
+    return Recipe(
+        options={
+            "encoder_options": {"depth": encoder_depth},
+            "output_stride": 32,
+            "level": f"c{encoder_depth}",
+            "features": psp_out_channels,
+            "bins": bins,
+            "projection_kernel": 1,
+            "head_kernel": 3,
+            "dropout": psp_dropout,
+            "auxiliary": False,
+        },
+        renames=(
+            *((rf"^decoder\.bin{n}\.", f"decoder.psp.blocks.{i}.pool.1.") for i, n in enumerate(bins)),
+            (r"^decoder\.project\.", "decoder.conv."),
+        ),
+    )
+
+
+def deeplabv3(
+    *,
+    encoder_output_stride: int = 8,
+    decoder_channels: int = 256,
+    decoder_atrous_rates: Sequence[int] = (12, 24, 36),
+    decoder_aspp_separable: bool = False,
+    decoder_aspp_dropout: float = 0.5,
+) -> Recipe:
+    return Recipe(
+        options={
+            "output_stride": encoder_output_stride,
+            "features": decoder_channels,
+            "rates": tuple(decoder_atrous_rates),
+            "separable": decoder_aspp_separable,
+            "dropout": decoder_aspp_dropout,
+        },
+        renames=(
+            *_aspp(decoder_atrous_rates),
+            (r"^decoder\.conv\.0$", "decoder.conv"),
+            (r"^decoder\.conv\.1$", "decoder.bn"),
+        ),
+    )
+
+
+def deeplabv3plus(
+    *,
+    encoder_output_stride: int = 16,
+    decoder_channels: int = 256,
+    decoder_atrous_rates: Sequence[int] = (12, 24, 36),
+    decoder_aspp_separable: bool = True,
+    decoder_aspp_dropout: float = 0.5,
+) -> Recipe:
+    same = deeplabv3(
+        encoder_output_stride=encoder_output_stride,
+        decoder_channels=decoder_channels,
+        decoder_atrous_rates=decoder_atrous_rates,
+        decoder_aspp_separable=decoder_aspp_separable,
+        decoder_aspp_dropout=decoder_aspp_dropout,
+    )
+    return Recipe(
+        options=same.options,
+        renames=(
+            *_aspp(decoder_atrous_rates),
+            (r"^decoder\.aspp\.", "decoder.aspp.0."),
+            (r"^decoder\.context\.1$", "decoder.aspp.2"),
+            (r"^decoder\.context\.depthwise$", "decoder.aspp.1.0"),
+            (r"^decoder\.context\.pointwise$", "decoder.aspp.1.1"),
+            (r"^decoder\.reduce\.", "decoder.block1."),
+            (r"^decoder\.fuse\.1$", "decoder.block2.1"),
+            (r"^decoder\.fuse\.depthwise$", "decoder.block2.0.0"),
+            (r"^decoder\.fuse\.pointwise$", "decoder.block2.0.1"),
+        ),
+    )
+
+
+def _aspp(rates: Sequence[int]) -> list[tuple[str, str]]:
+    """The names within an ASPP: its branches are numbered, and the last has the pooling as its entry 0."""
+    last = len(rates) + 1
+    renames = [
+        (r"\.point\.(\d)$", r".convs.0.\1"),
+        (r"\.image\.0$", f".convs.{last}.1"),
+        (r"\.image\.1$", f".convs.{last}.2"),
+    ]
+    for i, rate in enumerate(rates, start=1):
+        renames += [
+            (rf"\.rate{rate}\.depthwise$", f".convs.{i}.0.0"),
+            (rf"\.rate{rate}\.pointwise$", f".convs.{i}.0.1"),
+            (rf"\.rate{rate}\.(\d)$", rf".convs.{i}.\1"),
+        ]
+    return renames
+
+
+ARCHITECTURES: dict[str, Callable[..., Recipe]] = {
+    "unet": unet,
+    "fpn": fpn,
+    "pspnet": pspnet,
+    "deeplabv3": deeplabv3,
+    "deeplabv3plus": deeplabv3plus,
 }
 
 
@@ -90,22 +216,13 @@ def from_smp(
     Returns:
       The model and its variables, {"params": ..., "batch_stats": ...}.
     """
-    architecture = lookup(ARCHITECTURES, arch, "smp architecture")
-    fields = _fields(arch, architecture, arguments)
+    recipe = _recipe(arch, arguments)
     arrays = read_state_dict(state_dict)
-    encoder_options = {name: fields.pop(name) for name in ENCODER_FIELDS if name in fields}
-    output_stride = encoder_options.pop("output_stride", None)
+    encoder_options = recipe.options.pop("encoder_options", {})
     if any(key.startswith("encoder.model.") for key in arrays):  # made by timm, with timm's rule
         encoder_options["dilate_first"] = False
     encoder = encoder.removeprefix("tu-").removeprefix("tf_")
-    model = create_model(
-        arch,
-        encoder,
-        num_classes=num_classes,
-        output_stride=output_stride,
-        encoder_options=encoder_options,
-        **fields,
-    )
+    model = create_model(arch, encoder, num_classes=num_classes, encoder_options=encoder_options, **recipe.options)
     rest = {key: value for key, value in arrays.items() if not key.startswith("encoder.")}
     template = variables_template(model, in_channels)
     for collection in template.values():
@@ -113,9 +230,9 @@ def from_smp(
     variables = convert(
         template,
         rest,
-        lambda path: smp_key(architecture, path),
+        lambda path: smp_key(recipe, path),
         what=f"smp's '{arch}' decoder and head",
-        unused=lambda key: re.match(architecture.idle, key) is not None,
+        unused=lambda key: re.match(recipe.idle, key) is not None,
     )
     features = below(below(arrays, "encoder."), "model.")
     for collection, values in convert_encoder(model.encoder, encoder, features, in_channels=in_channels).items():
@@ -129,27 +246,27 @@ def below(state_dict: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.nda
     return found or dict(state_dict)
 
 
-def smp_key(architecture: Architecture, path: ModulePath) -> str:
+def smp_key(recipe: Recipe, path: ModulePath) -> str:
     """Names a module of a decoder or a head as smp does: substitutions one after the other.
 
-    >>> smp_key(ARCHITECTURES["unet"], ("decoder", "block0", "conv1", "norm"))
+    >>> smp_key(unet(), ("decoder", "block0", "conv1", "norm"))
     'decoder.blocks.0.conv1.1'
     """
     name = ".".join(path)
-    for pattern, replacement in (*SEQUENTIAL, *architecture.renames):
+    for pattern, replacement in (*SEQUENTIAL, *recipe.renames):
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def _fields(arch: str, architecture: Architecture, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's fields for smp's arguments, or a `UserError` about the one that has no counterpart."""
-    known = {*architecture.arguments, *REQUIRED, *WITHOUT_EFFECT}
-    for name, value in given.items():
-        if name not in known:
-            raise UserError(f"smp's '{arch}' has no argument '{name}' that is known here. {suggest(name, known)}")
-        if name in REQUIRED and value not in REQUIRED[name]:
+def _recipe(arch: str, arguments: Mapping[str, Any]) -> Recipe:
+    """The recipe for smp's arguments, or a `UserError` about the one that has no counterpart."""
+    make = lookup(ARCHITECTURES, arch, "smp architecture")
+    for name, allowed in REQUIRED.items():
+        if arguments.get(name, allowed[0]) not in allowed:
             raise UserError(
-                f"smp's {name}={value!r} has no counterpart here; expected {REQUIRED[name][0]!r}."
-                " Its weights cannot be converted."
+                f"smp's {name}={arguments[name]!r} has no counterpart here; expected {allowed[0]!r}."
+                " Such a model cannot be converted."
             )
-    return {argument.field: given.get(name, argument.default) for name, argument in architecture.arguments.items()}
+    own = {name: v for name, v in arguments.items() if name not in (*REQUIRED, *WITHOUT_EFFECT)}
+    check_options(make, own, f"smp's '{arch}'")
+    return make(**own)

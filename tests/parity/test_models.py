@@ -10,6 +10,11 @@ from jaxseg.pretrained.smp import ARCHITECTURES
 # beyond smp's defaults
 VARIATIONS = [
     ("unet", "resnet18", {"decoder_attention_type": "scse", "decoder_channels": (64, 48, 32, 32, 16)}),
+    ("unet", "tu-resnet18", {"encoder_depth": 3, "decoder_channels": (32, 16, 8)}),
+    ("fpn", "resnet18", {"decoder_segmentation_channels": 64, "decoder_interpolation": "bilinear"}),
+    ("pspnet", "resnet18", {"encoder_depth": 5, "psp_out_channels": 64, "upsampling": 32}),
+    ("deeplabv3", "tu-resnet18", {"encoder_output_stride": 16, "decoder_aspp_separable": True}),
+    ("deeplabv3plus", "resnet18", {"decoder_atrous_rates": (2, 4, 6), "decoder_aspp_separable": False}),
 ]
 
 
@@ -18,6 +23,7 @@ def check(peers, randomise, images, to_torch, forward, assert_close, count, reco
     """Converts smp's model and compares the logits."""
 
     def check(arch, encoder, *, pictures=images, in_channels=3, **arguments):
+        peers.torch.manual_seed(0)
         theirs = peers.smp.create_model(
             arch, encoder, encoder_weights=None, classes=5, in_channels=in_channels, **arguments
         )
@@ -61,6 +67,7 @@ def test_what_cannot_be_converted_is_said_before_reading(peers):
     state_dict = theirs.state_dict()
     for arch, arguments, said in (
         ("unnet", {}, "Did you mean 'unet'"),
+        ("fpn", {"decoder_merge_policy": "cat"}, "Unknown option 'decoder_merge_policy'"),
         ("unet", {"decoder_use_norm": "layernorm"}, "has no counterpart"),
         ("unet", {"decoder_chanels": (1,)}, "Did you mean 'decoder_channels'"),
     ):
