@@ -1,0 +1,136 @@
+"""Every model keeps the contract of `jaxseg.models`, on a small encoder."""
+
+import inspect
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.models import MODELS, create_model, init
+
+CLASSES = 3
+SIZE = (48, 64)
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
+
+
+def tiny(name, **options):
+    encoder_options = {"widths": (4, 6, 8, 12, 16), "convs": 1}
+    return create_model(name, "plain", num_classes=CLASSES, encoder_options=encoder_options, **options)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request):
+    """A model, its variables, three pictures, and its two compiled uses."""
+    model = tiny(request.param)
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def evaluate(variables, images):
+        return model.apply(variables, images, train=False, mutable=["batch_stats"])
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def train(variables, images, key):
+        def loss(params):
+            outputs, updates = model.apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            )
+            weights = jax.random.normal(jax.random.key(7), outputs["logits"].shape)  # no direction is special
+            return sum((weights * head).sum() for head in outputs.values()), (outputs, updates)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    images = jax.random.normal(jax.random.key(1), (3, *SIZE, 3))
+    return SimpleNamespace(
+        name=request.param,
+        model=model,
+        variables=init(model, jax.random.key(0)),
+        images=images,
+        evaluate=evaluate,
+        train=train,
+    )
+
+
+def shapes(model, variables, images, train=False):
+    def apply(variables, images):
+        outputs, _ = model.apply(
+            variables, images, train=train, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+        )
+        return outputs
+
+    return jax.eval_shape(apply, variables, images)
+
+
+@pytest.mark.parametrize("size", [SIZE, (33, 17), (16, 95), (5, 1), (1, 1)])
+def test_logits_are_float32_at_the_pictures_own_size(case, size):
+    for dtype, train in (("float32", False), ("bfloat16", True)):
+        images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+        outputs = shapes(tiny(case.name, dtype=dtype), case.variables, images, train)
+        assert "logits" in outputs
+        for logits in outputs.values():
+            assert (logits.shape, logits.dtype) == ((2, *size, CLASSES), jnp.float32)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_any_output_stride(case, output_stride):
+    model = tiny(case.name, output_stride=output_stride)
+    assert shapes(model, case.variables, case.images)["logits"].shape == (*case.images.shape[:3], CLASSES)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet_lite0"])
+def test_any_encoder(case, encoder):
+    model = create_model(case.name, encoder, num_classes=CLASSES)
+    images = jnp.zeros((1, 33, 50, 3))
+    outputs, _ = jax.eval_shape(partial(model.init_with_output, train=False), jax.random.key(0), images)
+    assert outputs["logits"].shape == (1, 33, 50, CLASSES)
+
+
+def test_parameters_are_float32_and_in_named_parts(case):
+    outputs = shapes(case.model, case.variables, case.images)
+    assert set(case.variables) == {"params", "batch_stats"}
+    assert set(case.variables["params"]) <= {"encoder", "decoder", "head", *outputs}
+    assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {jnp.dtype("float32")}
+    for path, _ in jax.tree.leaves_with_path(case.variables):
+        assert not any("_" in key.key and key.key[0].isupper() for key in path), "a module without a name of its own"
+
+
+def test_every_output_is_listed_in_the_docstring(case):
+    doc = inspect.getdoc(type(case.model))
+    for name in shapes(case.model, case.variables, case.images):
+        assert f'"{name}"' in doc[doc.index("Outputs:") :]
+
+
+def test_evaluation_is_a_function_of_the_variables_and_the_one_picture(case):
+    outputs, updates = case.evaluate(case.variables, case.images)
+    jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], case.variables["batch_stats"])
+    others = case.images[jnp.array([0, 2, 2])]
+    again, _ = case.evaluate(case.variables, others)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[0], rtol=1e-5, atol=1e-5), outputs, again)
+    assert np.abs(outputs["logits"][0] - outputs["logits"][1]).max() > 1e-3
+
+
+def test_compiled_equals_eager(case):
+    compiled, _ = case.evaluate(case.variables, case.images)
+    eager = case.model.apply(case.variables, case.images, train=False)
+    for name in compiled:
+        scale = np.abs(eager[name]).max()
+        np.testing.assert_allclose(compiled[name] / scale, eager[name] / scale, atol=1e-5)
+
+
+def test_training_reaches_every_parameter_and_statistic(case):
+    gradients, (_, updates) = case.train(case.variables, case.images, jax.random.key(0))
+    for path, gradient in jax.tree.leaves_with_path(gradients):
+        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
+        assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+    old, new = (jax.tree.leaves_with_path(s["batch_stats"]) for s in (case.variables, updates))
+    for (path, before), (_, after) in zip(old, new, strict=True):
+        assert np.abs(after - before).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_training_is_repeatable_by_the_dropout_key(case):
+    keys = [jax.random.key(n) for n in (0, 0, 1)]
+    first, again, other = (case.train(case.variables, case.images, key)[1][0]["logits"] for key in keys)
+    np.testing.assert_array_equal(first, again)
+    draws = getattr(case.model, "dropout", 0) > 0
+    assert (np.abs(first - other).max() > 0) == draws
