@@ -92,6 +92,8 @@ class Folder:
         for file in sorted(where.iterdir()):
             if file.name.startswith("."):
                 continue
+            if kind == "labels" and file.suffix.lower() in (".jpg", ".jpeg"):
+                raise UserError(f"{file} is a JPEG, whose compression invents labels. Save labels as PNG.")
             if file.suffix.lower() not in extensions:
                 others.append(file.name + ("/" if file.is_dir() else ""))
             elif file.stem in files:

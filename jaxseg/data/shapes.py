@@ -27,6 +27,7 @@ PALETTE = (
     (235, 130, 190),
 )
 IGNORE = 255
+SMALLEST, LARGEST = 0.1, 0.3  # radius of a shape, of the picture's side
 
 
 def shapes(
@@ -86,20 +87,32 @@ def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tupl
     image = _paint(rng, size, size) * _glow(rng, light, size)
     label = np.zeros((size, size), np.uint8)
     count = 3 + int(5 * rng.random())
-    radii = np.sort(size * 0.07 * (0.30 / 0.07) ** rng.random(count))[::-1]  # small ones are drawn over large ones
-    for radius in radii:
-        _add_shape(rng, image, label, float(radius), light, height, border)
+    radii = np.sort(size * SMALLEST * (LARGEST / SMALLEST) ** rng.random(count))[::-1]  # small ones over large ones
+    for centre, radius in zip(_spread(rng, radii, size), radii.tolist(), strict=True):
+        _add_shape(rng, image, label, centre, radius, light, height, border)
     grain = noise * rng.random() * rng.standard_normal((size, size, 1), np.float32)
     speckle = 0.5 * noise * rng.random() * rng.standard_normal((size, size, 3), np.float32)
     image += grain + speckle
     return np.clip(image + 0.5, 0, 255).astype(np.uint8), label
 
 
-def _add_shape(rng, image, label, radius, light, height, border) -> None:
+def _spread(rng: np.random.Generator, radii: np.ndarray, size: int) -> list[tuple[float, float]]:
+    """Returns a (y, x) for each radius: of three random places the one where it covers least, or is covered least."""
+    centres: list[tuple[float, float]] = []
+    for radius in radii:
+        places = (size * (0.06 + 0.88 * rng.random((3, 2)))).tolist()
+
+        def room(place, radius=radius):
+            return min((math.dist(place, c) - radius - r for c, r in zip(centres, radii, strict=False)), default=0.0)
+
+        centres.append(tuple(max(places, key=room)))
+    return centres
+
+
+def _add_shape(rng, image, label, centre, radius, light, height, border) -> None:
     """Draws one shape of a random class, its shadow and its label into `image` and `label`."""
     size = label.shape[0]
     kind = 1 + int((len(CLASSES) - 1) * rng.random())
-    centre = size * rng.random(2)
     turn = 2 * math.pi * rng.random()
     throw = radius * (0.15 + 0.25 * rng.random())  # how far the shadow falls
     reach = int(radius * 1.5 + throw + 2)

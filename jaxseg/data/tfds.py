@@ -167,8 +167,8 @@ def _keys(name: str, features: dict[str, Any], image_key: str, label_key: str) -
     for key, what, option in ((image, "a picture", "image_key"), (label, "a segmentation mask", "label_key")):
         if not key:
             raise UserError(
-                f"tfds:{name}: none of its features looks like {what}: {', '.join(sorted(features))}. If one is, name it in"
-                f" data.options.{option}."
+                f"tfds:{name}: none of its features looks like {what}: {', '.join(sorted(features))}. If one is, name"
+                f" it in data.options.{option}."
             )
     return image, label
 

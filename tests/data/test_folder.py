@@ -235,6 +235,8 @@ def test_bad_labels_are_named(root, label, words):
 def test_jpeg_labels_are_refused(root):
     Image.fromarray(LABEL).save(root / "train" / "labels" / "p1.png", format="JPEG")
     assert "Save labels as PNG" in refusal(root)
+    (root / "train" / "labels" / "p1.png").rename(root / "train" / "labels" / "p1.jpg")
+    assert "Save labels as PNG" in refusal(root)
 
 
 @pytest.mark.parametrize("kind,name", [("images", "p2.jpg"), ("labels", "p2.png")])
