@@ -9,7 +9,9 @@ import pytest
 from jax import lax
 
 from jaxseg.checks import UserError
+from jaxseg.ops import depthwise
 from jaxseg.ops.conv import conv2d
+from jaxseg.ops.window import Window
 
 # name: (height, width), input and output channels, kernel, stride, padding, rate, groups
 CASES = {
@@ -161,3 +163,13 @@ def test_wrong_shapes_raise():
         conv2d(x, jnp.zeros((3, 3, 4, 8)), rate=3)
     with pytest.raises(UserError, match="conv2d expects"):
         conv2d(x[0], jnp.zeros((3, 3, 4, 8)))
+
+
+@pytest.mark.parametrize("name", ["depthwise 5x5 strided", "depthwise dilated", "depthwise multiplier"])
+def test_kernel_gradient_in_chunks_of_rows(name, monkeypatch):
+    x, kernel, dy = arrays(name)
+    rows = max(n for n in range(1, dy.shape[1]) if dy.shape[1] % n == 0)
+    monkeypatch.setattr(depthwise, "CHUNK", rows * dy[0, 0].size)
+    stride, padding, rate, _ = options(name).values()
+    got = depthwise.kernel_gradient(x, dy, kernel.shape, Window(stride, padding, rate))
+    np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)
