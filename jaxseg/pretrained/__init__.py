@@ -9,13 +9,14 @@ from jaxseg.pretrained.imagenet import load_encoder
 from jaxseg.pretrained.smp import encoder_from_smp, from_smp
 from jaxseg.pretrained.state_dict import read_state_dict
 from jaxseg.pretrained.timm import encoder_from_timm
-from jaxseg.pretrained.torchvision import encoder_from_torchvision
+from jaxseg.pretrained.torchvision import encoder_from_torchvision, from_torchvision
 
 __all__ = [
     "encoder_from_smp",
     "encoder_from_timm",
     "encoder_from_torchvision",
     "from_smp",
+    "from_torchvision",
     "load_encoder",
     "read_state_dict",
 ]

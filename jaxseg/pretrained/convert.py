@@ -1,6 +1,7 @@
 """From a state dict to variables: strict on missing, extra and misshapen entries."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.checks import UserError
 
 ModulePath = tuple[str, ...]
+Renames = tuple[tuple[str, str], ...]
+
+# A convolution and its normalisation are entries 0 and 1 of a Sequential, unless a later substitution says more.
+SEQUENTIAL: Renames = ((r"\.conv$", ".0"), (r"\.norm$", ".1"))
 
 # What Linen's leaves are called in PyTorch.
 LEAVES = {
@@ -72,6 +77,36 @@ def torch_name(path: tuple[str, ...], torch_key: Callable[[ModulePath], str]) ->
     return f"{torch_key(tuple(module))}.{LEAVES[collection, leaf]}"
 
 
+def rename(path: ModulePath, renames: Renames) -> str:
+    """Names a module as another library does: substitutions of patterns, one after the other, in its dotted
+    path.
+
+    >>> rename(("decoder", "block3", "conv"), ((r"\\.conv$", ".0"), (r"\\.block(\\d)", r".blocks.\\1")))
+    'decoder.blocks.3.0'
+    """
+    name = ".".join(path)
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def aspp_renames(rates: Sequence[int]) -> Renames:
+    """The names within an ASPP, in smp as in torchvision: numbered branches; the pooling is entry 0 of the last."""
+    last = len(rates) + 1
+    renames = [
+        (r"\.point\.(\d)$", r".convs.0.\1"),
+        (r"\.image\.0$", f".convs.{last}.1"),
+        (r"\.image\.1$", f".convs.{last}.2"),
+    ]
+    for i, rate in enumerate(rates, start=1):
+        renames += [
+            (rf"\.rate{rate}\.depthwise$", f".convs.{i}.0.0"),
+            (rf"\.rate{rate}\.pointwise$", f".convs.{i}.0.1"),
+            (rf"\.rate{rate}\.(\d)$", rf".convs.{i}.\1"),
+        ]
+    return tuple(renames)
+
+
 def _some(keys: list[str]) -> str:
     return ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
 
@@ -109,8 +144,9 @@ def convert_encoder(
 ) -> dict[str, Any]:
     """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
 
-    It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is then
-    checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is adapted.
+    It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is
+    then checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is
+    adapted.
     """
     if not hasattr(encoder, "torch_key"):
         raise UserError(f"Encoder '{name}' has no published weights to convert. Train it from random weights.")
@@ -130,3 +166,38 @@ def convert_encoder(
         unused=lambda key: key.startswith(encoder.torch_head),
     )
     return unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})
+
+
+def convert_model(
+    model: nn.Module,
+    encoder: str,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    prefix: str,
+    renames: Renames,
+    what: str,
+    in_channels: int = 3,
+    unused: Callable[[str], bool] = lambda key: False,
+) -> dict[str, Any]:
+    """Converts the state dict of a whole model: its encoder by the encoder's own names, the rest by
+    `renames`.
+
+    Args:
+      model: what to fill; the name of its encoder is `encoder`.
+      encoder: a key of `jaxseg.ENCODERS`.
+      state_dict: PyTorch's names and arrays.
+      prefix: of the encoder's entries in `state_dict`.
+      renames: see `rename`.
+      what: the name of the rest, for the error.
+      in_channels: of the pictures.
+      unused: true for the names that the model rightly lacks.
+    """
+    template = variables_template(model, in_channels)
+    for collection in template.values():
+        collection.pop("encoder", None)
+    features = {key.removeprefix(prefix): v for key, v in state_dict.items() if key.startswith(prefix)}
+    rest = {key: v for key, v in state_dict.items() if not key.startswith(prefix)}
+    variables = convert(template, rest, lambda path: rename(path, renames), what=what, unused=unused)
+    for collection, values in convert_encoder(model.encoder, encoder, features, in_channels=in_channels).items():
+        variables.setdefault(collection, {})["encoder"] = values
+    return variables

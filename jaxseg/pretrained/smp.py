@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model
-from jaxseg.pretrained.convert import ModulePath, convert, convert_encoder, variables_template
+from jaxseg.pretrained.convert import SEQUENTIAL, Renames, aspp_renames, convert_encoder, convert_model
 from jaxseg.pretrained.state_dict import StateDict, read_state_dict
 
 
@@ -18,12 +17,11 @@ class Recipe(NamedTuple):
     """How a model of smp is made here."""
 
     options: dict[str, Any]  # further arguments of `create_model`
-    renames: tuple[tuple[str, str], ...]  # substitutions from a module's path here to its name there, see `smp_key`
+    renames: Renames  # from a module's path here to its name there, after SEQUENTIAL and HEAD
     idle: str = r"(?!)"  # pattern of entries that smp's model has and never uses
 
 
-# A convolution and its normalisation are entries 0 and 1 of a Sequential, except where a later substitution says more.
-SEQUENTIAL = ((r"\.conv$", ".0"), (r"\.norm$", ".1"), (r"^head\.", "segmentation_head."))
+HEAD = (r"^head\.", "segmentation_head.")
 SCSE = (
     (r"\.channel\.squeeze$", ".attention.cSE.1"),
     (r"\.channel\.excite$", ".attention.cSE.3"),
@@ -119,7 +117,7 @@ def deeplabv3(
             "dropout": decoder_aspp_dropout,
         },
         renames=(
-            *_aspp(decoder_atrous_rates),
+            *aspp_renames(decoder_atrous_rates),
             (r"^decoder\.conv\.0$", "decoder.conv"),
             (r"^decoder\.conv\.1$", "decoder.bn"),
         ),
@@ -144,7 +142,7 @@ def deeplabv3plus(
     return Recipe(
         options=same.options,
         renames=(
-            *_aspp(decoder_atrous_rates),
+            *aspp_renames(decoder_atrous_rates),
             (r"^decoder\.aspp\.", "decoder.aspp.0."),
             (r"^decoder\.context\.1$", "decoder.aspp.2"),
             (r"^decoder\.context\.depthwise$", "decoder.aspp.1.0"),
@@ -155,23 +153,6 @@ def deeplabv3plus(
             (r"^decoder\.fuse\.pointwise$", "decoder.block2.0.1"),
         ),
     )
-
-
-def _aspp(rates: Sequence[int]) -> list[tuple[str, str]]:
-    """The names within an ASPP: its branches are numbered, and the last has the pooling as its entry 0."""
-    last = len(rates) + 1
-    renames = [
-        (r"\.point\.(\d)$", r".convs.0.\1"),
-        (r"\.image\.0$", f".convs.{last}.1"),
-        (r"\.image\.1$", f".convs.{last}.2"),
-    ]
-    for i, rate in enumerate(rates, start=1):
-        renames += [
-            (rf"\.rate{rate}\.depthwise$", f".convs.{i}.0.0"),
-            (rf"\.rate{rate}\.pointwise$", f".convs.{i}.0.1"),
-            (rf"\.rate{rate}\.(\d)$", rf".convs.{i}.\1"),
-        ]
-    return renames
 
 
 ARCHITECTURES: dict[str, Callable[..., Recipe]] = {
@@ -197,7 +178,8 @@ def encoder_from_smp(name: str, state_dict: StateDict, *, in_channels: int = 3, 
       {"params": ..., "batch_stats": ...} of the encoder.
     """
     encoder = create_encoder(name, **options)
-    return convert_encoder(encoder, name, below(read_state_dict(state_dict), "model."), in_channels=in_channels)
+    arrays = {key.removeprefix("model."): value for key, value in read_state_dict(state_dict).items()}
+    return convert_encoder(encoder, name, arrays, in_channels=in_channels)
 
 
 def from_smp(
@@ -223,39 +205,17 @@ def from_smp(
         encoder_options["dilate_first"] = False
     encoder = encoder.removeprefix("tu-").removeprefix("tf_")
     model = create_model(arch, encoder, num_classes=num_classes, encoder_options=encoder_options, **recipe.options)
-    rest = {key: value for key, value in arrays.items() if not key.startswith("encoder.")}
-    template = variables_template(model, in_channels)
-    for collection in template.values():
-        collection.pop("encoder", None)
-    variables = convert(
-        template,
-        rest,
-        lambda path: smp_key(recipe, path),
+    variables = convert_model(
+        model,
+        encoder,
+        {re.sub(r"^encoder\.model\.", "encoder.", key): value for key, value in arrays.items()},
+        prefix="encoder.",
+        renames=(*SEQUENTIAL, HEAD, *recipe.renames),
         what=f"smp's '{arch}' decoder and head",
+        in_channels=in_channels,
         unused=lambda key: re.match(recipe.idle, key) is not None,
     )
-    features = below(below(arrays, "encoder."), "model.")
-    for collection, values in convert_encoder(model.encoder, encoder, features, in_channels=in_channels).items():
-        variables.setdefault(collection, {})["encoder"] = values
     return model, variables
-
-
-def below(state_dict: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Takes the entries whose names start with `prefix`, without it; or all, if none does."""
-    found = {key.removeprefix(prefix): v for key, v in state_dict.items() if key.startswith(prefix)}
-    return found or dict(state_dict)
-
-
-def smp_key(recipe: Recipe, path: ModulePath) -> str:
-    """Names a module of a decoder or a head as smp does: substitutions one after the other.
-
-    >>> smp_key(unet(), ("decoder", "block0", "conv1", "norm"))
-    'decoder.blocks.0.conv1.1'
-    """
-    name = ".".join(path)
-    for pattern, replacement in (*SEQUENTIAL, *recipe.renames):
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _recipe(arch: str, arguments: Mapping[str, Any]) -> Recipe:

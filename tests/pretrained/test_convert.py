@@ -64,8 +64,13 @@ def test_the_arrays_are_copies(resnet18):
 
 
 def test_a_shallower_encoder_takes_what_it_has(resnet18):
-    variables = encoder_from_timm("resnet18", resnet18, depth=2)
-    assert set(variables["params"]) == {"stem", "stage1_block0", "stage1_block1"}
+    shallow = torch_state_dict("resnet18", depth=2)
+    for state_dict in (resnet18, shallow):
+        variables = encoder_from_timm("resnet18", state_dict, depth=2)
+        assert set(variables["params"]) == {"stem", "stage1_block0", "stage1_block1"}
+    partial = {**shallow, "layer4.1.bn2.weight": resnet18["layer4.1.bn2.weight"]}
+    with pytest.raises(UserError, match="missing: layer"):
+        encoder_from_timm("resnet18", partial, depth=2)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
