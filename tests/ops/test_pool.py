@@ -1,0 +1,27 @@
+"""Pooling against its definition."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.ops.pool import adaptive_avg_pool, global_avg_pool
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6), (9, 4)])
+def test_adaptive_bins_overlap_and_repeat(size):
+    x = np.random.default_rng(0).normal(size=(2, 7, 4, 3)).astype(np.float32)
+    expected = np.empty((2, *size, 3))
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows = slice(int(np.floor(i * 7 / size[0])), int(np.ceil((i + 1) * 7 / size[0])))
+            columns = slice(int(np.floor(j * 4 / size[1])), int(np.ceil((j + 1) * 4 / size[1])))
+            expected[:, i, j] = x[:, rows, columns].mean((1, 2))
+    np.testing.assert_allclose(adaptive_avg_pool(jnp.asarray(x), size), expected, atol=1e-6)
+
+
+def test_averages_of_bfloat16_are_computed_in_float32():
+    x = jnp.full((1, 64, 64, 1), 1.0, jnp.bfloat16)  # summed in bfloat16, 4096 ones stop at 256
+    for pooled in (global_avg_pool(x), adaptive_avg_pool(x, (1, 1))):
+        assert pooled.dtype == jnp.bfloat16
+        assert pooled.shape == (1, 1, 1, 1)
+        assert pooled.item() == 1.0
