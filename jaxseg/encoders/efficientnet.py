@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
+from jaxseg.blocks.initializers import scaled
 from jaxseg.encoders.dilation import replace_strides
 
 
@@ -36,6 +37,8 @@ STAGES = (
     StageSpec(5, 2, 6, 192, 4),
     StageSpec(3, 1, 6, 320, 1),
 )
+# He's, for the one output channel that each input channel of a depthwise convolution goes to.
+depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 LEVEL_OF_STAGE = {0: "c1", 1: "c2", 2: "c3", 4: "c4", 6: "c5"}  # the last stage at each stride
 
 
@@ -86,6 +89,7 @@ class InvertedResidual(nn.Module):
             rate=self.rate,
             groups=y.shape[-1],
             padding=tensorflow_padding(y.shape[1:3], self.kernel_size, self.stride, self.rate),
+            kernel_init=depthwise_normal,
             name="depthwise",
         )(y, train=train)
         y = layer(self.features, 1, activation=None, name="project")(y, train=train)

@@ -66,9 +66,7 @@ def test_absent_levels():
         (create_encoder("resnet18", depth=3), {"c1", "c2", "c3"}),
         (create_encoder("efficientnet_lite0", depth=4), {"c1", "c2", "c3", "c4"}),
     ):
-        levels, variables = jax.eval_shape(
-            lambda e=encoder: e.init_with_output(jax.random.key(0), images, train=False)
-        )
+        levels, variables = jax.eval_shape(lambda e=encoder: e.init_with_output(jax.random.key(0), images, train=False))
         assert set(levels) == expected
         assert "stage4_block0" not in variables["params"] or "c4" in expected
 
