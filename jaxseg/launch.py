@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -18,7 +19,7 @@ def run(main: Callable, *, required: Sequence[str] = ()) -> None:
       required: flags that must be given.
     """
     keep_freed_memory()
-    logging.set_verbosity(logging.WARNING)  # jax and orbax tell their life at INFO
+    _quieten()
     for name in required:
         flags.mark_flag_as_required(name)
     app.run(lambda argv: sys.exit(guard(main, argv)), flags_parser=_parse)
@@ -43,6 +44,26 @@ def guard(function: Callable, *args) -> int:
         if error.errno != errno.ENOSPC:
             raise
         return fail(f"The disk is full: {error}. Free some space and run the same command again.")
+
+
+def _quieten():
+    """Leaves to `guard` what libraries would print besides.
+
+    A failed write is logged by orbax, printed by its thread, and by tensorstore, which calls back into an event loop
+    that is gone; it is raised in the main thread, too, which is the one telling that a user can use.
+    """
+    logging.set_verbosity(logging.FATAL)
+    loud_thread, loud = threading.excepthook, sys.excepthook
+
+    def thread_hook(args):
+        if not type(args.thread).__module__.startswith("orbax."):
+            loud_thread(args)
+
+    def hook(kind, error, trace):
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            loud(kind, error, trace)
+
+    threading.excepthook, sys.excepthook = thread_hook, hook
 
 
 def fail(message: str, code: int = 1) -> int:

@@ -107,8 +107,9 @@ class Checkpoints:
     def _trouble(self, error: Exception) -> UserError:
         kept = self.latest()
         rest = f"The last good checkpoint, step {kept}, is intact" if kept else "No checkpoint was written yet"
+        cause = str(error).split('": ')[-1].strip("'") or repr(error)  # tensorstore nests: where": where": what
         return UserError(
-            f"Could not save to {self.directory}: {str(error).splitlines()[0] if str(error) else error!r}\n"
+            f"Could not save to {self.directory}: {cause}\n"
             f"{rest}. Free some space (or mend what the message names) and run the same command again."
         )
 
