@@ -47,23 +47,18 @@ def guard(function: Callable, *args) -> int:
 
 
 def _quieten():
-    """Leaves to `guard` what libraries would print besides.
+    """Leaves to `guard` what libraries would print besides: their own log, and the traces of orbax's threads.
 
-    A failed write is logged by orbax, printed by its thread, and by tensorstore, which calls back into an event loop
-    that is gone; it is raised in the main thread, too, which is the one telling that a user can use.
+    What fails in such a thread is raised again in the main one.
     """
     logging.set_verbosity(logging.FATAL)
-    loud_thread, loud = threading.excepthook, sys.excepthook
+    loud = threading.excepthook
 
-    def thread_hook(args):
+    def hook(args):
         if not type(args.thread).__module__.startswith("orbax."):
-            loud_thread(args)
+            loud(args)
 
-    def hook(kind, error, trace):
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            loud(kind, error, trace)
-
-    threading.excepthook, sys.excepthook = thread_hook, hook
+    threading.excepthook = hook
 
 
 def fail(message: str, code: int = 1) -> int:

@@ -6,6 +6,7 @@ saved before it is evaluated, so that no evaluation, however long, stands betwee
 """
 
 import math
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class Checkpoints:
           state: of the run.
           data: what `json` can hold: where the data iterator stands.
         """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise self._trouble(f"a checkpoint needs {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left")
         items = self._args.Composite(state=self._args.StandardSave(state), data=self._args.JsonSave(data))
         try:
             self._manager.save(step, args=items)
@@ -104,12 +109,12 @@ class Checkpoints:
             raise UserError(f"No checkpoint '{which}' in {self.directory}. Known: {', '.join(named)}.")
         return named[which]
 
-    def _trouble(self, error: Exception) -> UserError:
+    def _trouble(self, error: Exception | str) -> UserError:
         kept = self.latest()
         rest = f"The last good checkpoint, step {kept}, is intact" if kept else "No checkpoint was written yet"
         cause = str(error).split('": ')[-1].strip("'") or repr(error)  # tensorstore nests: where": where": what
         return UserError(
-            f"Could not save to {self.directory}: {cause}\n"
+            f"Could not save to {self.directory}: {cause}.\n"
             f"{rest}. Free some space (or mend what the message names) and run the same command again."
         )
 

@@ -63,3 +63,11 @@ def test_variables_are_the_averaged_ones_where_kept(tmp_path):
 def test_an_empty_workdir_says_so(tmp_path):
     with pytest.raises(UserError, match="No checkpoint in .*Train first"):
         Checkpoints(tmp_path).resolve("best")
+
+
+def test_a_disk_without_room_is_noticed_before_writing(tmp_path):
+    checkpoints = _save_all(tmp_path, 2, [None])
+    huge = np.broadcast_to(np.float32(0), (1 << 50,))  # takes no memory, would take 4 PB of disk
+    with pytest.raises(UserError, match="the disk has .* MB left.\\nThe last good checkpoint, step 1, is intact"):
+        checkpoints.save(2, _state(0.0).replace(ema=huge), {})
+    assert checkpoints.latest() == 1
