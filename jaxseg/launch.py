@@ -4,6 +4,7 @@ import errno
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -25,7 +26,7 @@ def run(main: Callable, *, required: Sequence[str] = ()) -> None:
     app.run(lambda argv: sys.exit(guard(main, argv)), flags_parser=_parse)
 
 
-def guard(function: Callable, *args) -> int:
+def guard(function: Callable, *args: Any) -> int:
     """Calls `function(*args)` and returns the exit status; user errors are printed, others go through.
 
     >>> guard(lambda: 0)

@@ -39,7 +39,7 @@ def unet(
     decoder_attention_type: str | None = None,
     decoder_interpolation: str = "nearest",
 ) -> Recipe:
-    """smp's arguments and their defaults, as in each of the functions below."""
+    """How smp's Unet is made here; the arguments and their defaults are smp's, as in the functions below."""
     return Recipe(
         options={
             "encoder_options": {"depth": encoder_depth},
@@ -59,6 +59,7 @@ def fpn(
     decoder_dropout: float = 0.2,
     decoder_interpolation: str = "nearest",
 ) -> Recipe:
+    """How smp\'s FPN is made here."""
     branches = [
         (rf"^decoder\.branch_c{5 - i}_conv{j + 1}\.", f"decoder.seg_blocks.{i}.block.{j}.block.")
         for i in range(4)
@@ -80,6 +81,7 @@ def fpn(
 
 
 def pspnet(*, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: float = 0.2) -> Recipe:
+    """How smp\'s PSPNet is made here."""
     bins = (1, 2, 3, 6)
     return Recipe(
         options={
@@ -108,6 +110,7 @@ def deeplabv3(
     decoder_aspp_separable: bool = False,
     decoder_aspp_dropout: float = 0.5,
 ) -> Recipe:
+    """How smp\'s DeepLabV3 is made here."""
     return Recipe(
         options={
             "output_stride": encoder_output_stride,
@@ -132,6 +135,7 @@ def deeplabv3plus(
     decoder_aspp_separable: bool = True,
     decoder_aspp_dropout: float = 0.5,
 ) -> Recipe:
+    """How smp\'s DeepLabV3Plus is made here."""
     same = deeplabv3(
         encoder_output_stride=encoder_output_stride,
         decoder_channels=decoder_channels,

@@ -7,6 +7,7 @@ import math
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def progress_bar(iterable, **options):
+def progress_bar(iterable: Iterable, **options: Any) -> Iterable:
     """A tqdm bar that redraws rarely where nobody watches, and only in the first process."""
     from tqdm import tqdm
 

@@ -186,7 +186,12 @@ def _ignored(label, palette, ignore):
     return ignored
 
 
-def as_percent(share):
+def as_percent(share: float) -> str:
+    """Returns a share as people read it.
+
+    >>> as_percent(0.123), as_percent(0.0004)
+    ('12.3%', '<0.1%')
+    """
     return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 

@@ -1,0 +1,89 @@
+"""The shape of the public functions: what a user of one can rely on for all of them."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import jaxseg
+from jaxseg import DATASETS, ENCODERS, LOSSES, MODELS
+
+MODULES = [
+    importlib.import_module(info.name)
+    for info in pkgutil.walk_packages(jaxseg.__path__, "jaxseg.")
+    if not info.name.endswith("__main__")
+]
+FUNCTIONS = sorted(
+    {
+        (f"{module.__name__}.{name}", thing)
+        for module in MODULES
+        for name, thing in vars(module).items()
+        if inspect.isfunction(thing) and thing.__module__ == module.__name__
+        if not name.startswith("_") and "<locals>" not in thing.__qualname__
+    },
+    key=lambda pair: pair[0],
+)
+# What a command-line program or a library's protocol calls, with one argument of theirs.
+UNTYPED = {"add_arguments", "run"}
+
+
+@pytest.mark.parametrize("name,function", FUNCTIONS, ids=[name for name, _ in FUNCTIONS])
+def test_public_functions_are_documented_and_annotated(name, function):
+    assert inspect.getdoc(function), f"{name} has no docstring"
+    if function.__name__ in UNTYPED:
+        return
+    signature = inspect.signature(function)
+    bare = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.kind is not p.VAR_KEYWORD]
+    assert not bare, f"{name} has no annotation for {bare}"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_take_logits_and_labels_then_keywords_with_defaults(name):
+    first, second, *rest = inspect.signature(LOSSES[name]).parameters.values()
+    assert (first.name, second.name) == ("logits", "labels")
+    assert rest[0].name == "where"
+    assert rest[0].default is None
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in rest)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_have_the_common_fields(name):
+    parameters = inspect.signature(MODELS[name]).parameters
+    assert {"encoder", "num_classes", "dtype"} <= set(parameters)
+    own = [p for n, p in parameters.items() if n not in ("encoder", "num_classes")]
+    assert all(p.default is not p.empty for p in own), "every option of an architecture has a default"
+    call = inspect.signature(MODELS[name].__call__).parameters
+    assert list(call)[1:] == ["image", "train"]
+    assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_have_the_common_fields(name):
+    parameters = inspect.signature(ENCODERS[name]).parameters
+    assert {"output_stride", "dtype"} <= set(parameters)
+    assert all(p.default is not p.empty for p in parameters.values())
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_datasets_take_a_root_and_keywords(name):
+    for p in inspect.signature(DATASETS[name]).parameters.values():
+        assert p.name == "root" or (p.kind is p.KEYWORD_ONLY and p.default is not p.empty)
+
+
+@pytest.mark.parametrize(
+    "function,expected",
+    [
+        (
+            jaxseg.create_model,
+            ["name", "encoder", "num_classes", "output_stride", "dtype", "encoder_options", "options"],
+        ),
+        (jaxseg.init, ["model", "key", "image_size"]),
+        (jaxseg.create_dataset, ["name", "root", "label_offset", "label_ignore", "options"]),
+        (jaxseg.metrics.confusion_matrix, ["predictions", "labels", "num_classes", "where"]),
+        (jaxseg.losses.weighted_sum, ["outputs", "labels", "where", "terms", "heads", "options"]),
+    ],
+)
+def test_the_public_face_keeps_its_names(function, expected):
+    assert list(inspect.signature(function).parameters) == expected
