@@ -51,4 +51,6 @@ def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float
     if output_stride not in encoder.output_strides:
         known = ", ".join(map(str, encoder.output_strides))
         raise UserError(f"Encoder '{name}' has no output stride {output_stride!r}. Choose one of {known}.")
+    if getattr(encoder, "depth", 5) not in range(1, 6):
+        raise UserError(f"Encoder '{name}' cannot have depth {encoder.depth!r}. Choose 1 to 5 levels.")
     return encoder

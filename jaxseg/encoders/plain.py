@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
+from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.ops.max_pool import max_pool
 
@@ -33,6 +34,8 @@ class Plain(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        if not 1 <= len(self.widths) <= 5:
+            raise UserError(f"A plain encoder has 1 to 5 levels, got {len(self.widths)} widths.")
         strides = [2 if self.downsample else 1] * len(self.widths)
         stages = replace_strides(strides, stem=1, output_stride=self.output_stride, dilate_first=True)
         levels = {}

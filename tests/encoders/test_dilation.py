@@ -15,6 +15,7 @@ from jaxseg.encoders.dilation import Stage, replace_strides
     [
         ("resnet5", {}, "Did you mean 'resnet50'"),
         ("resnet18", {"multi_gird": (1, 2)}, "Did you mean 'multi_grid'"),
+        ("resnet18", {"depth": 6}, "Choose 1 to 5 levels"),
         ("resnet18", {"output_stride": 12}, "Choose one of 4, 8, 16, 32"),
     ],
 )
