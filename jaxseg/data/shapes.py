@@ -1,8 +1,8 @@
 """The embedded data set: lit, overlapping shapes on textured ground, drawn on demand; nothing to download.
 
 A picture is a pure function of (seed, split, index). Every shape takes its colours, texture, size and turn from the
-same distributions as all others, and the ground takes its texture from there too, so that neither colour nor texture
-tells a class: only the outline does. A ring is a disk but for its hole, and a large shape is wider than a small
+same distributions as all others, so that neither colour nor texture tells its class: only the outline does. The ground
+has the same textures in duller colours. A ring is a disk but for its hole, and a large shape is wider than a small
 receptive field; both need context. Classes are disjoint under overlap: the shape drawn last hides what it covers.
 """
 
@@ -84,7 +84,7 @@ def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tupl
     angle = 2 * math.pi * rng.random()
     light = np.array([math.sin(angle), math.cos(angle)], np.float32)  # (y, x), where the light comes from
     height = 0.5 + 0.3 * rng.random()  # of the light; low light shades and throws shadows more
-    image = _paint(rng, size, size) * _glow(rng, light, size)
+    image = _paint(rng, size, size, ground=True) * _glow(rng, light, size)
     label = np.zeros((size, size), np.uint8)
     count = 3 + int(5 * rng.random())
     radii = np.sort(size * SMALLEST * (LARGEST / SMALLEST) ** rng.random(count))[::-1]  # small ones over large ones
@@ -177,19 +177,21 @@ def _star(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
     return away * (np.cos(angle) * normal_x + np.sin(angle) * normal_y) - tip * normal_x
 
 
-def _paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _paint(rng: np.random.Generator, height: int, width: int, *, ground: bool = False) -> np.ndarray:
     """Returns a patch of texture, float32[height, width, 3] in 0..255: two colours mixed by a random pattern."""
-    dark, bright = _two_colours(rng)
+    dark, bright = _two_colours(rng, ground)
     mix = _pattern(rng, height, width)[..., None]
     return dark + mix * (bright - dark)
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a colour and a relative of it, darker or lighter and a little turned in hue."""
-    hue, saturation, value = rng.random(), 0.15 + 0.6 * rng.random(), 0.35 + 0.6 * rng.random()
-    other = np.clip(value + (0.12 + 0.25 * rng.random()) * (1 if value < 0.6 else -1), 0.15, 1.0)
-    shift = 0.12 * (rng.random() - 0.5)
-    return _rgb(hue, saturation, value), _rgb(hue + shift, saturation, other)
+def _two_colours(rng: np.random.Generator, ground: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a colour and a relative of it, darker or lighter and a little turned in hue; the ground is duller."""
+    hue, saturation, value = rng.random(3)
+    saturation = 0.05 + 0.3 * saturation if ground else 0.35 + 0.55 * saturation
+    value = 0.3 + 0.5 * value if ground else 0.5 + 0.45 * value
+    step = (0.08 + 0.12 * rng.random()) * (1 if value < 0.6 else -1)
+    shift = 0.1 * (rng.random() - 0.5)
+    return _rgb(hue, saturation, value), _rgb(hue + shift, saturation, value + step)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:

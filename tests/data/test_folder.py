@@ -48,8 +48,8 @@ def pictures():
     yield "rgba.png", Image.fromarray(np.dstack([RGB, GREY])), RGB
     yield "grey_alpha.png", Image.fromarray(np.dstack([GREY, GREY])), np.repeat(GREY[..., None], 3, 2)
     yield "wide.png", Image.fromarray(wide), np.repeat(GREY[..., None], 3, 2)
-    less = np.minimum(GREY, 254)  # 257 n + 128 is nearest to n
-    yield "rounded.tif", Image.fromarray(less * np.uint16(257) + 128), np.repeat(less[..., None], 3, 2)
+    more = np.maximum(GREY, 1)  # 257 n - 100 is nearest to n
+    yield "rounded.tif", Image.fromarray(more * np.uint16(257) - 100), np.repeat(more[..., None], 3, 2)
     yield "bits.png", Image.fromarray(GREY > 99), np.repeat(255 * (GREY > 99)[..., None], 3, 2)
     yield "palette.png", *palette_picture()
 
