@@ -28,8 +28,8 @@ def bilinear_taps(size: int, new_size: int, align_corners: bool) -> tuple[np.nda
 
 
 @lru_cache(maxsize=256)
-def bilinear_matrix(size: int, new_size: int, align_corners: bool = False, steps: int | None = None) -> np.ndarray:
-    """The [new_size, size] matrix of linear interpolation; `steps` rounds its weights to multiples of 1 / steps.
+def bilinear_matrix(size: int, new_size: int, align_corners: bool = False) -> np.ndarray:
+    """The [new_size, size] matrix of linear interpolation.
 
     >>> bilinear_matrix(2, 3, align_corners=True)
     array([[1. , 0. ],
@@ -37,8 +37,6 @@ def bilinear_matrix(size: int, new_size: int, align_corners: bool = False, steps
            [0. , 1. ]], dtype=float32)
     """
     before, after, weight = bilinear_taps(size, new_size, align_corners)
-    if steps:
-        weight = np.round(weight * steps) / steps
     matrix = np.zeros((new_size, size))
     rows = np.arange(new_size)
     np.add.at(matrix, (rows, before), 1 - weight)
@@ -68,8 +66,7 @@ def resize(
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes to `size`, with the numbers of PyTorch's `interpolate` (no antialiasing when it shrinks).
 
-    In bfloat16, positions are rounded to 1/256 of a pixel: the weights are then exact and sum to one, and only the
-    results are rounded.
+    In bfloat16 the weights and the result of each of the two axes are rounded to it; sums are float32.
 
     Args:
       x: feature maps, any float dtype, which the result keeps.
@@ -90,7 +87,7 @@ def resize(
         return repeat(x, new_h // h, new_w // w)
     matrix = lookup({"bilinear": bilinear_matrix, "nearest": nearest_matrix}, method, "resizing method")
     if method == "bilinear":
-        matrix = partial(matrix, align_corners=align_corners, steps=256 if x.dtype.itemsize == 2 else None)
+        matrix = partial(matrix, align_corners=align_corners)
     return mix(x, matrix(h, new_h), matrix(w, new_w))
 
 
