@@ -27,7 +27,7 @@ PALETTE = (
     (235, 130, 190),
 )
 IGNORE = 255
-SMALLEST, LARGEST = 0.1, 0.3  # radius of a shape, of the picture's side
+SMALLEST, LARGEST = 0.11, 0.3  # radius of a shape, of the picture's side
 
 
 def shapes(
@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tupl
     height = 0.5 + 0.3 * rng.random()  # of the light; low light shades and throws shadows more
     image = _paint(rng, size, size, ground=True) * _glow(rng, light, size)
     label = np.zeros((size, size), np.uint8)
-    count = 3 + int(5 * rng.random())
+    count = 2 + int(4 * rng.random())
     radii = np.sort(size * SMALLEST * (LARGEST / SMALLEST) ** rng.random(count))[::-1]  # small ones over large ones
     for centre, radius in zip(_spread(rng, radii, size), radii.tolist(), strict=True):
         _add_shape(rng, image, label, centre, radius, light, height, border)
@@ -97,10 +97,10 @@ def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tupl
 
 
 def _spread(rng: np.random.Generator, radii: np.ndarray, size: int) -> list[tuple[float, float]]:
-    """Returns a (y, x) for each radius: of three random places the one where it covers least, or is covered least."""
+    """Returns a (y, x) for each radius: of four random places the one where it covers least, or is covered least."""
     centres: list[tuple[float, float]] = []
     for radius in radii:
-        places = (size * (0.06 + 0.88 * rng.random((3, 2)))).tolist()
+        places = (size * (0.1 + 0.8 * rng.random((4, 2)))).tolist()
 
         def room(place, radius=radius):
             return min((math.dist(place, c) - radius - r for c, r in zip(centres, radii, strict=False)), default=0.0)
