@@ -7,11 +7,16 @@ from jaxseg import launch
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run; the same folder again resumes it.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the run's other processes: jax.distributed.initialize().")
 
 
 def main(_):
     from jaxseg.training.loop import train
 
+    if DISTRIBUTED.value:
+        import jax
+
+        jax.distributed.initialize()
     train(CONFIG.value, WORKDIR.value)
 
 

@@ -15,6 +15,7 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.models import create_model
+from jaxseg.training import shard
 
 DTYPES = ("float32", "bfloat16")
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
@@ -146,6 +147,9 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
                 f"--workdir {workdir} holds a run of another config:\n" + "\n".join(changed[:12]) + "\n"
                 "Name a new workdir, or give the old values to go on with that run."
             )
+    shard.wait_for_all("the workdir is checked")
+    if jax.process_index():
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     _write_json(path, json.loads(config.to_json()))
     _write_json(

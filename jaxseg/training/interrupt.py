@@ -2,6 +2,10 @@
 
 import signal
 
+import jax
+
+from jaxseg.training import shard
+
 
 class Interrupts:
     """A context in which SIGINT and SIGTERM only leave a note for the loop, in `received`."""
@@ -21,6 +25,15 @@ class Interrupts:
     def __exit__(self, *_):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def stopping(self, *, ask: bool) -> bool:
+        """Says whether to stop after this step; several processes must agree, which they do only when they `ask`."""
+        if jax.process_count() == 1:
+            return self.received is not None
+        if ask and shard.any_process(self.received is not None):
+            self.received = self.received or signal.SIGTERM
+            return True
+        return False
 
     def _note(self, number, _frame):
         if self.received and number == signal.SIGINT:

@@ -54,7 +54,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
 
 class Log:
-    """Appends rows to metrics.jsonl and, if asked for, to TensorBoard.
+    """Appends rows to metrics.jsonl and, if asked for, to TensorBoard; with several processes, only the first does.
 
     A run that resumes at step n starts its log with the rows up to n: those after it will come again.
     """
@@ -62,9 +62,11 @@ class Log:
     def __init__(self, workdir: str | Path, *, resume_step: int, tensorboard: bool):
         self.path = Path(workdir) / "metrics.jsonl"
         self.rows = [row for row in read_rows(self.path) if row["step"] <= resume_step]
+        self._file = self._events = None
+        if jax.process_index():
+            return
         self._rewrite()
         self._file = self.path.open("a")
-        self._events = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -81,8 +83,9 @@ class Log:
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         row = {"kind": kind, "step": step, "time": now, **values}
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         if self._events:
             for name, value in values.items():
                 if value is not None:
@@ -98,7 +101,8 @@ class Log:
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._events:
             self._events.close()
 

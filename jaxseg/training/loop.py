@@ -57,7 +57,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         batches.set_state(data["iterator"])
     start = int(state.step)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
-    if not start:
+    if not start and jax.process_index() == 0:
         (workdir / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
     _announce(experiment, state, mesh, workdir, start, steps)
     run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, Evaluator(experiment, mesh))
@@ -106,8 +106,9 @@ def _loop(run, state, batches, train_step):
             state, metrics = train_step(state, shard.shard_batch(next(batches), run.mesh))
             pending.append(metrics)
             done = step + 1
+            stopping = interrupts.stopping(ask=done % config.log.every == 0)
             evaluating = _is_due(run, done)
-            saving = evaluating or done % config.checkpoint.every == 0 or interrupts.received
+            saving = evaluating or done % config.checkpoint.every == 0 or stopping
             if saving or done % config.log.every == 0:
                 row = _drain(pending, done, checkpoints)
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
@@ -119,7 +120,7 @@ def _loop(run, state, batches, train_step):
                 since = time.perf_counter()
             if saving:
                 checkpoints.save(done, state, {"iterator": batches.get_state()})
-            if interrupts.received:
+            if stopping:
                 checkpoints.wait()
                 raise Interrupted(
                     f"Stopped at step {done} of {steps}; checkpoint {done} is saved in {checkpoints.directory}."
@@ -141,7 +142,8 @@ def _finish(run):
     from jaxseg import visualize
 
     run.checkpoints.wait()
-    visualize.curves(run.log.rows, run.workdir / "curves.png")
+    if jax.process_index() == 0:
+        visualize.curves(run.log.rows, run.workdir / "curves.png")
     best = run.checkpoints.best()
     last = [row for row in run.log.rows if row["kind"] == "eval"][-1]
     scores = f"last val mIoU {_number(last['miou'])}, best {_number(run.checkpoints.scores[best])} at step {best}"

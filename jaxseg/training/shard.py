@@ -61,3 +61,20 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         raise UserError(
             f"config.data.batch_size={batch_size} does not split over {mesh.size} devices. Use e.g. {near}."
         )
+
+
+def wait_for_all(event: str) -> None:
+    """Returns when every process of the run has come to `event`."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(event)
+
+
+def any_process(flag: bool) -> bool:
+    """Says whether `flag` is true in any process; all of them must ask."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
