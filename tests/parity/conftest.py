@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 ROWS = []
+GIT = ["git", "rev-parse", "--short", "HEAD"]
+COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()  # what is imported, not later
 
 
 def pytest_addoption(parser):
@@ -36,7 +38,7 @@ def peers():
         report = pytest.fail if os.environ.get("JAXSEG_REQUIRE_PARITY") == "1" else pytest.skip
         report(f"the parity tests need `pip install jaxseg[parity]`: {error}")
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the pictures are tiny, and waiting threads spin
     return SimpleNamespace(torch=torch, torchvision=torchvision, timm=timm, smp=smp)
 
 
@@ -129,13 +131,10 @@ def pytest_sessionfinish(session):
     import torch
     import torchvision
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     lines = [
         "# Parity with the PyTorch libraries",
         "",
-        f"Written by `pytest tests/parity --parity-table {path}` on {time.strftime('%Y-%m-%d')}, commit {commit},",
+        f"Written by `pytest tests/parity --parity-table {path}` on {time.strftime('%Y-%m-%d')}, commit {COMMIT},",
         f"{jax.devices()[0].platform.upper()}, float32; jax {jax.__version__}, torch {torch.__version__},"
         f" torchvision {torchvision.__version__}, timm {timm.__version__},",
         f"segmentation_models_pytorch {smp.__version__}. Each row: the peer's weights, with random normalisation",
