@@ -17,7 +17,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 
 def tiny(name, **options):
-    encoder_options = {"widths": (4, 6, 8, 12, 16), "convs": 1}
+    encoder_options = {"widths": (4, 6, 8, 16, 32), "convs": 1}
     return create_model(name, "plain", num_classes=CLASSES, encoder_options=encoder_options, **options)
 
 
