@@ -14,6 +14,7 @@ def dice(
     *,
     where: Bool[Array, "b h w"] | None = None,
     smooth: float = 1.0,
+    per_image: bool = True,
 ) -> Float[Array, ""]:
     """Soft Dice loss, 1 - (2|P∩T| + s) / (|P| + |T| + s), mean over images and classes.
 
@@ -26,6 +27,8 @@ def dice(
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: s above, in pixels; must be positive.
+      per_image: False takes the batch for one image. A class that few pictures hold is then not taught to vanish from
+        all the others: on such data the mean over images learns to leave rare classes out.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [-9.0, 9.0]]]])
     >>> print(f"{dice(logits, jnp.array([[[0, 1]]])):.4f}")
@@ -36,7 +39,7 @@ def dice(
     check_logits_and_labels(logits, labels, where)
     if not smooth > 0:
         raise UserError(f"`smooth` must be positive, got {smooth}. 1.0 is one pixel.")
-    pixels = tuple(range(1, labels.ndim))
+    pixels = tuple(range(1 if per_image else 0, labels.ndim))
     probabilities = jax.nn.softmax(counted_logits(logits, where))
     target = one_hot(labels, logits.shape[-1])
     if where is not None:

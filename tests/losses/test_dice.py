@@ -39,6 +39,16 @@ def test_value_and_gradient_are_the_definition(batch, smooth):
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_the_batch_as_one_image(batch):
+    logits, labels, where = batch
+    value, gradient = jax.value_and_grad(lambda x: dice(x, labels, where=where, per_image=False))(logits)
+    joined = [x.reshape(1, -1, *x.shape[2:]) for x in (logits, labels, where)]
+    np.testing.assert_allclose(value, reference(*joined), rtol=1e-6)
+    expected = slope(lambda x: reference(x.reshape(joined[0].shape), *joined[1:]), logits.astype(np.float64))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7)
+    assert abs(value - dice(logits, labels, where=where)) > 1e-3
+
+
 def test_an_image_with_no_pixel_that_counts_contributes_zero(batch):
     logits, labels, where = batch
     half = dice(logits, labels, where=where & (np.arange(2) == 0)[:, None, None])
