@@ -72,6 +72,9 @@ def create_model(
                 " Set them as the module's fields."
             )
     else:
+        for key in ("output_stride", "dtype"):
+            if key in (encoder_options or {}):
+                raise UserError(f"encoder_options holds '{key}', which is an argument of create_model. Give it there.")
         stride = constructor.default_output_stride if output_stride is None else output_stride
         encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
     return constructor(encoder=encoder, num_classes=num_classes, dtype=dtype, **_frozen(options))

@@ -158,7 +158,8 @@ def _initial_state(experiment, schedule, resuming):
     if config.model.encoder_weights and not resuming:
         from jaxseg.pretrained import load_encoder
 
-        encoder = load_encoder(config.model.encoder, config.model.encoder_weights)
+        c = config.model
+        encoder = load_encoder(c.encoder, c.encoder_weights, **c.encoder_options.to_dict())
         for collection, values in encoder.items():
             variables[collection]["encoder"] = values
     tx = make_optimizer(config.optim, schedule, variables["params"])

@@ -47,6 +47,7 @@ def test_an_encoder_can_be_a_module():
         ({"attentoin": "se"}, "Unknown option 'attentoin' of model 'unet'. Did you mean 'attention'"),
         ({"encoder_options": {"width": 3}}, "Did you mean 'widths'"),
         ({"output_stride": 7}, "output stride 7"),
+        ({"encoder_options": {"output_stride": 8}}, "an argument of create_model"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
