@@ -30,7 +30,7 @@ class Evaluation:
 
     matrix: np.ndarray  # int64[C, C], rows are labels
     loss: float  # mean over the pixels that count
-    samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of the first few pictures
+    samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some pictures
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -61,23 +61,25 @@ class Evaluator:
         Args:
           variables: {"params", "batch_stats"}, arrays of this process.
           split: a key of the data set's splits.
-          pictures: how many samples to return, from the first picture on.
+          pictures: how many samples to return, spread evenly over the split (neighbours are often alike).
           progress: wraps the iterator of records, to draw a progress bar.
         """
         classes = self.experiment.dataset.num_classes
         matrix = np.zeros((classes, classes), np.int64)
         total, count, samples = 0.0, 0, []
+        own = len(range(jax.process_index(), len(self.experiment.dataset.splits[split]), jax.process_count()))
+        chosen = set(np.linspace(0, own - 1, min(pictures, own)).round().astype(int).tolist())
         for batch, records in self._batches(split, progress):
             prediction, part, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)))
             part = np.asarray(part, np.int64)
             pixels = int(part.sum())
             matrix += part
             total, count = total + float(loss) * pixels, count + pixels
-            if len(samples) < pictures:
+            if chosen & {record["index"] for record in records}:
                 samples += _crop_samples(np.asarray(prediction), records)
         matrix, total, count = _sum_processes(matrix, total, count)
-        samples.sort(key=lambda sample: sample["index"])
-        return Evaluation(matrix, total / max(count, 1), samples[:pictures])
+        samples = sorted((s for s in samples if s["index"] in chosen), key=lambda sample: sample["index"])
+        return Evaluation(matrix, total / max(count, 1), samples)
 
     def _batches(self, split, progress):
         """Yields (padded batch, its records): pictures of one padded size together, short batches filled up."""

@@ -63,5 +63,5 @@ def test_equals_the_obvious_loop(dataset):
     np.testing.assert_array_equal(result.matrix, matrix)
     np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
     assert result.matrix.dtype == np.int64
-    assert [sample["label"].shape for sample in result.samples] == SIZES[:4]
+    assert [sample["label"].shape for sample in result.samples] == SIZES[::2]
     assert all(sample["prediction"].shape == sample["label"].shape for sample in result.samples)
