@@ -170,3 +170,19 @@ def test_masks_of_another_size_are_named(root):
     dataset = create_dataset("tfds:picture", root, num_classes=4, label_key="depth", image_key="image")
     with pytest.raises(UserError, match=r"'depth' is \(4, 4\) but 'image' is"):
         dataset.splits["train"][0]
+
+
+def test_a_run_trains_on_it(root, tmp_path):
+    from jaxseg.training.loop import train
+    from tests.end_to_end.tiny_config import get_config
+
+    c = get_config()
+    c.data.update(name="tfds:pets", root=root, eval_split="test", canvas=(24, 24), crop=(16, 16), batch_size=2)
+    c.data.update(label_offset=-1, label_ignore=(4,))
+    c.data.options = {"num_classes": 3}
+    c.train.update(steps=4, compilation_cache="")
+    c.eval.every = 4
+    scores = train(c, tmp_path)
+    assert scores["step"] == 4
+    assert 0 <= scores["miou"] <= 1
+    assert sum(name.startswith("iou/") for name in scores) == 3
