@@ -16,7 +16,7 @@ def get_config():
     c.model.options = {"decoder_channels": (96, 48, 32, 24)}
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
     c.optim.update(lr=4e-3, warmup_steps=20)
-    c.train.epochs = 8
+    c.train.epochs = 6
     c.log.every = 32
     c.checkpoint.every = 128
     return c
