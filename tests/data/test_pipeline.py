@@ -171,10 +171,11 @@ def test_fit_reduces_what_is_larger(canvas, inside):
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
 from jaxseg.data.pipeline import train_iterator
 from jaxseg.data.shapes import shapes
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script inherits "ignore"
     batches = train_iterator(
         shapes(size=16).splits["train"], canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_classes=7, workers=1
     )
@@ -213,7 +214,7 @@ def _running(pid):
 def test_workers_neither_outlive_their_parent_nor_heed_ctrl_c(tmp_path):
     process, children = _workers(tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C: all of the group get it
-    out, err = process.communicate(timeout=120)  # a hang, not a slow machine
+    out, err = process.communicate(timeout=50)  # less than it sleeps
     assert out == "(2, 16, 16, 3)\n"
     assert "Traceback" not in err
     assert process.returncode == 0
