@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.ops.window import Window
 
-CHUNK = 1 << 18  # elements of dy that the kernel gradient takes at a time: their copies, 1 MiB each, stay in the cache
+ROWS = 4  # of dy that the kernel gradient takes a turn: its sums are read and written once for all of them
 
 
 def forward(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw 1 o"], window: Window) -> Array:
@@ -65,28 +65,29 @@ def kernel_gradient(
 ) -> Array:
     """Returns the gradient of kernel[shape].
 
-    It is a reduction over all pixels for every tap. Some rows at a time, the shifted slices live in the cache; whole
-    pictures at a time, they would be kh * kw copies of `x` in fresh memory.
+    For every tap it is a sum of products over all pixels. A loop over rows adds them up in as many places as a row has
+    pixels, so that each turn is one vectorised pass without a reduction; the places are summed at the end. The taps of
+    one kernel row share a loop, and the kernel's rows follow one another: it compiles once for all of them.
     """
     batch, high, wide, channels = dy.shape
     padded = _widen(_pad(x, *window.padding), channels)
-    rows = max(n for n in range(1, high + 1) if high % n == 0 and (n == 1 or n * wide * channels <= CHUNK))
-    chunks = high // rows
-    reach = (rows - 1) * window.stride[0] + (shape[0] - 1) * window.rate[0] + 1
+    rows = max(n for n in range(1, ROWS + 1) if high % n == 0)
 
-    def add(n, total):
-        start = (n // chunks, n % chunks * rows, 0, 0)
-        part = _float32(lax.dynamic_slice(dy, start, (1, rows, wide, channels)))
-        start = (n // chunks, n % chunks * rows * window.stride[0], 0, 0)
-        seen = lax.dynamic_slice(padded, start, (1, reach, *padded.shape[2:]))
-        taps = [
-            _slice(seen, (i * window.rate[0], j * window.rate[1]), (rows, wide), window.stride)
-            for i, j in window.taps(shape[:2])
-        ]
-        return total + jnp.stack([(_float32(tap) * part).sum((0, 1, 2)) for tap in taps])
+    def kernel_row(i):
+        def add(n, totals):
+            for y in range(rows):
+                part = _float32(lax.dynamic_slice_in_dim(dy, n * rows + y, 1, axis=1))
+                at = (n * rows + y) * window.stride[0] + i * window.rate[0]
+                seen = lax.dynamic_slice_in_dim(padded, at, 1, axis=1)
+                taps = [_slice(seen, (0, j * window.rate[1]), (1, wide), (1, window.stride[1])) for j in columns]
+                totals = [total + _float32(tap) * part for total, tap in zip(totals, taps, strict=True)]
+            return totals
 
-    total = lax.fori_loop(0, batch * chunks, add, jnp.zeros((shape[0] * shape[1], channels), jnp.float32))
-    return total.reshape(shape).astype(x.dtype)
+        columns = range(shape[1])
+        start = [jnp.zeros((batch, 1, wide, channels), jnp.float32) for _ in columns]
+        return jnp.stack([total.sum((0, 1, 2)) for total in lax.fori_loop(0, high // rows, add, start)])
+
+    return lax.map(kernel_row, jnp.arange(shape[0])).reshape(shape).astype(x.dtype)
 
 
 def _phases(axis: int, taps: int, window: Window) -> list[list[tuple[int, int]]]:

@@ -165,11 +165,11 @@ def test_wrong_shapes_raise():
         conv2d(x[0], jnp.zeros((3, 3, 4, 8)))
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
 @pytest.mark.parametrize("name", ["depthwise 5x5 strided", "depthwise dilated", "depthwise multiplier"])
-def test_kernel_gradient_in_chunks_of_rows(name, monkeypatch):
+def test_kernel_gradient_takes_any_number_of_rows_a_turn(name, rows, monkeypatch):
     x, kernel, dy = arrays(name)
-    rows = max(n for n in range(1, dy.shape[1]) if dy.shape[1] % n == 0)
-    monkeypatch.setattr(depthwise, "CHUNK", rows * dy[0, 0].size)
+    monkeypatch.setattr(depthwise, "ROWS", rows)
     stride, padding, rate, _ = options(name).values()
     got = depthwise.kernel_gradient(x, dy, kernel.shape, Window(stride, padding, rate))
     np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)
