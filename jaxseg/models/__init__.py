@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import deeplab, fpn, pspnet, unet
@@ -84,7 +85,8 @@ def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64,
     """Makes the initial variables of `model`, {"params", "batch_stats"}, the same ones as `model.init` makes.
 
     No forward pass is run: the whole of `model.init` is traced, and only the equations that the variables depend on
-    are computed. Kernels are drawn in chunks (see `jaxseg.blocks.initializers`), so hardly anything is compiled.
+    are computed. Kernels are drawn in chunks (see `jaxseg.blocks.initializers`) and filled and assembled by NumPy, so
+    hardly anything is compiled.
 
     Args:
       model: any model or encoder.
@@ -93,8 +95,8 @@ def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64,
     """
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     program, shapes = jax.make_jaxpr(partial(model.init, train=False), return_shape=True)(key, images)
-    variables = jaxpr_as_fun(_needed_part(program))(key, np.zeros(images.shape, images.dtype))
-    return jax.tree.unflatten(jax.tree.structure(shapes), variables)
+    variables = _evaluate(_needed_part(program), key, np.zeros(images.shape, images.dtype))
+    return jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(variables))
 
 
 def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:
@@ -105,6 +107,27 @@ def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:
             needed.update(map(id, equation.invars))
             equations.append(equation)
     return program.replace(jaxpr=program.jaxpr.replace(eqns=equations[::-1]))
+
+
+def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
+    """Runs `program` equation by equation; what would be a program for every shape is done by NumPy."""
+    values = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
+    values |= zip(program.jaxpr.invars, arguments, strict=True)
+
+    def read(x):
+        return x.val if isinstance(x, Literal) else values[x]
+
+    for equation in program.jaxpr.eqns:
+        inputs = [read(x) for x in equation.invars]
+        out = equation.outvars[0].aval
+        if equation.params.get("name") == assemble.__name__:
+            result = [np.concatenate(inputs)[: out.size].reshape(out.shape).astype(out.dtype)]
+        elif equation.primitive.name == "broadcast_in_dim" and np.ndim(inputs[0]) == 0:
+            result = [np.full(out.shape, inputs[0], out.dtype)]
+        else:
+            result = equation.primitive.bind(*inputs, **equation.params)
+        values |= zip(equation.outvars, result if isinstance(result, list | tuple) else [result], strict=True)
+    return [read(x) for x in program.jaxpr.outvars]
 
 
 def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxseg import losses
 from jaxseg.data.augment import augment
-from jaxseg.training.optim import under
+from jaxseg.training.optim import pack_vectors, under
 from jaxseg.training.shard import batched, replicated
 from jaxseg.training.state import TrainState
 
@@ -84,7 +84,7 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1 - decay) if decay else state.ema
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(pack_vectors(grads))}
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
         new = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
         return new, metrics
