@@ -29,7 +29,7 @@ from jaxseg.models import create_model, init
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
     parser.add_argument("--model", required=True, help="a key of jaxseg.MODELS")
-    parser.add_argument("--encoder", required=True, help="a key of jaxseg.ENCODERS")
+    parser.add_argument("--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's own")
     parser.add_argument(
         "--size", type=int, nargs="+", required=True, help="height and width in pixels, or one for both"
     )

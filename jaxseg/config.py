@@ -46,7 +46,7 @@ def default_config() -> ConfigDict:
 
     c.model = ConfigDict()
     c.model.name = "unet"  # a key of jaxseg.MODELS
-    c.model.encoder = "resnet18"  # a key of jaxseg.ENCODERS
+    c.model.encoder = ""  # a key of jaxseg.ENCODERS; "" is the model's own
     c.model.encoder_weights = ""  # "" is random; "imagenet" for the EfficientNet-Lite encoders
     c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own
     c.model.options = ConfigDict()  # open: further fields of the model's module

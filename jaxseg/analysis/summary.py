@@ -35,7 +35,9 @@ class Part:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
     parser.add_argument("what", metavar="CONFIG_OR_MODEL", help="a file of configs/, or a key of jaxseg.MODELS")
-    parser.add_argument("--encoder", default="resnet34", help="a key of jaxseg.ENCODERS; a config has its own")
+    parser.add_argument(
+        "--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's; a config has its own"
+    )
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--size", type=int, nargs="+", help="height and width in pixels; default: the crop, or 512")
 
@@ -74,9 +76,9 @@ def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512)) -> str
     """
     rows = parts(model, image_size)
     total = Part("total")
+    names = [type(part).__name__ for part in (model, getattr(model, "encoder", None)) if part is not None]
     lines = [
-        f"{type(model).__name__} / {type(model.encoder).__name__}, {jnp.dtype(model.dtype).name},"
-        f" one image of {image_size[0]} x {image_size[1]} pixels",
+        f"{' / '.join(names)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
         "",
         f"{'part':28}{'output':>18}{'stride':>8}{'parameters':>13}{'GMAC':>10}{'':7}{'memory':>12}",
     ]

@@ -15,6 +15,8 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
 - An encoder with published PyTorch weights has `torch_key`, a static method from the path of one of its
   modules to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
   prefixes of the names there that lie beyond its features; and a field `depth`, the levels to compute (5).
+  Where torchvision, timm or smp have names of their own, `torchvision_key`, `timm_key`, `smp_key` (and
+  `torchvision_head` …) take the place of `torch_key` (`torch_head`) for weights from there.
 """
 
 from collections.abc import Callable

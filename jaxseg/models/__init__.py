@@ -8,7 +8,9 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 - In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
   In evaluation the result is a function of the variables and the one image.
 - Fields: `encoder` (a module of `jaxseg.encoders`), `num_classes`, `dtype` (compute type; parameters are float32) and
-  the architecture's own. `default_output_stride` is the one it was published with.
+  the architecture's own. Class attributes: `default_encoder` and `default_output_stride`, those it was published with.
+- An architecture that is its own encoder has no field `encoder`, `default_encoder = None`, no `default_output_stride`,
+  and the encoders' `pixel_mean` and `pixel_std`.
 - Parameters lie under "encoder", "decoder", "head" and the names of further heads.
 """
 
@@ -39,7 +41,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float
 
 def create_model(
     name: str,
-    encoder: str | nn.Module = "resnet34",
+    encoder: str | nn.Module = "",
     *,
     num_classes: int,
     output_stride: int | None = None,
@@ -51,7 +53,7 @@ def create_model(
 
     Args:
       name: a key of `MODELS`.
-      encoder: a key of `ENCODERS`, or a module that keeps the encoders' contract.
+      encoder: a key of `ENCODERS`, or a module that keeps the encoders' contract; "" is the architecture's own.
       num_classes: of the logits, at least 1.
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
       dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
@@ -66,19 +68,38 @@ def create_model(
     if not isinstance(num_classes, int) or num_classes < 1:
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
     dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
-    if isinstance(encoder, nn.Module):
-        if output_stride is not None or encoder_options:
+    make = partial(constructor, num_classes=num_classes, dtype=dtype, **_frozen(options))
+    architecture = constructor.func if isinstance(constructor, partial) else constructor
+    encoder = encoder or architecture.default_encoder
+    if architecture.default_encoder is None:
+        if encoder or output_stride or encoder_options:
             raise UserError(
-                "output_stride and encoder_options apply to an encoder given by name, and this one is a module."
-                " Set them as the module's fields."
+                f"Model '{name}' is its own encoder: encoder, output_stride and encoder_options do not apply."
+                " Leave them out."
             )
-    else:
+        return make()
+    if not isinstance(encoder, nn.Module):
         for key in ("output_stride", "dtype"):
             if key in (encoder_options or {}):
                 raise UserError(f"encoder_options holds '{key}', which is an argument of create_model. Give it there.")
-        stride = constructor.default_output_stride if output_stride is None else output_stride
+        stride = architecture.default_output_stride if output_stride is None else output_stride
         encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
-    return constructor(encoder=encoder, num_classes=num_classes, dtype=dtype, **_frozen(options))
+    elif output_stride is not None or encoder_options:
+        raise UserError(
+            "output_stride and encoder_options apply to an encoder given by name, and this one is a module."
+            " Set them as the module's fields."
+        )
+    return make(encoder=encoder)
+
+
+def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns what `model` wants subtracted from each channel of a 0..255 picture, and what it wants it divided by.
+
+    >>> pixel_statistics(create_model("unet", "efficientnet_lite0", num_classes=2))
+    ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+    """
+    source = getattr(model, "encoder", model)
+    return source.pixel_mean, source.pixel_std
 
 
 def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
@@ -96,7 +117,7 @@ def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64,
     images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     program, shapes = jax.make_jaxpr(partial(model.init, train=False), return_shape=True)(key, images)
     variables = _evaluate(_needed_part(program), key, np.zeros(images.shape, images.dtype))
-    return jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(variables))
+    return {"batch_stats": {}, **jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(variables))}
 
 
 def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:

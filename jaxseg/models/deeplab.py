@@ -38,6 +38,7 @@ class DeepLabV3(nn.Module):
     auxiliary: bool = False
     dtype: Any = jnp.float32
 
+    default_encoder = "resnet50"
     default_output_stride = 8
 
     @nn.compact
@@ -98,6 +99,7 @@ class DeepLabV3Plus(nn.Module):
     dropout: float = 0.5  # after the ASPP
     dtype: Any = jnp.float32
 
+    default_encoder = "resnet50"
     default_output_stride = 16
 
     @nn.compact

@@ -82,6 +82,7 @@ class FPN(nn.Module):
     method: str = "nearest"  # of the enlargement on the way down the pyramid: "nearest" or "bilinear"
     dtype: Any = jnp.float32
 
+    default_encoder = "resnet50"
     default_output_stride = 32
 
     @nn.compact

@@ -34,6 +34,7 @@ class PSPNet(nn.Module):
     auxiliary: bool = True
     dtype: Any = jnp.float32
 
+    default_encoder = "resnet50"
     default_output_stride = 8
 
     @nn.compact

@@ -110,6 +110,7 @@ class UNet(nn.Module):
     method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
     dtype: Any = jnp.float32
 
+    default_encoder = "resnet34"
     default_output_stride = 32
 
     @nn.compact

@@ -140,9 +140,12 @@ def adapt_input(weight: np.ndarray, channels: int) -> np.ndarray:
 
 
 def convert_encoder(
-    encoder: nn.Module, name: str, state_dict: Mapping[str, np.ndarray], *, in_channels: int = 3
+    encoder: nn.Module, name: str, state_dict: Mapping[str, np.ndarray], *, source: str, in_channels: int = 3
 ) -> dict[str, Any]:
     """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
+
+    Where libraries name the same layers differently, the encoder has `torchvision_key`, `timm_key` or `smp_key` beside
+    `torch_key`, and likewise `…_head`; `source` says whose names these are.
 
     It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is
     then checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is
@@ -150,20 +153,22 @@ def convert_encoder(
     """
     if not hasattr(encoder, "torch_key"):
         raise UserError(f"Encoder '{name}' has no published weights to convert. Train it from random weights.")
-    stem = f"{encoder.torch_key(('stem', 'conv'))}.weight"
+    torch_key = getattr(encoder, f"{source}_key", encoder.torch_key)
+    torch_head = getattr(encoder, f"{source}_head", encoder.torch_head)
+    stem = f"{torch_key(('stem', 'conv'))}.weight"
     state_dict = dict(state_dict)
     if stem in state_dict and in_channels != 3 and state_dict[stem].shape[1] == 3:
         state_dict[stem] = adapt_input(state_dict[stem], in_channels)
     template = variables_template(encoder, in_channels)
     whole = variables_template(encoder.clone(depth=5), in_channels)
     deeper = flatten_dict(whole).keys() - flatten_dict(template).keys()
-    is_whole = any(torch_name(path, encoder.torch_key) in state_dict for path in deeper)
+    is_whole = any(torch_name(path, torch_key) in state_dict for path in deeper)
     variables = convert(
         whole if is_whole else template,
         state_dict,
-        encoder.torch_key,
+        torch_key,
         what=f"encoder '{name}'",
-        unused=lambda key: key.startswith(encoder.torch_head),
+        unused=lambda key: key.startswith(torch_head),
     )
     return unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})
 
@@ -173,6 +178,7 @@ def convert_model(
     encoder: str,
     state_dict: Mapping[str, np.ndarray],
     *,
+    source: str,
     prefix: str,
     renames: Renames,
     what: str,
@@ -186,6 +192,7 @@ def convert_model(
       model: what to fill; the name of its encoder is `encoder`.
       encoder: a key of `jaxseg.ENCODERS`.
       state_dict: PyTorch's names and arrays.
+      source: "torchvision", "timm" or "smp": whose names the encoder's entries have.
       prefix: of the encoder's entries in `state_dict`.
       renames: see `rename`.
       what: the name of the rest, for the error.
@@ -198,6 +205,7 @@ def convert_model(
     features = {key.removeprefix(prefix): v for key, v in state_dict.items() if key.startswith(prefix)}
     rest = {key: v for key, v in state_dict.items() if not key.startswith(prefix)}
     variables = convert(template, rest, lambda path: rename(path, renames), what=what, unused=unused)
-    for collection, values in convert_encoder(model.encoder, encoder, features, in_channels=in_channels).items():
+    converted = convert_encoder(model.encoder, encoder, features, source=source, in_channels=in_channels)
+    for collection, values in converted.items():
         variables.setdefault(collection, {})["encoder"] = values
     return variables

@@ -38,7 +38,7 @@ def load_encoder(name: str, source: str, *, in_channels: int = 3, **options) -> 
             " Choose one of these, leave encoder_weights empty, or convert a file with jaxseg.pretrained."
         )
     state_dict = timm_names(read_state_dict(_weights_file(packages[name])), encoder)
-    return convert_encoder(encoder, name, state_dict, in_channels=in_channels)
+    return convert_encoder(encoder, name, state_dict, source="timm", in_channels=in_channels)
 
 
 def _weights_file(package: str) -> Path:

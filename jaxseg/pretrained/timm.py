@@ -20,4 +20,4 @@ def encoder_from_timm(name: str, state_dict: StateDict, *, in_channels: int = 3,
       {"params": ..., "batch_stats": ...} of the encoder.
     """
     encoder = create_encoder(name, **options)
-    return convert_encoder(encoder, name, read_state_dict(state_dict), in_channels=in_channels)
+    return convert_encoder(encoder, name, read_state_dict(state_dict), source="timm", in_channels=in_channels)

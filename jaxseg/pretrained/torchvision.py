@@ -37,7 +37,7 @@ def encoder_from_torchvision(name: str, state_dict: StateDict, *, in_channels: i
       {"params": ..., "batch_stats": ...} of the encoder.
     """
     encoder = create_encoder(name, **options)
-    return convert_encoder(encoder, name, read_state_dict(state_dict), in_channels=in_channels)
+    return convert_encoder(encoder, name, read_state_dict(state_dict), source="torchvision", in_channels=in_channels)
 
 
 def from_torchvision(name: str, state_dict: StateDict) -> tuple[nn.Module, dict[str, Any]]:
@@ -66,4 +66,6 @@ def from_torchvision(name: str, state_dict: StateDict) -> tuple[nn.Module, dict[
         auxiliary="aux_classifier.4.bias" in arrays,
     )
     what = f"torchvision's '{name}' decoder and head"
-    return model, convert_model(model, encoder, arrays, prefix="backbone.", renames=RENAMES, what=what)
+    return model, convert_model(
+        model, encoder, arrays, source="torchvision", prefix="backbone.", renames=RENAMES, what=what
+    )

@@ -14,7 +14,7 @@ from jaxseg import losses
 from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
-from jaxseg.models import create_model
+from jaxseg.models import create_model, pixel_statistics
 from jaxseg.training import shard
 
 DTYPES = ("float32", "bfloat16")
@@ -53,7 +53,7 @@ def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
         check_dataset(dataset, split)
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
-    return Experiment(config, dataset, model, model.encoder.pixel_mean, model.encoder.pixel_std)
+    return Experiment(config, dataset, model, *pixel_statistics(model))
 
 
 def count_steps(experiment: Experiment) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError
+from jaxseg.models import pixel_statistics
 from jaxseg.training.checkpoint import Checkpoints
 from jaxseg.training.experiment import build_model, read_config
 
@@ -48,6 +49,7 @@ def load_for_inference(workdir: str | Path, checkpoint: str | int = "best") -> R
     finally:
         checkpoints.close()
     model = build_model(config, len(info["classes"]))
+    mean, std = pixel_statistics(model)
     return Restored(
         config=config,
         step=step,
@@ -56,7 +58,7 @@ def load_for_inference(workdir: str | Path, checkpoint: str | int = "best") -> R
         classes=tuple(info["classes"]),
         palette=tuple(tuple(colour) for colour in info["palette"]),
         ignore=info["ignore"],
-        mean=model.encoder.pixel_mean,
-        std=model.encoder.pixel_std,
+        mean=mean,
+        std=std,
         bucket=config.eval.bucket,
     )

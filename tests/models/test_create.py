@@ -82,4 +82,4 @@ def test_init_runs_no_forward_pass():
             scale = self.param("scale", nn.initializers.ones, ())
             return jax.pure_callback(lambda x: pytest.fail("the forward pass ran"), x, x) * scale
 
-    assert init(Costly(), jax.random.key(0)) == {"params": {"scale": 1.0}}
+    assert init(Costly(), jax.random.key(0)) == {"params": {"scale": 1.0}, "batch_stats": {}}
