@@ -131,7 +131,7 @@ def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
-    """Runs `program` equation by equation; what would be a program for every shape is done by NumPy."""
+    """Runs `program` equation by equation; what would be a program for every shape is done by NumPy, unless traced."""
     values = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     values |= zip(program.jaxpr.invars, arguments, strict=True)
 
@@ -141,7 +141,10 @@ def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
     for equation in program.jaxpr.eqns:
         inputs = [read(x) for x in equation.invars]
         out = equation.outvars[0].aval
-        if equation.params.get("name") == assemble.__name__:
+        traced = any(isinstance(x, jax.core.Tracer) for x in inputs)
+        if traced:
+            result = equation.primitive.bind(*inputs, **equation.params)
+        elif equation.params.get("name") == assemble.__name__:
             result = [np.concatenate(inputs)[: out.size].reshape(out.shape).astype(out.dtype)]
         elif equation.primitive.name == "broadcast_in_dim" and np.ndim(inputs[0]) == 0:
             result = [np.full(out.shape, inputs[0], out.dtype)]
