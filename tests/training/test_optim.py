@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.training.optim import make_optimizer, make_schedule
+from jaxseg.training.optim import make_optimizer, make_schedule, pack_vectors, unpack_vectors
 
 PARAMS = {
     "encoder": {"conv": {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2)}},
@@ -111,3 +112,36 @@ def test_unknown_names_are_explained(key, value):
     c = _optim(**{key: value})
     with pytest.raises(UserError, match=f"Unknown .* '{value}'. .*Known: "):
         make_optimizer(c, make_schedule(c, 10), PARAMS)
+
+
+def test_joined_vectors_come_back_to_their_places():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "encoder": {"a": {"scale": (3,), "kernel": (2, 3)}, "b": {"bias": (4,), "gain": ()}},
+        "head": {"bias": (2,)},
+    }
+    tree = jax.tree.map(lambda shape: np.float32(rng.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple))
+    packed = pack_vectors(tree)
+    assert {name: x.shape for name, x in packed.items()} == {
+        "encoder/a/kernel": (2, 3),
+        "encoder/vectors": (8,),
+        "head/vectors": (2,),
+    }
+    jax.tree.map(np.testing.assert_array_equal, unpack_vectors(packed, tree), tree)
+
+
+def test_adamw_with_joined_vectors_is_optaxs():
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), PARAMS)
+    c = _optim(lr=0.01, weight_decay=0.1, clip_norm=1.0, warmup_steps=0)
+    schedule = make_schedule(c, 100)
+    kernels = jax.tree.map(lambda p: p.ndim > 1, PARAMS)
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, c.beta1, c.beta2, weight_decay=0.1, mask=kernels)
+    )
+    params, state = PARAMS, theirs.init(PARAMS)
+    for _ in range(3):
+        updates, state = theirs.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    ours = _update(c, PARAMS, grads, steps=3, schedule=schedule)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, params)
