@@ -73,7 +73,7 @@ def default_config() -> ConfigDict:
     c.optim.warmup_steps = 0  # linear from 0 to lr
     c.optim.clip_norm = 0.0  # largest global gradient norm; 0 is off
     c.optim.accumulate = 1  # consecutive batches whose gradients are averaged into one update
-    c.optim.ema = 0.0  # decay of the averaged parameters that evaluation uses, e.g. 0.999; 0 is off
+    c.optim.ema = 0.0  # decay of the averaged variables that evaluation uses, e.g. 0.999; 0 is off
 
     c.train = ConfigDict()
     c.train.steps = 0  # optimiser batches; set this or epochs

@@ -97,7 +97,7 @@ class Checkpoints:
     def restore_variables(self, step: int) -> dict[str, Any]:
         """Returns {"params", "batch_stats"} as evaluation uses them, without the optimiser's memory."""
         state = self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
-        return {"params": state["ema"] or state["params"], "batch_stats": state["batch_stats"]}
+        return state["ema"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
 
     def resolve(self, which: str) -> int:
         """Returns the step that "best", "latest" or a number names, or raises with what there is."""

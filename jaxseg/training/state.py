@@ -15,7 +15,7 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: Any
-    ema: Any  # averaged parameters, or {} where config.optim.ema is 0
+    ema: Any  # averaged {"params", "batch_stats"}, or {} where config.optim.ema is 0
 
 
 def create_state(variables: Any, tx: Any, *, ema: bool) -> TrainState:
@@ -24,18 +24,35 @@ def create_state(variables: Any, tx: Any, *, ema: bool) -> TrainState:
     Args:
       variables: {"params", "batch_stats"} of the model.
       tx: the optax transformation.
-      ema: whether averaged parameters are kept besides.
+      ema: whether averaged variables are kept besides.
     """
-    params = variables["params"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=jax.jit(tx.init)(params),
-        ema=jax.tree.map(jnp.copy, params) if ema else {},
+        ema=jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if ema else {},
     )
 
 
+def average(ema: Any, new: Any, step: jax.Array, decay: float) -> Any:
+    """Moves the averaged variables towards the new ones.
+
+    Statistics are averaged with the parameters that they belong to: those of the last parameters do not fit averaged
+    ones. Early on, the last 10 % of all steps count, so that the start of a short run is forgotten (Abadi et al.'s
+    `num_updates`, TensorFlow).
+
+    Args:
+      ema: averaged variables.
+      new: those after this step.
+      step: steps before this one.
+      decay: of the average, once there were enough steps.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, new)
+
+
 def eval_variables(state: TrainState) -> dict[str, Any]:
-    """Returns the variables that evaluation uses: the averaged parameters where they are kept."""
-    return {"params": state.ema or state.params, "batch_stats": state.batch_stats}
+    """Returns the variables that evaluation uses: the averaged ones where they are kept."""
+    return state.ema or {"params": state.params, "batch_stats": state.batch_stats}

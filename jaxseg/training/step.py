@@ -12,7 +12,7 @@ from jaxseg import losses
 from jaxseg.data.augment import augment
 from jaxseg.training.optim import pack_vectors, under
 from jaxseg.training.shard import batched, replicated
-from jaxseg.training.state import TrainState
+from jaxseg.training.state import TrainState, average
 
 
 def freeze_norms(prefixes: tuple[str, ...]) -> Callable:
@@ -83,11 +83,11 @@ def make_train_step(
         (loss, (batch_stats, parts)), grads = gradient(state.params, state.batch_stats, sample, dropout_key)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - decay) if decay else state.ema
+        new = {"params": params, "batch_stats": batch_stats}
+        ema = average(state.ema, new, state.step, decay) if decay else state.ema
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(pack_vectors(grads))}
         metrics |= {f"loss/{name}": part for name, part in parts.items()}
-        new = TrainState(state.step + 1, params, batch_stats, opt_state, ema)
-        return new, metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return jax.jit(
         train_step,

@@ -120,7 +120,9 @@ def test_joined_vectors_come_back_to_their_places():
         "encoder": {"a": {"scale": (3,), "kernel": (2, 3)}, "b": {"bias": (4,), "gain": ()}},
         "head": {"bias": (2,)},
     }
-    tree = jax.tree.map(lambda shape: np.float32(rng.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple))
+    tree = jax.tree.map(
+        lambda shape: np.float32(rng.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple)
+    )
     packed = pack_vectors(tree)
     assert {name: x.shape for name, x in packed.items()} == {
         "encoder/a/kernel": (2, 3),
