@@ -1,27 +1,49 @@
-"""Weights from torchvision: classifiers as encoders, and its DeepLabV3."""
+"""Weights from torchvision: classifiers as encoders, and its segmentation models."""
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 
 from jaxseg.checks import UserError, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model
-from jaxseg.pretrained.convert import SEQUENTIAL, aspp_renames, convert_encoder, convert_model
+from jaxseg.pretrained.convert import SEQUENTIAL, Renames, aspp_renames, convert_encoder, convert_model
 from jaxseg.pretrained.state_dict import StateDict, read_state_dict
 
-ENCODERS = {"deeplabv3_resnet50": "resnet50", "deeplabv3_resnet101": "resnet101"}
+
+class Recipe(NamedTuple):
+    """How a segmentation model of torchvision is made here."""
+
+    architecture: str  # a key of `MODELS`
+    encoder: str  # a key of `ENCODERS`
+    options: dict[str, Any]  # further arguments of `create_model`
+    renames: Renames  # from a module's path here to its name there, after SEQUENTIAL
+    scores: str  # its layer that has a bias for every class
+
+
 RATES = (12, 24, 36)
-RENAMES = (
-    *SEQUENTIAL,
+AUXILIARY = ((r"^auxiliary\.conv\.", "aux_classifier."), (r"^auxiliary\.head\.0$", "aux_classifier.4"))
+DEEPLABV3 = (
     *aspp_renames(RATES),
     (r"^decoder\.aspp\.", "classifier.0."),
     (r"^decoder\.conv\.0$", "classifier.1"),
     (r"^decoder\.conv\.1$", "classifier.2"),
     (r"^head\.0$", "classifier.4"),
-    (r"^auxiliary\.conv\.", "aux_classifier."),
-    (r"^auxiliary\.head\.0$", "aux_classifier.4"),
+    *AUXILIARY,
 )
+
+
+def deeplabv3(encoder: str, output_stride: int, encoder_options: dict[str, Any], **options) -> Recipe:
+    """How torchvision's DeepLabV3 is made here on `encoder`."""
+    options |= {"rates": RATES, "output_stride": output_stride, "encoder_options": encoder_options}
+    return Recipe("deeplabv3", encoder, {**options, "align_corners": False}, DEEPLABV3, "classifier.4")
+
+
+MODELS = {
+    "deeplabv3_resnet50": deeplabv3("resnet50", 8, {"dilate_first": False}),
+    "deeplabv3_resnet101": deeplabv3("resnet101", 8, {"dilate_first": False}),
+}
 
 
 def encoder_from_torchvision(name: str, state_dict: StateDict, *, in_channels: int = 3, **options) -> dict[str, Any]:
@@ -44,28 +66,30 @@ def from_torchvision(name: str, state_dict: StateDict) -> tuple[nn.Module, dict[
     """Rebuilds a segmentation model of torchvision: the same logits, to float32's rounding.
 
     Args:
-      name: torchvision's name of it, a key of `ENCODERS` here.
+      name: torchvision's name of it, a key of `MODELS` here.
       state_dict: of the whole model, or the path of one. It tells the number of classes, and whether there is
         an auxiliary classifier ("auxiliary" of the outputs).
 
     Returns:
       The model and its variables, {"params": ..., "batch_stats": ...}.
     """
-    encoder = lookup(ENCODERS, name, "torchvision model")
+    recipe = lookup(MODELS, name, "torchvision model")
     arrays = read_state_dict(state_dict)
-    if "classifier.4.bias" not in arrays:
-        raise UserError(f"The state dict is not of torchvision's '{name}': it has no entry 'classifier.4.bias'.")
+    scores = f"{recipe.scores}.bias"
+    if scores not in arrays:
+        raise UserError(f"The state dict is not of torchvision's '{name}': it has no entry '{scores}'.")
+    auxiliary = {"auxiliary": True} if "aux_classifier.4.bias" in arrays else {}
     model = create_model(
-        "deeplabv3",
-        encoder,
-        num_classes=arrays["classifier.4.bias"].size,
-        output_stride=8,
-        encoder_options={"dilate_first": False},
-        rates=RATES,
-        align_corners=False,
-        auxiliary="aux_classifier.4.bias" in arrays,
+        recipe.architecture, recipe.encoder, num_classes=arrays[scores].size, **recipe.options, **auxiliary
     )
-    what = f"torchvision's '{name}' decoder and head"
+    # an encoder that is one long Sequential lacks its name there
+    arrays = {re.sub(r"^backbone\.(?=\d)", "backbone.features.", key): value for key, value in arrays.items()}
     return model, convert_model(
-        model, encoder, arrays, source="torchvision", prefix="backbone.", renames=RENAMES, what=what
+        model,
+        recipe.encoder,
+        arrays,
+        source="torchvision",
+        prefix="backbone.",
+        renames=(*SEQUENTIAL, *recipe.renames),
+        what=f"torchvision's '{name}' decoder and head",
     )
