@@ -1,9 +1,10 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
-On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for two kinds, which take
-another way to the same numbers: depthwise convolutions are sums of shifted products (`jaxseg.ops.depthwise`), and 1x1
-convolutions are matrix products (`jaxseg.ops.pointwise`). The choice falls where the program is compiled, not where it
-is traced, so one that is lowered for several platforms gets the right way on each.
+On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for three kinds, which take
+another way to the same numbers: depthwise convolutions are sums of shifted products (`jaxseg.ops.depthwise`), 1x1
+convolutions are matrix products (`jaxseg.ops.pointwise`), and the kernel gradient of convolutions in groups is one for
+every group (`jaxseg.ops.grouped`). The choice falls where the program is compiled, not where it is traced, so one that
+is lowered for several platforms gets the right way on each.
 """
 
 from functools import partial
@@ -13,10 +14,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
-from jaxseg.ops import depthwise, pointwise
+from jaxseg.ops import depthwise, grouped, pointwise
 from jaxseg.ops.window import Window
 
-_ON_CPU = {"depthwise": depthwise, "pointwise": pointwise}  # modules of forward, input_gradient, kernel_gradient
+# modules of forward, input_gradient, kernel_gradient
+_ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
 
 
 def conv2d(
@@ -31,7 +33,7 @@ def conv2d(
     """Convolves (cross-correlates, as every deep learning library does) `x` with `kernel`.
 
     Reverse mode differentiates it any number of times, and forward mode over reverse works too. Forward mode alone
-    (`jax.jvp`) does not for depthwise and 1x1 kernels, whose gradients have rules of their own.
+    (`jax.jvp`) does not for depthwise, grouped and 1x1 kernels, whose gradients have rules of their own.
 
     Args:
       x: features, of the kernel's dtype.
@@ -54,7 +56,9 @@ def conv2d(
     _check(x, kernel, window, groups)
     if 1 < groups == x.shape[-1]:
         return _by_platform(x, kernel, "depthwise", window, groups)
-    if groups == 1 and kernel.shape[:2] == (1, 1) and window.padding == ((0, 0), (0, 0)):
+    if groups > 1:
+        return _by_platform(x, kernel, "grouped", window, groups)
+    if kernel.shape[:2] == (1, 1) and window.padding == ((0, 0), (0, 0)):
         return _by_platform(x, kernel, "pointwise", window, groups)
     return _native(x, kernel, window, groups)
 

@@ -20,6 +20,8 @@ CASES = {
     "dense dilated": ((9, 8), 2, 3, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
     "dense stem, odd size": ((15, 13), 3, 4, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
     "grouped": ((6, 7), 6, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2),
+    "grouped strided": ((9, 8), 6, 9, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 3),
+    "grouped strided, dilated": ((11, 10), 4, 6, (3, 2), (2, 3), ((2, 2), (1, 2)), (2, 3), 2),
     "grouped point": ((6, 7), 6, 4, (1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 2),
     "point": ((5, 4), 3, 7, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
     "point strided": ((5, 8), 3, 2, (1, 1), (2, 3), ((0, 0), (0, 0)), (1, 1), 1),
@@ -90,7 +92,7 @@ def test_value_and_gradients(name):
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
 
 
-@pytest.mark.parametrize("name", ["point strided", "depthwise 5x5 strided"])
+@pytest.mark.parametrize("name", ["point strided", "depthwise 5x5 strided", "grouped strided"])
 def test_bfloat16_sums_are_float32(name):
     x, kernel, dy = (np.asarray(a, jnp.bfloat16) for a in arrays(name))
     expected = direct(*(a.astype(float) for a in (x, kernel, dy)), **options(name))
@@ -141,16 +143,17 @@ def test_second_derivatives():
         np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dense", "point", "depthwise 5x5 strided"])
+@pytest.mark.parametrize("name", ["dense", "point", "depthwise 5x5 strided", "grouped strided"])
 def test_other_platforms_get_the_native_convolution(name):
     """What is lowered for CUDA holds convolutions only; for a CPU, none where there is a better way."""
+    on_cpu = {"dense": 3, "grouped strided": 2}.get(name, 0)
     lowered = {}
     for platform in ("cuda", "cpu"):
         function = jax.jit(partial(value_and_gradients, **options(name)))
         lowered[platform] = jax.export.export(function, platforms=[platform])(*arrays(name)).mlir_module()
     assert lowered["cuda"].count("stablehlo.convolution") == 3
     assert "dot_general" not in lowered["cuda"] and "while" not in lowered["cuda"]
-    assert lowered["cpu"].count("stablehlo.convolution") == (3 if name == "dense" else 0)
+    assert lowered["cpu"].count("stablehlo.convolution") == on_cpu
 
 
 def test_wrong_shapes_raise():
