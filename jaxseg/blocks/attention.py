@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform
@@ -13,14 +14,46 @@ from jaxseg.ops.pool import global_avg_pool
 Function = Callable[[Feature], Feature]
 
 
-def squeeze_excite(x: Feature, squeeze: Function, excite: Function) -> Feature:
-    """Scales every channel of `x` by what its global averages, squeezed and excited, say of it."""
-    return x * nn.sigmoid(excite(nn.relu(squeeze(global_avg_pool(x)))))
+def channel_weights(
+    x: Feature, squeeze: Function, excite: Function, gate: Function = nn.sigmoid
+) -> Float[Array, "b 1 1 c"]:
+    """Weighs every channel of `x` by what its global averages, squeezed and excited, say of it."""
+    return gate(excite(nn.relu(squeeze(global_avg_pool(x)))))
 
 
-def scse(x: Feature, channel: Function, spatial: Function) -> Feature:
+def squeeze_excite(x: Feature, squeeze: Function, excite: Function, gate: Function = nn.sigmoid) -> Feature:
+    """Scales every channel of `x` by its weight, see `channel_weights`."""
+    return x * channel_weights(x, squeeze, excite, gate)
+
+
+def scse(x: Feature, channel: Function, spatial: Function, gate: Function = nn.sigmoid) -> Feature:
     """Recalibrates `x` by channel and by position, and adds the two."""
-    return channel(x) + x * nn.sigmoid(spatial(x))
+    return channel(x) + x * gate(spatial(x))
+
+
+def shown(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
+    """`gate`, whose values `module` also hands out as its intermediate "attention" when they are asked for.
+
+    They come back under `mutable=["intermediates"]`, at the module's path.
+    """
+
+    def keep(x):
+        weights = gate(x)
+        module.sow("intermediates", "attention", weights)
+        return weights
+
+    return keep
+
+
+class ChannelWeights(nn.Module):
+    """The channels' weights of a squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, fig. 2)."""
+
+    reduction: int = 16  # of the channels between squeeze and excitation; at least one is left
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature) -> Float[Array, "b 1 1 c"]:
+        return channel_weights(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
 
 
 class SqueezeExcite(nn.Module):
@@ -31,12 +64,14 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
-        def layer(features, name):
-            return Conv(features, 1, use_bias=True, dtype=self.dtype, kernel_init=he_uniform, name=name)
+        return squeeze_excite(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
 
-        channels = x.shape[-1]
-        squeeze = layer(max(1, channels // self.reduction), "squeeze")
-        return squeeze_excite(x, squeeze, excite=layer(channels, "excite"))
+
+def _squeeze_and_excite(module: ChannelWeights | SqueezeExcite, channels: int) -> tuple[Conv, Conv]:
+    def layer(features, name):
+        return Conv(features, 1, use_bias=True, dtype=module.dtype, kernel_init=he_uniform, name=name)
+
+    return layer(max(1, channels // module.reduction), "squeeze"), layer(channels, "excite")
 
 
 class SCSE(nn.Module):
@@ -48,7 +83,7 @@ class SCSE(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         spatial = Conv(1, 1, use_bias=True, dtype=self.dtype, kernel_init=he_uniform, name="spatial")
-        return scse(x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial)
+        return scse(x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial, gate=shown(self))
 
 
 ATTENTION = {"se": SqueezeExcite, "scse": SCSE}

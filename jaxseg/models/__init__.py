@@ -27,13 +27,16 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
-from jaxseg.models import deeplab, fpn, pspnet, unet
+from jaxseg.models import deeplab, deeplabv3, fpn, manet, pspnet, unet, unetplusplus
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
+    **unetplusplus.VARIANTS,
+    **manet.VARIANTS,
     **fpn.VARIANTS,
     **pspnet.VARIANTS,
     **deeplab.VARIANTS,
+    **deeplabv3.VARIANTS,
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}

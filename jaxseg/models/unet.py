@@ -1,6 +1,7 @@
 """U-Net: an encoder, and a decoder that climbs back through the encoder's own resolutions."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,11 +31,45 @@ def climb(
     return x
 
 
+def way_up(levels: dict[str, Feature], size: tuple[int, int]) -> tuple[list[Feature | None], list[tuple[int, int]]]:
+    """The encoder's features on the way from its deepest level to the picture, the deepest left out, and their sizes.
+
+    Where it has none (at the picture's own size, or at an absent level) there is None; the size is then that of the
+    picture after as many halvings, each rounded up.
+    """
+    skips, sizes = [], []
+    for depth in reversed(range(deepest(levels))):  # 0 is the picture itself
+        skip = levels.get(f"c{depth}")
+        height, width = (-(-n // 2**depth) for n in size)
+        skips.append(skip)
+        sizes.append((height, width) if skip is None else skip.shape[1:3])
+    return skips, sizes
+
+
+def deepest(levels: dict[str, Feature]) -> int:
+    """The number of the deepest level.
+
+    >>> deepest({"c1": ..., "c2": ...})
+    2
+    """
+    return max(int(name[1:]) for name in levels)
+
+
+def check_channels(channels: Sequence[int], levels: dict[str, Feature]) -> None:
+    """Raises a `UserError` unless there is a number of channels for each block of the decoder."""
+    if len(channels) != deepest(levels):
+        raise UserError(
+            f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {deepest(levels)}:"
+            f" one for each halving of the encoder, whose deepest level is c{deepest(levels)}."
+        )
+
+
 class UNetBlock(nn.Module):
     """Two convolutions on `x` and the encoder's features, with attention before and after if asked for."""
 
     features: int
     attention: str | None = None
+    attend_before: bool = True  # the block at the picture's own size, which no encoder's features join, does not
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -45,11 +80,25 @@ class UNetBlock(nn.Module):
             return lookup(ATTENTION, self.attention, "attention")(dtype=self.dtype, name=name)
 
         if skip is not None:
-            x = attend("attention1")(jnp.concatenate([x, skip], axis=-1))
+            x = jnp.concatenate([x, skip], axis=-1)
+        if self.attend_before:
+            x = attend("attention1")(x)
         for name in ("conv1", "conv2"):
             layer = ConvNormAct(self.features, dtype=self.dtype, kernel_init=he_uniform, name=name)
             x = layer(x, train=train)
         return attend("attention2")(x)
+
+
+class Center(nn.Module):
+    """Two convolutions on the deepest level, which segmentation_models_pytorch adds to VGG."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        for name in ("conv1", "conv2"):
+            x = ConvNormAct(x.shape[-1], dtype=self.dtype, kernel_init=he_uniform, name=name)(x, train=train)
+        return x
 
 
 class UNetDecoder(nn.Module):
@@ -58,38 +107,27 @@ class UNetDecoder(nn.Module):
     channels: Sequence[int]
     attention: str | None = None
     method: str = "nearest"
+    center: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> Feature:
-        deepest = max(int(name[1:]) for name in levels)
-        if len(self.channels) != deepest:
-            raise UserError(
-                f"decoder_channels {tuple(self.channels)} has {len(self.channels)} entries, expected {deepest}:"
-                f" one for each halving of the encoder, whose deepest level is c{deepest}."
-            )
-        skips, sizes = [], []
-        for depth in range(deepest - 1, -1, -1):  # 0 is the picture itself
-            skip = levels.get(f"c{depth}")
-            skips.append(skip)
-            sizes.append(_size_at(depth, size) if skip is None else skip.shape[1:3])
+        check_channels(self.channels, levels)
+        x = levels[f"c{deepest(levels)}"]
+        if self.center:
+            x = Center(self.dtype, name="center")(x, train=train)
+        skips, sizes = way_up(levels, size)
         blocks = [
-            UNetBlock(features, self.attention, self.dtype, name=f"block{i}")
+            UNetBlock(features, self.attention, i < len(skips) - 1, self.dtype, name=f"block{i}")
             for i, features in enumerate(self.channels)
         ]
         return climb(
-            levels[f"c{deepest}"],
+            x,
             skips,
             sizes,
-            blocks=[lambda x, skip, block=block: block(x, skip, train=train) for block in blocks],
+            blocks=[partial(block, train=train) for block in blocks],
             upsample=lambda x, size: resize(x, size, self.method),
         )
-
-
-def _size_at(depth: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) after `depth` halvings, each rounded up, where the encoder has no level to show it."""
-    height, width = (-(-n // 2**depth) for n in size)
-    return height, width
 
 
 class UNet(nn.Module):
@@ -108,6 +146,7 @@ class UNet(nn.Module):
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
     attention: str | None = None  # None, "se" or "scse"
     method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
+    center: bool = False  # two convolutions on the deepest level, as smp has them with VGG
     dtype: Any = jnp.float32
 
     default_encoder = "resnet34"
@@ -117,7 +156,9 @@ class UNet(nn.Module):
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         size = image.shape[1:3]
         levels = self.encoder(image, train=train)
-        decoder = UNetDecoder(self.decoder_channels, self.attention, self.method, self.dtype, name="decoder")
+        decoder = UNetDecoder(
+            self.decoder_channels, self.attention, self.method, self.center, self.dtype, name="decoder"
+        )
         head = Head(self.num_classes, kernel_size=3, dtype=self.dtype, name="head")
         return {"logits": head(decoder(levels, size, train=train), size)}
 

@@ -16,7 +16,9 @@ SIZE = (48, 64)
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
-OPTIONS = {}  # model -> what makes it small
+OPTIONS = {  # model -> what makes it small
+    "manet": {"reduction": 1},  # a squeezed channel or two are soon dead
+}
 
 
 def has_encoder(name):
@@ -31,7 +33,7 @@ def tiny(name, **options):
     options = OPTIONS.get(name, {}) | options
     if not has_encoder(name):
         return create_model(name, num_classes=CLASSES, **options)
-    encoder_options = {"widths": (4, 6, 8, 16, 32), "convs": 1}
+    encoder_options = {"widths": (8, 8, 8, 16, 32), "convs": 1}
     return create_model(name, "plain", num_classes=CLASSES, encoder_options=encoder_options, **options)
 
 

@@ -1,0 +1,146 @@
+"""U-Net++: a U-Net whose skips are themselves small decoders, one inside the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import Feature
+from jaxseg.blocks.head import Head
+from jaxseg.checks import UserError, lookup
+from jaxseg.models.unet import Center, UNetBlock, check_channels, deepest, way_up
+from jaxseg.ops.resize import resize
+
+Node = tuple[int, int]  # (row, column) in fig. 1: row i has the size of the encoder's level ci, row 0 the picture's
+Block = Callable[[Feature, Sequence[Feature]], Feature]
+
+
+def nest(
+    levels: Mapping[int, Feature],
+    sizes: Mapping[int, tuple[int, int]],
+    blocks: Mapping[Node, Block],
+    upsample: Callable[[Feature, tuple[int, int]], Feature],
+) -> dict[Node, Feature]:
+    """Computes the nodes X^{i,j} that have a block, out of the encoder's levels X^{i,0} (Zhou et al., fig. 1, eq. 1).
+
+    Node (i, j) sees the node below and before it, (i + 1, j - 1), enlarged to the size of row i, and every earlier
+    node of its own row, the latest first.
+    """
+    nodes = {(i, 0): level for i, level in levels.items()}
+    for i, j in sorted(blocks, key=lambda node: node[1]):
+        beside = [nodes[i, m] for m in reversed(range(j)) if (i, m) in nodes]
+        nodes[i, j] = blocks[i, j](upsample(nodes[i + 1, j - 1], sizes[i]), beside)
+    return nodes
+
+
+class Nest(nn.Module):
+    """The nodes between the encoder and the picture; returns those that can be scored, from L1 to the full depth.
+
+    With `level`, only what L1 to that level need.
+    """
+
+    channels: Sequence[int]
+    attention: str | None = None
+    method: str = "nearest"
+    center: bool = False
+    level: int | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> dict[int, Feature]:
+        check_channels(self.channels, levels)
+        last = deepest(levels)
+        pruned = self.level is not None and self.level < last - 1
+        rows = {i: lookup(levels, f"c{i}", "level of the encoder") for i in range(last, 1, -1)}
+        if "c1" in levels:
+            rows[1] = levels["c1"]
+        if self.center:
+            rows[last] = Center(self.dtype, name="center")(rows[last], train=train)
+
+        def block(i, j):
+            features = self.channels[last - 1 - i] if i + j == last else rows[i].shape[-1]
+            made = UNetBlock(features, self.attention, i > 0, self.dtype, name=f"x{i}_{j}")
+            return lambda x, beside: made(x, jnp.concatenate(beside, axis=-1) if beside else None, train=train)
+
+        if pruned:
+            wanted = [(i, j) for i in rows for j in range(1, self.level + 2 - i)]
+        else:  # a row without features of the encoder has one node, the last
+            wanted = [(i, j) for i in range(last) for j in range(1, last + 1 - i) if i in rows or i + j == last]
+        _, sizes = way_up(levels, size)
+        nodes = nest(
+            rows,
+            dict(zip(reversed(range(last)), sizes, strict=True)),
+            {node: block(*node) for node in wanted},
+            partial(resize, method=self.method),
+        )
+        views = {j: nodes[1, j] for j in range(1, last - 1) if (1, j) in nodes}
+        return views if pruned else {**views, last - 1: nodes[0, last]}
+
+
+class UNetPlusPlus(nn.Module):
+    """U-Net++ (Zhou et al., 2018, arXiv:1807.10165, fig. 1) on any encoder.
+
+    As in segmentation_models_pytorch, and unlike the paper: the first row is the encoder's c1, at half the picture's
+    size, and one more block without a skip enlarges its last node to the picture's size (the paper's first row has
+    the picture's size, and its encoder is U-Net's with 32 to 512 channels: 9.0 million parameters); the blocks and
+    the enlargement are those of `UNet` here; of each row, the last node has `decoder_channels` and the others as many
+    channels as the encoder's level.
+
+    With `deep_supervision` (section 3.2, fig. 1 c), the first row's inner nodes X^{0,1}, X^{0,2}, … have a 1x1
+    convolution to scores of their own, enlarged to the picture's size: the mean of all outputs is the paper's
+    accurate mode. `level=n` is its fast mode, the pruned net Ln (fig. 3), whose "logits" are the "level{n}" of a net
+    trained with `deep_supervision`, from the same variables; under `jit`, what it does not need of the encoder
+    and of the nest is not computed. The highest level (4, for an encoder of five levels) is the whole net. An encoder
+    without a c1 has no inner nodes there, hence nothing to supervise or prune.
+
+    Outputs: "logits"; with `deep_supervision` also "level1", "level2" and "level3" (for an encoder of n levels, up to
+    n - 2).
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # of each row's last node, from the deepest to the picture
+    attention: str | None = None  # None, "se" or "scse"
+    method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
+    center: bool = False  # two convolutions on the deepest level, as smp has them with VGG
+    deep_supervision: bool = False
+    level: int | None = None  # to prune to, 1 to the encoder's levels - 1; None is the whole net
+    dtype: Any = jnp.float32
+
+    default_encoder = "resnet34"
+    default_output_stride = 32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        size = image.shape[1:3]
+        levels = self.encoder(image, train=train)
+        self._check(levels)
+        options = (self.decoder_channels, self.attention, self.method, self.center, self.level)
+        views = Nest(*options, dtype=self.dtype, name="decoder")(levels, size, train=train)
+        whole, wanted = deepest(levels) - 1, self.level or deepest(levels) - 1
+
+        def score(level):
+            if level == whole:
+                return Head(self.num_classes, kernel_size=3, dtype=self.dtype, name="head")(views[level], size)
+            return Head(self.num_classes, dtype=self.dtype, name=f"level{level}")(views[level], size)
+
+        outputs = {"logits": score(wanted)}
+        if self.deep_supervision:
+            outputs |= {f"level{level}": score(level) for level in range(1, wanted)}
+        return outputs
+
+    def _check(self, levels: dict[str, Feature]) -> None:
+        """Raises a `UserError` if the encoder has no such level to supervise or to prune to."""
+        highest = deepest(levels) - 1
+        if self.level is not None and self.level not in range(1, highest + 1):
+            raise UserError(f"U-Net++ has no level {self.level!r} on this encoder. Choose one of 1 to {highest}.")
+        if "c1" not in levels and (self.deep_supervision or self.level not in (None, highest)):
+            raise UserError(
+                "deep_supervision and level need the encoder's c1, and this encoder has none. Choose another encoder."
+            )
+
+
+VARIANTS = {"unetplusplus": UNetPlusPlus}
