@@ -26,12 +26,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
-from jaxseg.encoders import efficientnet, plain, resnet
+from jaxseg.encoders import convnext, efficientnet, mit, plain, resnet
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     **plain.VARIANTS,
     **resnet.VARIANTS,
     **efficientnet.VARIANTS,
+    **convnext.VARIANTS,
+    **mit.VARIANTS,
 }
 
 

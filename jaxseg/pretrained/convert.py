@@ -23,6 +23,7 @@ LEAVES = {
     ("params", "kernel"): "weight",
     ("params", "scale"): "weight",
     ("params", "bias"): "bias",
+    ("params", "gamma"): "",  # the name of its module here is that of the parameter there
     ("batch_stats", "mean"): "running_mean",
     ("batch_stats", "var"): "running_var",
 }
@@ -74,7 +75,7 @@ def convert(
 def torch_name(path: tuple[str, ...], torch_key: Callable[[ModulePath], str]) -> str:
     """The name in a state dict of the leaf at (collection, *module, leaf)."""
     collection, *module, leaf = path
-    return f"{torch_key(tuple(module))}.{LEAVES[collection, leaf]}"
+    return f"{torch_key(tuple(module))}.{LEAVES[collection, leaf]}".removesuffix(".")
 
 
 def rename(path: ModulePath, renames: Renames) -> str:
@@ -113,7 +114,7 @@ def _some(keys: list[str]) -> str:
 
 def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:
     """Reorders the axes of a convolution (OIHW to HWIO) or a linear layer (to IO, or to HWIO where `ndim` is
-    4).
+    4); drops those of a factor for every channel [c, 1, 1].
 
     >>> to_linen(np.zeros((8, 1, 3, 5)), 4).shape
     (3, 5, 1, 8)
@@ -121,6 +122,8 @@ def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:
     if array.ndim == 2:
         array = array.T
         return array[None, None] if ndim == 4 else array
+    if array.ndim == 3 and ndim == 1:
+        return array.reshape(-1)
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
@@ -156,11 +159,14 @@ def convert_encoder(
     torch_key = getattr(encoder, f"{source}_key", encoder.torch_key)
     torch_head = getattr(encoder, f"{source}_head", encoder.torch_head)
     stem = f"{torch_key(('stem', 'conv'))}.weight"
-    state_dict = dict(state_dict)
+    whole = variables_template(encoder.clone(depth=5), in_channels)
+    known = {torch_name(path, torch_key) for path in flatten_dict(whole)}
+    # timm's feature extractors flatten the outermost Sequential: stages_0.blocks for stages.0.blocks
+    flat = {key: key.replace("_", ".", 1) for key in state_dict.keys() - known}
+    state_dict = {flat[key] if flat.get(key) in known else key: value for key, value in state_dict.items()}
     if stem in state_dict and in_channels != 3 and state_dict[stem].shape[1] == 3:
         state_dict[stem] = adapt_input(state_dict[stem], in_channels)
     template = variables_template(encoder, in_channels)
-    whole = variables_template(encoder.clone(depth=5), in_channels)
     deeper = flatten_dict(whole).keys() - flatten_dict(template).keys()
     is_whole = any(torch_name(path, torch_key) in state_dict for path in deeper)
     variables = convert(
@@ -170,7 +176,8 @@ def convert_encoder(
         what=f"encoder '{name}'",
         unused=lambda key: key.startswith(torch_head),
     )
-    return unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})
+    kept = unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})
+    return {"batch_stats": {}, **kept}
 
 
 def convert_model(
@@ -207,5 +214,5 @@ def convert_model(
     variables = convert(template, rest, lambda path: rename(path, renames), what=what, unused=unused)
     converted = convert_encoder(model.encoder, encoder, features, source=source, in_channels=in_channels)
     for collection, values in converted.items():
-        variables.setdefault(collection, {})["encoder"] = values
+        variables.setdefault(collection, {}).update({"encoder": values} if values else {})
     return variables

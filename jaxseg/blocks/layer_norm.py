@@ -1,0 +1,41 @@
+"""Layer normalisation and layer scale: what ConvNeXt and the transformers have in place of batch normalisation."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.conv import Feature
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position by itself.
+
+    Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32; `epsilon` is PyTorch's.
+    """
+
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x - x.mean(-1, keepdims=True)
+        variance = jnp.square(x).mean(-1, keepdims=True)
+        return (x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+
+
+class LayerScale(nn.Module):
+    """A factor for every channel of a residual branch, small at first (Touvron et al., 2021, arXiv:2103.17239)."""
+
+    initial: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature) -> Feature:
+        gamma = self.param("gamma", nn.initializers.constant(self.initial), (x.shape[-1],), jnp.float32)
+        return x * gamma.astype(self.dtype)

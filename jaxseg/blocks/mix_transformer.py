@@ -1,0 +1,110 @@
+"""The two halves of SegFormer's transformer block: attention on fewer keys, and a feed-forward net that sees around."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.layer_norm import LayerNorm
+from jaxseg.ops.attention import dot_product_attention
+
+Function = Callable[[Feature], Feature]
+
+token_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)  # of the linear layers, as in BERT and ViT
+depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)  # He's: each output has one kernel's inputs
+
+
+def efficient_attention(
+    x: Feature, query: Function, reduce: Function, key_value: Function, project: Function, *, heads: int
+) -> Feature:
+    """Every position of `x` attends to a reduced copy of `x`; the first half of `key_value`'s channels are keys."""
+    batch, high, wide, channels = x.shape
+
+    def tokens(x):
+        return x.reshape(batch, -1, x.shape[-1])
+
+    key, value = jnp.split(tokens(key_value(reduce(x))), 2, axis=-1)
+    y = dot_product_attention(tokens(query(x)), key, value, heads=heads)
+    return project(y.reshape(batch, high, wide, channels))
+
+
+def mix_ffn(x: Feature, expand: Function, mix: Function, project: Function) -> Feature:
+    """A feed-forward net whose hidden layer also mixes neighbouring positions: they tell it where it is."""
+    return project(nn.gelu(mix(expand(x)), approximate=False))
+
+
+class EfficientAttention(nn.Module):
+    """Efficient self-attention (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 2).
+
+    Keys and values come from patches of `ratio` x `ratio` positions. As in the published weights these are cut out by
+    a strided convolution with a layer normalisation, where equation 2 reshapes; what is left at the bottom and the
+    right of the last whole patch is not looked at, and a map smaller than a patch is filled up with zeros.
+    With `rate` above 1 the patches overlap and are dilated instead of strided, as segmentation_models_pytorch does it
+    for an encoder with less stride.
+    """
+
+    heads: int
+    ratio: int = 1  # side of a patch, in positions
+    rate: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        channels = x.shape[-1]
+
+        def layer(features, name):
+            return Conv(features, 1, use_bias=True, dtype=self.dtype, kernel_init=token_normal, name=name)
+
+        def reduce(x):
+            if self.ratio == 1:
+                return x
+            patches = ConvNormAct(
+                channels,
+                self.ratio,
+                stride=self.ratio if self.rate == 1 else 1,
+                rate=self.rate,
+                padding=self._padding(x.shape[1:3]),
+                activation=None,
+                use_bias=True,
+                norm=LayerNorm,
+                dtype=self.dtype,
+                name="reduce",
+            )
+            return patches(x, train=train)
+
+        return efficient_attention(
+            x,
+            query=layer(channels, "query"),
+            reduce=reduce,
+            key_value=layer(2 * channels, "key_value"),
+            project=layer(channels, "project"),
+            heads=self.heads,
+        )
+
+    def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        if self.rate > 1:
+            return ((self.ratio // 2 * self.rate,) * 2,) * 2
+        return tuple((0, max(0, self.ratio - n)) for n in size)
+
+
+class MixFFN(nn.Module):
+    """Mix-FFN (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 3), in place of an encoding of positions."""
+
+    expansion: int = 4
+    rate: int = 1  # of the depthwise convolution
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature) -> Feature:
+        channels, hidden = x.shape[-1], self.expansion * x.shape[-1]
+        layer = partial(Conv, use_bias=True, dtype=self.dtype)
+        return mix_ffn(
+            x,
+            expand=layer(hidden, 1, kernel_init=token_normal, name="expand"),
+            mix=layer(hidden, 3, rate=self.rate, groups=hidden, kernel_init=depthwise_normal, name="depthwise"),
+            project=layer(channels, 1, kernel_init=token_normal, name="project"),
+        )

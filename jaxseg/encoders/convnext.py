@@ -1,0 +1,198 @@
+"""ConvNeXt (Liu et al., 2022, arXiv:2201.03545): a ResNet with a transformer's proportions."""
+
+import re
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
+from jaxseg.encoders.dilation import replace_strides
+
+Norm = partial(LayerNorm, epsilon=1e-6)
+small_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)
+
+
+def patch_padding(
+    size: tuple[int, int], kernel_size: int, stride: int, rate: int = 1
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Padding of a convolution of patches for ceil(size / stride) of them, ((top, bottom), (left, right)).
+
+    Strided patches start at the picture's corner, and only the last may be padded. Where dilation has replaced the
+    stride they are centred, but for the odd pixel, as timm does it.
+
+    >>> patch_padding((64, 65), kernel_size=4, stride=4)
+    ((0, 0), (0, 3))
+    >>> patch_padding((8, 9), kernel_size=2, stride=1, rate=2)
+    ((1, 1), (1, 1))
+    """
+    totals = [max((-(-n // stride) - 1) * stride + (kernel_size - 1) * rate + 1 - n, 0) for n in size]
+    before = [total // 2 if stride == 1 else 0 for total in totals]
+    return tuple((a, total - a) for a, total in zip(before, totals, strict=True))
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise 7x7 convolution, then four times the channels and back: fig. 4, right."""
+
+    rate: int = 1
+    drop_path: float = 0.0  # probability that training skips the block for a picture
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        channels = x.shape[-1]
+        layer = partial(Conv, use_bias=True, dtype=self.dtype, kernel_init=small_normal)
+        y = layer(channels, 7, rate=self.rate, groups=channels, name="depthwise")(x)
+        y = Norm(dtype=self.dtype, name="norm")(y, train=train)
+        y = nn.gelu(layer(4 * channels, 1, name="expand")(y), approximate=False)
+        y = LayerScale(dtype=self.dtype, name="layer_scale")(layer(channels, 1, name="project")(y))
+        if self.drop_path:
+            y = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))(y, deterministic=not train)
+        return x + y
+
+
+class Downsample(nn.Module):
+    """Layer normalisation and a convolution of 2x2 patches: section 2.6."""
+
+    features: int
+    stride: int = 2
+    rate: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        x = Norm(dtype=self.dtype, name="norm")(x, train=train)
+        conv = Conv(
+            self.features,
+            2,
+            stride=self.stride,
+            rate=self.rate,
+            padding=patch_padding(x.shape[1:3], 2, self.stride, self.rate),
+            use_bias=True,
+            dtype=self.dtype,
+            kernel_init=small_normal,
+            name="conv",
+        )
+        return conv(x)
+
+
+class ConvNeXt(nn.Module):
+    """ConvNeXt: c2 to c5 are its four stages, without a normalisation after them; there is no c1.
+
+    A picture whose sides are no multiples of 32 is padded with zeros at the bottom and the right, level by level, where
+    timm and torchvision leave pixels out.
+    """
+
+    widths: tuple[int, int, int, int] = (96, 192, 384, 768)
+    blocks: tuple[int, int, int, int] = (3, 3, 9, 3)  # of each stage
+    depth: int = 5  # the last level to compute, c`depth`; at least 2
+    output_stride: int = 32
+    dilate_first: bool = False  # the dilation rule of the 2x2 convolutions, see `replace_strides`: timm's
+    drop_path: float = 0.0  # of the last block, linearly less before it (paper: table 5); needs the rng "dropout"
+    dtype: Any = jnp.float32
+
+    output_strides = (4, 8, 16, 32)
+    pixel_mean = (123.675, 116.28, 103.53)
+    pixel_std = (58.395, 57.12, 57.375)
+    torch_head = ("head.",)
+    torchvision_head = ("classifier.",)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        stem = ConvNormAct(
+            self.widths[0],
+            4,
+            stride=4,
+            padding=patch_padding(x.shape[1:3], 4, 4),
+            activation=None,
+            use_bias=True,
+            norm=Norm,
+            dtype=self.dtype,
+            kernel_init=small_normal,
+            name="stem",
+        )
+        x = stem(x, train=train)
+        plan = replace_strides((1, 2, 2, 2), stem=4, output_stride=self.output_stride, dilate_first=self.dilate_first)
+        levels, done = {}, 0
+        for index, (stage, width) in enumerate(zip(plan[: self.depth - 1], self.widths, strict=False), start=1):
+            if index > 1:
+                down = Downsample(width, stage.stride, stage.first_rate, dtype=self.dtype, name=f"stage{index}_down")
+                x = down(x, train=train)
+            for i in range(self.blocks[index - 1]):
+                drop_path = self.drop_path * done / (sum(self.blocks) - 1)
+                block = ConvNeXtBlock(stage.rate, drop_path, dtype=self.dtype, name=f"stage{index}_block{i}")
+                x = block(x, train=train)
+                done += 1
+            levels[f"c{index + 1}"] = x
+        return levels
+
+    @staticmethod
+    def torch_key(path: tuple[str, ...]) -> str:
+        """Names a module as timm does.
+
+        >>> ConvNeXt.torch_key(("stage2_down", "conv"))
+        'stages.1.downsample.1'
+        >>> ConvNeXt.torch_key(("stage3_block8", "project"))
+        'stages.2.blocks.8.mlp.fc2'
+        """
+        first, layer = path
+        if first == "stem":
+            return {"conv": "stem.0", "norm": "stem.1"}[layer]
+        stage, kind, block = re.fullmatch(r"stage(\d)_([a-z]+)(\d*)", first).groups()
+        if kind == "down":
+            return f"stages.{int(stage) - 1}.downsample.{('norm', 'conv').index(layer)}"
+        return f"stages.{int(stage) - 1}.blocks.{block}.{TIMM_NAMES[layer]}"
+
+    @staticmethod
+    def smp_key(path: tuple[str, ...]) -> str:
+        """Names a module as timm's feature extractor does, which smp wraps.
+
+        >>> ConvNeXt.smp_key(("stage2_down", "conv"))
+        'stages_1.downsample.1'
+        """
+        return ConvNeXt.torch_key(path).replace(".", "_", 1)
+
+    @staticmethod
+    def torchvision_key(path: tuple[str, ...]) -> str:
+        """Names a module as torchvision does.
+
+        >>> ConvNeXt.torchvision_key(("stage2_down", "conv"))
+        'features.2.1'
+        >>> ConvNeXt.torchvision_key(("stage3_block8", "layer_scale"))
+        'features.5.8.layer_scale'
+        """
+        first, layer = path
+        if first == "stem":
+            return {"conv": "features.0.0", "norm": "features.0.1"}[layer]
+        stage, kind, block = re.fullmatch(r"stage(\d)_([a-z]+)(\d*)", first).groups()
+        if kind == "down":
+            return f"features.{2 * int(stage) - 2}.{('norm', 'conv').index(layer)}"
+        return f"features.{2 * int(stage) - 1}.{block}.{TORCHVISION_NAMES[layer]}"
+
+
+# Of the parts of a block.
+TIMM_NAMES = {
+    "depthwise": "conv_dw",
+    "norm": "norm",
+    "expand": "mlp.fc1",
+    "project": "mlp.fc2",
+    "layer_scale": "gamma",
+}
+TORCHVISION_NAMES = {
+    "depthwise": "block.0",
+    "norm": "block.2",
+    "expand": "block.3",
+    "project": "block.5",
+    "layer_scale": "layer_scale",
+}
+
+VARIANTS = {
+    "convnext_tiny": ConvNeXt,
+    "convnext_small": partial(ConvNeXt, blocks=(3, 3, 27, 3)),
+    "convnext_base": partial(ConvNeXt, widths=(128, 256, 512, 1024), blocks=(3, 3, 27, 3)),
+    "convnext_large": partial(ConvNeXt, widths=(192, 384, 768, 1536), blocks=(3, 3, 27, 3)),
+}

@@ -1,0 +1,139 @@
+"""Mix Transformer (MiT), the encoder of SegFormer (Xie et al., 2021, arXiv:2105.15203, section 3.1 and table 6).
+
+Written from the paper and from the names and shapes of published weights.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import ConvNormAct, Feature
+from jaxseg.blocks.layer_norm import LayerNorm
+from jaxseg.blocks.mix_transformer import EfficientAttention, MixFFN
+from jaxseg.encoders.dilation import replace_strides
+
+HEADS = (1, 2, 5, 8)
+RATIOS = (8, 4, 2, 1)  # between positions and keys, along each axis
+BlockNorm = partial(LayerNorm, epsilon=1e-6)  # within and after the blocks; the convolutions' have PyTorch's 1e-5
+
+
+class MiTBlock(nn.Module):
+    """Efficient self-attention and Mix-FFN, each normalised before and added to what came in: fig. 2, left."""
+
+    heads: int
+    ratio: int
+    rate: int = 1
+    drop_path: float = 0.0  # probability that training skips either half for a picture
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        def norm(x, name):
+            return BlockNorm(dtype=self.dtype, name=name)(x, train=train)
+
+        def add(x, y):
+            drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))
+            return x + (drop(y, deterministic=not train) if self.drop_path else y)
+
+        attention = EfficientAttention(self.heads, self.ratio, self.rate, dtype=self.dtype, name="attention")
+        x = add(x, attention(norm(x, "norm1"), train=train))
+        ffn = MixFFN(rate=self.rate, dtype=self.dtype, name="ffn")
+        return add(x, ffn(norm(x, "norm2")))
+
+
+class MiT(nn.Module):
+    """Mix Transformer: c2 to c5 are its four stages, there is no c1.
+
+    Patches are cut out by overlapping convolutions, with a bias. An output stride below 32 is not the paper's: as in
+    segmentation_models_pytorch, every convolution of a stage that loses its stride is dilated, those that reduce the
+    keys included, which makes attention there cost the square of the positions.
+    """
+
+    widths: tuple[int, int, int, int] = (64, 128, 320, 512)
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)  # of each stage
+    depth: int = 5  # the last level to compute, c`depth`; at least 2
+    output_stride: int = 32
+    drop_path: float = 0.0  # of the last block, linearly less before it (paper: 0.1); needs the rng "dropout"
+    dtype: Any = jnp.float32
+
+    output_strides = (8, 16, 32)
+    pixel_mean = (123.675, 116.28, 103.53)
+    pixel_std = (58.395, 57.12, 57.375)
+    torch_head = ("head.",)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        plan = replace_strides((4, 2, 2, 2), stem=1, output_stride=self.output_stride, dilate_first=True)
+        levels, done = {}, 0
+        for index, (stage, width) in enumerate(zip(plan[: self.depth - 1], self.widths, strict=False), start=1):
+            patch = ConvNormAct(
+                width,
+                7 if index == 1 else 3,
+                stride=stage.stride,
+                rate=stage.rate,
+                activation=None,
+                use_bias=True,
+                norm=LayerNorm,
+                dtype=self.dtype,
+                name="stem" if index == 1 else f"stage{index}_patch",
+            )
+            x = patch(x, train=train)
+            for i in range(self.blocks[index - 1]):
+                x = MiTBlock(
+                    HEADS[index - 1],
+                    RATIOS[index - 1],
+                    rate=stage.rate,
+                    drop_path=self.drop_path * done / (sum(self.blocks) - 1),
+                    dtype=self.dtype,
+                    name=f"stage{index}_block{i}",
+                )(x, train=train)
+                done += 1
+            x = BlockNorm(dtype=self.dtype, name=f"stage{index}_norm")(x, train=train)
+            levels[f"c{index + 1}"] = x
+        return levels
+
+    @staticmethod
+    def torch_key(path: tuple[str, ...]) -> str:
+        """Names a module as the published weights and smp do.
+
+        >>> MiT.torch_key(("stem", "conv"))
+        'patch_embed1.proj'
+        >>> MiT.torch_key(("stage2_block0", "attention", "reduce", "norm"))
+        'block2.0.attn.norm'
+        >>> MiT.torch_key(("stage4_block1", "ffn", "depthwise"))
+        'block4.1.mlp.dwconv.dwconv'
+        """
+        first, *rest = path
+        if first == "stem" or first.endswith("_patch"):
+            stage = "1" if first == "stem" else first.removeprefix("stage").removesuffix("_patch")
+            return f"patch_embed{stage}.{ {'conv': 'proj', 'norm': 'norm'}[rest[0]] }"
+        if first.endswith("_norm"):
+            return first.removesuffix("_norm").replace("stage", "norm")
+        prefix = first.replace("stage", "block").replace("_block", ".")
+        return f"{prefix}.{NAMES['.'.join(rest)]}"
+
+
+NAMES = {
+    "norm1": "norm1",
+    "attention.query": "attn.q",
+    "attention.key_value": "attn.kv",
+    "attention.reduce.conv": "attn.sr",
+    "attention.reduce.norm": "attn.norm",
+    "attention.project": "attn.proj",
+    "norm2": "norm2",
+    "ffn.expand": "mlp.fc1",
+    "ffn.depthwise": "mlp.dwconv.dwconv",
+    "ffn.project": "mlp.fc2",
+}
+
+VARIANTS = {
+    "mit_b0": partial(MiT, widths=(32, 64, 160, 256)),
+    "mit_b1": MiT,
+    "mit_b2": partial(MiT, blocks=(3, 4, 6, 3)),
+    "mit_b3": partial(MiT, blocks=(3, 4, 18, 3)),
+    "mit_b4": partial(MiT, blocks=(3, 8, 27, 3)),
+    "mit_b5": partial(MiT, blocks=(3, 6, 40, 3)),
+}

@@ -1,0 +1,33 @@
+"""Attention between positions: every query a mean of the values, weighted by how well their keys suit it."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def dot_product_attention(
+    query: Float[Array, "b n c"], key: Float[Array, "b m c"], value: Float[Array, "b m d"], *, heads: int = 1
+) -> Float[Array, "b n d"]:
+    """Scaled dot-product attention in `heads` groups of channels (Vaswani et al., 2017, arXiv:1706.03762, eq. 1).
+
+    Scores and weights are float32, as are the sums.
+
+    Args:
+      query: of the n positions that look.
+      key: of the m positions that are looked at.
+      value: what is seen there.
+      heads: groups of neighbouring channels that attend each by itself; must divide c and d.
+
+    >>> key = jnp.array([[[0.0, 50.0], [50.0, 0.0]]])
+    >>> dot_product_attention(key, key, jnp.array([[[1.0], [2.0]]])).ravel().tolist()
+    [1.0, 2.0]
+    """
+
+    def split(x):
+        return x.reshape(*x.shape[:2], heads, -1)
+
+    query, key, value = map(split, (query, key, value))
+    scores = jnp.einsum("bnhc,bmhc->bhnm", query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
+    seen = jnp.einsum("bhnm,bmhd->bnhd", weights, value, preferred_element_type=jnp.float32)
+    return seen.astype(value.dtype).reshape(*seen.shape[:2], -1)
