@@ -26,6 +26,23 @@ def test_values_and_gradients(size, shape):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("rate, shape", [(1, (2, 6, 7, 3)), (2, (1, 5, 4, 2)), (4, (1, 3, 9, 1)), (2, (1, 1, 1, 1))])
+def test_dilated_at_stride_1(size, rate, shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    before = 0 if size == 2 else rate
+    expected = jax.lax.reduce_window(
+        x,
+        -jnp.inf,
+        jax.lax.max,
+        (1, size, size, 1),
+        (1, 1, 1, 1),
+        ((0, 0), (before, rate), (before, rate), (0, 0)),
+        window_dilation=(1, rate, rate, 1),
+    )
+    np.testing.assert_array_equal(max_pool(x, size, stride=1, rate=rate), expected)
+
+
 def test_the_gradient_is_no_scatter():
     x = jnp.zeros((1, 8, 8, 2))
     text = jax.jit(jax.grad(lambda x: max_pool(x, 3).sum())).lower(x).as_text()
@@ -42,3 +59,5 @@ def test_bfloat16_and_not_a_number():
 def test_other_windows_are_refused():
     with pytest.raises(UserError, match="got 4"):
         max_pool(jnp.zeros((1, 4, 4, 1)), 4)
+    with pytest.raises(UserError, match="got stride 2 at rate 2"):
+        max_pool(jnp.zeros((1, 4, 4, 1)), 2, rate=2)
