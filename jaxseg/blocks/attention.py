@@ -15,15 +15,25 @@ Function = Callable[[Feature], Feature]
 
 
 def channel_weights(
-    x: Feature, squeeze: Function, excite: Function, gate: Function = nn.sigmoid
+    x: Feature,
+    squeeze: Function,
+    excite: Function,
+    gate: Function = nn.sigmoid,
+    activation: Function = nn.relu,
 ) -> Float[Array, "b 1 1 c"]:
     """Weighs every channel of `x` by what its global averages, squeezed and excited, say of it."""
-    return gate(excite(nn.relu(squeeze(global_avg_pool(x)))))
+    return gate(excite(activation(squeeze(global_avg_pool(x)))))
 
 
-def squeeze_excite(x: Feature, squeeze: Function, excite: Function, gate: Function = nn.sigmoid) -> Feature:
+def squeeze_excite(
+    x: Feature,
+    squeeze: Function,
+    excite: Function,
+    gate: Function = nn.sigmoid,
+    activation: Function = nn.relu,
+) -> Feature:
     """Scales every channel of `x` by its weight, see `channel_weights`."""
-    return x * channel_weights(x, squeeze, excite, gate)
+    return x * channel_weights(x, squeeze, excite, gate, activation)
 
 
 def scse(x: Feature, channel: Function, spatial: Function, gate: Function = nn.sigmoid) -> Feature:
