@@ -27,14 +27,18 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
-from jaxseg.models import deeplab, deeplabv3, fpn, manet, pspnet, unet, unetplusplus
+from jaxseg.models import deeplab, deeplabv3, fpn, linknet, manet, pan, pspnet, segformer, unet, unetplusplus, upernet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
     **unetplusplus.VARIANTS,
+    **linknet.VARIANTS,
     **manet.VARIANTS,
+    **pan.VARIANTS,
     **fpn.VARIANTS,
     **pspnet.VARIANTS,
+    **segformer.VARIANTS,
+    **upernet.VARIANTS,
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
 }

@@ -1,0 +1,61 @@
+"""Global attention upsample: deep features say, of the picture as a whole, which fine features count."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.attention import shown
+from jaxseg.blocks.conv import ConvNormAct, Feature
+from jaxseg.blocks.initializers import he_uniform
+from jaxseg.ops.pool import global_avg_pool
+from jaxseg.ops.resize import resize_like
+
+Function = Callable[[Feature], Feature]
+
+
+def gau(
+    low: Feature, high: Feature, detail: Function, weigh: Function, upsample: Callable[[Feature, Feature], Feature]
+) -> Feature:
+    """Enlarges `high` to `low`'s size and adds `low`, its channels weighed by `high`'s average (Li et al., fig. 4).
+
+    `low` are the encoder's features, which `detail` filters; `weigh` makes weights out of averages.
+    """
+    return upsample(high, low) + detail(low) * weigh(global_avg_pool(high))
+
+
+class GAU(nn.Module):
+    """Global attention upsample (Li et al., 2018, arXiv:1805.10180, fig. 4).
+
+    As in segmentation_models_pytorch: the weights are a sigmoid's (the paper has a ReLU there). They are the
+    intermediate "attention".
+    """
+
+    features: int
+    method: str = "bilinear"  # of the enlargement: "bilinear", with aligned corners, or "nearest"
+    conv_bias: bool = False  # before each normalisation, which takes it away again
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, low: Feature, high: Feature, *, train: bool) -> Feature:
+        def layer(kernel_size, name, activation):
+            conv = ConvNormAct(
+                self.features,
+                kernel_size,
+                activation=activation,
+                use_bias=self.conv_bias,
+                dtype=self.dtype,
+                kernel_init=he_uniform,
+                name=name,
+            )
+            return partial(conv, train=train)
+
+        return gau(
+            low,
+            high,
+            detail=layer(3, "detail", nn.relu),
+            weigh=layer(1, "weigh", shown(self)),
+            upsample=partial(resize_like, method=self.method, align_corners=self.method == "bilinear"),
+        )

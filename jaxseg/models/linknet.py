@@ -1,0 +1,121 @@
+"""LinkNet: a light decoder that adds the encoder's features to its own."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
+from jaxseg.blocks.head import Head
+from jaxseg.blocks.initializers import he_uniform, pytorch_uniform
+from jaxseg.models.unet import deepest, way_up
+from jaxseg.ops.resize import resize
+from jaxseg.ops.transposed import conv_transpose2d
+
+Function = Callable[[Feature], Feature]
+
+
+def link(
+    x: Feature, skips: Sequence[Feature | None], sizes: Sequence[tuple[int, int]], blocks: Sequence[Function]
+) -> Feature:
+    """Doubles the size of `x` block by block, and adds the encoder's features wherever there are any (fig. 1)."""
+    for skip, size, block in zip(skips, sizes, blocks, strict=True):
+        x = fit(block(x), size)
+        if skip is not None:
+            x = x + skip
+    return x
+
+
+def fit(x: Feature, size: tuple[int, int]) -> Feature:
+    """Cuts off the last row and column that doubling an odd size has too many; resizes where it is not just these.
+
+    >>> fit(jnp.ones((1, 4, 6, 1)), (3, 6)).shape, fit(jnp.ones((1, 4, 6, 1)), (2, 3)).shape
+    ((1, 3, 6, 1), (1, 2, 3, 1))
+    """
+    height, width = size
+    if x.shape[1] - height in (0, 1) and x.shape[2] - width in (0, 1):
+        return x[:, :height, :width]
+    return resize(x, size)
+
+
+class Doubling(nn.Module):
+    """A transposed 4x4 convolution to twice the size, normalisation, ReLU."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        kernel = self.param("kernel", pytorch_uniform, (4, 4, self.features, x.shape[-1]), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x = conv_transpose2d(x.astype(self.dtype), kernel.astype(self.dtype), stride=2, padding=1)
+        x = x + bias.astype(self.dtype)
+        return nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+
+
+class LinkNetBlock(nn.Module):
+    """Reduces the channels, doubles the size, and expands the channels (Chaurasia & Culurciello, 2017, fig. 3)."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        layer = partial(ConvNormAct, kernel_size=1, dtype=self.dtype, kernel_init=he_uniform)
+        narrow = x.shape[-1] // 4
+        x = layer(narrow, name="reduce")(x, train=train)
+        x = Doubling(narrow, self.dtype, name="double")(x, train=train)
+        return layer(self.features, name="expand")(x, train=train)
+
+
+class LinkNetDecoder(nn.Module):
+    """A block for each halving of the encoder; the last, at the picture's own size, has `features` channels."""
+
+    features: int = 32
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> Feature:
+        skips, sizes = way_up(levels, size)
+        x = levels[f"c{deepest(levels)}"]
+        widths = [x.shape[-1]]
+        for skip in skips[:-1]:  # where the encoder has no features to add, the width stays
+            widths.append(widths[-1] if skip is None else skip.shape[-1])
+        blocks = [
+            LinkNetBlock(features, self.dtype, name=f"block{i}")
+            for i, features in enumerate([*widths[1:], self.features])
+        ]
+        return link(x, skips, sizes, [partial(block, train=train) for block in blocks])
+
+
+class LinkNet(nn.Module):
+    """LinkNet (Chaurasia & Culurciello, 2017, arXiv:1707.03718, figs. 1 and 3) on any encoder.
+
+    As in segmentation_models_pytorch, and unlike the paper: transposed convolutions of 4x4 (the paper's are 3x3); c1
+    joins too; and the last two enlargements are blocks like the others, followed by a 1x1 convolution to the scores.
+    The paper's net, on ResNet-18, has 11.5 million parameters. The decoder starts from He's uniform initialisation,
+    the transposed convolutions from PyTorch's default, the head from Glorot's.
+
+    Outputs: "logits".
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    features: int = 32  # of the last block, at the picture's own size
+    dtype: Any = jnp.float32
+
+    default_encoder = "resnet18"
+    default_output_stride = 32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        size = image.shape[1:3]
+        levels = self.encoder(image, train=train)
+        x = LinkNetDecoder(self.features, self.dtype, name="decoder")(levels, size, train=train)
+        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, size)}
+
+
+VARIANTS = {"linknet": LinkNet}
