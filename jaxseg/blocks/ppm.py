@@ -15,11 +15,21 @@ from jaxseg.ops.resize import resize_like
 Function = Callable[[Feature], Feature]
 
 
-def ppm(x: Feature, bins: Mapping[int, Function], project: Function) -> Feature:
-    """Averages `x` over n x n bins for each n, processes and enlarges each average, and projects all with `x`."""
+def ppm(
+    x: Feature,
+    bins: Mapping[int, Function],
+    project: Function,
+    *,
+    align_corners: bool = True,
+    x_first: bool = False,
+) -> Feature:
+    """Averages `x` over n x n bins for each n, processes and enlarges each average, and projects all with `x`.
+
+    `x` is stacked behind the averages, or before them with `x_first`: published weights have it both ways.
+    """
     pooled = [branch(adaptive_avg_pool(x, (n, n))) for n, branch in bins.items()]
-    views = [resize_like(view, x, align_corners=True) for view in pooled] + [x]
-    return project(jnp.concatenate(views, axis=-1))
+    views = [resize_like(view, x, align_corners=align_corners) for view in pooled]
+    return project(jnp.concatenate([x, *views] if x_first else [*views, x], axis=-1))
 
 
 class PPM(nn.Module):

@@ -163,4 +163,8 @@ def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
 
 def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fields of a module, which must be hashable: lists (as JSON has them) become tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+    def freeze(value):
+        return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
+
+    return {name: freeze(value) for name, value in options.items()}

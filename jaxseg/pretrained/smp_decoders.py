@@ -3,7 +3,7 @@
 One function an architecture; its arguments and their defaults are smp's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxseg.pretrained.convert import Renames, aspp_renames
@@ -15,12 +15,19 @@ class Recipe(NamedTuple):
     options: dict[str, Any]  # further arguments of `create_model`
     renames: Renames  # from a module's path here to its name there, after SEQUENTIAL and HEAD
     idle: str = r"(?!)"  # pattern of entries that smp's model has and never uses
+    switches: Mapping[str, str] = {}  # options that are true where an entry has this prefix
 
 
 SCSE = (
     (r"\.channel\.squeeze$", ".attention.cSE.1"),
     (r"\.channel\.excite$", ".attention.cSE.3"),
     (r"\.spatial$", ".attention.sSE.0"),
+)
+# With VGG, smp has a pair of convolutions at the deepest level.
+CENTER = {"center": "decoder.center."}
+CENTER_RENAMES = (
+    (r"^decoder\.center\.conv1\.", "decoder.center.0."),
+    (r"^decoder\.center\.conv2\.", "decoder.center.1."),
 )
 
 
@@ -39,8 +46,112 @@ def unet(
             "attention": decoder_attention_type,
             "method": decoder_interpolation,
         },
-        renames=(*SCSE, (r"^decoder\.block", "decoder.blocks.")),
-        idle=r"decoder\.blocks\.\d+\.attention1\.",  # of the last block, which has no skip to attend to
+        renames=(*SCSE, *CENTER_RENAMES, (r"^decoder\.block", "decoder.blocks.")),
+        idle=rf"decoder\.blocks\.{encoder_depth - 1}\.attention1\.",  # of the last block, without a skip to attend to
+        switches=CENTER,
+    )
+
+
+def unetplusplus(
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    decoder_attention_type: str | None = None,
+    decoder_interpolation: str = "nearest",
+) -> Recipe:
+    """How smp's UnetPlusPlus is made here, which counts nodes from the deepest level."""
+    like = unet(
+        encoder_depth=encoder_depth,
+        decoder_channels=decoder_channels,
+        decoder_attention_type=decoder_attention_type,
+        decoder_interpolation=decoder_interpolation,
+    )
+    nodes = [
+        (rf"^decoder\.x{i}_{j}\.", f"decoder.blocks.x_{encoder_depth - i - j}_{encoder_depth - 1 - i}.")
+        for i in range(encoder_depth)
+        for j in range(1, encoder_depth + 1 - i)
+    ]
+    return Recipe(
+        options=like.options,
+        renames=(*SCSE, *CENTER_RENAMES, *nodes),
+        idle=rf"decoder\.blocks\.x_0_{encoder_depth - 1}\.attention1\.",
+        switches=CENTER,
+    )
+
+
+def linknet(*, encoder_depth: int = 5) -> Recipe:
+    """How smp's Linknet is made here."""
+    return Recipe(
+        options={"encoder_options": {"depth": encoder_depth}},
+        renames=(
+            (r"^decoder\.block(\d)\.", r"decoder.blocks.\1.block."),
+            (r"\.reduce\.(\d)$", r".0.\1"),
+            (r"\.double$", ".1.0"),
+            (r"\.double\.1$", ".1.1"),
+            (r"\.expand\.(\d)$", r".2.\1"),
+        ),
+    )
+
+
+def manet(
+    *,
+    encoder_depth: int = 5,
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    decoder_pab_channels: int = 64,
+    decoder_interpolation: str = "nearest",
+) -> Recipe:
+    """How smp's MAnet is made here."""
+    return Recipe(
+        options={
+            "encoder_options": {"depth": encoder_depth},
+            "decoder_channels": tuple(decoder_channels),
+            "pab_features": decoder_pab_channels,
+            "method": decoder_interpolation,
+        },
+        renames=(
+            (r"^decoder\.pab\.key$", "decoder.center.top_conv"),
+            (r"^decoder\.pab\.query$", "decoder.center.center_conv"),
+            (r"^decoder\.pab\.value$", "decoder.center.bottom_conv"),
+            (r"^decoder\.pab\.project$", "decoder.center.out_conv"),
+            (r"^decoder\.block", "decoder.blocks."),
+            (r"\.reduce1\.", ".hl_conv.0."),
+            (r"\.reduce2\.", ".hl_conv.1."),
+            (r"\.weigh\.", ".SE_hl."),
+            (r"\.weigh_skip\.", ".SE_ll."),
+            (r"\.squeeze$", ".1"),
+            (r"\.excite$", ".3"),
+        ),
+    )
+
+
+def pan(
+    *,
+    encoder_depth: int = 5,
+    encoder_output_stride: int = 16,
+    decoder_channels: int = 32,
+    decoder_interpolation: str = "bilinear",
+) -> Recipe:
+    """How smp's PAN is made here."""
+    return Recipe(
+        options={
+            "encoder_options": {"depth": encoder_depth},
+            "output_stride": encoder_output_stride,
+            "features": decoder_channels,
+            "method": decoder_interpolation,
+            "conv_bias": True,
+        },
+        renames=(
+            (r"^(decoder\..*)\.0$", r"\1.conv"),
+            (r"^(decoder\..*)\.1$", r"\1.bn"),
+            (r"\.image\.", ".branch1.1."),
+            (r"\.middle\.", ".mid.0."),
+            (r"\.down(\d)\.", r".down\1.1."),
+            (r"\.across3\.", ".down3.2."),
+            (r"\.across(\d)\.", r".conv\1."),
+            *((rf"^decoder\.gau_c{i}\.", f"decoder.gau{i - 1}.") for i in (2, 3, 4)),
+            (r"\.weigh\.", ".conv1.1."),
+            (r"\.detail\.", ".conv2."),
+        ),
     )
 
 
@@ -151,10 +262,52 @@ def deeplabv3plus(
     )
 
 
+def segformer(*, encoder_depth: int = 5, decoder_segmentation_channels: int = 256) -> Recipe:
+    """How smp's Segformer is made here."""
+    levels = range(1, encoder_depth + 1)
+    return Recipe(
+        options={
+            "encoder_options": {"depth": encoder_depth},
+            "features": decoder_segmentation_channels,
+            "levels": tuple(f"c{i}" for i in levels),
+        },
+        renames=(
+            *((rf"^decoder\.project_c{i}$", f"decoder.mlp_stage.{encoder_depth - i}.linear") for i in levels),
+            (r"^decoder\.fuse\.", "decoder.fuse_stage."),
+        ),
+    )
+
+
+def upernet(*, encoder_depth: int = 5, decoder_channels: int = 256) -> Recipe:
+    """How smp's UPerNet is made here."""
+    bins = (1, 2, 3, 6)
+    finer = range(2, encoder_depth)  # all levels but the deepest
+    return Recipe(
+        options={"encoder_options": {"depth": encoder_depth}, "features": decoder_channels, "bins": bins},
+        renames=(
+            *((rf"^decoder\.norm_c{i}$", f"decoder.feature_norms.{i - 2}") for i in (*finer, encoder_depth)),
+            *((rf"^decoder\.bin{n}\.", f"decoder.psp.blocks.{i}.1.") for i, n in enumerate(bins)),
+            (r"^decoder\.context\.", "decoder.psp.out_conv."),
+            *(
+                (rf"^decoder\.lateral_c{i}\.", f"decoder.fpn_lateral_blocks.{encoder_depth - 1 - i}.conv_norm_relu.")
+                for i in finer
+            ),
+            *((rf"^decoder\.smooth_c{i}\.", f"decoder.fpn_conv_blocks.{encoder_depth - 1 - i}.") for i in finer),
+            (r"^decoder\.fuse\.", "decoder.fusion_block."),
+        ),
+    )
+
+
 ARCHITECTURES: dict[str, Callable[..., Recipe]] = {
     "unet": unet,
+    "unetplusplus": unetplusplus,
+    "linknet": linknet,
+    "manet": manet,
+    "pan": pan,
     "fpn": fpn,
     "pspnet": pspnet,
     "deeplabv3": deeplabv3,
     "deeplabv3plus": deeplabv3plus,
+    "segformer": segformer,
+    "upernet": upernet,
 }
