@@ -12,11 +12,12 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
   float32.
 - Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
   subtract and what to divide by.
-- An encoder with published PyTorch weights has `torch_key`, a static method from the path of one of its
-  modules to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
+- An encoder with published PyTorch weights has `torch_key`, a method from the path of one of its modules
+  to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
   prefixes of the names there that lie beyond its features; and a field `depth`, the levels to compute (5).
   Where torchvision, timm or smp have names of their own, `torchvision_key`, `timm_key`, `smp_key` (and
-  `torchvision_head` …) take the place of `torch_key` (`torch_head`) for weights from there.
+  `torchvision_head` …) take the place of `torch_key` (`torch_head`) for weights from there; and where a library
+  makes the encoder otherwise than the defaults do, `timm_options`, `smp_options` are the fields that say how.
 """
 
 from collections.abc import Callable
@@ -26,11 +27,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
-from jaxseg.encoders import convnext, efficientnet, mit, plain, resnet
+from jaxseg.encoders import convnext, densenet, efficientnet, mit, mobilenet_v2, mobilenet_v3, plain, resnet, vgg
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     **plain.VARIANTS,
+    **vgg.VARIANTS,
     **resnet.VARIANTS,
+    **densenet.VARIANTS,
+    **mobilenet_v2.VARIANTS,
+    **mobilenet_v3.VARIANTS,
     **efficientnet.VARIANTS,
     **convnext.VARIANTS,
     **mit.VARIANTS,

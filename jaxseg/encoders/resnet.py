@@ -1,7 +1,12 @@
-"""ResNet (He et al., 2015, arXiv:1512.03385), as torchvision builds it, with dilation in place of strides."""
+"""ResNet (He et al., 2015, arXiv:1512.03385), as torchvision builds it, with dilation in place of strides.
+
+And its kin by other bottlenecks: ResNeXt (Xie et al., 2016, arXiv:1611.05431), whose 3x3 convolution works in 32
+groups, and Wide ResNet (Zagoruyko & Komodakis, 2016, arXiv:1605.07146), torchvision's, whose 3x3 convolution is twice
+as wide.
+"""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -34,18 +39,25 @@ class BasicBlock(nn.Module):
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolution and a shortcut: fig. 5, right; the stride is in the 3x3 ("ResNet
-    v1.5")."""
+    v1.5").
 
-    features: int  # of the narrow part; the block's output has four times as many
+    With `groups`, ResNeXt's (arXiv:1611.05431, fig. 3 c): `groups` is its cardinality C, `base_width` its width d.
+    """
+
+    features: int  # of ResNet's narrow part; the block's output has four times as many
     stride: int = 1
     rates: tuple[int, int] = (1, 1)  # only the first is used: there is one 3x3 convolution
     dtype: Any = jnp.float32
+    groups: int = 1  # of the 3x3 convolution
+    base_width: int = 64  # channels of a group where `features` is 64
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
         layer = partial(ConvNormAct, dtype=self.dtype)
-        y = layer(self.features, 1, name="conv1")(x, train=train)
-        y = layer(self.features, 3, stride=self.stride, rate=self.rates[0], name="conv2")(y, train=train)
+        width = self.features * self.base_width // 64 * self.groups
+        y = layer(width, 1, name="conv1")(x, train=train)
+        conv2 = layer(width, 3, stride=self.stride, rate=self.rates[0], groups=self.groups, name="conv2")
+        y = conv2(y, train=train)
         y = layer(4 * self.features, 1, activation=None, name="conv3")(y, train=train)
         if self.stride != 1 or x.shape[-1] != 4 * self.features:
             shortcut = layer(4 * self.features, 1, stride=self.stride, activation=None, name="shortcut")
@@ -72,6 +84,7 @@ class ResNet(nn.Module):
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
     torch_head = ("fc.",)
+    timm_options: ClassVar = {"dilate_first": False}
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
@@ -130,4 +143,9 @@ VARIANTS = {
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), block=Bottleneck),
     "resnet101": partial(ResNet, blocks=(3, 4, 23, 3), block=Bottleneck),
     "resnet152": partial(ResNet, blocks=(3, 8, 36, 3), block=Bottleneck),
+    "resnext50_32x4d": partial(ResNet, blocks=(3, 4, 6, 3), block=partial(Bottleneck, groups=32, base_width=4)),
+    "resnext101_32x4d": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, groups=32, base_width=4)),
+    "resnext101_32x8d": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, groups=32, base_width=8)),
+    "wide_resnet50_2": partial(ResNet, blocks=(3, 4, 6, 3), block=partial(Bottleneck, base_width=128)),
+    "wide_resnet101_2": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, base_width=128)),
 }

@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
-from jaxseg.encoders import create_encoder
+from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.models import create_model
 from jaxseg.pretrained.convert import SEQUENTIAL, convert_encoder, convert_model
 from jaxseg.pretrained.smp_decoders import ARCHITECTURES, Recipe
@@ -56,12 +56,14 @@ def from_smp(
     recipe = _recipe(arch, arguments)
     arrays = read_state_dict(state_dict)
     encoder_options = recipe.options.pop("encoder_options", {})
-    source = "smp"
-    if any(key.startswith("encoder.model.") for key in arrays):  # made by timm, with timm's rule of dilation
-        source = "timm"
-        encoder_options["dilate_first"] = False
+    source = "timm" if any(key.startswith("encoder.model.") for key in arrays) else "smp"
     encoder = encoder.removeprefix("tu-").removeprefix("tf_")
-    model = create_model(arch, encoder, num_classes=num_classes, encoder_options=encoder_options, **recipe.options)
+    made = lookup(ENCODERS, encoder, "encoder")
+    encoder_options |= getattr(getattr(made, "func", made), f"{source}_options", {})
+    options = recipe.options | {
+        name: any(key.startswith(prefix) for key in arrays) for name, prefix in recipe.switches.items()
+    }
+    model = create_model(arch, encoder, num_classes=num_classes, encoder_options=encoder_options, **options)
     variables = convert_model(
         model,
         encoder,

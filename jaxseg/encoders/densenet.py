@@ -1,0 +1,115 @@
+"""DenseNet 121 to 201 (Huang et al., 2016, arXiv:1608.06993, table 1: DenseNet-BC)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import scaled
+from jaxseg.encoders.dilation import replace_strides
+from jaxseg.ops.max_pool import max_pool
+from jaxseg.ops.pool import avg_pool
+
+he_normal_fan_in = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
+
+
+def dense_block(x: Feature, layers: Sequence[Callable[[Feature], Feature]]) -> Feature:
+    """Every layer sees what all layers before it have made, and adds its own (fig. 1)."""
+    for layer in layers:
+        x = jnp.concatenate([x, layer(x)], axis=-1)
+    return x
+
+
+class DenseLayer(nn.Module):
+    """Normalisation, ReLU and 1x1 convolution, normalisation, ReLU and 3x3 convolution (section 3)."""
+
+    growth: int  # channels it adds
+    rate: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_fan_in)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, train=train))
+        x = conv(4 * self.growth, 1, name="conv1")(x)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(x, train=train))
+        return conv(self.growth, 3, rate=self.rate, name="conv2")(x)
+
+
+class DenseNet(nn.Module):
+    """Densely connected convolutional network: four dense blocks, each but the last halved by a transition.
+
+    As in segmentation_models_pytorch, c1 is the stem before its max pooling, c2 to c4 are blocks 1 to 3 after the
+    normalisation and ReLU of the transition, and c5 is block 4 normalised. timm, if `raw_levels`, has blocks 1 to 3 as
+    they are and block 4 after a ReLU. Poolings round odd sizes up.
+
+    Past `output_stride`, poolings keep the size and what follows is dilated, their windows too.
+    """
+
+    layers: tuple[int, int, int, int] = (6, 12, 24, 16)  # of each block
+    growth: int = 32  # channels that a layer adds; the stem has twice as many
+    raw_levels: bool = False  # timm's levels
+    depth: int = 5  # levels to compute, c1 to c`depth`
+    output_stride: int = 32
+    dtype: Any = jnp.float32
+
+    output_strides = (4, 8, 16, 32)
+    pixel_mean = (123.675, 116.28, 103.53)
+    pixel_std = (58.395, 57.12, 57.375)
+    torch_head = ("classifier.",)
+    timm_options: ClassVar = {"raw_levels": True}
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_fan_in)
+        stem = partial(ConvNormAct, 2 * self.growth, 7, stride=2, dtype=self.dtype, kernel_init=he_normal_fan_in)
+        x = stem(name="stem")(x, train=train)
+        levels = {"c1": x}
+        stages = replace_strides((1, 2, 2, 2), stem=4, output_stride=self.output_stride, dilate_first=False)
+        for block, stage in enumerate(stages[: self.depth - 1], start=1):
+            if block == 1:
+                x = max_pool(x, 3)
+            else:
+                x = conv(x.shape[-1] // 2, 1, name=f"transition{block - 1}_conv")(x)
+                x = avg_pool(x, stride=stage.stride, rate=stage.first_rate)
+            layers = [
+                partial(DenseLayer(self.growth, stage.rate, self.dtype, name=f"block{block}_layer{i}"), train=train)
+                for i in range(1, self.layers[block - 1] + 1)
+            ]
+            x = dense_block(x, layers)
+            if self.raw_levels and block < 4:
+                levels[f"c{block + 1}"] = x
+                if len(levels) == self.depth:
+                    break
+            name = "norm5" if block == 4 else f"transition{block}_norm"
+            x = BatchNorm(dtype=self.dtype, name=name)(x, train=train)
+            if self.raw_levels or block < 4:
+                x = nn.relu(x)
+            levels.setdefault(f"c{block + 1}", x)
+        return levels
+
+    @staticmethod
+    def torch_key(path: tuple[str, ...]) -> str:
+        """Names a module as torchvision, timm and smp do.
+
+        >>> DenseNet.torch_key(("block2_layer7", "conv1"))
+        'features.denseblock2.denselayer7.conv1'
+        >>> DenseNet.torch_key(("transition1_norm",)), DenseNet.torch_key(("stem", "norm"))
+        ('features.transition1.norm', 'features.norm0')
+        """
+        if path[0] == "stem":
+            return f"features.{path[1]}0"
+        name = ".".join(path).replace("block", "denseblock").replace("layer", "denselayer")
+        return f"features.{name.replace('_', '.')}"
+
+
+VARIANTS = {
+    "densenet121": DenseNet,
+    "densenet161": partial(DenseNet, layers=(6, 12, 36, 24), growth=48),
+    "densenet169": partial(DenseNet, layers=(6, 12, 32, 32)),
+    "densenet201": partial(DenseNet, layers=(6, 12, 48, 32)),
+}
