@@ -35,12 +35,12 @@ def way_up(levels: dict[str, Feature], size: tuple[int, int]) -> tuple[list[Feat
     """The encoder's features on the way from its deepest level to the picture, the deepest left out, and their sizes.
 
     Where it has none (at the picture's own size, or at an absent level) there is None; the size is then that of the
-    picture after as many halvings, each rounded up.
+    picture after as many halvings, each rounded down as smp's placeholders for absent levels are.
     """
     skips, sizes = [], []
     for depth in reversed(range(deepest(levels))):  # 0 is the picture itself
         skip = levels.get(f"c{depth}")
-        height, width = (-(-n // 2**depth) for n in size)
+        height, width = (max(1, n // 2**depth) for n in size)
         skips.append(skip)
         sizes.append((height, width) if skip is None else skip.shape[1:3])
     return skips, sizes
