@@ -27,7 +27,20 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
-from jaxseg.models import deeplab, deeplabv3, fpn, linknet, manet, pan, pspnet, segformer, unet, unetplusplus, upernet
+from jaxseg.models import (
+    deeplab,
+    deeplabv3,
+    fcn,
+    fpn,
+    linknet,
+    manet,
+    pan,
+    pspnet,
+    segformer,
+    unet,
+    unetplusplus,
+    upernet,
+)
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
@@ -35,6 +48,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **linknet.VARIANTS,
     **manet.VARIANTS,
     **pan.VARIANTS,
+    **fcn.VARIANTS,
     **fpn.VARIANTS,
     **pspnet.VARIANTS,
     **segformer.VARIANTS,

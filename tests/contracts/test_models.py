@@ -17,6 +17,9 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 
 OPTIONS = {  # model -> what makes it small
+    "fcn32s": {"features": 32},
+    "fcn16s": {"features": 32},
+    "fcn8s": {"features": 32},
     "manet": {"reduction": 1},  # a squeezed channel or two are soon dead
 }
 

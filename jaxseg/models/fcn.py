@@ -1,0 +1,196 @@
+"""FCN: a classifier run as a convolution, whose coarse scores earlier layers refine; and torchvision's short form."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import Conv, Feature
+from jaxseg.blocks.head import FCNHead
+from jaxseg.blocks.initializers import xavier_uniform
+from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, fit
+from jaxseg.checks import UserError
+from jaxseg.encoders.vgg import VGG
+from jaxseg.ops.max_pool import max_pool
+from jaxseg.ops.resize import resize
+
+Function = Callable[[Feature], Feature]
+Scores = Float[Array, "b h w num_classes"]
+LEVELS = {32: (), 16: ("c4",), 8: ("c4", "c3")}  # that refine the scores, by the stride of the finest
+
+
+def refine_scores(
+    scores: Scores, skips: Sequence[Feature], enlarge: Sequence[Function], predict: Sequence[Function]
+) -> Scores:
+    """Enlarges coarse scores to each finer level in turn, and adds the scores that the level itself predicts.
+
+    Long et al., fig. 3: coarse to fine, one function of either kind for each of the `skips`.
+    """
+    for skip, up, score in zip(skips, enlarge, predict, strict=True):
+        scores = up(scores) + score(skip)
+    return scores
+
+
+class FCN(nn.Module):
+    """Fully convolutional network (Long, Shelhamer & Darrell, 2015, arXiv:1411.4038, fig. 3), on any encoder.
+
+    `finest` says which of the three: FCN-32s, -16s or -8s. VGG16's fully connected layers are convolutions of 7x7 and
+    1x1; the scores are enlarged by transposed convolutions, which start bilinear and are learned, but for the last
+    step to the picture, which is bilinear for good. The scores of the skips start from zero, so that `warm_start`
+    begins where the coarser network ended. With VGG16 and 21 classes: 134.3 M parameters (FCN-32s; the paper's 134 M).
+
+    Unlike the paper, whose first layer pads by 100 pixels and whose scores are cropped, the 7x7 convolution is padded
+    by 3, so that every level covers the picture; and the last step repeats the border instead of fading to zero.
+
+    Outputs: "logits".
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    finest: int = 8  # stride of the finest level that is scored, in pixels: 32, 16 or 8
+    features: int = 4096  # of the two layers that were fully connected
+    kernel_size: int = 7  # of the first of them
+    dropout: float = 0.5  # after each of them
+    pooled_skips: bool | None = None  # take each skip from the level before it, pooled; None: if the encoder is a VGG
+    dtype: Any = jnp.float32
+
+    default_encoder = "vgg16"
+    default_output_stride = 32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        if self.finest not in LEVELS:
+            raise UserError(f"FCN's finest stride is one of {', '.join(map(str, LEVELS))}, got {self.finest!r}.")
+        levels = self.encoder(image, train=train)
+        x = Classifier(self.features, self.kernel_size, self.dropout, self.dtype, name="decoder")(
+            levels["c5"], train=train
+        )
+        names = LEVELS[self.finest]
+        stride_of = [min(2 ** int(name[1:]), self.encoder.output_stride) for name in ("c5", *names)]
+        head = RefinedScores(self.num_classes, names, tuple(stride_of), self.dtype, name="head")
+        scores = head(x, [self._skip(levels, name) for name in names]).astype(jnp.float32)
+        (_, h, w, _), times = scores.shape, stride_of[-1]
+        return {"logits": fit(resize(scores, (h * times, w * times)), image.shape[1:3], times)}
+
+    def _skip(self, levels: Mapping[str, Feature], name: str) -> Feature:
+        """The features at level `name`: those of VGG's "pool3" and "pool4" are the level before, pooled."""
+        pooled = isinstance(self.encoder, VGG) if self.pooled_skips is None else self.pooled_skips
+        if not pooled:
+            return levels[name]
+        before = levels[f"c{int(name[1:]) - 1}"]
+        return max_pool(before, 2, stride=1 if before.shape[1:3] == levels[name].shape[1:3] else 2)
+
+
+class Classifier(nn.Module):
+    """VGG's fully connected layers fc6 and fc7 as convolutions, with dropout."""
+
+    features: int = 4096
+    kernel_size: int = 7
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        for name, size in (("fc6", self.kernel_size), ("fc7", 1)):
+            x = nn.relu(Conv(self.features, size, use_bias=True, dtype=self.dtype, name=name)(x))
+            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        return x
+
+
+class RefinedScores(nn.Module):
+    """Scores of the deepest level, refined by those of the `names`d levels; `strides` has one more entry."""
+
+    num_classes: int
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, skips: Sequence[Feature]) -> Scores:
+        score = partial(Conv, self.num_classes, 1, use_bias=True, dtype=self.dtype)
+
+        def enlarge(name, skip, times):
+            if times == 1:
+                return lambda scores: scores
+            layer = ConvTranspose(
+                self.num_classes,
+                kernel_size=2 * times,
+                stride=times,
+                padding=times // 2,
+                dtype=self.dtype,
+                kernel_init=bilinear_init,
+                name=f"enlarge_{name}",
+            )
+            return lambda scores: fit(layer(scores), skip.shape[1:3], times)
+
+        ratios = [coarse // fine for coarse, fine in zip(self.strides, self.strides[1:], strict=False)]
+        return refine_scores(
+            score(kernel_init=xavier_uniform, name="score_c5")(x),
+            skips,
+            enlarge=[enlarge(*step) for step in zip(self.names, skips, ratios, strict=True)],
+            predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in self.names],
+        )
+
+
+def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:
+    """Starts a finer FCN where a coarser one ended: FCN-16s from FCN-32s, FCN-8s from FCN-16s (section 4.3).
+
+    Args:
+      coarser: trained variables, {"params", "batch_stats"}.
+      finer: initial variables of the next network, on the same encoder and for the same classes.
+
+    Returns:
+      `finer` with the values of `coarser`; the new skips' scores, which `coarser` lacks, still start from zero.
+    """
+    old, new = flatten_dict(coarser), flatten_dict(finer)
+    lacking = [path for path in old if path not in new or old[path].shape != new[path].shape]
+    added = [path for path in new if path not in old and path[:2] != ("params", "head")]
+    if lacking or added:
+        names = ", ".join("/".join(path) for path in (lacking + added)[:4])
+        raise UserError(
+            f"The variables are not of a coarser and a finer FCN on one encoder: they differ at {names}."
+            " Make both with the same options, but for the architecture's name."
+        )
+    return unflatten_dict({**new, **old}) | {"batch_stats": dict(coarser.get("batch_stats", {}))}
+
+
+class DilatedFCN(nn.Module):
+    """FCN's idea on a dilated ResNet, as torchvision trained it: a head of two convolutions on c5, then bilinear.
+
+    Parameters with its auxiliary head and 21 classes: 35,322,218 on "resnet50", 54,314,346 on "resnet101". Dropout is
+    of whole channels (torchvision's of single values).
+
+    Outputs: "logits"; with `auxiliary` also "auxiliary", the same head on c4.
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    dropout: float = 0.1  # of whole channels
+    align_corners: bool = False  # of the final enlargement
+    auxiliary: bool = False
+    dtype: Any = jnp.float32
+
+    default_encoder = "resnet50"
+    default_output_stride = 8
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        levels = self.encoder(image, train=train)
+        head = partial(FCNHead, self.num_classes, self.dropout, self.align_corners, self.dtype)
+        size = image.shape[1:3]
+        outputs = {"logits": head(name="head")(levels["c5"], size, train=train)}
+        if self.auxiliary:
+            outputs["auxiliary"] = head(name="auxiliary")(levels["c4"], size, train=train)
+        return outputs
+
+
+VARIANTS = {
+    "fcn32s": partial(FCN, finest=32),
+    "fcn16s": partial(FCN, finest=16),
+    "fcn8s": FCN,
+    "fcn": DilatedFCN,
+}
