@@ -17,9 +17,18 @@ def shapes(name, *, height=64, width=96, channels=3, **options):
     return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False), images)
 
 
+def family(name):
+    return getattr(ENCODERS[name], "func", ENCODERS[name])
+
+
+# One of each class, the first; of a bigger one only what its own numbers could spoil is tested, in one trace.
+FIRST = list({family(name): name for name in reversed(ENCODERS)}.values())
+ODD = {"height": 37, "width": 1, "channels": 4}
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_levels_are_named_and_sized_as_promised(name):
-    for height, width, channels in ((64, 96, 3), (37, 1, 4)):
+    for height, width, channels in ((64, 96, 3), tuple(ODD.values()))[name not in FIRST :]:
         levels, _ = shapes(name, height=height, width=width, channels=channels)
         assert list(levels) == sorted(levels)
         assert set(levels) <= {"c1", "c2", "c3", "c4", "c5"}
@@ -28,7 +37,7 @@ def test_levels_are_named_and_sized_as_promised(name):
             assert feature.shape[:3] == (2, -(-height // stride), -(-width // stride)), key
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", FIRST)
 def test_output_stride_bounds_the_stride_and_keeps_the_names(name):
     usual, variables = shapes(name)
     for output_stride in {8, *create_encoder(name).output_strides[:1]}:
@@ -40,7 +49,7 @@ def test_output_stride_bounds_the_stride_and_keeps_the_names(name):
             assert feature.shape[1:3] == (64 // stride, 96 // stride)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", FIRST)
 def test_dtypes_and_statistics(name):
     _, variables = shapes(name)
     encoder = create_encoder(name, dtype=jnp.bfloat16)
@@ -67,7 +76,7 @@ def test_torch_keys_are_one_to_one(name):
     if not hasattr(encoder, "torch_key"):
         assert name.startswith("plain")
         return
-    _, variables = shapes(name)
+    _, variables = shapes(name, **ODD)
     paths = jax.tree_util.tree_flatten_with_path(variables["params"])[0]
     modules = {tuple(key.key for key in path[:-1]) for path, _ in paths}
     assert len({encoder.torch_key(path) for path in modules}) == len(modules)
