@@ -1,21 +1,22 @@
-"""EfficientNet-Lite 0 to 4: EfficientNet (Tan & Le, 2019, arXiv:1905.11946) for mobile devices.
-
-That is, without squeeze-excitation, with ReLU6, and with a stem and a head that no multiplier touches.
-Trained by TensorFlow, so strided convolutions pad the TensorFlow way: just enough for ceil(size / stride)
-outputs, the odd pixel at the bottom and right. BatchNorm's eps is 1e-3; pixels enter as (x - 127) / 128.
-"""
+"""EfficientNet B0 to B7 (Tan & Le, 2019, arXiv:1905.11946), and Lite 0 to 4, its like for mobile devices."""
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
-from jaxseg.encoders.dilation import replace_strides
+from jaxseg.blocks.conv import Activation, Feature
+from jaxseg.encoders.inverted_residual import (
+    Block,
+    descend,
+    flat_index,
+    round_channels,
+    sequential_key,
+    timm_key,
+)
 
 
 class StageSpec(NamedTuple):
@@ -37,77 +38,143 @@ STAGES = (
     StageSpec(5, 2, 6, 192, 4),
     StageSpec(3, 1, 6, 320, 1),
 )
-# He's, for the one output channel that each input channel of a depthwise convolution goes to.
-depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
-LEVEL_OF_STAGE = {0: "c1", 1: "c2", 2: "c3", 4: "c4", 6: "c5"}  # the last stage at each stride
 
 
-def tensorflow_padding(
-    size: tuple[int, int], kernel_size: int, stride: int, rate: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """TensorFlow's "SAME" for (height, width) `size`: ((top, bottom), (left, right)).
+# B0 to B7: width, stretch, and the side of the pictures that they were trained on, in pixels
+SCALES = (
+    (1.0, 1.0, 224),
+    (1.0, 1.1, 240),
+    (1.1, 1.2, 260),
+    (1.2, 1.4, 300),
+    (1.4, 1.8, 380),
+    (1.6, 2.2, 456),
+    (1.8, 2.6, 528),
+    (2.0, 3.1, 600),
+)
 
-    >>> tensorflow_padding((224, 225), kernel_size=3, stride=2, rate=1)
-    ((0, 1), (1, 1))
+
+def scaled_stages(
+    stem: int, width: float, repeats: tuple[int, ...], activation: Activation, squeezed: bool
+) -> list[list[Block]]:
+    """The blocks of `STAGES` with `width` times the channels, after `stem` channels.
+
+    >>> scaled_stages(32, 1.1, (1, 2, 2, 3, 3, 4, 1), nn.silu, squeezed=True)[1][1].squeezed
+    6
     """
-    totals = [max((math.ceil(n / stride) - 1) * stride + (kernel_size - 1) * rate + 1 - n, 0) for n in size]
-    return tuple((total // 2, total - total // 2) for total in totals)
+    stages, before = [], stem
+    for spec, count in zip(STAGES, repeats, strict=True):
+        features = round_channels(spec.features * width)
+        stage = []
+        for i in range(count):
+            stride, expanded = spec.stride if i == 0 else 1, spec.expansion * before
+            squeeze = before // 4 if squeezed else 0
+            stage.append(Block(spec.kernel_size, stride, expanded, features, squeeze, activation))
+            before = features
+        stages.append(stage)
+    return stages
 
 
-def round_channels(channels: float) -> int:
-    """The nearest multiple of 8 that is no more than 10 % below `channels`.
+class EfficientNet(nn.Module):
+    """EfficientNet up to the last inverted residual: c1 to c5, without the head's 1x1 convolution.
 
-    >>> [round_channels(c) for c in (16 * 1.1, 40 * 1.1, 80 * 1.4)]
-    [16, 48, 112]
+    Three kinds of weights are in use. torchvision's and timm's `efficientnet_b0` pad symmetrically, the default here
+    (torchvision's B5 to B7 with epsilon=1e-3, momentum=0.99). timm's `tf_efficientnet_b0` has TensorFlow's padding and
+    epsilon=1e-3. smp's `efficientnet-b0` (`smp_options`) has TensorFlow's padding for pictures of one size, with which
+    a level can be a pixel smaller than ceil(size / stride), and as c1 the stem's features, before the first block.
     """
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
 
-
-class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project linearly (Sandler et al., 2018, arXiv:1801.04381, fig. 3b)."""
-
-    features: int
-    kernel_size: int = 3
-    stride: int = 1
-    rate: int = 1
-    expansion: int = 6
-    drop_path: float = 0.0  # probability that training skips the block for a picture
-    norm: Any = BatchNorm
+    width: float = 1.0  # multiplies the channels of the stem and of every stage
+    stretch: float = 1.0  # multiplies the blocks of every stage
+    depth: int = 5  # levels to compute, c1 to c`depth`
+    output_stride: int = 32
+    dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
+    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for a picture of this side in pixels
+    momentum: float = 0.9  # of the statistics
+    epsilon: float = 1e-5
+    drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout"; 0.2 in the paper
     dtype: Any = jnp.float32
 
+    output_strides = (2, 4, 8, 16, 32)
+    pixel_mean = (123.675, 116.28, 103.53)
+    pixel_std = (58.395, 57.12, 57.375)
+    torch_head = ("conv_head.", "bn2.", "classifier.")
+    torchvision_head = ("features.8.", "classifier.")
+    smp_head = ("_conv_head.", "_bn1.", "_fc.")
+    timm_options: ClassVar = {"dilate_first": False}
+
+    @property
+    def smp_options(self) -> dict[str, Any]:
+        """The fields with which it is smp's."""
+        side = {(width, stretch): side for width, stretch, side in SCALES}[self.width, self.stretch]
+        statistics = {"momentum": 0.99, "epsilon": 1e-3}
+        return {"padding": side, **statistics, "early_levels": ("c1",), "dilate_first": True}
+
+    @property
+    def stages(self) -> list[list[Block]]:
+        """The blocks, by the rows of the paper's table 1."""
+        repeats = tuple(math.ceil(stage.repeats * self.stretch) for stage in STAGES)
+        return scaled_stages(round_channels(32 * self.width), self.width, repeats, nn.silu, squeezed=True)
+
     @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
-        layer = partial(ConvNormAct, norm=self.norm, activation=nn.relu6, dtype=self.dtype)
-        y = x
-        if self.expansion != 1:
-            y = layer(self.expansion * x.shape[-1], 1, name="expand")(y, train=train)
-        y = layer(
-            y.shape[-1],
-            self.kernel_size,
-            stride=self.stride,
-            rate=self.rate,
-            groups=y.shape[-1],
-            padding=tensorflow_padding(y.shape[1:3], self.kernel_size, self.stride, self.rate),
-            kernel_init=depthwise_normal,
-            name="depthwise",
-        )(y, train=train)
-        y = layer(self.features, 1, activation=None, name="project")(y, train=train)
-        if self.stride != 1 or x.shape[-1] != self.features:
-            return y
-        if self.drop_path:
-            y = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))(y, deterministic=not train)
-        return x + y
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        stem = round_channels(32 * self.width)
+        return descend(self, x, stem=stem, activation=nn.silu, squeeze_activation=nn.silu, train=train)
+
+    @staticmethod
+    def torch_key(path: tuple[str, ...]) -> str:
+        """Names a module as timm does.
+
+        >>> EfficientNet.torch_key(("stage1_block0", "squeeze"))
+        'blocks.1.0.se.conv_reduce'
+        """
+        return timm_key(path, expanded=not path[0].startswith("stage0_"))
+
+    @staticmethod
+    def torchvision_key(path: tuple[str, ...]) -> str:
+        """Names a module as torchvision does.
+
+        >>> EfficientNet.torchvision_key(("stage1_block0", "project", "norm"))
+        'features.2.0.block.3.1'
+        """
+        if path[0] == "stem":
+            return f"features.0.{('conv', 'norm').index(path[1])}"
+        stage, block = path[0].removeprefix("stage").split("_block")
+        prefix = f"features.{int(stage) + 1}.{block}.block"
+        return sequential_key(path, prefix, expanded=stage != "0", squeezed=True)
+
+    def smp_key(self, path: tuple[str, ...]) -> str:
+        """Names a module as smp's `efficientnet-b0` and its kin do.
+
+        >>> EfficientNet().smp_key(("stage2_block1", "project", "norm"))
+        '_blocks.4._bn2'
+        """
+        if path[0] == "stem":
+            return {"conv": "_conv_stem", "norm": "_bn0"}[path[1]]
+        prefix = f"_blocks.{flat_index(self.stages, path[0])}"
+        if path[1] in ("squeeze", "excite"):
+            return f"{prefix}.{'_se_reduce' if path[1] == 'squeeze' else '_se_expand'}"
+        number = ("expand", "depthwise", "project").index(path[1])
+        return f"{prefix}.{f'_{path[1]}_conv' if path[2] == 'conv' else f'_bn{number}'}"
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite up to the last inverted residual: c1 to c5, without the head's 1x1 convolution."""
+    """EfficientNet-Lite up to the last inverted residual: c1 to c5, without the head's 1x1 convolution.
+
+    That is, without squeeze-excitation, with ReLU6, and with a stem and a head that no multiplier touches. Trained by
+    TensorFlow, so strided convolutions pad the TensorFlow way: just enough for ceil(size / stride) outputs, the odd
+    pixel at the bottom and right. BatchNorm's eps is 1e-3; pixels enter as (x - 127) / 128.
+    """
 
     width: float = 1.0  # multiplies the channels of every stage; the stem keeps its 32
     stretch: float = 1.0  # multiplies the blocks of every stage but the first and the last
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
-    dilate_first: bool = False  # the dilation rule, see `replace_strides`: torchvision's and timm's
+    dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
+    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    padding: str | int = "tensorflow"  # or "symmetric", or TensorFlow's for a picture of this side in pixels
+    momentum: float = 0.9  # of the statistics
+    epsilon: float = 1e-3
     drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout" in training
     dtype: Any = jnp.float32
 
@@ -115,6 +182,7 @@ class EfficientNetLite(nn.Module):
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
     torch_head = ("conv_head.", "bn2.", "classifier.")
+    timm_options: ClassVar = {"dilate_first": False}
 
     @property
     def repeats(self) -> tuple[int, ...]:
@@ -122,38 +190,14 @@ class EfficientNetLite(nn.Module):
         inner = [math.ceil(stage.repeats * self.stretch) for stage in STAGES[1:-1]]
         return (STAGES[0].repeats, *inner, STAGES[-1].repeats)
 
+    @property
+    def stages(self) -> list[list[Block]]:
+        """The blocks, by the rows of the paper's table 1."""
+        return scaled_stages(32, self.width, self.repeats, nn.relu6, squeezed=False)
+
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
-        norm = partial(BatchNorm, epsilon=1e-3)
-        stem_padding = tensorflow_padding(x.shape[1:3], 3, 2, 1)
-        stem = partial(ConvNormAct, 32, 3, stride=2, padding=stem_padding, activation=nn.relu6, norm=norm)
-        x = stem(dtype=self.dtype, name="stem")(x, train=train)
-        plan = replace_strides(
-            [stage.stride for stage in STAGES],
-            stem=2,
-            output_stride=self.output_stride,
-            dilate_first=self.dilate_first,
-        )
-        levels, done = {}, 0
-        for index, (spec, stage, repeats) in enumerate(zip(STAGES, plan, self.repeats, strict=True)):
-            for i in range(repeats):
-                x = InvertedResidual(
-                    round_channels(spec.features * self.width),
-                    spec.kernel_size,
-                    stride=stage.stride if i == 0 else 1,
-                    rate=stage.first_rate if i == 0 else stage.rate,
-                    expansion=spec.expansion,
-                    drop_path=self.drop_path * done / sum(self.repeats),
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"stage{index}_block{i}",
-                )(x, train=train)
-                done += 1
-            if index in LEVEL_OF_STAGE:
-                levels[LEVEL_OF_STAGE[index]] = x
-            if len(levels) == self.depth:
-                break
-        return levels
+        return descend(self, x, stem=32, activation=nn.relu6, train=train)
 
     @staticmethod
     def torch_key(path: tuple[str, ...]) -> str:
@@ -164,22 +208,11 @@ class EfficientNetLite(nn.Module):
         >>> EfficientNetLite.torch_key(("stage1_block0", "project", "norm"))
         'blocks.1.0.bn3'
         """
-        *block, layer, kind = path
-        if not block:
-            return {"conv": "conv_stem", "norm": "bn1"}[kind]
-        prefix = block[0].replace("stage", "blocks.").replace("_block", ".")
-        if block[0].startswith("stage0_"):  # without expansion; timm numbers and names what is left
-            names = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
-        else:
-            names = {
-                "expand": ("conv_pw", "bn1"),
-                "depthwise": ("conv_dw", "bn2"),
-                "project": ("conv_pwl", "bn3"),
-            }
-        return f"{prefix}.{names[layer][('conv', 'norm').index(kind)]}"
+        return timm_key(path, expanded=not path[0].startswith("stage0_"))
 
 
 VARIANTS = {
+    **{f"efficientnet_b{i}": partial(EfficientNet, width=w, stretch=s) for i, (w, s, _) in enumerate(SCALES)},
     "efficientnet_lite0": EfficientNetLite,
     "efficientnet_lite1": partial(EfficientNetLite, stretch=1.1),
     "efficientnet_lite2": partial(EfficientNetLite, width=1.1, stretch=1.2),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseg.encoders import create_encoder
-from jaxseg.encoders.efficientnet import tensorflow_padding
+from jaxseg.encoders.inverted_residual import tensorflow_padding
 
 
 @pytest.mark.parametrize("size", range(1, 12))

@@ -1,0 +1,228 @@
+"""Inverted residuals, and the walk down a network that is made of nothing else: MobileNets and EfficientNets."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.attention import squeeze_excite
+from jaxseg.blocks.conv import Activation, BatchNorm, Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import scaled
+from jaxseg.checks import UserError
+from jaxseg.encoders.dilation import replace_strides
+
+Padding = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
+
+# He's, for the one output channel that each input channel of a depthwise convolution goes to.
+depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
+
+
+class Block(NamedTuple):
+    """A row of a paper's table, or one of its repeats."""
+
+    kernel_size: int
+    stride: int
+    expanded: int  # channels of the depthwise convolution
+    features: int  # channels of the result
+    squeezed: int = 0  # channels between squeeze and excitation; 0 for a block without
+    activation: Activation = nn.relu6
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8 that is no more than 10 % below `channels`.
+
+    >>> [round_channels(c) for c in (16 * 1.1, 40 * 1.1, 80 * 1.4)]
+    [16, 48, 112]
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def tensorflow_padding(size: tuple[int, int], kernel_size: int, stride: int, rate: int) -> Padding:
+    """TensorFlow's "SAME" for (height, width) `size`: ((top, bottom), (left, right)).
+
+    >>> tensorflow_padding((224, 225), kernel_size=3, stride=2, rate=1)
+    ((0, 1), (1, 1))
+    """
+    totals = [max((math.ceil(n / stride) - 1) * stride + (kernel_size - 1) * rate + 1 - n, 0) for n in size]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def choose_padding(
+    padding: str | int, size: tuple[int, int], *, kernel_size: int, stride: int, rate: int = 1
+) -> Padding | None:
+    """What a `Conv` is to pad with when an encoder's `padding` is "symmetric" (None: its default), "tensorflow", or
+    the side of the square maps, in pixels, for which it pads the TensorFlow way whatever it is given.
+
+    >>> choose_padding("tensorflow", (7, 8), kernel_size=3, stride=2)
+    ((1, 1), (0, 1))
+    >>> choose_padding(8, (7, 7), kernel_size=3, stride=2)
+    ((0, 1), (0, 1))
+    """
+    if padding == "symmetric":
+        return None
+    if isinstance(padding, int):
+        size = (padding, padding)
+    elif padding != "tensorflow":
+        raise UserError(
+            f"Unknown padding {padding!r}. Choose 'symmetric', 'tensorflow' or the side of a picture in pixels."
+        )
+    return tensorflow_padding(size, kernel_size, stride, rate)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, convolve each channel, project linearly (Sandler et al., 2018, arXiv:1801.04381, fig. 3b).
+
+    With squeeze and excitation between the last two as in MobileNetV3 (Howard et al., 2019, arXiv:1905.02244, fig. 4).
+    """
+
+    block: Block
+    stride: int = 1  # `block`'s own, unless it became dilation
+    rate: int = 1
+    padding: str | int = "symmetric"  # see `choose_padding`
+    gate: Activation = nn.sigmoid  # of the excitation
+    squeeze_activation: Activation = nn.relu
+    drop_path: float = 0.0  # probability that training skips the block for a picture
+    norm: Any = BatchNorm
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        kernel_size, _, expanded, features, squeezed, activation = self.block
+        layer = partial(ConvNormAct, norm=self.norm, activation=activation, dtype=self.dtype)
+        y = x
+        if expanded != x.shape[-1]:
+            y = layer(expanded, 1, name="expand")(y, train=train)
+        size = {"kernel_size": kernel_size, "stride": self.stride, "rate": self.rate}
+        y = layer(
+            expanded,
+            **size,
+            groups=expanded,
+            padding=choose_padding(self.padding, y.shape[1:3], **size),
+            kernel_init=depthwise_normal,
+            name="depthwise",
+        )(y, train=train)
+        if squeezed:
+            dense = partial(Conv, kernel_size=1, use_bias=True, dtype=self.dtype)
+            squeeze, excite = dense(squeezed, name="squeeze"), dense(expanded, name="excite")
+            y = squeeze_excite(y, squeeze, excite, gate=self.gate, activation=self.squeeze_activation)
+        y = layer(features, 1, activation=None, name="project")(y, train=train)
+        if self.stride != 1 or x.shape[-1] != features:
+            return y
+        if self.drop_path:
+            y = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))(y, deterministic=not train)
+        return x + y
+
+
+class Family(Protocol):
+    """What the modules of the families have in common: the fields that `descend` reads."""
+
+    stages: Sequence[Sequence[Block]]  # the blocks, by the rows of the paper's table
+    depth: int  # levels to compute, c1 to c`depth`
+    output_stride: int
+    dilate_first: bool  # see `replace_strides`
+    early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last
+    padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the picture
+    momentum: float  # of the statistics, see `BatchNorm`
+    epsilon: float
+    drop_path: float  # of the last block, linearly less before it
+    dtype: Any
+
+
+def descend(
+    net: Family,
+    x: Feature,
+    *,
+    stem: int,
+    last: int = 0,
+    activation: Activation,
+    gate: Activation = nn.sigmoid,
+    squeeze_activation: Activation = nn.relu,
+    train: bool,
+) -> dict[str, Feature]:
+    """Runs a stem and all blocks of `net` on the picture `x`, within its compact method; the levels on the way down.
+
+    Args:
+      net: the encoder.
+      x: pictures.
+      stem: channels of the first convolution.
+      last: channels of a 1x1 convolution that c5 goes through in the end; 0 for none.
+      activation: of these two.
+      gate: of the blocks' excitations.
+      squeeze_activation: between their squeeze and their excitation.
+      train: whether to normalise by the batch and to skip blocks.
+    """
+    norm = partial(BatchNorm, momentum=net.momentum, epsilon=net.epsilon)
+    layer = partial(ConvNormAct, activation=activation, norm=norm, dtype=net.dtype)
+    padding = choose_padding(net.padding, x.shape[1:3], kernel_size=3, stride=2)
+    x = layer(stem, stride=2, padding=padding, name="stem")(x, train=train)
+    blocks = [(f"stage{s}_block{b}", block) for s, stage in enumerate(net.stages) for b, block in enumerate(stage)]
+    strides = [block.stride for _, block in blocks]
+    plan = replace_strides(strides, stem=2, output_stride=net.output_stride, dilate_first=net.dilate_first)
+    levels, level, deepest = {"c1": x}, 1, net.depth
+    for i, ((name, block), (stride, rate, _)) in enumerate(zip(blocks, plan, strict=True)):
+        side = net.padding if isinstance(net.padding, str) else math.ceil(net.padding / 2**level)
+        level += block.stride == 2
+        early = f"c{level}" in net.early_levels and f"c{level}" in levels
+        if level > deepest or (early and level == deepest):
+            break
+        x = InvertedResidual(
+            block,
+            stride=stride,
+            rate=rate,
+            padding=side,
+            gate=gate,
+            squeeze_activation=squeeze_activation,
+            drop_path=net.drop_path * i / len(blocks),
+            norm=norm,
+            dtype=net.dtype,
+            name=name,
+        )(x, train=train)
+        if not early:
+            levels[f"c{level}"] = x
+    if last and deepest == 5:
+        levels["c5"] = layer(last, 1, name="last")(levels["c5"], train=train)
+    return levels
+
+
+def flat_index(stages: Sequence[Sequence[Block]], name: str) -> int:
+    """The place of the block "stage2_block1" among all blocks: most libraries count them through.
+
+    >>> flat_index(["abc", "d", "ef"], "stage2_block1")
+    5
+    """
+    stage, block = map(int, name.removeprefix("stage").split("_block"))
+    return sum(map(len, stages[:stage])) + block
+
+
+def timm_key(path: tuple[str, ...], expanded: bool) -> str:
+    """Names a module as timm does: layers are numbered, so it matters whether the block has one that expands.
+
+    >>> timm_key(("stage1_block0", "project", "norm"), expanded=True)
+    'blocks.1.0.bn3'
+    """
+    *block, layer, kind = path if len(path) > 2 or path[0] in ("stem", "last") else (*path, "")
+    if not block:
+        return {"stem": {"conv": "conv_stem", "norm": "bn1"}, "last": {"conv": "conv_head", "norm": "bn2"}}[layer][kind]
+    prefix = block[0].replace("stage", "blocks.").replace("_block", ".")
+    if not kind:
+        return f"{prefix}.se.conv_{layer.replace('squeeze', 'reduce').replace('excite', 'expand')}"
+    convs = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl" if expanded else "conv_pw"}
+    number = ("expand", "depthwise", "project").index(layer) + expanded
+    return f"{prefix}.{convs[layer] if kind == 'conv' else f'bn{number}'}"
+
+
+def sequential_key(path: tuple[str, ...], prefix: str, expanded: bool, squeezed: bool) -> str:
+    """Names a module of the block `prefix` as torchvision does: a Sequential of Sequentials of convolution and norm.
+
+    >>> sequential_key(("stage1_block0", "excite"), "features.2.block", expanded=True, squeezed=True)
+    'features.2.block.2.fc2'
+    """
+    layer = path[1]
+    places = ["expand"] * expanded + ["depthwise"] + ["squeeze"] * squeezed + ["project"]
+    if layer in ("squeeze", "excite"):
+        return f"{prefix}.{places.index('squeeze')}.{'fc1' if layer == 'squeeze' else 'fc2'}"
+    return f"{prefix}.{places.index(layer)}.{('conv', 'norm').index(path[2])}"

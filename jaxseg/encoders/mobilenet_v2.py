@@ -1,0 +1,107 @@
+"""MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381), as torchvision builds it."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import Feature
+from jaxseg.encoders.inverted_residual import Block, descend, flat_index, sequential_key, timm_key
+
+
+class Row(NamedTuple):
+    """A row of table 2 of the paper; the kernels are 3x3."""
+
+    expansion: int
+    features: int
+    repeats: int
+    stride: int
+
+
+TABLE = (
+    Row(1, 16, 1, 1),
+    Row(6, 24, 2, 2),
+    Row(6, 32, 3, 2),
+    Row(6, 64, 4, 2),
+    Row(6, 96, 3, 1),
+    Row(6, 160, 3, 2),
+    Row(6, 320, 1, 1),
+)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier: c1 to c5.
+
+    c5 is what the last 1x1 convolution makes of the last block, 1280 channels, as in smp; timm's features stop before
+    it (`head=False`).
+    """
+
+    head: bool = True
+    depth: int = 5  # levels to compute, c1 to c`depth`
+    output_stride: int = 32
+    dilate_first: bool = True  # the dilation rule, see `replace_strides`: smp's, or timm's if False
+    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for a picture of this side in pixels
+    momentum: float = 0.9  # of the statistics
+    epsilon: float = 1e-5
+    drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout" in training
+    dtype: Any = jnp.float32
+
+    output_strides = (2, 4, 8, 16, 32)
+    pixel_mean = (123.675, 116.28, 103.53)
+    pixel_std = (58.395, 57.12, 57.375)
+    timm_options: ClassVar = {"head": False, "dilate_first": False}
+
+    @property
+    def stages(self) -> list[list[Block]]:
+        """The blocks, by the rows of the paper's table 2."""
+        stages, before = [], 32
+        for row in TABLE:
+            stage = []
+            for i in range(row.repeats):
+                stage.append(Block(3, row.stride if i == 0 else 1, row.expansion * before, row.features))
+                before = row.features
+            stages.append(stage)
+        return stages
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+        return descend(self, x, stem=32, last=1280 if self.head else 0, activation=nn.relu6, train=train)
+
+    @property
+    def torch_head(self) -> tuple[str, ...]:
+        """The prefixes of what torchvision has beyond these features."""
+        return ("classifier.",) if self.head else ("features.18.", "classifier.")
+
+    @property
+    def timm_head(self) -> tuple[str, ...]:
+        """The prefixes of what timm has beyond these features."""
+        return ("classifier.",) if self.head else ("conv_head.", "bn2.", "classifier.")
+
+    def torch_key(self, path: tuple[str, ...]) -> str:
+        """Names a module as torchvision and smp do.
+
+        >>> MobileNetV2().torch_key(("stage1_block0", "project", "norm"))
+        'features.2.conv.3'
+        """
+        kind = ("conv", "norm").index(path[-1])
+        if path[0] in ("stem", "last"):
+            return f"features.{0 if path[0] == 'stem' else sum(map(len, self.stages)) + 1}.{kind}"
+        prefix = f"features.{flat_index(self.stages, path[0]) + 1}.conv"
+        expanded = not path[0].startswith("stage0_")
+        if path[1] == "project":  # not a Sequential of its own
+            return f"{prefix}.{1 + expanded + kind}"
+        return sequential_key(path, prefix, expanded=expanded, squeezed=False)
+
+    @staticmethod
+    def timm_key(path: tuple[str, ...]) -> str:
+        """Names a module as timm does.
+
+        >>> MobileNetV2.timm_key(("stage1_block0", "project", "norm"))
+        'blocks.1.0.bn3'
+        """
+        return timm_key(path, expanded=not path[0].startswith("stage0_"))
+
+
+VARIANTS = {"mobilenet_v2": MobileNetV2}
