@@ -32,6 +32,8 @@ DEEPLABV3 = (
     (r"^head\.0$", "classifier.4"),
     *AUXILIARY,
 )
+FCN = ((r"^head\.conv\.", "classifier."), (r"^head\.head\.0$", "classifier.4"), *AUXILIARY)
+RESNET = {"output_stride": 8, "encoder_options": {"dilate_first": False}}
 
 
 def deeplabv3(encoder: str, output_stride: int, encoder_options: dict[str, Any], **options) -> Recipe:
@@ -41,6 +43,8 @@ def deeplabv3(encoder: str, output_stride: int, encoder_options: dict[str, Any],
 
 
 MODELS = {
+    "fcn_resnet50": Recipe("fcn", "resnet50", RESNET, FCN, "classifier.4"),
+    "fcn_resnet101": Recipe("fcn", "resnet101", RESNET, FCN, "classifier.4"),
     "deeplabv3_resnet50": deeplabv3("resnet50", 8, {"dilate_first": False}),
     "deeplabv3_resnet101": deeplabv3("resnet101", 8, {"dilate_first": False}),
 }
