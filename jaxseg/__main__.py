@@ -1,4 +1,4 @@
-"""The command line: python -m jaxseg list | show | predict | bench."""
+"""The command line: python -m jaxseg list | show | convert | predict | bench."""
 
 import argparse
 import sys
@@ -37,6 +37,12 @@ def _show(args):
     summary.run(args)
 
 
+def _convert(args):
+    from jaxseg.pretrained import command
+
+    return command.run(args)
+
+
 def _predict(args):
     from jaxseg.inference import files
 
@@ -60,7 +66,12 @@ def _parser(argv):
             "jaxseg.analysis.summary",
             "parameters, FLOPs, strides and memory of a config or model, by part",
         ),
-        "predict": (_predict, "jaxseg.inference.files", "label and overlay PNGs of pictures, from a trained workdir"),
+        "convert": (_convert, "jaxseg.pretrained.command", "other libraries' weights as a bundle of jaxseg"),
+        "predict": (
+            _predict,
+            "jaxseg.inference.files",
+            "label and overlay PNGs of pictures, from a trained workdir or a bundle",
+        ),
         "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),
     }
     for name, (function, module, text) in table.items():

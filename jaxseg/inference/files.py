@@ -13,7 +13,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command to its parser."""
-    parser.add_argument("--workdir", required=True, help="folder that train.py wrote")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--workdir", help="folder that train.py wrote")
+    model.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
     parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
     parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
     parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
@@ -32,8 +34,11 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
     pictures = name_outputs(find_pictures(args.images), out)
-    experiment.enable_compilation_cache(experiment.read_config(args.workdir).train.compilation_cache)
-    predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
+    if args.bundle:
+        predictor = Predictor.from_bundle(args.bundle)
+    else:
+        experiment.enable_compilation_cache(experiment.read_config(args.workdir).train.compilation_cache)
+        predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for file, stem in tqdm(pictures.items(), desc="predict", unit="picture", dynamic_ncols=True):

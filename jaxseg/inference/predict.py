@@ -125,6 +125,31 @@ class Predictor:
             ignore=restored.ignore,
         )
 
+    @classmethod
+    def from_bundle(cls, source: str) -> "Predictor":
+        """Rebuilds the model of a bundle: what `python -m jaxseg convert` and `pretrained.save_bundle` write.
+
+        Args:
+          source: the bundle's folder, or `hf:OWNER/REPO` on the Hugging Face hub.
+        """
+        from jaxseg.data.dataset import palette_colours
+        from jaxseg.pretrained.bundle import load_bundle
+        from jaxseg.pretrained.hub import locate
+
+        bundle = load_bundle(locate(source))
+        if not hasattr(bundle.module, "num_classes"):
+            raise UserError(f"The bundle {source} holds an encoder alone. Name it as config.model.encoder_weights.")
+        count = bundle.module.num_classes
+        return cls(
+            bundle.module,
+            bundle.variables,
+            mean=bundle.mean,
+            std=bundle.std,
+            classes=bundle.classes or [f"class {i}" for i in range(count)],
+            palette=bundle.palette or palette_colours(count),
+            ignore=bundle.ignore,
+        )
+
     def __call__(self, image: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
         """Returns the class of every pixel, int32.
 

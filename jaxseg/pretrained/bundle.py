@@ -23,6 +23,7 @@ from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import variables_template
+from jaxseg.pretrained.hub import locate
 
 FORMAT = "jaxseg 1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -111,7 +112,8 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
             f"{directory} has the format '{config['format']}', this jaxseg reads '{FORMAT}'. Update jaxseg."
         )
     if "model" in config:
-        module = create_model(**config["model"], dtype=dtype)
+        arguments = dict(config["model"])
+        module = create_model(**arguments.pop("options"), **arguments, dtype=dtype)
     else:
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in config["encoder"]["options"].items()}
         module = create_encoder(config["encoder"]["name"], **options)
@@ -129,14 +131,43 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
     )
 
 
+def load_weights(variables: dict[str, Any], source: str | Path, *, replace_head: bool = False) -> dict[str, Any]:
+    """Returns the weights of a bundle in place of `variables`, to go on training from.
+
+    Args:
+      variables: of the model to train; they say which arrays it needs.
+      source: the path of a bundle, or `hf:OWNER/REPO`.
+      replace_head: whether arrays outside "encoder" and "decoder" that have another shape, as the scores of another
+        number of classes have, keep the values of `variables`.
+    """
+    directory = locate(source)
+    theirs = load_bundle(directory).variables
+    fresh = [path for path in _differing(theirs, variables) if path.split("/")[1] not in ("encoder", "decoder")]
+    if replace_head:
+        old, new = (flatten_dict(tree, sep="/") for tree in (variables, theirs))
+        theirs = unflatten_dict(new | {path: old[path] for path in fresh if path in old and path in new}, sep="/")
+    elif fresh and len(fresh) == len(_differing(theirs, variables)):
+        raise UserError(
+            f"The bundle {source} has another head than this model, in {', '.join(fresh[:3])}; probably other classes."
+            " To start with a fresh head, set config.model.replace_head=True."
+        )
+    _check(theirs, variables, directory)
+    return theirs
+
+
+def _differing(variables, template):
+    """The sorted paths of arrays that only one of the two has, or that have two shapes."""
+    found, wanted = ({p: x.shape for p, x in flatten_dict(t, sep="/").items()} for t in (variables, template))
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+
+
 def _check(variables, template, directory):
     """Raises if the arrays are not those that the module has."""
-    found = {"/".join(path): x.shape for path, x in flatten_dict(variables).items()}
-    wanted = {"/".join(path): x.shape for path, x in flatten_dict(template).items()}
-    differing = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    differing = _differing(variables, template)
     if differing:
         name = differing[0]
+        found, wanted = (flatten_dict(tree, sep="/").get(name) for tree in (variables, template))
         raise UserError(
-            f"{directory / WEIGHTS} does not fit its {CONFIG} in {len(differing)} arrays, first '{name}': expected"
-            f" {wanted.get(name, 'none')}, got {found.get(name, 'none')}. Convert or save it again."
+            f"{directory} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
+            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}. It is of another."
         )

@@ -162,6 +162,10 @@ def _initial_state(experiment, schedule, resuming):
         encoder = load_encoder(c.encoder, c.encoder_weights, **c.encoder_options.to_dict())
         for collection, values in encoder.items():
             variables[collection]["encoder"] = values
+    if config.model.weights and not resuming:
+        from jaxseg.pretrained import load_weights
+
+        variables = load_weights(variables, config.model.weights, replace_head=config.model.replace_head)
     tx = make_optimizer(config.optim, schedule, variables["params"])
     return create_state(variables, tx, ema=config.optim.ema > 0), tx
 

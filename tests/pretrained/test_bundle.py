@@ -1,0 +1,161 @@
+"""Bundles: what is written comes back, and what does not fit is said."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.encoders import create_encoder
+from jaxseg.inference import Predictor
+from jaxseg.models import MODELS, create_model, init
+from jaxseg.models.describe import describe
+from jaxseg.pretrained import load_bundle, load_encoder, load_weights, save_bundle
+from jaxseg.pretrained.command import run
+
+WIDTHS = {"widths": (4, 6, 8)}
+OPTIONS = {"decoder_channels": (8, 6, 4)}
+
+
+def tiny(num_classes=3, **options):
+    return create_model("unet", "plain", num_classes=num_classes, encoder_options=WIDTHS, **OPTIONS | options)
+
+
+@pytest.fixture
+def model_and_variables():
+    model = tiny(attention="scse")
+    return model, jax.tree.map(np.asarray, init(model, jax.random.key(0)))
+
+
+def test_a_bundle_comes_back(tmp_path, model_and_variables):
+    model, variables = model_and_variables
+    save_bundle(tmp_path, model, variables, classes=("a", "b", "c"), palette=np.eye(3, dtype=int), source="made here")
+    bundle = load_bundle(tmp_path)
+    assert bundle.module == model
+    jax.tree.map(np.testing.assert_array_equal, bundle.variables, variables)
+    assert (bundle.classes, bundle.source, bundle.mean) == (("a", "b", "c"), "made here", model.encoder.pixel_mean)
+    assert load_bundle(tmp_path, dtype="bfloat16").module.dtype == jnp.bfloat16
+
+
+def test_a_bundle_predicts_as_its_model(tmp_path, model_and_variables):
+    model, variables = model_and_variables
+    save_bundle(tmp_path, model, variables)
+    image = np.random.default_rng(0).integers(0, 256, (20, 33, 3), np.uint8)
+    colours = {"mean": model.encoder.pixel_mean, "std": model.encoder.pixel_std}
+    direct = Predictor(model, variables, **colours, classes="abc", palette=np.eye(3, dtype=int))
+    np.testing.assert_array_equal(Predictor.from_bundle(tmp_path)(image), direct(image))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_architecture_is_described_by_what_makes_it(name):
+    model = create_model(name, num_classes=4)
+    described = json.loads(json.dumps(describe(model)))
+    options = described.pop("options")
+    assert described["name"] == name
+    assert create_model(**described, **options) == model
+
+
+def test_a_head_of_other_classes_is_replaced_only_when_asked(tmp_path, model_and_variables):
+    model, variables = model_and_variables
+    save_bundle(tmp_path, model, variables)
+    other = init(tiny(num_classes=5, attention="scse"), jax.random.key(1))
+    with pytest.raises(UserError, match="replace_head"):
+        load_weights(other, tmp_path)
+    mixed = load_weights(other, tmp_path, replace_head=True)
+    for part in ("encoder", "decoder"):
+        jax.tree.map(np.testing.assert_array_equal, mixed["params"][part], variables["params"][part])
+    jax.tree.map(np.testing.assert_array_equal, mixed["params"]["head"], other["params"]["head"])
+
+
+def test_another_architecture_is_refused(tmp_path, model_and_variables):
+    save_bundle(tmp_path, *model_and_variables)
+    with pytest.raises(UserError, match="does not fit the model"):
+        load_weights(init(tiny(), jax.random.key(1)), tmp_path, replace_head=True)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path, model_and_variables):
+    with pytest.raises(UserError, match="is not a bundle"):
+        load_bundle(tmp_path)
+    save_bundle(tmp_path, *model_and_variables)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": "jaxseg 9"}, indent=1))
+    with pytest.raises(UserError, match="Update jaxseg"):
+        load_bundle(tmp_path)
+    config["model"]["options"]["attention"] = None
+    (tmp_path / "config.json").write_text(json.dumps(config, indent=1))
+    with pytest.raises(UserError, match="does not fit the model in"):
+        load_bundle(tmp_path)
+
+
+def test_an_encoder_takes_the_weights_of_a_bundle(tmp_path, model_and_variables):
+    save_bundle(tmp_path, *model_and_variables)
+    encoder = load_encoder("plain", str(tmp_path), **WIDTHS)
+    jax.tree.map(np.testing.assert_array_equal, encoder["params"], model_and_variables[1]["params"]["encoder"])
+    with pytest.raises(UserError, match="do not fit 'plain'"):
+        load_encoder("plain", str(tmp_path), widths=(4, 6, 9))
+
+
+def test_an_encoder_takes_state_dicts_with_prefixes(tmp_path):
+    from flax.traverse_util import flatten_dict
+    from safetensors.numpy import save_file
+
+    from jaxseg.pretrained.convert import torch_name
+
+    encoder = create_encoder("resnet18")
+    variables = jax.tree.map(np.asarray, init(encoder, jax.random.key(0)))
+    arrays = {torch_name(path, encoder.torch_key): x for path, x in flatten_dict(variables).items()}
+    arrays = {k: np.ascontiguousarray(x.transpose(3, 2, 0, 1) if x.ndim == 4 else x) for k, x in arrays.items()}
+    save_file(
+        {f"backbone.{key}": x for key, x in arrays.items()} | {"head.bias": np.zeros(3)}, tmp_path / "a.safetensors"
+    )
+    loaded = load_encoder("resnet18", str(tmp_path / "a.safetensors"))
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    save_file(arrays, tmp_path / "b.safetensors")
+    assert (
+        run(_arguments("timm", str(tmp_path / "b.safetensors"), "--encoder", "resnet18", "--out", str(tmp_path / "c")))
+        == 0
+    )
+    jax.tree.map(np.testing.assert_array_equal, load_encoder("resnet18", str(tmp_path / "c")), variables)
+
+
+def _arguments(*given):
+    import argparse
+
+    from jaxseg.pretrained.command import add_arguments
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(given)
+
+
+def test_a_hub_name_offline_says_so(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+
+    def offline(**arguments):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", offline)
+    with pytest.raises(UserError, match="not in the local cache and could not be fetched: ConnectionError: no route"):
+        load_bundle_from_hub()
+
+
+def load_bundle_from_hub():
+    from jaxseg.pretrained.hub import locate
+
+    return load_bundle(locate("hf:owner/repo@main"))
+
+
+def test_a_hub_name_comes_from_the_cache_when_offline(monkeypatch, tmp_path, model_and_variables):
+    hub = pytest.importorskip("huggingface_hub")
+    save_bundle(tmp_path, *model_and_variables)
+
+    def cached(*, repo_id, revision, local_files_only=False, **arguments):
+        if not local_files_only:
+            raise ConnectionError("no route to host")
+        assert (repo_id, revision) == ("owner/repo", "main")
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", cached)
+    assert load_bundle_from_hub().module == model_and_variables[0]
