@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.conv import ConvNormAct, Feature
-from jaxseg.blocks.initializers import pytorch_uniform
+from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
+from jaxseg.blocks.initializers import he_uniform, pytorch_uniform, xavier_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
@@ -21,6 +21,12 @@ def aspp(x: Feature, branches: Sequence[Function], image: Function, project: Fun
     whole = image(global_avg_pool(x))
     views = [branch(x) for branch in branches] + [resize_like(whole, x)]
     return project(jnp.concatenate(views, axis=-1))
+
+
+def aspp_sum(x: Feature, branches: Sequence[Function]) -> Feature:
+    """Scores `x` in every branch, each with a field of view of its own, and adds the scores up."""
+    scores = [branch(x) for branch in branches]
+    return sum(scores[1:], start=scores[0])
 
 
 class ASPP(nn.Module):
@@ -50,3 +56,47 @@ class ASPP(nn.Module):
             image=layer(ConvNormAct, 1, 1, "image"),
             project=layer(ConvNormAct, 1, 1, "project"),
         )
+
+
+class ASPPSum(nn.Module):
+    """Atrous spatial pyramid pooling, DeepLabV2's (Chen et al., 2016, arXiv:1606.00915, fig. 7): a sum of branches.
+
+    With `hidden`, each branch is an atrous convolution to that many channels, a 1x1 convolution among them, each with
+    ReLU and dropout, and the 1x1 scores: fc6, fc7 and fc8 of VGG-16, in the figure. Without, it is one atrous
+    convolution to the scores, as with ResNet-101.
+    """
+
+    features: int  # of the sum: the classes
+    rates: Sequence[int] = (6, 12, 18, 24)  # in pixels of the feature map
+    hidden: int = 0
+    dropout: float = 0.0  # after each hidden layer
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        def conv(features, kernel_size, kernel_init, name, rate=1):
+            return Conv(
+                features,
+                kernel_size,
+                rate=rate,
+                use_bias=True,
+                dtype=self.dtype,
+                kernel_init=kernel_init,
+                name=name,
+            )
+
+        def direct(name, rate):
+            return conv(self.features, 3, xavier_uniform, name, rate)
+
+        def deep(name, rate):
+            fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", rate)
+            fc7 = conv(self.hidden, 1, he_uniform, f"{name}_fc7")
+            fc8 = conv(self.features, 1, xavier_uniform, f"{name}_fc8")
+
+            def drop(x):
+                return nn.Dropout(self.dropout)(x, deterministic=not train)
+
+            return lambda x: fc8(drop(nn.relu(fc7(drop(nn.relu(fc6(x)))))))
+
+        branch = deep if self.hidden else direct  # named by number: the rates change with the output stride
+        return aspp_sum(x, [branch(f"branch{i}", rate) for i, rate in enumerate(self.rates)])

@@ -1,144 +1,99 @@
-"""DeepLabV3 and V3+: atrous convolutions at several rates, and, in V3+, a decoder that recovers the borders."""
+"""DeepLab, the first and the second: a wide field of view by atrous convolution, at one rate and at several."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.aspp import ASPP
-from jaxseg.blocks.conv import ConvNormAct, Feature
-from jaxseg.blocks.head import FCNHead, Head
-from jaxseg.blocks.initializers import pytorch_uniform
-from jaxseg.blocks.separable import SeparableConvNormAct
-from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
+from jaxseg.blocks.aspp import ASPPSum
+from jaxseg.blocks.conv import Conv, Feature
+from jaxseg.blocks.head import Head
+from jaxseg.blocks.initializers import he_uniform
+from jaxseg.ops.resize import resize
 
 
-class DeepLabV3(nn.Module):
-    """DeepLabV3 (Chen et al., 2017, arXiv:1706.05587, fig. 5).
+class DeepLabV1(nn.Module):
+    """DeepLab with a large field of view (Chen et al., 2014, arXiv:1412.7062, table 2: DeepLab-LargeFOV).
 
-    After the ASPP, a further 3x3 convolution, as in segmentation_models_pytorch and torchvision. `rates` are the
-    paper's for output stride 8; at 16 it has half of them. The new layers start from PyTorch's default
-    initialisation, the scores from Glorot's.
-
-    Outputs: "logits"; with `auxiliary` also "auxiliary", an FCN head on c4, as torchvision trained it.
-    """
-
-    encoder: nn.Module
-    num_classes: int
-    features: int = 256
-    rates: Sequence[int] = (12, 24, 36)  # in pixels of the feature map
-    separable: bool = False
-    dropout: float = 0.5  # after the ASPP
-    align_corners: bool = True  # of the final enlargement; torchvision's models have False
-    auxiliary: bool = False
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet50"
-    default_output_stride = 8
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        levels = self.encoder(image, train=train)
-        decoder = DeepLabV3Decoder(
-            self.features, self.rates, self.separable, self.dropout, dtype=self.dtype, name="decoder"
-        )
-        head = Head(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="head")
-        outputs = {"logits": head(decoder(levels["c5"], train=train), size)}
-        if self.auxiliary:
-            head = FCNHead(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="auxiliary")
-            outputs["auxiliary"] = head(levels["c4"], size, train=train)
-        return outputs
-
-
-class DeepLabV3Decoder(nn.Module):
-    """ASPP, dropout and a 3x3 convolution."""
-
-    features: int = 256
-    rates: Sequence[int] = (12, 24, 36)
-    separable: bool = False
-    dropout: float = 0.5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
-        x = ASPP(self.features, self.rates, self.separable, dtype=self.dtype, name="aspp")(x, train=train)
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
-        conv = ConvNormAct(self.features, dtype=self.dtype, kernel_init=pytorch_uniform, name="conv")
-        return conv(x, train=train)
-
-
-def refine(context: Feature, detail: Feature, reduce: Function, fuse: Function) -> Feature:
-    """Sharpens `context` by the encoder's early, finer features, reduced lest they outweigh it (V3+, fig. 2)."""
-    detail = reduce(detail)
-    return fuse(jnp.concatenate([resize_like(context, detail, align_corners=True), detail], axis=-1))
-
-
-class DeepLabV3Plus(nn.Module):
-    """DeepLabV3+ (Chen et al., 2018, arXiv:1802.02611, fig. 2).
-
-    As in segmentation_models_pytorch: a separable 3x3 convolution after the ASPP and one after the fusion (the paper
-    has two after the fusion), and enlargement with `align_corners`. `rates` are the paper's for output stride 16,
-    where segmentation_models_pytorch has (12, 24, 36); double them for 8. The new layers start from PyTorch's default
-    initialisation, the scores from Glorot's.
+    VGG-16 dilated to output stride 8, whose first fully connected layer has become a 3x3 convolution of rate 12 with
+    1024 channels: with 21 classes 20,505,429 parameters, the paper's 20.5 M. The encoder's poolings that lose their
+    stride are its own affair; the scores are enlarged here, in training too, where the paper shrinks the labels. The
+    fully connected CRF comes after, as for any other model. `rate` belongs to output stride 8.
 
     Outputs: "logits".
     """
 
     encoder: nn.Module
     num_classes: int
-    features: int = 256
-    detail_features: int = 48  # of c2, where it joins
-    rates: Sequence[int] = (6, 12, 18)  # in pixels of the feature map
-    separable: bool = True
-    dropout: float = 0.5  # after the ASPP
+    features: int = 1024
+    rate: int = 12  # in pixels of the feature map
+    dropout: float = 0.5
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet50"
-    default_output_stride = 16
+    default_encoder = "vgg16"
+    default_output_stride = 8
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         levels = self.encoder(image, train=train)
-        decoder = DeepLabV3PlusDecoder(
-            self.features,
-            self.detail_features,
-            self.rates,
-            self.separable,
-            self.dropout,
-            dtype=self.dtype,
-            name="decoder",
-        )
-        x = decoder(levels["c5"], levels["c2"], train=train)
+        decoder = LargeFOV(self.features, self.rate, self.dropout, dtype=self.dtype, name="decoder")
+        x = decoder(levels["c5"], train=train)
         return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
 
 
-class DeepLabV3PlusDecoder(nn.Module):
-    """ASPP on the coarsest level, refined by c2."""
+class LargeFOV(nn.Module):
+    """VGG-16's fully connected layers as convolutions, the first one atrous; ReLU and dropout after each."""
 
-    features: int = 256
-    detail_features: int = 48
-    rates: Sequence[int] = (6, 12, 18)
-    separable: bool = True
+    features: int = 1024
+    rate: int = 12
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Feature, detail: Feature, *, train: bool) -> Feature:
-        options = {"dtype": self.dtype, "kernel_init": pytorch_uniform}
-        x = ASPP(self.features, self.rates, self.separable, **options, name="aspp")(x, train=train)
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
-        return refine(
-            context=SeparableConvNormAct(self.features, **options, name="context")(x, train=train),
-            detail=detail,
-            reduce=partial(ConvNormAct(self.detail_features, 1, **options, name="reduce"), train=train),
-            fuse=partial(SeparableConvNormAct(self.features, **options, name="fuse"), train=train),
-        )
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        for name, kernel_size, rate in (("fc6", 3, self.rate), ("fc7", 1, 1)):
+            conv = Conv(
+                self.features,
+                kernel_size,
+                rate=rate,
+                use_bias=True,
+                dtype=self.dtype,
+                kernel_init=he_uniform,
+                name=name,
+            )
+            x = nn.Dropout(self.dropout)(nn.relu(conv(x)), deterministic=not train)
+        return x
 
 
-VARIANTS = {"deeplabv3": DeepLabV3, "deeplabv3plus": DeepLabV3Plus}
+class DeepLabV2(nn.Module):
+    """DeepLabV2 (Chen et al., 2016, arXiv:1606.00915, fig. 7): scores at four rates, added up.
+
+    The defaults are the paper's ResNet-101 (44,048,532 parameters with 21 classes); its VGG-16, DeepLab-ASPP-L, is
+    `create_model("deeplabv2", "vgg16", hidden=1024, dropout=0.5)` (37,877,652). The paper also merges the scores of
+    three scales by their maximum, which is `image_pyramid` around this model, and refines them by a fully connected
+    CRF. `rates` belong to output stride 8.
+
+    Outputs: "logits".
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    rates: Sequence[int] = (6, 12, 18, 24)  # in pixels of the feature map
+    hidden: int = 0  # channels of two hidden layers in each branch; 0: none
+    dropout: float = 0.0  # after each hidden layer
+    dtype: Any = jnp.float32
+
+    default_encoder = "resnet101"
+    default_output_stride = 8
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        levels = self.encoder(image, train=train)
+        head = ASPPSum(self.num_classes, self.rates, self.hidden, self.dropout, dtype=self.dtype, name="head")
+        scores = head(levels["c5"], train=train).astype(jnp.float32)
+        return {"logits": resize(scores, image.shape[1:3], align_corners=True)}
+
+
+VARIANTS = {"deeplabv1": DeepLabV1, "deeplabv2": DeepLabV2}

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg.blocks.aspp import aspp
+from jaxseg.blocks.aspp import aspp, aspp_sum
 from jaxseg.blocks.attention import scse, squeeze_excite
 from jaxseg.blocks.ppm import ppm
 from jaxseg.blocks.separable import separable
-from jaxseg.models.deeplab import refine
+from jaxseg.models.deeplabv3 import cascade, refine
 from jaxseg.models.fpn import merge, top_down
 from jaxseg.models.unet import climb
 
@@ -22,6 +22,15 @@ def same(x):
 def test_aspp_concatenates_every_view_and_the_whole():
     y = aspp(X, branches=[same, lambda x: 2 * x], image=lambda x: 10 * x, project=same)
     np.testing.assert_array_equal(y, jnp.concatenate([X, 2 * X, jnp.full_like(X, 85.0)], axis=-1))
+
+
+def test_aspp_sum_adds_the_scores_of_every_branch():
+    np.testing.assert_array_equal(aspp_sum(X, [same, lambda x: 10 * x, lambda x: x * 0 + 1]), 11 * X + 1)
+    assert aspp_sum(X, [same]) is X
+
+
+def test_cascade_runs_its_blocks_in_order():
+    np.testing.assert_array_equal(cascade(X, [lambda x: x + 1, lambda x: 2 * x]), 2 * (X + 1))
 
 
 def test_ppm_puts_the_enlarged_averages_before_the_features():
