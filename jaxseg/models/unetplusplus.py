@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import Head
 from jaxseg.checks import UserError, lookup
-from jaxseg.models.unet import Center, UNetBlock, check_channels, deepest, way_up
+from jaxseg.models.unet import UNetBlock, check_channels, deepest, way_up
 from jaxseg.ops.resize import resize
 
 Node = tuple[int, int]  # (row, column) in fig. 1: row i has the size of the encoder's level ci, row 0 the picture's
@@ -45,7 +45,6 @@ class Nest(nn.Module):
     channels: Sequence[int]
     attention: str | None = None
     method: str = "nearest"
-    center: bool = False
     level: int | None = None
     dtype: Any = jnp.float32
 
@@ -57,8 +56,6 @@ class Nest(nn.Module):
         rows = {i: lookup(levels, f"c{i}", "level of the encoder") for i in range(last, 1, -1)}
         if "c1" in levels:
             rows[1] = levels["c1"]
-        if self.center:
-            rows[last] = Center(self.dtype, name="center")(rows[last], train=train)
 
         def block(i, j):
             features = self.channels[last - 1 - i] if i + j == last else rows[i].shape[-1]
@@ -105,7 +102,6 @@ class UNetPlusPlus(nn.Module):
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # of each row's last node, from the deepest to the picture
     attention: str | None = None  # None, "se" or "scse"
     method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
-    center: bool = False  # two convolutions on the deepest level, as smp has them with VGG
     deep_supervision: bool = False
     level: int | None = None  # to prune to, 1 to the encoder's levels - 1; None is the whole net
     dtype: Any = jnp.float32
@@ -118,7 +114,7 @@ class UNetPlusPlus(nn.Module):
         size = image.shape[1:3]
         levels = self.encoder(image, train=train)
         self._check(levels)
-        options = (self.decoder_channels, self.attention, self.method, self.center, self.level)
+        options = (self.decoder_channels, self.attention, self.method, self.level)
         views = Nest(*options, dtype=self.dtype, name="decoder")(levels, size, train=train)
         whole, wanted = deepest(levels) - 1, self.level or deepest(levels) - 1
 
