@@ -51,6 +51,7 @@ def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initiali
 
 # He et al., 2015, arXiv:1502.01852; fan_out as ResNets are, fan_in as smp's decoders are.
 he_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_out)
+he_normal_in = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 he_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / fan_in)
 # Glorot & Bengio, 2010.
 xavier_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / (fan_in + fan_out))

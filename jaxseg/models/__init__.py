@@ -38,12 +38,14 @@ from jaxseg.models import (
     pspnet,
     segformer,
     unet,
+    unet_original,
     unetplusplus,
     upernet,
 )
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
+    **unet_original.VARIANTS,
     **unetplusplus.VARIANTS,
     **linknet.VARIANTS,
     **manet.VARIANTS,

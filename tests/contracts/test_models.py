@@ -20,6 +20,7 @@ OPTIONS = {  # model -> what makes it small
     "fcn32s": {"features": 32},
     "fcn16s": {"features": 32},
     "fcn8s": {"features": 32},
+    "unet_original": {"widths": (4, 6, 8)},
     "manet": {"reduction": 1},  # a squeezed channel or two are soon dead
 }
 
