@@ -1,4 +1,4 @@
-"""The command line: python -m jaxseg list | show | convert | predict | bench."""
+"""The command line: python -m jaxseg list | show | convert | predict | league | bench."""
 
 import argparse
 import sys
@@ -55,6 +55,12 @@ def _bench(args):
     return bench.run(args)
 
 
+def _league(args):
+    from jaxseg import league
+
+    return league.run(args)
+
+
 def _parser(argv):
     """Builds the parser; a command's own arguments are imported only when it is asked for."""
     parser = argparse.ArgumentParser("jaxseg", description="Semantic segmentation for JAX.")
@@ -72,6 +78,7 @@ def _parser(argv):
             "jaxseg.inference.files",
             "label and overlay PNGs of pictures, from a trained workdir or a bundle",
         ),
+        "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
         "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),
     }
     for name, (function, module, text) in table.items():

@@ -159,7 +159,7 @@ def _initial_state(experiment, schedule, resuming):
         from jaxseg.pretrained import load_encoder
 
         c = config.model
-        encoder = load_encoder(c.encoder, c.encoder_weights, **c.encoder_options.to_dict())
+        encoder = load_encoder(experiments.encoder_name(config), c.encoder_weights, **c.encoder_options.to_dict())
         for collection, values in encoder.items():
             variables[collection]["encoder"] = values
     if config.model.weights and not resuming:
@@ -243,9 +243,10 @@ def _announce(experiment, state, mesh, workdir, start, steps):
     c, data = experiment.config, experiment.dataset
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))
+    names = c.model.name, experiments.encoder_name(c)
     devices = f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
     say(
-        f"{c.model.name} / {c.model.encoder}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
+        f"{' / '.join(filter(None, names))}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
         f" {data.name}: {sizes} pictures, {data.num_classes} classes;"
         f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )

@@ -1,0 +1,136 @@
+"""python -m jaxseg league: every architecture, small, on the same data for the same steps; a table and a picture."""
+
+import argparse
+import gc
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg.analysis.summary import parts
+from jaxseg.checks import lookup
+from jaxseg.config import default_config
+from jaxseg.data import create_dataset
+from jaxseg.models import MODELS, create_model
+
+WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
+SMALL: dict[str, dict[str, Any]] = {}  # model -> options in place of the paper's widths
+SIZE = 64  # pixels a side
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("--out", required=True, help="folder for league.md, league.json, league.png and a run a model")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), help="keys of jaxseg.MODELS; default: all")
+    parser.add_argument("--steps", type=int, default=400, help="training steps of each")
+    parser.add_argument("--pictures", type=int, default=4, help="validation pictures to show")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains the models one after the other; what is done already is not done again. Returns the exit status."""
+    for name in args.models:
+        lookup(MODELS, name, "model")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in args.models:
+        rows.append(measure(name, out / name, args.steps))
+        (out / "league.md").write_text(table(rows))
+        (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
+        jax.clear_caches()
+        gc.collect()
+    picture([row["model"] for row in rows], out, args.pictures)
+    print(table(rows))
+    return 0
+
+
+def make_config(name: str, steps: int) -> Any:
+    """Returns the config that trains a small `name` on the embedded shapes."""
+    c = default_config()
+    c.data.update(name="shapes", canvas=(SIZE, SIZE), crop=(SIZE, SIZE), batch_size=16)
+    c.data.options = {"size": SIZE, "train": 2048, "val": 128}
+    architecture = getattr(MODELS[name], "func", MODELS[name])
+    c.model.name = name
+    c.model.options = SMALL.get(name, {})
+    if architecture.default_encoder is not None:
+        c.model.encoder = "plain"
+        c.model.encoder_options = {"widths": WIDTHS}
+    c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
+    c.optim.update(lr=4e-3, warmup_steps=20, clip_norm=1.0)
+    c.train.steps = steps
+    c.eval.every = steps
+    c.log.update(every=25, tensorboard=False)
+    c.checkpoint.every = steps
+    return c
+
+
+def measure(name: str, workdir: Path, steps: int) -> dict[str, Any]:
+    """Trains `name` in `workdir` and returns its row of the table."""
+    from jaxseg.training.loop import train
+
+    config = make_config(name, steps)
+    began = time.perf_counter()
+    scores = train(config, workdir)
+    c = config.model
+    model = create_model(
+        name, c.encoder, num_classes=7, encoder_options=c.encoder_options.to_dict(), **c.options.to_dict()
+    )
+    pieces = parts(model, (SIZE, SIZE))
+    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    speeds = [row["images_per_s"] for row in logged if row["kind"] == "train"]
+    return {
+        "model": name,
+        "miou": scores["miou"],
+        "parameters": sum(piece.parameters for piece in pieces),
+        "macs": sum(piece.macs for piece in pieces),
+        "step_s": config.data.batch_size / float(np.median(speeds)),
+        "total_s": time.perf_counter() - began,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns the Markdown table, best first."""
+    lines = ["| model | val mIoU | parameters | MMAC | step, ms |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: -row["miou"]):
+        lines.append(
+            f"| {row['model']} | {row['miou']:.3f} | {row['parameters']:,} | {row['macs'] / 1e6:.0f} |"
+            f" {1000 * row['step_s']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def picture(names: list[str], out: Path, count: int) -> None:
+    """Writes league.png: the same pictures, their labels and what every model made of them, side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from jaxseg.inference import Predictor
+    from jaxseg.visualize import colorize
+
+    dataset = create_dataset("shapes", **make_config(names[0], 1).data.options.to_dict())
+    samples = [dataset.splits["val"][i] for i in range(count)]
+    columns = {"image": [s["image"] for s in samples]}
+    columns["label"] = [colorize(s["label"], dataset.palette, ignore=dataset.ignore) for s in samples]
+    for name in names:
+        predictor = Predictor.from_workdir(out / name, "latest")
+        columns[name] = [colorize(predictor(s["image"]), dataset.palette) for s in samples]
+        jax.clear_caches()
+    wide = 8
+    tall = -(-len(columns) // wide)
+    figure, axes = pyplot.subplots(tall * count, wide, figsize=(1.5 * wide, 1.5 * tall * count + 0.3 * tall))
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (title, cells) in enumerate(columns.items()):
+        for j, cell in enumerate(cells):
+            axis = axes[i // wide * count + j, i % wide]
+            axis.imshow(cell, interpolation="nearest")
+            if j == 0:
+                axis.set_title(title, fontsize=9)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(out / "league.png", dpi=110)
+    pyplot.close(figure)
