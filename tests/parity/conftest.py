@@ -10,7 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
+from jaxseg.encoders import create_encoder
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 ROWS = []
 GIT = ["git", "rev-parse", "--short", "HEAD"]
 COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()  # what is imported, not later
@@ -44,18 +48,24 @@ def peers():
 
 @pytest.fixture(scope="session")
 def randomise(peers):
-    """Gives a PyTorch module random normalisation parameters and statistics: the defaults would hide an error."""
+    """Gives a PyTorch module random normalisation parameters and statistics: the defaults would hide an error.
+
+    So would biases and layer scales that are all the same.
+    """
     torch = peers.torch
 
     def randomise(module, seed=0):
         generator = torch.Generator().manual_seed(seed)
         for part in module.modules():
-            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm | torch.nn.GroupNorm):
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm | torch.nn.GroupNorm | torch.nn.LayerNorm):
                 part.weight.data.uniform_(0.5, 1.5, generator=generator)
                 part.bias.data.normal_(0, 0.2, generator=generator)
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 part.running_mean.normal_(0, 0.2, generator=generator)
                 part.running_var.uniform_(0.5, 1.5, generator=generator)
+        for parameter in module.parameters():
+            if parameter.ndim and (parameter == parameter.flatten()[0]).all():
+                parameter.data.normal_(0, 0.2, generator=generator)
         return module
 
     return randomise
@@ -79,8 +89,8 @@ def forward():
     def forward(module, variables, images, *, train=False):
         variables = jax.tree.map(jnp.asarray, variables)
         if not train:
-            return jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
-        apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]))
+            return jax.jit(lambda v, x: module.apply(v, x, train=False), compiler_options=QUICK)(variables, images)
+        apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]), compiler_options=QUICK)
         outputs, updates = apply(variables, images)
         return outputs, updates["batch_stats"]
 
@@ -114,6 +124,48 @@ def count():
         return sum(np.prod(leaf.shape, dtype=np.int64) for leaf in leaves)
 
     return count
+
+
+@pytest.fixture
+def check_levels(peers, images, to_torch, forward, assert_close, count, record):
+    """Compares all levels of an encoder with a PyTorch module's (the last ones, if it has fewer than five), and its
+    parameters but for `head` of them; records the worst error and returns the variables."""
+
+    def check_levels(name, module, convert, features, *, peer, pictures=images, head=0, **options):
+        module.eval()
+        variables = convert(name, module.state_dict(), **options)
+        ours = forward(create_encoder(name, **options), variables, pictures)
+        with peers.torch.no_grad():
+            theirs = features(to_torch(pictures))
+        assert list(ours) == [f"c{i}" for i in range(6 - len(theirs), 6)]
+        errors = [assert_close(ours[key], t, what=key) for key, t in zip(ours, theirs, strict=True)]
+        sizes = count(variables["params"]), count(module) - head
+        assert sizes[0] == sizes[1]
+        outputs = f"{min(ours)}-c5, output stride {options.get('output_stride', 32)}"
+        row = {"error": max(errors), "ours": sizes[0], "theirs": sizes[1]}
+        record(architecture="encoder", encoder=name, peer=peer, outputs=outputs, **row)
+        return variables
+
+    return check_levels
+
+
+@pytest.fixture
+def check_statistics(images, to_torch, forward, assert_close):
+    """Trains on a batch here and there; compares c5 and all running statistics after it."""
+
+    def check_statistics(name, module, convert, deepest, pictures=images, limit=1e-4):
+        module.train()
+        variables = convert(name, module.state_dict())
+        ours, statistics = forward(create_encoder(name), variables, pictures, train=True)
+        assert_close(ours["c5"], deepest(to_torch(pictures)), limit, what="c5")
+        expected = flatten_dict(convert(name, module.state_dict())["batch_stats"])
+        statistics = flatten_dict(statistics)
+        assert statistics.keys() == expected.keys()
+        for path, value in statistics.items():
+            scale = np.abs(expected[path]).max()
+            np.testing.assert_allclose(value, expected[path], rtol=limit, atol=limit * scale, err_msg=str(path))
+
+    return check_statistics
 
 
 @pytest.fixture(scope="session")

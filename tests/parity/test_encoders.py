@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,28 +16,6 @@ from jaxseg.pretrained import (
 LEVELS = ("c1", "c2", "c3", "c4", "c5")
 
 
-@pytest.fixture
-def check(peers, randomise, images, to_torch, forward, assert_close, count, record):
-    """Compares all levels of an encoder with a PyTorch module's, and records the worst error."""
-
-    def check(name, module, convert, features, *, peer, pictures=images, head=0, **options):
-        module.eval()
-        variables = convert(name, module.state_dict(), **options)
-        ours = forward(create_encoder(name, **options), variables, pictures)
-        with peers.torch.no_grad():
-            theirs = features(to_torch(pictures))
-        assert len(ours) == len(theirs) == len(LEVELS)
-        errors = [assert_close(ours[key], t, what=key) for key, t in zip(LEVELS, theirs, strict=True)]
-        sizes = count(variables["params"]), count(module) - head
-        assert sizes[0] == sizes[1]
-        outputs = f"c1-c5, output stride {options.get('output_stride', 32)}"
-        row = {"error": max(errors), "ours": sizes[0], "theirs": sizes[1]}
-        record(architecture="encoder", encoder=name, peer=peer, outputs=outputs, **row)
-        return variables
-
-    return check
-
-
 def torchvision_levels(module, x):
     c1 = module.relu(module.bn1(module.conv1(x)))
     c2 = module.layer1(module.maxpool(c1))
@@ -51,9 +28,9 @@ def torchvision_levels(module, x):
     "output_stride, replaced",
     [(32, (False, False, False)), (16, (False, False, True)), (8, (False, True, True))],
 )
-def test_resnet50_is_torchvisions(peers, randomise, check, count, output_stride, replaced):
+def test_resnet50_is_torchvisions(peers, randomise, check_levels, count, output_stride, replaced):
     module = peers.torchvision.models.resnet50(replace_stride_with_dilation=replaced)
-    check(
+    check_levels(
         "resnet50",
         randomise(module),
         encoder_from_torchvision,
@@ -66,9 +43,9 @@ def test_resnet50_is_torchvisions(peers, randomise, check, count, output_stride,
 
 
 @pytest.mark.parametrize("name, output_stride", [("resnet18", 32), ("resnet18", 16), ("resnet50", 8)])
-def test_resnets_are_smps(peers, randomise, check, name, output_stride):
+def test_resnets_are_smps(peers, randomise, check_levels, name, output_stride):
     module = peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
-    check(
+    check_levels(
         name,
         randomise(module),
         encoder_from_smp,
@@ -78,9 +55,9 @@ def test_resnets_are_smps(peers, randomise, check, name, output_stride):
     )
 
 
-def test_resnet18_is_timms_with_dilation(peers, randomise, check):
+def test_resnet18_is_timms_with_dilation(peers, randomise, check_levels):
     module = peers.timm.create_model("resnet18", features_only=True, output_stride=8)
-    check(
+    check_levels(
         "resnet18",
         randomise(module),
         encoder_from_timm,
@@ -92,10 +69,10 @@ def test_resnet18_is_timms_with_dilation(peers, randomise, check):
 
 
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
-def test_efficientnet_lite0_is_timms(peers, randomise, check, images, output_stride):
+def test_efficientnet_lite0_is_timms(peers, randomise, check_levels, images, output_stride):
     module = peers.timm.create_model("tf_efficientnet_lite0", features_only=True, output_stride=output_stride)
     pictures = images if output_stride == 32 else images[:, :61, :93]  # odd sizes pad differently
-    check(
+    check_levels(
         "efficientnet_lite0",
         randomise(module),
         encoder_from_timm,
@@ -134,17 +111,7 @@ def test_efficientnet_lite0_with_imagenet_weights(peers, images, to_torch, forwa
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
-def test_training_updates_the_statistics_alike(peers, randomise, images, to_torch, forward, assert_close, name):
+def test_training_updates_the_statistics_alike(peers, randomise, check_statistics, name):
     peer = {"resnet18": "resnet18", "efficientnet_lite0": "tf_efficientnet_lite0"}[name]
-    module = randomise(peers.timm.create_model(peer, features_only=True)).train()
-    encoder = create_encoder(name)
-    variables = encoder_from_timm(name, module.state_dict())
-    ours, statistics = forward(encoder, variables, images, train=True)
-    theirs = module(to_torch(images))
-    assert_close(ours["c5"], theirs[-1], what="c5")
-    expected = encoder_from_timm(name, module.state_dict())["batch_stats"]
-    for path, value in jax.tree_util.tree_flatten_with_path(statistics)[0]:
-        target = expected
-        for key in path:
-            target = target[key.key]
-        np.testing.assert_allclose(value, target, rtol=1e-4, atol=1e-4 * np.abs(target).max(), err_msg=str(path))
+    module = randomise(peers.timm.create_model(peer, features_only=True))
+    check_statistics(name, module, encoder_from_timm, lambda x: module(x)[-1])
