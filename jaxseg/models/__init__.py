@@ -28,15 +28,20 @@ from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import (
+    bifpn,
+    deconvnet,
     deeplab,
     deeplabv3,
     fcn,
     fpn,
     linknet,
+    lraspp,
     manet,
     pan,
+    panet,
     pspnet,
     segformer,
+    segnet,
     unet,
     unet_original,
     unetplusplus,
@@ -51,12 +56,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **manet.VARIANTS,
     **pan.VARIANTS,
     **fcn.VARIANTS,
+    **segnet.VARIANTS,
+    **deconvnet.VARIANTS,
     **fpn.VARIANTS,
+    **panet.VARIANTS,
+    **bifpn.VARIANTS,
     **pspnet.VARIANTS,
     **segformer.VARIANTS,
     **upernet.VARIANTS,
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
+    **lraspp.VARIANTS,
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}

@@ -14,6 +14,7 @@ from jaxseg.blocks.head import FCNHead, Head
 from jaxseg.blocks.initializers import pytorch_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
 from jaxseg.encoders.resnet import Bottleneck
+from jaxseg.models.unet import deepest
 from jaxseg.ops.resize import resize_like
 
 Function = Callable[[Feature], Feature]
@@ -27,7 +28,8 @@ class DeepLabV3(nn.Module):
     `create_model` a ResNet and `encoder_options={"multi_grid": (1, 2, 4)}`. The new layers start from PyTorch's default
     initialisation, the scores from Glorot's.
 
-    Outputs: "logits"; with `auxiliary` also "auxiliary", an FCN head on c4, as torchvision trained it.
+    Outputs: "logits"; with `auxiliary` also "auxiliary", an FCN head on `auxiliary_level`, as torchvision trained
+    it (on c3 of MobileNetV3).
     """
 
     encoder: nn.Module
@@ -38,6 +40,7 @@ class DeepLabV3(nn.Module):
     dropout: float = 0.5  # after the ASPP
     align_corners: bool = True  # of the final enlargement; torchvision's models have False
     auxiliary: bool = False
+    auxiliary_level: str = "c4"
     dtype: Any = jnp.float32
 
     default_encoder = "resnet50"
@@ -51,10 +54,10 @@ class DeepLabV3(nn.Module):
             self.features, self.rates, self.separable, self.dropout, dtype=self.dtype, name="decoder"
         )
         head = Head(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="head")
-        outputs = {"logits": head(decoder(levels["c5"], train=train), size)}
+        outputs = {"logits": head(decoder(levels[f"c{deepest(levels)}"], train=train), size)}
         if self.auxiliary:
             head = FCNHead(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="auxiliary")
-            outputs["auxiliary"] = head(levels["c4"], size, train=train)
+            outputs["auxiliary"] = head(levels[self.auxiliary_level], size, train=train)
         return outputs
 
 
@@ -180,7 +183,7 @@ class DeepLabV3Plus(nn.Module):
             dtype=self.dtype,
             name="decoder",
         )
-        x = decoder(levels["c5"], levels["c2"], train=train)
+        x = decoder(levels[f"c{deepest(levels)}"], levels["c2"], train=train)
         return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
 
 

@@ -33,20 +33,29 @@ DEEPLABV3 = (
     *AUXILIARY,
 )
 FCN = ((r"^head\.conv\.", "classifier."), (r"^head\.head\.0$", "classifier.4"), *AUXILIARY)
+LRASPP = (
+    (r"^head\.project\.", "classifier.cbr."),
+    (r"^head\.weigh$", "classifier.scale.1"),
+    (r"^head\.deep$", "classifier.high_classifier"),
+    (r"^head\.fine$", "classifier.low_classifier"),
+)
 RESNET = {"output_stride": 8, "encoder_options": {"dilate_first": False}}
 
+MOBILENET = {"output_stride": 16, "encoder_options": {"early_levels": ("c1", "c2", "c3", "c4")}}
 
-def deeplabv3(encoder: str, output_stride: int, encoder_options: dict[str, Any], **options) -> Recipe:
+
+def deeplabv3(encoder: str, **options) -> Recipe:
     """How torchvision's DeepLabV3 is made here on `encoder`."""
-    options |= {"rates": RATES, "output_stride": output_stride, "encoder_options": encoder_options}
-    return Recipe("deeplabv3", encoder, {**options, "align_corners": False}, DEEPLABV3, "classifier.4")
+    return Recipe("deeplabv3", encoder, {"rates": RATES, "align_corners": False, **options}, DEEPLABV3, "classifier.4")
 
 
 MODELS = {
     "fcn_resnet50": Recipe("fcn", "resnet50", RESNET, FCN, "classifier.4"),
     "fcn_resnet101": Recipe("fcn", "resnet101", RESNET, FCN, "classifier.4"),
-    "deeplabv3_resnet50": deeplabv3("resnet50", 8, {"dilate_first": False}),
-    "deeplabv3_resnet101": deeplabv3("resnet101", 8, {"dilate_first": False}),
+    "deeplabv3_resnet50": deeplabv3("resnet50", **RESNET),
+    "deeplabv3_resnet101": deeplabv3("resnet101", **RESNET),
+    "deeplabv3_mobilenet_v3_large": deeplabv3("mobilenet_v3_large", auxiliary_level="c3", **MOBILENET),
+    "lraspp_mobilenet_v3_large": Recipe("lraspp", "mobilenet_v3_large", MOBILENET, LRASPP, "classifier.low_classifier"),
 }
 
 
