@@ -1,42 +1,14 @@
 """FPN: a pyramid of features with one meaning, from one encoder, and a mask from all of its levels."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Conv, ConvNormAct, Feature, GroupNorm
+from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import Head
-from jaxseg.blocks.initializers import he_uniform
-from jaxseg.ops.resize import resize, resize_like
-
-Function = Callable[[Feature], Feature]
-
-
-def top_down(levels: Sequence[Feature], laterals: Sequence[Function], method: str = "nearest") -> list[Feature]:
-    """Adds to every level what the coarser ones know (Lin et al., fig. 3). Coarse to fine, as `levels` are."""
-    pyramid = [laterals[0](levels[0])]
-    for level, lateral in zip(levels[1:], laterals[1:], strict=True):
-        pyramid.append(resize_like(pyramid[-1], level, method) + lateral(level))
-    return pyramid
-
-
-def merge(pyramid: Sequence[Feature], branches: Sequence[Sequence[Function]]) -> Feature:
-    """Brings every level to the finest one's size, a convolution and an enlargement a step, and adds them up.
-
-    Kirillov et al., fig. 3: branch i has one convolution for each level between its own and the finest, or one if it
-    is the finest.
-    """
-    sizes = [level.shape[1:3] for level in pyramid]
-    views = []
-    for i, (x, branch) in enumerate(zip(pyramid, branches, strict=True)):
-        for layer, size in zip(branch, sizes[i + 1 :] or sizes[-1:], strict=True):
-            x = resize(layer(x), size, align_corners=True)
-        views.append(x)
-    return sum(views[1:], start=views[0])
+from jaxseg.blocks.pyramid import laterals, mask_branches, merge, top_down
 
 
 class FPNDecoder(nn.Module):
@@ -51,16 +23,9 @@ class FPNDecoder(nn.Module):
     def __call__(self, levels: dict[str, Feature], *, train: bool) -> Feature:
         names = ("c5", "c4", "c3", "c2")
 
-        def lateral(name):
-            conv = partial(Conv, self.pyramid_features, 1, use_bias=True, dtype=self.dtype, kernel_init=he_uniform)
-            return conv(name=f"lateral_{name}")
-
-        def branch(steps, name):
-            layer = partial(ConvNormAct, self.features, norm=GroupNorm, dtype=self.dtype, kernel_init=he_uniform)
-            return [partial(layer(name=f"branch_{name}_conv{i}"), train=train) for i in range(1, max(1, steps) + 1)]
-
-        pyramid = top_down([levels[name] for name in names], [lateral(name) for name in names], self.method)
-        return merge(pyramid, [branch(steps, name) for steps, name in zip((3, 2, 1, 0), names, strict=True)])
+        inward = laterals(names, self.pyramid_features, dtype=self.dtype)
+        pyramid = top_down([levels[name] for name in names], inward, self.method)
+        return merge(pyramid, mask_branches(names, self.features, train=train, dtype=self.dtype))
 
 
 class FPN(nn.Module):

@@ -6,10 +6,11 @@ import numpy as np
 
 from jaxseg.blocks.aspp import aspp, aspp_sum
 from jaxseg.blocks.attention import scse, squeeze_excite
+from jaxseg.blocks.bifpn import bifpn, fast_fusion
 from jaxseg.blocks.ppm import ppm
+from jaxseg.blocks.pyramid import bottom_up, merge, top_down
 from jaxseg.blocks.separable import separable
 from jaxseg.models.deeplabv3 import cascade, refine
-from jaxseg.models.fpn import merge, top_down
 from jaxseg.models.unet import climb
 
 X = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
@@ -87,6 +88,45 @@ def test_fpn_hands_down_and_merges():
     y = merge(pyramid, [[layer, layer], [layer], [layer]])
     assert sizes == [1, 2, 2, 3]
     np.testing.assert_allclose(y, jnp.full((1, 3, 3, 1), 400.0 + 220 + 222), rtol=1e-6)
+
+
+def test_panet_hands_back_up_from_the_finest_level():
+    pyramid = [jnp.full((1, n, n, 1), value) for n, value in ((1, 100.0), (2, 10.0), (3, 1.0))]
+    seen = []
+
+    def shrink(x):
+        seen.append(x.max().item())
+        return x[:, :-1, :-1]
+
+    climbed = bottom_up(pyramid, reduce=[shrink, shrink], fuse=[lambda x: 2 * x, lambda x: 3 * x])
+    assert [level.shape for level in climbed] == [level.shape for level in pyramid]
+    assert [level.max().item() for level in climbed] == [3 * (22 + 100), 2 * (1 + 10), 1]
+    assert seen == [1, 22]
+
+
+def test_fast_fusion_is_a_mean_by_learned_weights_that_cannot_be_negative():
+    y = fast_fusion([X, 3 * X, 100 * X], jnp.array([1.0, 1.0, -5.0]), epsilon=0.0)
+    np.testing.assert_allclose(y, 2 * X, rtol=1e-6)
+    np.testing.assert_allclose(fast_fusion([X], jnp.array([1.0]), epsilon=1.0), X / 2, rtol=1e-6)
+
+
+def test_bifpn_goes_down_and_back_up():
+    """Fig. 3 d, with nodes that add: a level in the middle sees itself twice, once by way of the path down."""
+    levels = [jnp.full((1, n, n, 1), value) for n, value in ((1, 100.0), (2, 10.0), (4, 1.0))]  # coarse to fine
+    count = []
+
+    def node(inputs):
+        count.append(len(inputs))
+        return sum(inputs)
+
+    down = bifpn(levels, down=[node, node], up=())
+    assert [level.max().item() for level in down] == [100, 110, 111]
+    assert count == [2, 2]
+    count.clear()
+    both = bifpn(levels, down=[node, node], up=[node, node])
+    assert [level.max().item() for level in both] == [100 + (10 + 110 + 111), 10 + 110 + 111, 111]
+    assert count == [2, 2, 3, 2]
+    assert [level.shape for level in both] == [level.shape for level in levels]
 
 
 def test_deeplab_refines_with_the_reduced_details():

@@ -18,6 +18,8 @@ FIGURES = [
     ("deeplabv3_cascade", {}, {"c5"}),  # arXiv:1706.05587, fig. 3
     ("deeplabv3plus", {"features": 8, "detail_features": 4}, {"c2", "c5"}),  # arXiv:1802.02611, fig. 2
     ("fpn", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1901.02446, fig. 3
+    ("panet", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1803.01534, fig. 2
+    ("bifpn", {"pyramid_features": 4, "features": 8}, {"c2", "c3", "c4", "c5"}),  # arXiv:1911.09070, fig. 3 d
 ]
 
 
