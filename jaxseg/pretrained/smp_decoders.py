@@ -93,6 +93,7 @@ def pspnet(*, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: 
 
 def deeplabv3(
     *,
+    encoder_depth: int = 5,
     encoder_output_stride: int = 8,
     decoder_channels: int = 256,
     decoder_atrous_rates: Sequence[int] = (12, 24, 36),
@@ -102,6 +103,7 @@ def deeplabv3(
     """How smp's DeepLabV3 is made here."""
     return Recipe(
         options={
+            "encoder_options": {"depth": encoder_depth},
             "output_stride": encoder_output_stride,
             "features": decoder_channels,
             "rates": tuple(decoder_atrous_rates),
@@ -118,6 +120,7 @@ def deeplabv3(
 
 def deeplabv3plus(
     *,
+    encoder_depth: int = 5,
     encoder_output_stride: int = 16,
     decoder_channels: int = 256,
     decoder_atrous_rates: Sequence[int] = (12, 24, 36),
@@ -126,6 +129,7 @@ def deeplabv3plus(
 ) -> Recipe:
     """How smp's DeepLabV3Plus is made here."""
     same = deeplabv3(
+        encoder_depth=encoder_depth,
         encoder_output_stride=encoder_output_stride,
         decoder_channels=decoder_channels,
         decoder_atrous_rates=decoder_atrous_rates,
