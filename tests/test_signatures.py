@@ -50,10 +50,12 @@ def test_losses_take_logits_and_labels_then_keywords_with_defaults(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_the_common_fields(name):
     parameters = inspect.signature(MODELS[name]).parameters
-    assert {"encoder", "num_classes", "dtype"} <= set(parameters)
+    architecture = getattr(MODELS[name], "func", MODELS[name])
+    assert {"num_classes", "dtype"} <= set(parameters)
+    assert ("encoder" in parameters) == (architecture.default_encoder is not None)
     own = [p for n, p in parameters.items() if n not in ("encoder", "num_classes")]
     assert all(p.default is not p.empty for p in own), "every option of an architecture has a default"
-    call = inspect.signature(MODELS[name].__call__).parameters
+    call = inspect.signature(architecture.__call__).parameters
     assert list(call)[1:] == ["image", "train"]
     assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY
     assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"

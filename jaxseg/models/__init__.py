@@ -11,7 +11,8 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   the architecture's own. Class attributes: `default_encoder` and `default_output_stride`, those it was published with.
 - An architecture that is its own encoder has no field `encoder`, `default_encoder = None`, no `default_output_stride`,
   and the encoders' `pixel_mean` and `pixel_std`.
-- Parameters lie under "encoder", "decoder", "head" and the names of further heads.
+- Parameters lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's own, under
+  "attention".
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.core import FrozenDict
 from jax.extend.core import ClosedJaxpr, Literal
 
 from jaxseg.blocks.initializers import assemble
@@ -34,6 +36,7 @@ from jaxseg.models import (
     deeplabv3,
     fcn,
     fpn,
+    image_pyramid,
     linknet,
     lraspp,
     manet,
@@ -66,6 +69,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **upernet.VARIANTS,
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
+    **image_pyramid.VARIANTS,
     **lraspp.VARIANTS,
 }
 
@@ -191,6 +195,8 @@ def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fields of a module, which must be hashable: lists (as JSON has them) become tuples."""
 
     def freeze(value):
+        if isinstance(value, Mapping):
+            return FrozenDict(_frozen(value))
         return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value
 
     return {name: freeze(value) for name, value in options.items()}

@@ -21,6 +21,9 @@ OPTIONS = {  # model -> what makes it small
     "fcn16s": {"features": 32},
     "fcn8s": {"features": 32},
     "unet_original": {"widths": (4, 6, 8)},
+    "segnet": {"widths": (4, 6, 8), "convs": (1, 2, 2)},
+    "segnet_basic": {"widths": (8, 8, 8), "convs": (1, 1, 1)},
+    "deconvnet": {"widths": (4, 6, 8), "convs": (1, 2, 2), "features": 16, "kernel_size": 3},
     "manet": {"reduction": 1},  # a squeezed channel or two are soon dead
 }
 
@@ -114,7 +117,7 @@ def test_any_encoder(name, encoder):
 def test_parameters_are_float32_and_in_named_parts(case):
     outputs = shapes(case.model, case.variables, case.images)
     assert set(case.variables) == {"params", "batch_stats"}
-    assert set(case.variables["params"]) <= {"encoder", "decoder", "head", *outputs}
+    assert set(case.variables["params"]) <= {"encoder", "decoder", "head", "attention", *outputs}
     assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {jnp.dtype("float32")}
     for path, _ in jax.tree.leaves_with_path(case.variables):
         assert not any("_" in key.key and key.key[0].isupper() for key in path), "a module without a name of its own"
