@@ -13,7 +13,7 @@ from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.ppm import ppm
-from jaxseg.models.fpn import top_down
+from jaxseg.blocks.pyramid import top_down
 from jaxseg.ops.resize import resize_like
 
 Function = Callable[[Feature], Feature]
