@@ -9,6 +9,7 @@ from jaxseg.blocks.attention import scse, squeeze_excite
 from jaxseg.blocks.bifpn import bifpn, fast_fusion
 from jaxseg.blocks.ppm import ppm
 from jaxseg.blocks.pyramid import bottom_up, merge, top_down
+from jaxseg.blocks.scale_attention import scale_attention
 from jaxseg.blocks.separable import separable
 from jaxseg.models.deeplabv3 import cascade, refine
 from jaxseg.models.unet import climb
@@ -32,6 +33,20 @@ def test_aspp_sum_adds_the_scores_of_every_branch():
 
 def test_cascade_runs_its_blocks_in_order():
     np.testing.assert_array_equal(cascade(X, [lambda x: x + 1, lambda x: 2 * x]), 2 * (X + 1))
+
+
+def test_scale_attention_averages_by_the_softmax_of_what_it_reads():
+    features = [jnp.ones((1, 2, 2, 1)), jnp.full((1, 1, 1, 1), 3.0)]  # meet at the first one's size
+    read = []
+
+    def attend(x):
+        read.append(x)
+        return jnp.log(x)
+
+    merged, weights = scale_attention([X, 5 * X], features, attend)
+    np.testing.assert_array_equal(read[0], jnp.broadcast_to(jnp.array([1.0, 3.0]), (1, 2, 2, 2)))
+    np.testing.assert_allclose(weights, jnp.broadcast_to(jnp.array([0.25, 0.75]), (1, 4, 4, 2)), rtol=1e-5)
+    np.testing.assert_allclose(merged, 4 * X, rtol=1e-5)
 
 
 def test_ppm_puts_the_enlarged_averages_before_the_features():

@@ -1,0 +1,53 @@
+"""Attention to scale: at every pixel, how much each size of the same picture is worth."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import Conv, Feature
+from jaxseg.blocks.initializers import he_uniform, xavier_uniform
+from jaxseg.ops.resize import resize_like
+
+Function = Callable[[Feature], Feature]
+
+
+def scale_attention(
+    scores: Sequence[Feature], features: Sequence[Feature], attend: Function
+) -> tuple[Feature, Float[Array, "b h w s"]]:
+    """Averages `scores` by weights that `attend` reads off all the `features`; returns the average and the weights.
+
+    Args:
+      scores: of every scale, all of one size.
+      features: of every scale, each of its own size; they meet at that of the first.
+      attend: from the concatenated features to one map a scale, whose softmax, enlarged, is the weights.
+    """
+    seen = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
+    weights = jax.nn.softmax(attend(seen).astype(jnp.float32), axis=-1)
+    weights = resize_like(weights, scores[0], align_corners=True)
+    merged = [x * weights[..., i : i + 1] for i, x in enumerate(scores)]
+    return sum(merged[1:], start=merged[0]), weights
+
+
+class ScaleAttention(nn.Module):
+    """Attention to scale (Chen et al., 2015, arXiv:1511.03339, fig. 2 b): a 3x3 convolution, ReLU and a 1x1 one.
+
+    The weights, one map a scale, are sown as "attention" to the collection "intermediates".
+    """
+
+    features: int = 512
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, scores: Sequence[Feature], features: Sequence[Feature]) -> Feature:
+        def conv(features, kernel_size, kernel_init, name):
+            return Conv(features, kernel_size, use_bias=True, dtype=self.dtype, kernel_init=kernel_init, name=name)
+
+        hidden = conv(self.features, 3, he_uniform, "conv")
+        weigh = conv(len(scores), 1, xavier_uniform, "weights")
+        merged, weights = scale_attention(scores, features, lambda x: weigh(nn.relu(hidden(x))))
+        self.sow("intermediates", "attention", weights)
+        return merged
