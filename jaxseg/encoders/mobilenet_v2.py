@@ -34,10 +34,10 @@ class MobileNetV2(nn.Module):
     """MobileNetV2 without its classifier: c1 to c5.
 
     c5 is what the last 1x1 convolution makes of the last block, 1280 channels, as in smp; timm's features stop before
-    it (`head=False`).
+    it (`last_conv=False`).
     """
 
-    head: bool = True
+    last_conv: bool = True  # whether c5 has gone through it
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: smp's, or timm's if False
@@ -51,7 +51,7 @@ class MobileNetV2(nn.Module):
     output_strides = (2, 4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    timm_options: ClassVar = {"head": False, "dilate_first": False}
+    timm_options: ClassVar = {"last_conv": False, "dilate_first": False}
 
     @property
     def stages(self) -> list[list[Block]]:
@@ -67,17 +67,17 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
-        return descend(self, x, stem=32, last=1280 if self.head else 0, activation=nn.relu6, train=train)
+        return descend(self, x, stem=32, last=1280 if self.last_conv else 0, activation=nn.relu6, train=train)
 
     @property
     def torch_head(self) -> tuple[str, ...]:
         """The prefixes of what torchvision has beyond these features."""
-        return ("classifier.",) if self.head else ("features.18.", "classifier.")
+        return ("classifier.",) if self.last_conv else ("features.18.", "classifier.")
 
     @property
     def timm_head(self) -> tuple[str, ...]:
         """The prefixes of what timm has beyond these features."""
-        return ("classifier.",) if self.head else ("conv_head.", "bn2.", "classifier.")
+        return ("classifier.",) if self.last_conv else ("conv_head.", "bn2.", "classifier.")
 
     def torch_key(self, path: tuple[str, ...]) -> str:
         """Names a module as torchvision and smp do.

@@ -57,7 +57,7 @@ TABLES = {
 
 
 class MobileNetV3(nn.Module):
-    """MobileNetV3 up to the 1x1 convolution before its pooling, which makes c5 (unless `head=False`): c1 to c5.
+    """MobileNetV3 up to the 1x1 convolution before its pooling, which makes c5 (unless `last_conv=False`): c1 to c5.
 
     `epsilon` and `momentum` are torchvision's and TensorFlow's; timm's `mobilenetv3_large_100` has 1e-5 and 0.9, its
     `tf_mobilenetv3_large_100` TensorFlow's padding. The networks of torchvision's segmentation models take
@@ -65,7 +65,7 @@ class MobileNetV3(nn.Module):
     """
 
     size: str = "large"  # or "small"
-    head: bool = True
+    last_conv: bool = True  # whether c5 has gone through it
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: torchvision's, or timm's if False
@@ -88,20 +88,20 @@ class MobileNetV3(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
-        last = 6 * self.stages[-1][-1].features if self.head else 0
+        last = 6 * self.stages[-1][-1].features if self.last_conv else 0
         return descend(self, x, stem=16, last=last, activation=nn.hard_swish, gate=nn.hard_sigmoid, train=train)
 
     @property
     def torch_head(self) -> tuple[str, ...]:
         """The prefixes of what torchvision has beyond these features."""
         last = f"features.{sum(map(len, self.stages)) + 1}."
-        return ("classifier.",) if self.head else (last, "classifier.")
+        return ("classifier.",) if self.last_conv else (last, "classifier.")
 
     @property
     def timm_head(self) -> tuple[str, ...]:
         """The prefixes of what timm has beyond these features."""
         beyond = ("conv_head.", "norm_head.", "classifier.")
-        return beyond if self.head else (f"blocks.{len(self.stages)}.", *beyond)
+        return beyond if self.last_conv else (f"blocks.{len(self.stages)}.", *beyond)
 
     def torch_key(self, path: tuple[str, ...]) -> str:
         """Names a module as torchvision does.
