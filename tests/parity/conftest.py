@@ -153,12 +153,12 @@ def check_levels(peers, images, to_torch, forward, assert_close, count, record):
 def check_statistics(images, to_torch, forward, assert_close):
     """Trains on a batch here and there; compares c5 and all running statistics after it."""
 
-    def check_statistics(name, module, convert, deepest, pictures=images, limit=1e-4):
+    def check_statistics(name, module, convert, deepest, pictures=images, limit=1e-4, **options):
         module.train()
-        variables = convert(name, module.state_dict())
-        ours, statistics = forward(create_encoder(name), variables, pictures, train=True)
+        variables = convert(name, module.state_dict(), **options)
+        ours, statistics = forward(create_encoder(name, **options), variables, pictures, train=True)
         assert_close(ours["c5"], deepest(to_torch(pictures)), limit, what="c5")
-        expected = flatten_dict(convert(name, module.state_dict())["batch_stats"])
+        expected = flatten_dict(convert(name, module.state_dict(), **options)["batch_stats"])
         statistics = flatten_dict(statistics)
         assert statistics.keys() == expected.keys()
         for path, value in statistics.items():

@@ -1,0 +1,108 @@
+"""Models on MobileNets and EfficientNets against smp and torchvision: the same logits, and statistics in training."""
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from jaxseg.pretrained import from_smp, from_torchvision
+
+SIZE = (1, 64, 96, 3)
+
+
+@pytest.fixture
+def make_smp(peers, randomise):
+    def make_smp(arch, encoder, **arguments):
+        peers.torch.manual_seed(0)
+        return randomise(peers.smp.create_model(arch, encoder, encoder_weights=None, classes=5, **arguments))
+
+    return make_smp
+
+
+@pytest.mark.parametrize(
+    "arch, encoder, arguments",
+    [
+        ("unet", "mobilenet_v2", {"encoder_depth": 4, "decoder_channels": (64, 32, 16, 8)}),
+        ("deeplabv3plus", "mobilenet_v2", {}),
+        ("unet", "efficientnet-b0", {}),
+        ("deeplabv3plus", "efficientnet-b0", {"encoder_output_stride": 8}),
+        ("fpn", "tu-tf_efficientnet_b0", {}),
+        ("deeplabv3", "timm-mobilenetv3_small_100", {"encoder_output_stride": 16}),
+        ("pspnet", "tu-mobilenetv2_100", {}),
+        ("unet", "timm-tf_efficientnet_lite0", {}),
+    ],
+)
+def test_models_are_smps(make_smp, to_torch, forward, assert_close, count, record, arch, encoder, arguments):
+    theirs = make_smp(arch, encoder, **arguments).eval()
+    model, variables = from_smp(arch, encoder, theirs.state_dict(), num_classes=5, **arguments)
+    pictures = np.random.default_rng(3).normal(size=SIZE).astype(np.float32)
+    expected = theirs(to_torch(pictures))
+    error = assert_close(forward(model, variables, pictures)["logits"], expected)
+    expected.sum().backward()
+    used = sum(value.numel() for value in theirs.parameters() if value.grad is not None)
+    assert count(variables["params"]) == used
+    said = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    row = {"architecture": arch, "encoder": encoder, "peer": f"smp {said}".strip(), "outputs": "logits"}
+    record(**row, error=error, ours=used, theirs=used)
+
+
+def test_an_efficientnet_of_smp_pads_for_its_training_size_at_any_other(make_smp, to_torch, forward, assert_close):
+    """At odd sizes its levels are smaller than their nominal size; B1's deep ones are padded differently at any."""
+    theirs = make_smp("unet", "efficientnet-b1", encoder_depth=3, decoder_channels=(16, 8, 8)).eval()
+    arguments = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+    model, variables = from_smp("unet", "efficientnet-b1", theirs.state_dict(), num_classes=5, **arguments)
+    pictures = np.random.default_rng(3).normal(size=(1, 61, 93, 3)).astype(np.float32)
+    assert_close(forward(model, variables, pictures)["logits"], theirs(to_torch(pictures)))
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet-b0"])
+def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, forward, assert_close, encoder):
+    theirs = make_smp("unet", encoder).train()
+    theirs.encoder._drop_connect_rate = 0.0
+    model, variables = from_smp("unet", encoder, theirs.state_dict(), num_classes=5)
+    pictures = np.random.default_rng(3).normal(size=(3, 64, 96, 3)).astype(np.float32)
+    outputs, statistics = forward(model, variables, pictures, train=True)
+    assert_close(outputs["logits"], theirs(to_torch(pictures)))
+    _, expected = from_smp("unet", encoder, theirs.state_dict(), num_classes=5)
+    expected, statistics = flatten_dict(expected["batch_stats"]), flatten_dict(statistics)
+    assert statistics.keys() == expected.keys()
+    for path, value in statistics.items():
+        assert_close(value, expected[path], what=str(path))
+
+
+@pytest.mark.parametrize(
+    "name, outputs",
+    [
+        ("lraspp_mobilenet_v3_large", {"logits": "out"}),
+        ("deeplabv3_mobilenet_v3_large", {"logits": "out"}),
+        ("deeplabv3_mobilenet_v3_large", {"logits": "out", "auxiliary": "aux"}),
+    ],
+)
+def test_models_are_torchvisions(peers, randomise, to_torch, forward, assert_close, count, record, name, outputs):
+    peers.torch.manual_seed(0)
+    options = {"aux_loss": True} if "auxiliary" in outputs else {}
+    make = getattr(peers.torchvision.models.segmentation, name)
+    theirs = randomise(make(num_classes=5, weights_backbone=None, **options)).eval()
+    model, variables = from_torchvision(name, theirs.state_dict())
+    pictures = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
+    ours = forward(model, variables, pictures)
+    with peers.torch.no_grad():
+        expected = theirs(to_torch(pictures))
+    assert ours.keys() == outputs.keys()
+    error = max(assert_close(ours[key], expected[there], what=key) for key, there in outputs.items())
+    sizes = {"ours": count(variables["params"]), "theirs": count(theirs)}
+    assert sizes["ours"] == sizes["theirs"]
+    row = {"architecture": name.split("_")[0], "encoder": "mobilenet_v3_large", "peer": "torchvision"}
+    record(**row, outputs=", ".join(outputs), error=error, **sizes)
+
+
+def test_training_lraspp_updates_the_statistics_alike(peers, randomise, to_torch, forward, assert_close):
+    name = "lraspp_mobilenet_v3_large"
+    theirs = peers.torchvision.models.segmentation.lraspp_mobilenet_v3_large(num_classes=5, weights_backbone=None)
+    randomise(theirs).train()
+    model, variables = from_torchvision(name, theirs.state_dict())
+    pictures = np.random.default_rng(2).normal(size=(3, 64, 96, 3)).astype(np.float32)
+    outputs, statistics = forward(model, variables, pictures, train=True)
+    assert_close(outputs["logits"], theirs(to_torch(pictures))["out"])
+    expected = flatten_dict(from_torchvision(name, theirs.state_dict())[1]["batch_stats"])
+    for path, value in flatten_dict(statistics).items():
+        assert_close(value, expected[path], what=str(path))
