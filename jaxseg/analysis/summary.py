@@ -1,9 +1,11 @@
-"""What a model is made of: parameters, multiply-accumulates, strides and memory of its parts."""
+"""What a model is made of, as a tree from the figure to the parameter: shapes, parameters, multiply-accumulates."""
 
 import argparse
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,38 @@ from jaxseg.checks import UserError
 from jaxseg.models import MODELS, create_model
 
 FOOTNOTE = """\
-GMAC: 10^9 multiply-accumulates of convolutions and matrix products (resizing included), one image, forward; a training
-step takes three times as many. Memory: what the part's convolutions, norms and other innermost modules put out, one
-image; about what training keeps of it for the backward pass. Stride: image pixels a feature."""
+Names joined by "/" are the path of a part in variables["params"]; a row counts all inside it. Stride: image pixels a
+feature. GMAC: 10^9 multiply-accumulates of convolutions and matrix products (resizing included), one image, forward; a
+training step takes three times as many. Memory: what the part's convolutions, norms and other innermost modules put
+out, one image; about what training keeps of it for the backward pass."""
+
+# A convolution, its norm and its activation go without saying, unless every module is asked for.
+BRICKS = ("jaxseg.blocks.conv", "jaxseg.blocks.head", "jaxseg.blocks.separable")
+REPEATED = re.compile(r"_(block|conv)(?P<number>[0-9]+)$")
+COLUMNS = f"{'output':>17}{'stride':>8}{'parameters':>13}{'GMAC':>10}{'':7}{'memory':>12}"
 
 
 @dataclass
-class Part:
-    """One row of the table."""
+class Node:
+    """A module: what it is, and what it and all modules inside it hold and cost."""
 
     name: str
-    output: tuple[int, ...] = ()  # shape without the batch axis
+    kind: str = ""  # its class
+    about: str = ""  # the first line of the class's docstring
+    brick: bool = False
+    output: tuple[int, ...] = ()  # shape without the batch axis, where it is one array
     parameters: int = 0
     macs: int = 0
     memory: int = 0  # bytes
+    children: "dict[str, Node]" = field(default_factory=dict)  # in the order in which they run
+
+    def down(self, path: Iterable[str]) -> "Iterator[Node]":
+        """Yields this node and those along `path` below it; those that are not there yet are made."""
+        node = self
+        yield node
+        for name in path:
+            node = node.children.setdefault(name, Node(name))
+            yield node
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--size", type=int, nargs="+", help="height and width in pixels; default: the crop, or 512")
+    parser.add_argument(
+        "--depth", type=int, default=3, help="of the tree; 0: every module, and no stage folded into a row"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"'{args.what}' is neither a config file nor a model. Known models: {', '.join(MODELS)}.")
     if args.size:
         size = (args.size[0], args.size[-1])
-    print(summarize(model, size))
+    print(summarize(model, size, args.depth))
     return 0
 
 
@@ -67,37 +90,39 @@ def _from_config(path: Path, num_classes: int) -> tuple[nn.Module, tuple[int, in
     return build_model(config, num_classes), tuple(config.data.crop)
 
 
-def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512)) -> str:
-    """Returns a table of the model's parts, in the order in which they run; nothing is computed.
+def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3) -> str:
+    """Returns the model's parts as a tree, in the order in which they run; nothing is computed.
 
     Args:
       model: of `jaxseg.create_model`.
       image_size: (height, width) in pixels.
+      depth: of the tree, at least 1, with the blocks of a stage folded into a row; 0 for every module.
     """
-    rows = parts(model, image_size)
-    total = Part("total")
+    root = tree(model, image_size)
+    rows = [("", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
+    width = max(28, *(len(label) for label, _ in rows)) + 2
     names = [type(part).__name__ for part in (model, getattr(model, "encoder", None)) if part is not None]
     lines = [
         f"{' / '.join(names)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
         "",
-        f"{'part':28}{'output':>18}{'stride':>8}{'parameters':>13}{'GMAC':>10}{'':7}{'memory':>12}",
+        f"{'part':{width}}{COLUMNS}  what it is",
     ]
-    for row in rows:
-        total.parameters, total.macs = total.parameters + row.parameters, total.macs + row.macs
-        total.memory += row.memory
-    for row in [*rows, total]:
-        shape = " x ".join(map(str, row.output))
-        stride = f"{image_size[0] / row.output[0]:.3g}" if len(row.output) == 3 else ""
-        share = f"{100 * row.macs / max(total.macs, 1):.0f} %"
+    told = set()
+    for label, node in rows:
+        shape = " x ".join(map(str, node.output))
+        stride = f"{image_size[0] / node.output[0]:.3g}" if len(node.output) == 3 else ""
+        share = f"{100 * node.macs / max(root.macs, 1):.0f} %"
+        about = "" if node.about in told else f": {node.about}"
+        told.add(node.about)
         lines.append(
-            f"{row.name:28}{shape:>18}{stride:>8}{row.parameters:>13,}{row.macs / 1e9:>10.3f}{share:>7}"
-            f"{row.memory / 2**20:>8.1f} MiB"
+            f"{label or 'the whole model':{width}}{shape:>17}{stride:>8}{node.parameters:>13,}{node.macs / 1e9:>10.3f}"
+            f"{share:>7}{node.memory / 2**20:>8.1f} MiB  {node.kind}{about}"
         )
     return "\n".join([*lines, "", FOOTNOTE])
 
 
-def parts(model: nn.Module, image_size: tuple[int, int]) -> list[Part]:
-    """Returns the parts of a model: modules two deep, an encoder's blocks gathered into their stages.
+def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
+    """Returns the modules of a model, each with what it holds and costs.
 
     Args:
       model: of `jaxseg.create_model`.
@@ -105,62 +130,92 @@ def parts(model: nn.Module, image_size: tuple[int, int]) -> list[Part]:
     """
     image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     variables = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), image)
-    rows, open_calls, modules = {}, [], {()}
-
-    def at(path: tuple[str, ...]) -> Part:
-        name = part_name(path)
-        return rows.setdefault(name, Part(name))
+    root, open_calls = Node(""), []
 
     def watch(call, args, kwargs, context):
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        path = context.module.path
-        modules.add(path)
-        at(path)  # where it starts, not where it ends, decides about a row's place
+        module, nodes = context.module, list(root.down(context.module.path))
+        if not nodes[-1].kind:
+            _describe(nodes[-1], type(module))
         open_calls.append(0)
         output = call(*args, **kwargs)
         innermost = not open_calls.pop()
         if open_calls:
             open_calls[-1] += 1
         if innermost:
-            at(path).memory += sum(_bytes(leaf) for leaf in jax.tree.leaves(output))
-        if isinstance(output, jax.Array) and len(path) in (1, 2):
-            at(path).output = output.shape[1:]
+            for node in nodes:
+                node.memory += sum(_bytes(leaf) for leaf in jax.tree.leaves(output))
+        array = output["logits"] if not module.path and isinstance(output, dict) else output
+        if isinstance(array, jax.Array) and not nodes[-1].output:
+            nodes[-1].output = array.shape[1:]
         return output
 
     def apply(variables, x):
         with nn.intercept_methods(watch):
             return model.apply(variables, x, train=False)
 
-    macs = count_macs(apply, variables, image)
-    for scope, count in macs.items():
-        at(_module_path(scope, modules)).macs += count
+    for scope, count in count_macs(apply, variables, image).items():
+        for node in root.down(_module_path(scope, root)):
+            node.macs += count
     for path, parameter in jax.tree_util.tree_leaves_with_path(variables["params"]):
-        at(tuple(key.key for key in path[:-1])).parameters += math.prod(parameter.shape)
-    return [row for row in rows.values() if row.parameters or row.macs]
+        for node in root.down(key.key for key in path[:-1]):
+            node.parameters += math.prod(parameter.shape)
+    return root
 
 
-def part_name(path: tuple[str, ...]) -> str:
-    """Returns the row that a module belongs to.
+def _describe(node: Node, kind: type) -> None:
+    node.kind = kind.__name__
+    node.about = (kind.__doc__ or "").strip().partition("\n")[0]
+    node.brick = kind.__module__ in BRICKS
 
-    >>> part_name(("encoder", "stage3_block2", "conv1"))
-    'encoder/stage3'
-    >>> part_name(("head", "conv"))
-    'head'
+
+def _rows(node: Node, indent: str, depth: float, *, fold: bool) -> list[tuple[str, Node]]:
+    """The label and the node of each row below `node`."""
+    children = [child for child in node.children.values() if child.parameters or child.macs]
+    if depth < 1 or (node.brick and fold):
+        return []
+    rows = []
+    folded = _fold(children) if fold else children
+    for i, child in enumerate(folded):
+        last = i == len(folded) - 1
+        rows.append((f"{indent}{'└ ' if last else '├ '}{child.name}", child))
+        rows += _rows(child, indent + ("  " if last else "│ "), depth - 1, fold=fold)
+    return rows
+
+
+def _fold(nodes: list[Node]) -> list[Node]:
+    """Makes one node of the numbered blocks of a stage, or convolutions of a level, that follow one another.
+
+    >>> [node.name for node in _fold([Node("stem"), Node("stage1_block0"), Node("stage1_block1")])]
+    ['stem', 'stage1_block0 … 1']
     """
-    if not path:
-        return "the model itself"
-    if path[0] not in ("encoder", "decoder"):
-        return path[0]
-    if len(path) == 1:
-        return f"{path[0]} itself"
-    return f"{path[0]}/{re.sub(r'_(block|conv)[0-9]+$', '', path[1])}"
+    folded = []
+    for _, members in groupby(nodes, key=lambda node: REPEATED.sub("", node.name)):
+        first, *rest = members
+        if rest:
+            last = rest[-1]
+            first = Node(
+                f"{first.name} … {REPEATED.search(last.name)['number']}",
+                f"{1 + len(rest)} {first.kind}",
+                first.about,
+                output=last.output,
+                parameters=sum(node.parameters for node in (first, *rest)),
+                macs=sum(node.macs for node in (first, *rest)),
+                memory=sum(node.memory for node in (first, *rest)),
+            )
+        folded.append(first)
+    return folded
 
 
-def _module_path(scope: str, modules: set[tuple[str, ...]]) -> tuple[str, ...]:
-    """Returns the innermost module among the name scopes of an equation; the first scope is the model's class."""
-    names = tuple(scope.split("/")[1:])
-    return max((names[:n] for n in range(len(names) + 1) if names[:n] in modules), key=len)
+def _module_path(scope: str, root: Node) -> list[str]:
+    """The path of the innermost module among the name scopes of an equation; other scopes are passed over."""
+    path, node = [], root
+    for name in scope.split("/"):
+        if name in node.children:
+            node = node.children[name]
+            path.append(name)
+    return path
 
 
 def _bytes(array: Any) -> int:
