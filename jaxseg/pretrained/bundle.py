@@ -85,7 +85,7 @@ def save_bundle(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     save_file(arrays, directory / WEIGHTS)
-    (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (directory / CONFIG).write_text(json.dumps(config, indent=1, default=dict) + "\n")
 
 
 def is_bundle(directory: str | Path) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 from jaxseg.ops.resize import resize
+from jaxseg.pretrained.bundle import load_bundle, save_bundle
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SIZE = (33, 49)
@@ -60,6 +61,12 @@ def test_keeps_the_networks_further_heads():
     assert {name: x.shape for name, x in shapes.items()} == dict.fromkeys(
         ("logits", "auxiliary", "scale1", "scale2"), (2, *SIZE, 3)
     )
+
+
+def test_a_bundle_remembers_the_network(tmp_path):
+    pyramid = create_model("image_pyramid", "plain", scales=(1, 0.5), merge="mean", **NETWORK, **OPTIONS)
+    save_bundle(tmp_path, pyramid, init(pyramid, jax.random.key(0)))
+    assert load_bundle(tmp_path).module == pyramid
 
 
 @pytest.mark.parametrize(
