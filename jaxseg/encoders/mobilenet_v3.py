@@ -65,7 +65,7 @@ class MobileNetV3(nn.Module):
     """
 
     size: str = "large"  # or "small"
-    last_conv: bool = True  # whether c5 has gone through it
+    last_conv: bool = True  # whether c5 has gone through the last 1x1 convolution
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: torchvision's, or timm's if False

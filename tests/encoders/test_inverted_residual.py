@@ -1,5 +1,7 @@
 """The walk down MobileNets and EfficientNets: levels, strides, padding; and the papers' tables."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,8 @@ from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
 from jaxseg.encoders.inverted_residual import Block, InvertedResidual, choose_padding, flat_index
 
-NAMES = ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0"]
 
-
+@cache
 def shapes(name, size=(64, 64), **options):
     encoder = create_encoder(name, **options)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
@@ -35,11 +36,10 @@ def test_channels_and_parameters_are_those_of_the_papers(name, options, channels
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("name, depth", [("mobilenet_v2", 2), ("mobilenet_v3_small", 3), ("efficientnet_b0", 1)])
 def test_depth_leaves_out_what_no_level_needs(name, depth):
     levels, params = shapes(name, depth=depth)
-    assert list(levels) == ["c1", "c2", "c3", "c4"][:depth]
+    assert list(levels) == ["c1", "c2", "c3"][:depth]
     _, whole = shapes(name)
     early, fewer = shapes(name, depth=depth, early_levels=("c1", "c2", "c3", "c4"))
     assert list(early) == list(levels)
