@@ -36,8 +36,17 @@ def bottom_up(pyramid: Sequence[Feature], reduce: Sequence[Function], fuse: Sequ
     return finished[::-1]
 
 
-def merge(pyramid: Sequence[Feature], branches: Sequence[Sequence[Function]]) -> Feature:
-    """Brings every level to the finest one's size, a convolution and an enlargement a step, and adds them up.
+def add(views: Sequence[Feature]) -> Feature:
+    """Adds them up."""
+    return sum(views[1:], start=views[0])
+
+
+def merge(
+    pyramid: Sequence[Feature],
+    branches: Sequence[Sequence[Function]],
+    join: Callable[[Sequence[Feature]], Feature] = add,
+) -> Feature:
+    """Brings every level to the finest one's size, a convolution and an enlargement a step, and joins them.
 
     Kirillov et al., 2019, arXiv:1901.02446, fig. 3: branch i has one convolution for each level between its own and the
     finest, or one if it is the finest.
@@ -48,7 +57,7 @@ def merge(pyramid: Sequence[Feature], branches: Sequence[Sequence[Function]]) ->
         for layer, size in zip(branch, sizes[i + 1 :] or sizes[-1:], strict=True):
             x = resize(layer(x), size, align_corners=True)
         views.append(x)
-    return sum(views[1:], start=views[0])
+    return join(views)
 
 
 def laterals(names: Sequence[str], features: int, *, dtype: Any = jnp.float32) -> list[Function]:

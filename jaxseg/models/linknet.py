@@ -11,9 +11,8 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
 from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform
+from jaxseg.blocks.upsample import ConvTranspose, fit
 from jaxseg.models.unet import deepest, way_up
-from jaxseg.ops.resize import resize
-from jaxseg.ops.transposed import conv_transpose2d
 
 Function = Callable[[Feature], Feature]
 
@@ -23,37 +22,10 @@ def link(
 ) -> Feature:
     """Doubles the size of `x` block by block, and adds the encoder's features wherever there are any (fig. 1)."""
     for skip, size, block in zip(skips, sizes, blocks, strict=True):
-        x = fit(block(x), size)
+        x = fit(block(x), size, 2)
         if skip is not None:
             x = x + skip
     return x
-
-
-def fit(x: Feature, size: tuple[int, int]) -> Feature:
-    """Cuts off the last row and column that doubling an odd size has too many; resizes where it is not just these.
-
-    >>> fit(jnp.ones((1, 4, 6, 1)), (3, 6)).shape, fit(jnp.ones((1, 4, 6, 1)), (2, 3)).shape
-    ((1, 3, 6, 1), (1, 2, 3, 1))
-    """
-    height, width = size
-    if x.shape[1] - height in (0, 1) and x.shape[2] - width in (0, 1):
-        return x[:, :height, :width]
-    return resize(x, size)
-
-
-class Doubling(nn.Module):
-    """A transposed 4x4 convolution to twice the size, normalisation, ReLU."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
-        kernel = self.param("kernel", pytorch_uniform, (4, 4, self.features, x.shape[-1]), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        x = conv_transpose2d(x.astype(self.dtype), kernel.astype(self.dtype), stride=2, padding=1)
-        x = x + bias.astype(self.dtype)
-        return nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
 
 
 class LinkNetBlock(nn.Module):
@@ -67,7 +39,10 @@ class LinkNetBlock(nn.Module):
         layer = partial(ConvNormAct, kernel_size=1, dtype=self.dtype, kernel_init=he_uniform)
         narrow = x.shape[-1] // 4
         x = layer(narrow, name="reduce")(x, train=train)
-        x = Doubling(narrow, self.dtype, name="double")(x, train=train)
+        double = ConvTranspose(
+            narrow, 4, padding=1, use_bias=True, dtype=self.dtype, kernel_init=pytorch_uniform, name="double"
+        )
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="double_norm")(double(x), train=train))
         return layer(self.features, name="expand")(x, train=train)
 
 

@@ -43,27 +43,32 @@ def pan(
 
 def fpn(
     *,
+    encoder_depth: int = 5,
     decoder_pyramid_channels: int = 256,
     decoder_segmentation_channels: int = 128,
+    decoder_merge_policy: str = "add",
     decoder_dropout: float = 0.2,
     decoder_interpolation: str = "nearest",
 ) -> Recipe:
-    """How smp's FPN is made here."""
+    """How smp's FPN is made here, which calls the deepest level p5 whatever the encoder's depth."""
+    levels = [(encoder_depth - i, 5 - i) for i in range(4)]
     branches = [
-        (rf"^decoder\.branch_c{5 - i}_conv{j + 1}\.", f"decoder.seg_blocks.{i}.block.{j}.block.")
-        for i in range(4)
+        (rf"^decoder\.branch_c{ours}_conv{j + 1}\.", f"decoder.seg_blocks.{5 - theirs}.block.{j}.block.")
+        for ours, theirs in levels
         for j in range(3)
     ]
     return Recipe(
         options={
+            "encoder_options": {"depth": encoder_depth},
             "pyramid_features": decoder_pyramid_channels,
             "features": decoder_segmentation_channels,
+            "policy": decoder_merge_policy,
             "dropout": decoder_dropout,
             "method": decoder_interpolation,
         },
         renames=(
-            (r"^decoder\.lateral_c5$", "decoder.p5"),
-            (r"^decoder\.lateral_c(\d)$", r"decoder.p\1.skip_conv"),
+            (rf"^decoder\.lateral_c{encoder_depth}$", "decoder.p5"),
+            *((rf"^decoder\.lateral_c{ours}$", f"decoder.p{theirs}.skip_conv") for ours, theirs in levels),
             *branches,
         ),
     )

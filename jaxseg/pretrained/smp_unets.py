@@ -74,7 +74,7 @@ def linknet(*, encoder_depth: int = 5) -> Recipe:
             (r"^decoder\.block(\d)\.", r"decoder.blocks.\1.block."),
             (r"\.reduce\.(\d)$", r".0.\1"),
             (r"\.double$", ".1.0"),
-            (r"\.double\.1$", ".1.1"),
+            (r"\.double_norm$", ".1.1"),
             (r"\.expand\.(\d)$", r".2.\1"),
         ),
     )
