@@ -21,6 +21,12 @@ OPTIONS = {  # model -> what makes it small
     "fcn16s": {"features": 32},
     "fcn8s": {"features": 32},
     "unet_original": {"widths": (4, 6, 8)},
+    **{
+        name: {"features": 6, "stem_features": 6, "widths": (8, 8), "counts": (1, 1), "every_stage": True}
+        for name in ("stacked_unet", "stacked_unet_128", "stacked_unet_7_128")
+    },
+    "cunet": {"units": 2, "features": 8, "growth": 4},
+    "patch_cnn": {"widths": (6, 8), "kernel_sizes": (4, 3), "positions": 2, "hidden": 16},
     "segnet": {"widths": (4, 6, 8), "convs": (1, 2, 2)},
     "segnet_basic": {"widths": (8, 8, 8), "convs": (1, 1, 1)},
     "deconvnet": {"widths": (4, 6, 8), "convs": (1, 2, 2), "features": 16, "kernel_size": 3},
