@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxseg.analysis.summary import parts
+from jaxseg.analysis.summary import tree
 from jaxseg.checks import lookup
 from jaxseg.config import default_config
 from jaxseg.data import create_dataset
@@ -78,14 +78,14 @@ def measure(name: str, workdir: Path, steps: int) -> dict[str, Any]:
     model = create_model(
         name, c.encoder, num_classes=7, encoder_options=c.encoder_options.to_dict(), **c.options.to_dict()
     )
-    pieces = parts(model, (SIZE, SIZE))
+    whole = tree(model, (SIZE, SIZE))
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["images_per_s"] for row in logged if row["kind"] == "train"]
     return {
         "model": name,
         "miou": scores["miou"],
-        "parameters": sum(piece.parameters for piece in pieces),
-        "macs": sum(piece.macs for piece in pieces),
+        "parameters": whole.parameters,
+        "macs": whole.macs,
         "step_s": config.data.batch_size / float(np.median(speeds)),
         "total_s": time.perf_counter() - began,
     }
