@@ -18,6 +18,7 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
   Where torchvision, timm or smp have names of their own, `torchvision_key`, `timm_key`, `smp_key` (and
   `torchvision_head` …) take the place of `torch_key` (`torch_head`) for weights from there; and where a library
   makes the encoder otherwise than the defaults do, `timm_options`, `smp_options` are the fields that say how.
+  `torch_aliases`, if there are, are substitutions of patterns that turn other spellings in published files into those.
 """
 
 from collections.abc import Callable

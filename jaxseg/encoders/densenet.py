@@ -61,6 +61,7 @@ class DenseNet(nn.Module):
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
     torch_head = ("classifier.",)
+    torch_aliases = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)  # torchvision's files have "norm.1"
     timm_options: ClassVar = {"raw_levels": True}
 
     @nn.compact

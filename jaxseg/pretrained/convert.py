@@ -161,6 +161,8 @@ def convert_encoder(
     stem = f"{torch_key(('stem', 'conv'))}.weight"
     whole = variables_template(encoder.clone(depth=5), in_channels)
     known = {torch_name(path, torch_key) for path in flatten_dict(whole)}
+    for pattern, spelling in getattr(encoder, "torch_aliases", ()):
+        state_dict = {re.sub(pattern, spelling, key): value for key, value in state_dict.items()}
     # timm's feature extractors flatten the outermost Sequential: stages_0.blocks for stages.0.blocks
     flat = {key: key.replace("_", ".", 1) for key in state_dict.keys() - known}
     state_dict = {flat[key] if flat.get(key) in known else key: value for key, value in state_dict.items()}

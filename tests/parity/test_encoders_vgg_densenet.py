@@ -1,11 +1,12 @@
 """VGG, DenseNet, ResNeXt and Wide ResNet against torchvision, timm and smp."""
 
+import re
 from functools import partial
 
 import numpy as np
 import pytest
 
-from jaxseg.pretrained import encoder_from_smp, encoder_from_timm, encoder_from_torchvision
+from jaxseg.pretrained import encoder_from_smp, encoder_from_timm, encoder_from_torchvision, from_smp
 
 NAMES = [
     *(f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")),
@@ -102,3 +103,34 @@ def test_resnext101_32x4d_has_smps_parameters(peers, count):
         module = peers.smp.encoders.get_encoder("resnext101_32x4d", weights=None)
     arrays = {key: np.broadcast_to(np.float32(0), value.shape) for key, value in module.state_dict().items()}
     assert count(encoder_from_smp("resnext101_32x4d", arrays)["params"]) == count(module)
+
+
+def test_densenets_published_files_spell_their_names_otherwise(peers, count):
+    """As torchvision's own loader says: "norm.1" for what is now "norm1"."""
+    with peers.torch.device("meta"):
+        module = peers.torchvision.models.densenet121()
+    arrays = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): np.broadcast_to(np.float32(0), value.shape)
+        for key, value in module.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in arrays
+    assert count(encoder_from_torchvision("densenet121", arrays)["params"]) == count(module.features)
+
+
+@pytest.mark.parametrize(
+    "encoder, arguments",
+    [
+        ("vgg16_bn", {}),
+        ("densenet121", {"encoder_depth": 4, "decoder_channels": (32, 16, 8, 8)}),
+        ("tu-densenet121", {"encoder_depth": 3, "decoder_channels": (32, 16, 8)}),
+        ("resnext50_32x4d", {"in_channels": 4}),
+    ],
+)
+def test_unets_on_them_are_smps(peers, randomise, images, to_torch, forward, assert_close, encoder, arguments):
+    theirs = peers.smp.create_model("unet", encoder, encoder_weights=None, classes=5, **arguments)
+    randomise(theirs).eval()
+    model, variables = from_smp("unet", encoder, theirs.state_dict(), num_classes=5, **arguments)
+    pictures = np.concatenate([images, images[..., ::-1]], -1)[:1, :32, :64, : arguments.get("in_channels", 3)]
+    with peers.torch.no_grad():
+        expected = theirs(to_torch(pictures))
+    assert_close(forward(model, variables, pictures)["logits"], expected)
