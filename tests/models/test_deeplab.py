@@ -106,14 +106,20 @@ def test_dense_features_subsampled_are_strided_ones(kind):
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_a_whole_network_is_consistent_from_stride_32_to_16():
-    """On a ResNet whose convolution without its stride keeps the rate it had (DeepLabV3, section 3.1), and V2's sum."""
+@pytest.mark.parametrize(
+    "encoder, encoder_options",
+    [
+        ("resnet18", {"dilate_first": False, "blocks": (1, 1, 1, 2)}),  # DeepLabV3, section 3.1
+        ("vgg11", {"convs": (1, 1, 1, 1, 1)}),  # DeepLabV1, section 3.1
+    ],
+)
+def test_a_whole_network_is_consistent_from_stride_32_to_16(encoder, encoder_options):
+    """On encoders whose layers without their stride keep the rate that they had, and V2's sum."""
     images = jax.random.normal(jax.random.key(0), (1, 33, 49, 3))
 
     def features(stride, rates):
-        encoder_options = {"dilate_first": False, "blocks": (1, 1, 1, 2)}
         model = create_model(
-            "deeplabv2", "resnet18", num_classes=2, output_stride=stride, rates=rates, encoder_options=encoder_options
+            "deeplabv2", encoder, num_classes=2, output_stride=stride, rates=rates, encoder_options=encoder_options
         )
 
         @jax.jit
