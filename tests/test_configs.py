@@ -32,7 +32,7 @@ def test_config_traces(path):
     assert c.is_locked
     experiment.check_config(c)
     model = experiment.build_model(c, CLASSES)
-    tx = make_optimizer(c.optim, make_schedule(c.optim, 1000), _abstract_variables(model, c)["params"])
+    tx = make_optimizer(c.optim, make_schedule(c.optim, c.train.steps or 10_000), _abstract_variables(model, c)["params"])
     variables = _abstract_variables(model, c)
     state = jax.eval_shape(lambda v: create_state(v, tx, ema=c.optim.ema > 0), variables)
     step = make_train_step(model, tx, c, make_mesh(1), ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -1,0 +1,22 @@
+"""UPerNet / ResNet-50 / ADE20K.
+
+python train.py --config configs/ade20k_upernet.py --config.data.root=DIR --workdir runs/ade20k_upernet
+Xiao et al., 2018, arXiv:1807.10221, section 4.1: poly 0.9 from 0.02, batches of 16; crops of 512 x 512 as is usual
+since.
+DIR holds {train,val}/{images,labels} and classes.json, 150 classes.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(512, 683), crop=(512, 512), batch_size=16)
+    c.augment.update(scale=(0.75, 2.0), flip=0.5)
+    c.model.update(name="upernet", encoder="resnet50", dtype="bfloat16")
+    c.optim.update(name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4, schedule="poly", power=0.9)
+    c.train.steps = 100_000
+    c.checkpoint.every = 1000
+    c.eval.every = 5000
+    return c

@@ -1,0 +1,22 @@
+"""LinkNet / ResNet-18 / Cityscapes.
+
+python train.py --config configs/cityscapes_linknet.py --config.data.root=DIR --workdir runs/cityscapes_linknet
+Chaurasia & Culurciello, 2017, arXiv:1707.03718, section IV: pictures at 512 x 1024, rate 5e-4; the paper's RMSProp is
+AdamW here.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(512, 1024), crop=(512, 1024), batch_size=10)
+    c.model.update(name="linknet", encoder="resnet18", dtype="bfloat16")
+    c.optim.update(lr=5e-4, weight_decay=2e-4, schedule="poly")
+    c.train.epochs = 150
+    c.checkpoint.every = 500
+    c.eval.every = 3000
+    c.eval.batch_size = 4
+    return c

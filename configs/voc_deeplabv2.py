@@ -1,0 +1,24 @@
+"""DeepLabV2 / ResNet-101 / PASCAL VOC 2012.
+
+python train.py --config configs/voc_deeplabv2.py --config.data.root=DIR --workdir runs/voc_deeplabv2
+Chen et al., 2016, arXiv:1606.00915, section 4.1: scales 0.5 to 1.5, crops of 321 x 321, batches of 10, poly 0.9 from
+2.5e-4, ten times that for the new layers, 20 000 steps.
+DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(513, 513), crop=(321, 321), batch_size=10)
+    c.augment.update(scale=(0.5, 1.5), flip=0.5)
+    c.model.update(name="deeplabv2", encoder="resnet101")
+    c.optim.update(
+        name="sgd", lr=2.5e-3, encoder_lr_factor=0.1, momentum=0.9, weight_decay=5e-4, schedule="poly", power=0.9
+    )
+    c.train.steps = 20_000
+    c.checkpoint.every = 500
+    c.eval.every = 1000
+    return c

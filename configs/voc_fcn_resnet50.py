@@ -1,0 +1,23 @@
+"""FCN / dilated ResNet-50 / PASCAL VOC 2012, as torchvision trains it.
+
+python train.py --config configs/voc_fcn_resnet50.py --config.data.root=DIR --workdir runs/voc_fcn_resnet50
+Long et al., 2015, arXiv:1411.4038, on the encoder of Chen et al., 2017, arXiv:1706.05587; auxiliary loss and schedule
+are those of torchvision's reference scripts.
+DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(512, 512), crop=(480, 480), batch_size=16)
+    c.augment.update(scale=(0.5, 2.0), flip=0.5)
+    c.model.update(name="fcn", encoder="resnet50")
+    c.model.options = {"auxiliary": True}
+    c.loss.heads = {"logits": 1.0, "auxiliary": 0.5}
+    c.optim.update(name="sgd", lr=0.01, encoder_lr_factor=1.0, momentum=0.9, weight_decay=1e-4, schedule="poly")
+    c.train.epochs = 30
+    c.checkpoint.every = 500
+    return c

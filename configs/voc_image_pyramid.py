@@ -1,0 +1,23 @@
+"""DeepLab-LargeFOV at scales 1, 0.75 and 0.5, weighed by attention / PASCAL VOC 2012.
+
+python train.py --config configs/voc_image_pyramid.py --config.data.root=DIR --workdir runs/voc_image_pyramid
+Chen et al., 2016, arXiv:1511.03339, section 4: batches of 30, rate 1e-3 and ten times that for the classifier,
+momentum 0.9; here by polynomial decay.
+DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(513, 513), crop=(321, 321), batch_size=30)
+    c.model.update(name="image_pyramid", encoder="vgg16")
+    c.optim.update(
+        name="sgd", lr=1e-2, encoder_lr_factor=0.1, momentum=0.9, weight_decay=5e-4, schedule="poly", power=0.9
+    )
+    c.train.steps = 8000
+    c.checkpoint.every = 500
+    c.eval.every = 1000
+    return c

@@ -1,0 +1,21 @@
+"""Stacked U-Nets / PASCAL VOC 2012.
+
+python train.py --config configs/voc_stacked_unet.py --config.data.root=DIR --workdir runs/voc_stacked_unet
+Shah et al., 2018, arXiv:1804.10343, section 4: crops of 512 x 512, batches of 22, poly 0.9 from 2e-4 with Adam's
+relatives; AdamW here.
+DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(512, 512), crop=(512, 512), batch_size=22)
+    c.augment.update(scale=(0.5, 2.0), flip=0.5, rotate=10.0)
+    c.model.update(name="stacked_unet", dtype="bfloat16")
+    c.optim.update(lr=2e-4, weight_decay=5e-4, schedule="poly", power=0.9)
+    c.train.epochs = 90
+    c.checkpoint.every = 500
+    return c
