@@ -17,6 +17,10 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 
 OPTIONS = {  # model -> what makes it small
+    "deeplabv1": {"features": 64},
+    "deeplabv3_cascade": {"blocks": 1},
+    "image_pyramid": {"features": 32, "scales": (1.0, 0.5)},
+    "bifpn": {"pyramid_features": 32, "repeats": 2, "features": 32, "convs": 1},
     "fcn32s": {"features": 32},
     "fcn16s": {"features": 32},
     "fcn8s": {"features": 32},
