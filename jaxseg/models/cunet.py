@@ -111,7 +111,7 @@ class CUNet(nn.Module):
     A block of a U-Net is a dense layer and two adapters (one without a skip); it sees the new features of the same
     block of `order` earlier U-Nets, all of them if None. `order=0` stacks the U-Nets without coupling. The paper finds
     landmarks from heat maps at a quarter of the resolution; here these are the classes' scores, enlarged bilinearly.
-    With the defaults, 4 U-Nets, 2.7 M parameters at 19 classes.
+    With the defaults, 4 U-Nets, 4.3 M parameters at 19 classes; with 8, 10.3 M.
 
     Outputs: "logits", of the last U-Net; "stage1", "stage2", …, of each one before it, for a loss at every stage.
     """
