@@ -14,6 +14,7 @@ def get_config():
     c = default_config()
     c.data.update(name="folder", canvas=(513, 513), crop=(321, 321), batch_size=30)
     c.model.update(name="image_pyramid", encoder="vgg16")
+    c.model.options = {"architecture": "deeplabv1"}
     c.optim.update(
         name="sgd", lr=1e-2, encoder_lr_factor=0.1, momentum=0.9, weight_decay=5e-4, schedule="poly", power=0.9
     )
