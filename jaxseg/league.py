@@ -17,14 +17,43 @@ from jaxseg.data import create_dataset
 from jaxseg.models import MODELS, create_model
 
 WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
-SMALL: dict[str, dict[str, Any]] = {}  # model -> options in place of the paper's widths
+# Model -> options in place of the paper's widths, and of rates that look beyond pictures of 64 pixels.
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"decoder_channels": (96, 64, 48, 32, 24)},
+    "unetplusplus": {"decoder_channels": (96, 64, 48, 32, 24)},
+    "manet": {"decoder_channels": (96, 64, 48, 32, 24), "reduction": 4},
+    "fpn": {"pyramid_features": 96, "features": 64},
+    "panet": {"pyramid_features": 96, "features": 64},
+    "bifpn": {"pyramid_features": 64, "repeats": 2, "features": 64, "convs": 2},
+    "upernet": {"features": 64},
+    "segformer": {"features": 96},
+    "pspnet": {"features": 96},
+    "deeplabv1": {"features": 128, "rate": 2},
+    "deeplabv2": {"rates": (1, 2, 3, 4), "hidden": 96},
+    "deeplabv3": {"features": 96, "rates": (1, 2, 3)},
+    "deeplabv3plus": {"features": 96, "rates": (1, 2, 3)},
+    "image_pyramid": {"features": 64, "scales": (1.0, 0.5)},
+    "fcn32s": {"features": 128, "kernel_size": 3, "dropout": 0.1},
+    "fcn16s": {"features": 128, "kernel_size": 3, "dropout": 0.1},
+    "fcn8s": {"features": 128, "kernel_size": 3, "dropout": 0.1},
+    "segnet": {"widths": (24, 48, 96, 128), "convs": (2, 2, 2, 2)},
+    "segnet_basic": {"widths": (32, 32, 32, 32)},
+    "deconvnet": {"widths": (24, 48, 96, 128), "convs": (2, 2, 2, 2), "features": 128, "kernel_size": 3},
+    "unet_original": {"widths": (16, 32, 64, 96), "dropout": 0.1},
+    "stacked_unet": {"features": 24, "stem_features": 24, "widths": (64, 96), "counts": (2, 2), "finest": 8},
+    "cunet": {"units": 2, "features": 32, "growth": 16},
+    "patch_cnn": {"widths": (16, 24, 32), "kernel_sizes": (4, 3, 3), "positions": 2, "hidden": 64},
+}
+VARIANTS = ("stacked_unet_128", "stacked_unet_7_128")  # that differ from another entry in what `SMALL` sets
 SIZE = 64  # pixels a side
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
     parser.add_argument("--out", required=True, help="folder for league.md, league.json, league.png and a run a model")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), help="keys of jaxseg.MODELS; default: all")
+    parser.add_argument(
+        "--models", nargs="+", default=[name for name in MODELS if name not in VARIANTS], help="default: all"
+    )
     parser.add_argument("--steps", type=int, default=400, help="training steps of each")
     parser.add_argument("--pictures", type=int, default=4, help="validation pictures to show")
 
@@ -59,6 +88,7 @@ def make_config(name: str, steps: int) -> Any:
         c.model.encoder = "plain"
         c.model.encoder_options = {"widths": WIDTHS}
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
+    c.loss.options = {"dice": {"per_image": False}}
     c.optim.update(lr=4e-3, warmup_steps=20, clip_norm=1.0)
     c.train.steps = steps
     c.eval.every = steps
