@@ -64,7 +64,7 @@ def randomise(peers):
                 part.running_mean.normal_(0, 0.2, generator=generator)
                 part.running_var.uniform_(0.5, 1.5, generator=generator)
         for parameter in module.parameters():
-            if parameter.ndim and (parameter == parameter.flatten()[0]).all():
+            if parameter.numel() and (parameter == parameter.flatten()[0]).all():
                 parameter.data.normal_(0, 0.2, generator=generator)
         return module
 

@@ -7,7 +7,6 @@ from flax.traverse_util import flatten_dict
 from jaxseg.checks import UserError
 from jaxseg.pretrained import from_smp
 
-NARROW = {"decoder_channels": (32, 24, 16, 8, 8)}
 # Models, and their pictures where these are not the usual ones.
 CASES = [
     ("segformer", "resnet18", {"decoder_segmentation_channels": 32}),
@@ -16,9 +15,9 @@ CASES = [
     ("upernet", "resnet18", {"encoder_depth": 4, "decoder_channels": 32}),
     ("upernet", "mit_b0", {"decoder_channels": 48}),
     ("upernet", "tu-convnext_tiny", {"decoder_channels": 32}),
-    ("unet", "mit_b0", {"decoder_attention_type": "scse", "size": (45, 67), **NARROW}),
+    ("unet", "mit_b0", {"decoder_attention_type": "scse", "size": (45, 67), "decoder_channels": (32, 32, 16, 16, 16)}),
     ("unet", "mit_b0", {"encoder_depth": 4, "in_channels": 4, "decoder_channels": (16, 16, 8, 8)}),
-    ("manet", "mit_b0", NARROW),
+    ("manet", "mit_b0", {"decoder_channels": (32, 24, 16, 8, 8)}),
     ("fpn", "mit_b0", {}),
     ("pspnet", "mit_b0", {}),
     ("pan", "mit_b0", {"size": (128, 192)}),
