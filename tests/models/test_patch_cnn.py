@@ -67,3 +67,14 @@ def test_patches_of_another_size_are_refused():
         classify(model, init(model, jax.random.key(0)), jnp.ones((1, 20, 20, 3)))
     with pytest.raises(UserError, match="one entry a layer"):
         init(create_model("patch_cnn", num_classes=2, widths=(4, 4)), jax.random.key(0))
+
+
+def test_a_pixel_stands_in_the_middle_of_its_patch():
+    model = create_model("patch_cnn", **SMALL)
+    variables = init(model, jax.random.key(0))
+    size = model.patch + 6
+    images = jax.random.normal(jax.random.key(1), (1, size, size, 3))
+    dense = model.apply(variables, images, train=False)["logits"]
+    patch = images[:, 2 : 2 + model.patch, 5 : 5 + model.patch]
+    middle = dense[:, 2 + model.patch // 2, 5 + model.patch // 2]
+    np.testing.assert_allclose(classify(model, variables, patch), middle, atol=1e-5)
