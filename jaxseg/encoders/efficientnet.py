@@ -108,7 +108,9 @@ class EfficientNet(nn.Module):
         """The fields with which it is smp's."""
         side = {(width, stretch): side for width, stretch, side in SCALES}[self.width, self.stretch]
         statistics = {"momentum": 0.99, "epsilon": 1e-3}
-        return {"padding": side, **statistics, "early_levels": ("c1",), "dilate_first": True}
+        # smp counts the blocks of B0 as if stage 4 ended with its first
+        early = ("c1", "stage4_block0") if side == 224 else ("c1",)
+        return {"padding": side, **statistics, "early_levels": early, "dilate_first": True}
 
     @property
     def stages(self) -> list[list[Block]]:

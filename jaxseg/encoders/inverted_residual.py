@@ -124,7 +124,8 @@ class Family(Protocol):
     depth: int  # levels to compute, c1 to c`depth`
     output_stride: int
     dilate_first: bool  # see `replace_strides`
-    early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last
+    early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last;
+    # or the name of the block, "stage4_block0", whose features are the level of their resolution
     padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the picture
     momentum: float  # of the statistics, see `BatchNorm`
     epsilon: float
@@ -162,17 +163,23 @@ def descend(
     blocks = [(f"stage{s}_block{b}", block) for s, stage in enumerate(net.stages) for b, block in enumerate(stage)]
     strides = [block.stride for _, block in blocks]
     plan = replace_strides(strides, stem=2, output_stride=net.output_stride, dilate_first=net.dilate_first)
+    rates = [stage.first_rate for stage in plan]
+    for i, (name, _) in reversed(list(enumerate(blocks[:-1]))):
+        if name in net.early_levels and net.dilate_first:  # what follows is dilated with the next stage
+            later = next(j for j in range(i + 1, len(blocks)) if strides[j] == 2)
+            rates[i + 1 : later] = [rates[later]] * (later - i - 1)
     levels, level, deepest = {"c1": x}, 1, net.depth
-    for i, ((name, block), (stride, rate, _)) in enumerate(zip(blocks, plan, strict=True)):
+    closed = {"c1"}.intersection(net.early_levels)
+    for i, ((name, block), (stride, _, _)) in enumerate(zip(blocks, plan, strict=True)):
         side = net.padding if isinstance(net.padding, str) else math.ceil(net.padding / 2**level)
         level += block.stride == 2
-        early = f"c{level}" in net.early_levels and f"c{level}" in levels
-        if level > deepest or (early and level == deepest):
+        taken = f"c{level}" in closed
+        if level > deepest or (taken and level == deepest):
             break
         x = InvertedResidual(
             block,
             stride=stride,
-            rate=rate,
+            rate=rates[i],
             padding=side,
             gate=gate,
             squeeze_activation=squeeze_activation,
@@ -181,8 +188,10 @@ def descend(
             dtype=net.dtype,
             name=name,
         )(x, train=train)
-        if not early:
+        if not taken:
             levels[f"c{level}"] = x
+        if name in net.early_levels or f"c{level}" in net.early_levels:
+            closed.add(f"c{level}")
     if last and deepest == 5:
         levels["c5"] = layer(last, 1, name="last")(levels["c5"], train=train)
     return levels

@@ -40,6 +40,7 @@ def zeros(module):
         ("mobilenet_v2", 32),
         ("mobilenet_v2", 8),
         ("efficientnet-b0", 32),
+        ("efficientnet-b0", 8),  # whose c4 ends, and further dilation begins, within a stage
         ("efficientnet-b1", 16),  # trained at 240 pixels: pads a deep level as if its size were odd
         ("timm-efficientnet-b0", 16),
     ],
@@ -106,22 +107,27 @@ def test_torchvisions_mobilenet_v3_keeps_statistics_with_its_own_momentum(peers,
     check_statistics("mobilenet_v3_small", module, encoder_from_torchvision, module.features)
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_every_efficientnet_has_the_peers_parameters(peers, count, number):
-    name = f"efficientnet_b{number}"
+@pytest.mark.parametrize("number", range(1, 8))
+def test_every_larger_efficientnet_has_smps_parameters(peers, count, number):
     with peers.torch.device("meta"):
-        torchvision = getattr(peers.torchvision.models, name)()
-        timm = peers.timm.create_model(name, features_only=True)
-        smp = peers.smp.encoders.get_encoder(f"efficientnet-b{number}", weights=None)
-    parameters = encoder_from_timm(name, zeros(timm))["params"]
-    assert count(parameters) == count(timm)
-    for convert, module in ((encoder_from_torchvision, torchvision), (encoder_from_smp, smp)):
-        assert count(convert(name, zeros(module))["params"]) == count(timm)
+        module = peers.smp.encoders.get_encoder(f"efficientnet-b{number}", weights=None)
+    beyond = sum(count(part) for name, part in module.named_children() if name in BEYOND)
+    assert count(encoder_from_smp(f"efficientnet-b{number}", zeros(module))["params"]) == count(module) - beyond
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v3_small"])
-def test_the_last_convolution_of_another_library_is_left_out_or_taken(peers, count, name):
+@pytest.mark.parametrize("name, convert", [("torchvision", encoder_from_torchvision), ("timm", encoder_from_timm)])
+def test_a_larger_efficientnet_has_the_others_names(peers, count, name, convert):
+    with peers.torch.device("meta"):
+        library = {"torchvision": peers.torchvision.models.efficientnet_b2, "timm": peers.timm.models.efficientnet_b2}
+        module = library[name]()
+    assert (
+        count(convert("efficientnet_b2", zeros(module))["params"]) == 9_109_994 - 352 * 1408 - 2 * 1408 - 1409 * 1000
+    )  # less the head's
+
+
+def test_the_last_convolution_of_another_library_is_left_out_or_taken(peers, count):
     """Each library's classifier holds it; and without it, nothing else is missing."""
+    name = "mobilenet_v3_small"
     with peers.torch.device("meta"):
         torchvision = getattr(peers.torchvision.models, name)()
         timm = peers.timm.create_model(f"{name.replace('_v3', 'v3')}_100")
