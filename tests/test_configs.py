@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseg.config import default_config
-from jaxseg.models import init
 from jaxseg.training import experiment
 from jaxseg.training.optim import make_optimizer, make_schedule
 from jaxseg.training.shard import make_mesh
@@ -32,8 +31,9 @@ def test_config_traces(path):
     assert c.is_locked
     experiment.check_config(c)
     model = experiment.build_model(c, CLASSES)
-    tx = make_optimizer(c.optim, make_schedule(c.optim, c.train.steps or 10_000), _abstract_variables(model, c)["params"])
-    variables = _abstract_variables(model, c)
+    key, image = jax.random.key(0), jnp.zeros((1, *c.data.crop, 3))
+    variables = jax.eval_shape(lambda key: model.init(key, image, train=False), key)
+    tx = make_optimizer(c.optim, make_schedule(c.optim, c.train.steps or 10_000), variables["params"])
     state = jax.eval_shape(lambda v: create_state(v, tx, ema=c.optim.ema > 0), variables)
     step = make_train_step(model, tx, c, make_mesh(1), ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
     shape = (c.data.batch_size, *c.data.canvas)
@@ -45,10 +45,6 @@ def test_config_traces(path):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert metrics["loss"].shape == ()
     assert metrics["loss"].dtype == jnp.float32
-
-
-def _abstract_variables(model, c):
-    return jax.eval_shape(lambda key: init(model, key, image_size=tuple(c.data.crop)), jax.random.key(0))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
