@@ -107,8 +107,8 @@ def test_torchvisions_mobilenet_v3_keeps_statistics_with_its_own_momentum(peers,
     check_statistics("mobilenet_v3_small", module, encoder_from_torchvision, module.features)
 
 
-@pytest.mark.parametrize("number", range(1, 8))
-def test_every_larger_efficientnet_has_smps_parameters(peers, count, number):
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_a_larger_efficientnet_has_smps_parameters(peers, count, number):
     with peers.torch.device("meta"):
         module = peers.smp.encoders.get_encoder(f"efficientnet-b{number}", weights=None)
     beyond = sum(count(part) for name, part in module.named_children() if name in BEYOND)

@@ -22,13 +22,11 @@ def make_smp(peers, randomise):
     "arch, encoder, arguments",
     [
         ("unet", "mobilenet_v2", {"encoder_depth": 4, "decoder_channels": (64, 32, 16, 8)}),
-        ("deeplabv3plus", "mobilenet_v2", {}),
-        ("unet", "efficientnet-b0", {}),
         ("deeplabv3plus", "efficientnet-b0", {"encoder_output_stride": 8}),
         ("fpn", "tu-tf_efficientnet_b0", {}),
         ("deeplabv3", "timm-mobilenetv3_small_100", {"encoder_output_stride": 16}),
         ("pspnet", "tu-mobilenetv2_100", {}),
-        ("unet", "timm-tf_efficientnet_lite0", {}),
+        ("linknet", "timm-tf_efficientnet_lite0", {}),
     ],
 )
 def test_models_are_smps(make_smp, to_torch, forward, assert_close, count, record, arch, encoder, arguments):
@@ -54,10 +52,9 @@ def test_an_efficientnet_of_smp_pads_for_its_training_size_at_any_other(make_smp
     assert_close(forward(model, variables, pictures)["logits"], theirs(to_torch(pictures)))
 
 
-@pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet-b0"])
-def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, forward, assert_close, encoder):
+def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, forward, assert_close):
+    encoder = "mobilenet_v2"
     theirs = make_smp("unet", encoder).train()
-    theirs.encoder._drop_connect_rate = 0.0
     model, variables = from_smp("unet", encoder, theirs.state_dict(), num_classes=5)
     pictures = np.random.default_rng(3).normal(size=(3, 64, 96, 3)).astype(np.float32)
     outputs, statistics = forward(model, variables, pictures, train=True)
@@ -73,7 +70,6 @@ def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, 
     "name, outputs",
     [
         ("lraspp_mobilenet_v3_large", {"logits": "out"}),
-        ("deeplabv3_mobilenet_v3_large", {"logits": "out"}),
         ("deeplabv3_mobilenet_v3_large", {"logits": "out", "auxiliary": "aux"}),
     ],
 )
