@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxseg.checks import UserError
-from jaxseg.pretrained import from_smp, from_torchvision, load_smp
+from jaxseg.pretrained import from_smp, load_smp
 from jaxseg.pretrained.smp_decoders import ARCHITECTURES
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
@@ -230,25 +230,3 @@ def test_what_cannot_be_converted_is_said_before_reading(peers):
     state_dict["decoder.blocks.9.weight"] = peers.torch.zeros(1)
     with pytest.raises(UserError, match=r"1 not known: decoder\.blocks\.9\.weight"):
         from_smp("unet", "resnet18", state_dict, num_classes=2)
-
-
-@pytest.mark.parametrize("auxiliary", [False, True])
-def test_torchvisions_deeplabv3(peers, randomise, to_torch, forward, assert_close, count, record, auxiliary):
-    peers.torch.manual_seed(0)
-    theirs = peers.torchvision.models.segmentation.deeplabv3_resnet50(
-        num_classes=5, aux_loss=auxiliary, weights_backbone=None
-    )
-    randomise(theirs).eval()
-    model, variables = from_torchvision("deeplabv3_resnet50", theirs.state_dict())
-    pictures = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
-    ours = forward(model, variables, pictures)
-    with peers.torch.no_grad():
-        expected = theirs(to_torch(pictures))
-    errors = [assert_close(ours["logits"], expected["out"], what="logits")]
-    if auxiliary:
-        errors.append(assert_close(ours["auxiliary"], expected["aux"], what="auxiliary"))
-    sizes = count(variables["params"]), count(theirs)
-    assert sizes[0] == sizes[1]
-    row = {"architecture": "deeplabv3", "encoder": "resnet50", "peer": "torchvision"}
-    outputs = "logits, auxiliary" if auxiliary else "logits"
-    record(**row, outputs=outputs, error=max(errors), ours=sizes[0], theirs=sizes[1])

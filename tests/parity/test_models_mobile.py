@@ -1,10 +1,10 @@
-"""Models on MobileNets and EfficientNets against smp and torchvision: the same logits, and statistics in training."""
+"""Models on MobileNets and EfficientNets against smp: the same logits, and statistics in training."""
 
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from jaxseg.pretrained import from_smp, from_torchvision
+from jaxseg.pretrained import from_smp
 
 SIZE = (1, 64, 96, 3)
 
@@ -63,42 +63,4 @@ def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, 
     expected, statistics = flatten_dict(expected["batch_stats"]), flatten_dict(statistics)
     assert statistics.keys() == expected.keys()
     for path, value in statistics.items():
-        assert_close(value, expected[path], what=str(path))
-
-
-@pytest.mark.parametrize(
-    "name, outputs",
-    [
-        ("lraspp_mobilenet_v3_large", {"logits": "out"}),
-        ("deeplabv3_mobilenet_v3_large", {"logits": "out", "auxiliary": "aux"}),
-    ],
-)
-def test_models_are_torchvisions(peers, randomise, to_torch, forward, assert_close, count, record, name, outputs):
-    peers.torch.manual_seed(0)
-    options = {"aux_loss": True} if "auxiliary" in outputs else {}
-    make = getattr(peers.torchvision.models.segmentation, name)
-    theirs = randomise(make(num_classes=5, weights_backbone=None, **options)).eval()
-    model, variables = from_torchvision(name, theirs.state_dict())
-    pictures = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
-    ours = forward(model, variables, pictures)
-    with peers.torch.no_grad():
-        expected = theirs(to_torch(pictures))
-    assert ours.keys() == outputs.keys()
-    error = max(assert_close(ours[key], expected[there], what=key) for key, there in outputs.items())
-    sizes = {"ours": count(variables["params"]), "theirs": count(theirs)}
-    assert sizes["ours"] == sizes["theirs"]
-    row = {"architecture": name.split("_")[0], "encoder": "mobilenet_v3_large", "peer": "torchvision"}
-    record(**row, outputs=", ".join(outputs), error=error, **sizes)
-
-
-def test_training_lraspp_updates_the_statistics_alike(peers, randomise, to_torch, forward, assert_close):
-    name = "lraspp_mobilenet_v3_large"
-    theirs = peers.torchvision.models.segmentation.lraspp_mobilenet_v3_large(num_classes=5, weights_backbone=None)
-    randomise(theirs).train()
-    model, variables = from_torchvision(name, theirs.state_dict())
-    pictures = np.random.default_rng(2).normal(size=(3, 64, 96, 3)).astype(np.float32)
-    outputs, statistics = forward(model, variables, pictures, train=True)
-    assert_close(outputs["logits"], theirs(to_torch(pictures))["out"])
-    expected = flatten_dict(from_torchvision(name, theirs.state_dict())[1]["batch_stats"])
-    for path, value in flatten_dict(statistics).items():
         assert_close(value, expected[path], what=str(path))

@@ -1,0 +1,61 @@
+"""torchvision's segmentation models: the same outputs from its weights, and the same statistics in training."""
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from jaxseg.pretrained import from_torchvision
+
+LOGITS = {"logits": "out"}
+BOTH = {"logits": "out", "auxiliary": "aux"}
+
+
+@pytest.mark.parametrize(
+    "name, outputs",
+    [
+        ("fcn_resnet50", LOGITS),
+        ("fcn_resnet50", BOTH),
+        ("deeplabv3_resnet50", LOGITS),
+        ("deeplabv3_resnet50", BOTH),
+        ("deeplabv3_mobilenet_v3_large", BOTH),
+        ("lraspp_mobilenet_v3_large", LOGITS),
+    ],
+)
+def test_outputs(peers, randomise, to_torch, forward, assert_close, count, record, name, outputs):
+    peers.torch.manual_seed(0)
+    make = getattr(peers.torchvision.models.segmentation, name)
+    options = {} if name.startswith("lraspp") else {"aux_loss": "auxiliary" in outputs}
+    theirs = randomise(make(num_classes=5, weights_backbone=None, **options)).eval()
+    model, variables = from_torchvision(name, theirs.state_dict())
+    pictures = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
+    ours = forward(model, variables, pictures)
+    with peers.torch.no_grad():
+        expected = theirs(to_torch(pictures))
+    assert ours.keys() == outputs.keys()
+    error = max(assert_close(ours[key], expected[there], what=key) for key, there in outputs.items())
+    sizes = {"ours": count(variables["params"]), "theirs": count(theirs)}
+    assert sizes["ours"] == sizes["theirs"]
+    architecture, encoder = name.split("_", 1)
+    row = {"architecture": architecture, "encoder": encoder, "peer": "torchvision"}
+    record(**row, outputs=", ".join(outputs), error=error, **sizes)
+
+
+def test_training_lraspp_updates_the_statistics_alike(peers, randomise, to_torch, forward, assert_close):
+    name = "lraspp_mobilenet_v3_large"
+    theirs = peers.torchvision.models.segmentation.lraspp_mobilenet_v3_large(num_classes=5, weights_backbone=None)
+    randomise(theirs).train()
+    model, variables = from_torchvision(name, theirs.state_dict())
+    pictures = np.random.default_rng(2).normal(size=(3, 64, 96, 3)).astype(np.float32)
+    outputs, statistics = forward(model, variables, pictures, train=True)
+    assert_close(outputs["logits"], theirs(to_torch(pictures))["out"])
+    expected = flatten_dict(from_torchvision(name, theirs.state_dict())[1]["batch_stats"])
+    for path, value in flatten_dict(statistics).items():
+        assert_close(value, expected[path], what=str(path))
+
+
+def test_every_weight_of_fcn_resnet101_has_its_place(peers):
+    with peers.torch.device("meta"):
+        theirs = peers.torchvision.models.segmentation.fcn_resnet101(aux_loss=True, weights_backbone=None)
+    zeros = {key: np.zeros(value.shape, np.float32) for key, value in theirs.state_dict().items()}
+    model, _ = from_torchvision("fcn_resnet101", zeros)
+    assert (model.num_classes, model.auxiliary) == (21, True)
