@@ -14,7 +14,7 @@ from jaxseg.analysis.summary import tree
 from jaxseg.checks import lookup
 from jaxseg.config import default_config
 from jaxseg.data import create_dataset
-from jaxseg.models import MODELS, create_model
+from jaxseg.models import MODELS, architecture
 
 WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
 # Model -> options in place of the paper's widths, and of rates that look beyond pictures of 64 pixels.
@@ -81,10 +81,9 @@ def make_config(name: str, steps: int) -> Any:
     c = default_config()
     c.data.update(name="shapes", canvas=(SIZE, SIZE), crop=(SIZE, SIZE), batch_size=16)
     c.data.options = {"size": SIZE, "train": 2048, "val": 128}
-    architecture = getattr(MODELS[name], "func", MODELS[name])
     c.model.name = name
     c.model.options = SMALL.get(name, {})
-    if architecture.default_encoder is not None:
+    if architecture(name).default_encoder is not None:
         c.model.encoder = "plain"
         c.model.encoder_options = {"widths": WIDTHS}
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
@@ -99,16 +98,13 @@ def make_config(name: str, steps: int) -> Any:
 
 def measure(name: str, workdir: Path, steps: int) -> dict[str, Any]:
     """Trains `name` in `workdir` and returns its row of the table."""
+    from jaxseg.training.experiment import build
     from jaxseg.training.loop import train
 
     config = make_config(name, steps)
     began = time.perf_counter()
     scores = train(config, workdir)
-    c = config.model
-    model = create_model(
-        name, c.encoder, num_classes=7, encoder_options=c.encoder_options.to_dict(), **c.options.to_dict()
-    )
-    whole = tree(model, (SIZE, SIZE))
+    whole = tree(build(config, splits=()).model, (SIZE, SIZE))
     logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["images_per_s"] for row in logged if row["kind"] == "train"]
     return {

@@ -8,6 +8,7 @@ import pytest
 
 import jaxseg
 from jaxseg import DATASETS, ENCODERS, LOSSES, MODELS
+from jaxseg.models import architecture
 
 MODULES = [
     importlib.import_module(info.name)
@@ -50,12 +51,11 @@ def test_losses_take_logits_and_labels_then_keywords_with_defaults(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_the_common_fields(name):
     parameters = inspect.signature(MODELS[name]).parameters
-    architecture = getattr(MODELS[name], "func", MODELS[name])
     assert {"num_classes", "dtype"} <= set(parameters)
-    assert ("encoder" in parameters) == (architecture.default_encoder is not None)
+    assert ("encoder" in parameters) == (architecture(name).default_encoder is not None)
     own = [p for n, p in parameters.items() if n not in ("encoder", "num_classes")]
     assert all(p.default is not p.empty for p in own), "every option of an architecture has a default"
-    call = inspect.signature(architecture.__call__).parameters
+    call = inspect.signature(architecture(name).__call__).parameters
     assert list(call)[1:] == ["image", "train"]
     assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY
     assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"

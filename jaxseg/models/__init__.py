@@ -112,9 +112,9 @@ def create_model(
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
     dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
     make = partial(constructor, num_classes=num_classes, dtype=dtype, **_frozen(options))
-    architecture = constructor.func if isinstance(constructor, partial) else constructor
-    encoder = encoder or architecture.default_encoder
-    if architecture.default_encoder is None:
+    own = architecture(name)
+    encoder = encoder or own.default_encoder
+    if own.default_encoder is None:
         if encoder or output_stride or encoder_options:
             raise UserError(
                 f"Model '{name}' is its own encoder: encoder, output_stride and encoder_options do not apply."
@@ -125,7 +125,7 @@ def create_model(
         for key in ("output_stride", "dtype"):
             if key in (encoder_options or {}):
                 raise UserError(f"encoder_options holds '{key}', which is an argument of create_model. Give it there.")
-        stride = architecture.default_output_stride if output_stride is None else output_stride
+        stride = own.default_output_stride if output_stride is None else output_stride
         encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
     elif output_stride is not None or encoder_options:
         raise UserError(
@@ -133,6 +133,16 @@ def create_model(
             " Set them as the module's fields."
         )
     return make(encoder=encoder)
+
+
+def architecture(name: str) -> type[nn.Module]:
+    """Returns the class behind an entry of `MODELS`, which may be that class with some fields set.
+
+    >>> architecture("fcn8s") is architecture("fcn32s")
+    True
+    """
+    constructor = lookup(MODELS, name, "model")
+    return getattr(constructor, "func", constructor)
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -43,11 +43,11 @@ class ImagePyramid(nn.Module):
     default_output_stride = 8
 
     def setup(self):
-        from jaxseg.models import MODELS  # this file is one of its entries
+        from jaxseg.models import MODELS, architecture  # this file is one of its entries
 
         constructor = lookup(MODELS, self.architecture, "architecture of the image pyramid")
         check_options(constructor, self.architecture_options, f"model '{self.architecture}'")
-        if getattr(constructor, "func", constructor).default_encoder is None or self.architecture == "image_pyramid":
+        if architecture(self.architecture).default_encoder is None or self.architecture == "image_pyramid":
             raise UserError(f"An image pyramid cannot be made of '{self.architecture}'. Choose a model on an encoder.")
         lookup(dict.fromkeys(MERGES), self.merge, "way to merge scales")
         self.network = constructor(

@@ -14,7 +14,7 @@ from jaxseg import losses
 from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
-from jaxseg.models import MODELS, create_model, pixel_statistics
+from jaxseg.models import architecture, create_model, pixel_statistics
 from jaxseg.training import shard
 
 DTYPES = ("float32", "bfloat16")
@@ -85,8 +85,7 @@ def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
 
 def encoder_name(config: ConfigDict) -> str | None:
     """Returns the name of the encoder, the architecture's own where the config leaves it open."""
-    constructor = lookup(MODELS, config.model.name, "model")
-    return config.model.encoder or getattr(constructor, "func", constructor).default_encoder
+    return config.model.encoder or architecture(config.model.name).default_encoder
 
 
 def check_config(config: ConfigDict) -> None:

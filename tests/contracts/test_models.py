@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.models import MODELS, create_model, init
+from jaxseg.models import MODELS, architecture, create_model, init
 
 CLASSES = 3
 SIZE = (48, 64)
@@ -39,8 +39,7 @@ OPTIONS = {  # model -> what makes it small
 
 
 def has_encoder(name):
-    constructor = MODELS[name]
-    return getattr(constructor, "func", constructor).default_encoder is not None
+    return architecture(name).default_encoder is not None
 
 
 WITH_ENCODER = [name for name in MODELS if has_encoder(name)]
