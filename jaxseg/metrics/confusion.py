@@ -5,6 +5,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from jaxseg.checks import UserError
+from jaxseg.metrics.report import scores
+from jaxseg.metrics.tally import Metric, Tally
 
 _ONE_HOT_BUDGET = 2**20  # entries of a one-hot chunk: stays in a CPU's cache, keeps a GPU busy
 _EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here
@@ -59,6 +61,19 @@ def confusion_matrix(
     zero = jnp.zeros((batch, num_classes, num_classes), jnp.int32)
     total, _ = lax.scan(count, zero, (in_chunks(labels), in_chunks(predictions)))
     return total.sum(0)
+
+
+def confusion_scores() -> Metric:
+    """Returns the metric of every score of the confusion matrix: `scores` of the sum of `confusion_matrix`.
+
+    >>> confusion_scores().needs
+    'predictions'
+    """
+
+    def update(predictions, labels, *, where, num_classes):
+        return Tally({"matrix": confusion_matrix(predictions, labels, num_classes=num_classes, where=where)}, {})
+
+    return Metric("predictions", update, lambda tally: scores(tally.sums["matrix"]))
 
 
 def _check(predictions, labels, where) -> None:
