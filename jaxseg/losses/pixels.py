@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, check_logits_and_labels
 
 
 def counted_logits(logits: Float[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "... c"]:
@@ -25,6 +25,53 @@ def one_hot(labels: Int[Array, "..."], num_classes: int) -> Bool[Array, "... c"]
     [[0, 0, 1], [1, 0, 0]]
     """
     return labels.astype(jnp.int32)[..., None] == jnp.arange(num_classes)
+
+
+def check_binary(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    where: Bool[Array, "b h w"] | None = None,
+) -> None:
+    """Checks, at trace time, what a sigmoid loss is given; `binary_targets` says what labels may be.
+
+    >>> check_binary(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 4), bool))
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: Labels (1, 2, 2, 4) hold 4 classes a pixel, logits (1, 2, 2, 3) hold 3. Give one a class.
+    """
+    if logits.ndim != 4:
+        raise UserError(f"Logits must be [b, h, w, c], got {logits.shape}. Add the axes that are missing.")
+    boolean = labels.dtype == jnp.bool_
+    if boolean and labels.ndim != 4 and logits.shape[-1] != 1:
+        raise UserError(f"Labels of {logits.shape[-1]} classes are ids or bool[b, h, w, c], got bool{labels.shape}.")
+    if labels.ndim == 4 and labels.shape[-1] != logits.shape[-1]:
+        raise UserError(
+            f"Labels {labels.shape} hold {labels.shape[-1]} classes a pixel, logits {logits.shape} hold"
+            f" {logits.shape[-1]}. Give one a class."
+        )
+    ids = labels[..., 0] if labels.ndim == 4 else labels
+    check_logits_and_labels(logits, ids.astype(jnp.int32) if boolean else ids, where)
+
+
+def binary_targets(
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"], num_classes: int
+) -> Bool[Array, "b h w c"]:
+    """Returns what each class's sigmoid should say, for class ids (one-vs-all) or for many labels a pixel.
+
+    Four axes hold a 0 or a 1 for every class and are taken as they are. Three axes hold class ids: each class against
+    all others. Of one class alone, 1 is the foreground and all else is not.
+
+    >>> binary_targets(jnp.array([[[0, 2]]]), 3).astype(int).tolist()
+    [[[[1, 0, 0], [0, 0, 1]]]]
+    >>> binary_targets(jnp.array([[[0, 1]]]), 1).astype(int).tolist()
+    [[[[0], [1]]]]
+    >>> binary_targets(jnp.array([[[[0, 1, 1]]]]), 3).tolist()
+    [[[[False, True, True]]]]
+    """
+    if labels.ndim == 4:
+        return labels == 1
+    if num_classes == 1:
+        return labels[..., None] == 1
+    return one_hot(labels, num_classes)
 
 
 def ratio_where(
