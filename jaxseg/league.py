@@ -21,6 +21,7 @@ WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"decoder_channels": (96, 64, 48, 32, 24)},
     "unetplusplus": {"decoder_channels": (96, 64, 48, 32, 24)},
+    "attention_unet": {"decoder_channels": (96, 64, 48, 32, 24)},
     "manet": {"decoder_channels": (96, 64, 48, 32, 24), "reduction": 4},
     "fpn": {"pyramid_features": 96, "features": 64},
     "panet": {"pyramid_features": 96, "features": 64},

@@ -30,6 +30,7 @@ from jaxseg.blocks.initializers import assemble
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import (
+    attention_unet,
     bifpn,
     cunet,
     deconvnet,
@@ -58,6 +59,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
     **unet_original.VARIANTS,
     **unetplusplus.VARIANTS,
+    **attention_unet.VARIANTS,
     **linknet.VARIANTS,
     **manet.VARIANTS,
     **pan.VARIANTS,

@@ -20,6 +20,7 @@ FIGURES = [
     ("fpn", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1901.02446, fig. 3
     ("panet", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1803.01534, fig. 2
     ("unetplusplus", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1807.10165, fig. 1
+    ("attention_unet", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1804.03999, fig. 1
     ("linknet", {"features": 4}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1707.03718, fig. 1 (and c1)
     ("manet", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # as segmentation_models_pytorch's
     ("pan", {"features": 4}, {"c2", "c3", "c4", "c5"}),  # arXiv:1805.10180, fig. 2

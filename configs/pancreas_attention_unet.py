@@ -1,0 +1,25 @@
+"""Attention U-Net / pancreas and spleen in slices of CT (TCIA Pancreas-CT or CT-150).
+
+python train.py --config configs/pancreas_attention_unet.py --config.data.root=DIR --workdir runs/pancreas
+Oktay et al., 2018, arXiv:1804.03999, section 3: Dice, Adam, and a U-Net of 16 to 256 channels. Rate, decay, epochs and
+augmentation are those of the authors' code, where the rate falls in steps. The paper's inputs are volumes resampled to
+2 mm, here slices of them.
+DIR holds {train,val}/{images,labels} and classes.json: background, organs.
+Measured: not yet run.
+"""
+
+from jaxseg.config import default_config
+
+
+def get_config():
+    c = default_config()
+    c.data.update(name="folder", canvas=(160, 160), crop=(160, 160), batch_size=16)
+    c.augment.update(scale=(0.7, 1.3), flip=0.5, rotate=15.0)
+    c.model.update(name="attention_unet", encoder="plain")
+    c.model.encoder_options = {"widths": (16, 32, 64, 128, 256)}
+    c.model.options = {"decoder_channels": (128, 64, 32, 16, 16)}
+    c.loss.terms = {"dice": 1.0}
+    c.optim.update(lr=1e-4, weight_decay=1e-6, schedule="poly")
+    c.train.epochs = 1000
+    c.checkpoint.every = 500
+    return c

@@ -1,0 +1,68 @@
+"""Attention gate: coarse features say where the finer ones of a skip count."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.blocks.attention import shown
+from jaxseg.blocks.conv import Conv, Feature
+from jaxseg.blocks.initializers import he_uniform
+from jaxseg.ops.resize import resize_like
+
+Function = Callable[[Feature], Feature]
+
+
+def attention_gate(
+    skip: Feature,
+    signal: Feature,
+    key: Function,
+    query: Function,
+    weigh: Function,
+    activation: Function = nn.relu,
+    gate: Function = nn.sigmoid,
+) -> Feature:
+    """Weighs every position of `skip` by what it and the coarser `signal` say of it together (Oktay et al., fig. 2).
+
+    Args:
+      skip: the encoder's features, of any size.
+      signal: the decoder's, of any size.
+      key: from `skip` to fewer positions, W_x in the paper; its result's size is that at which the two are added.
+      query: from `signal` to as many channels as `key`, W_g in the paper.
+      weigh: from their sum, after `activation`, to one map, psi in the paper.
+      activation: between the sum and `weigh`.
+      gate: from that map to weights, which are enlarged to the size of `skip`.
+    """
+    keys = key(skip)
+    weights = gate(weigh(activation(keys + resize_like(query(signal), keys))))
+    return skip * resize_like(weights, skip)
+
+
+class AttentionGate(nn.Module):
+    """Additive attention gate (Oktay et al., 2018, arXiv:1804.03999, section 2.1, fig. 2, eqs. 1 and 2).
+
+    As in the authors' code, a 2x2 convolution of stride 2 takes the skip to the signal's size; here the last row and
+    column of an odd size are padded with zeros. The weights, one map at half the skip's size, are sown as "attention"
+    to the collection "intermediates". That code also filters and normalises the gated features, which the figure
+    does not show.
+    """
+
+    features: int | None = None  # of the sum; None is the number of the skip's channels, as in the authors' code
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, skip: Feature, signal: Feature) -> Feature:
+        def conv(features, name, **options):
+            return Conv(features, dtype=self.dtype, kernel_init=he_uniform, name=name, **options)
+
+        _, height, width, channels = skip.shape
+        features = channels if self.features is None else self.features
+        return attention_gate(
+            skip,
+            signal,
+            key=conv(features, "key", kernel_size=2, stride=2, padding=((0, height % 2), (0, width % 2))),
+            query=conv(features, "query", kernel_size=1, use_bias=True),
+            weigh=conv(1, "weigh", kernel_size=1, use_bias=True),
+            gate=shown(self),
+        )

@@ -1,0 +1,97 @@
+"""Attention U-Net: a U-Net whose decoder says where the encoder's features count before it takes them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.attention_gate import AttentionGate
+from jaxseg.blocks.conv import Feature
+from jaxseg.blocks.head import Head
+from jaxseg.models.unet import Block, UNetBlock, check_channels, deepest, way_up
+from jaxseg.ops.resize import resize
+
+Gate = Callable[[Feature, Feature], Feature]
+
+
+def climb_gated(
+    x: Feature,
+    skips: Sequence[Feature | None],
+    sizes: Sequence[tuple[int, int]],
+    gates: Sequence[Gate | None],
+    blocks: Sequence[Block],
+    upsample: Callable[[Feature, tuple[int, int]], Feature],
+) -> Feature:
+    """Enlarges `x` step by step; a block sees it beside the encoder's features as `x`, still coarse, gates them.
+
+    Where the gate is None, they are taken as they are.
+    """
+    for skip, size, gate, block in zip(skips, sizes, gates, blocks, strict=True):
+        x = block(upsample(x, size), skip if gate is None else gate(skip, x))
+    return x
+
+
+class AttentionUNetDecoder(nn.Module):
+    """The right-hand side of the U, with a gate on every skip but the finest, which says too little to be gated."""
+
+    channels: Sequence[int]
+    gate_features: int | None = None
+    method: str = "bilinear"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> Feature:
+        check_channels(self.channels, levels)
+        skips, sizes = way_up(levels, size)
+        gated = [i for i, skip in enumerate(skips) if skip is not None][:-1]
+        return climb_gated(
+            levels[f"c{deepest(levels)}"],
+            skips,
+            sizes,
+            gates=[
+                AttentionGate(self.gate_features, self.dtype, name=f"gate{i}") if i in gated else None
+                for i in range(len(skips))
+            ],
+            blocks=[
+                partial(UNetBlock(features, dtype=self.dtype, name=f"block{i}"), train=train)
+                for i, features in enumerate(self.channels)
+            ],
+            upsample=partial(resize, method=self.method),
+        )
+
+
+class AttentionUNet(nn.Module):
+    """Attention U-Net (Oktay et al., 2018, arXiv:1804.03999, fig. 1) on any encoder.
+
+    Each skip but the finest is weighed, position by position, by an additive gate that sees it and the decoder's
+    features one level deeper. Unlike the paper: pictures instead of volumes, a pretrained encoder whose finest
+    features have half the picture's size, and one head (the paper supervises every level of the decoder). The gates'
+    weights are the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder
+    starts from He's uniform initialisation, the head from Glorot's.
+
+    Outputs: "logits".
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
+    gate_features: int | None = None  # channels in which a gate compares; None is as many as the skip has
+    method: str = "bilinear"  # of the enlargement: "nearest" or "bilinear"
+    dtype: Any = jnp.float32
+
+    default_encoder = "resnet34"
+    default_output_stride = 32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        size = image.shape[1:3]
+        levels = self.encoder(image, train=train)
+        options = (self.decoder_channels, self.gate_features, self.method, self.dtype)
+        x = AttentionUNetDecoder(*options, name="decoder")(levels, size, train=train)
+        return {"logits": Head(self.num_classes, kernel_size=3, dtype=self.dtype, name="head")(x, size)}
+
+
+VARIANTS = {"attention_unet": AttentionUNet}
