@@ -6,6 +6,8 @@ The contract, which every entry of `LOSSES` keeps:
   bool[b, h, w] marks the pixels that count. The ignore label is no business of a loss: it has become `where`.
 - The result is a float32 scalar, computed in float32. With no pixel that counts, loss and gradient are 0.
 - A pixel that doesn't count reaches neither value nor gradient, even if its logits are nan.
+- Where a sigmoid asks a question of its own of every class (`binary_cross_entropy`, `sigmoid_*`), class ids stand for
+  each class against all others, and labels may also be 0 or 1 for every class, [b, h, w, c].
 - Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota: no gather, no scatter.
 - Everything but the arrays is a keyword with a default, which `config.loss.options` may set.
 
@@ -22,14 +24,49 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup, suggest
+from jaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from jaxseg.losses.cross_entropy import cross_entropy
-from jaxseg.losses.dice import dice
+from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
+from jaxseg.losses.focal import focal, sigmoid_focal
+from jaxseg.losses.jaccard import jaccard, sigmoid_jaccard
+from jaxseg.losses.mcc import mcc
+from jaxseg.losses.tversky import focal_tversky, sigmoid_tversky, tversky
 
-__all__ = ["LOSSES", "check_loss_config", "cross_entropy", "dice", "weighted_sum"]
+__all__ = [
+    "LOSSES",
+    "binary_cross_entropy",
+    "check_loss_config",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "generalised_dice",
+    "jaccard",
+    "log_cosh_dice",
+    "mcc",
+    "sigmoid_dice",
+    "sigmoid_focal",
+    "sigmoid_jaccard",
+    "sigmoid_tversky",
+    "tversky",
+    "weighted_sum",
+]
 
 LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
     "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "focal": focal,
+    "sigmoid_focal": sigmoid_focal,
     "dice": dice,
+    "sigmoid_dice": sigmoid_dice,
+    "generalised_dice": generalised_dice,
+    "log_cosh_dice": log_cosh_dice,
+    "jaccard": jaccard,
+    "sigmoid_jaccard": sigmoid_jaccard,
+    "tversky": tversky,
+    "sigmoid_tversky": sigmoid_tversky,
+    "focal_tversky": focal_tversky,
+    "mcc": mcc,
 }
 
 _ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write these
@@ -86,9 +123,9 @@ def check_loss_config(
 
     With `num_classes` every loss is also traced, on one pixel, so that it can refuse its options' values.
 
-    >>> check_loss_config({"dise": 1.0}, {"logits": 1.0}, {})
+    >>> check_loss_config({"dise": 1.0}, {"logits": 1.0}, {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    jaxseg.checks.UserError: Unknown loss 'dise'. Did you mean 'dice'? Known: cross_entropy, dice.
+    jaxseg.checks.UserError: Unknown loss 'dise'. Did you mean 'dice'? Known: binary_cross_entropy, cross_entropy, ...
     """
     for name, mapping in (("terms", terms), ("heads", heads)):
         if not mapping:

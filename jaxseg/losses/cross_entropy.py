@@ -1,4 +1,4 @@
-"""Cross entropy, and the three ways to make it look harder at some pixels than at others."""
+"""Cross entropy, and the four ways to make it look harder at some pixels than at others."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
-from jaxseg.losses.pixels import counted_logits, one_hot, per_class, ratio_where
+from jaxseg.losses.pixels import counted_logits, inverse_frequency, one_hot, per_class, ratio_where
 
 
 def cross_entropy(
@@ -18,6 +18,7 @@ def cross_entropy(
     where: Bool[Array, "b h w"] | None = None,
     class_weights: Sequence[float] | Float[Array, "c"] | None = None,
     label_smoothing: float = 0.0,
+    balanced: bool = False,
     pixel_weights: Float[Array, "b h w"] | None = None,
     ohem_keep: float | None = None,
     ohem_threshold: float | None = None,
@@ -37,6 +38,8 @@ def cross_entropy(
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       class_weights: one weight a class, >= 0.
+      balanced: a class's weight is also divided by how many pixels of the batch it has, among those that count: each
+        class present then has the same say.
       label_smoothing: ε above, in [0, 1].
       pixel_weights: one weight a pixel, >= 0; never read where `where` is False.
       ohem_keep: fraction of the pixels that count, in (0, 1]; the hardest are kept, at least one.
@@ -66,6 +69,10 @@ def cross_entropy(
     loss, weights = negative_log_p, jnp.ones_like(negative_log_p)
     if class_weights is not None:
         class_weights = per_class(class_weights, num_classes, "class_weights")
+    if balanced:
+        rarity = inverse_frequency(target, where)
+        class_weights = rarity if class_weights is None else class_weights * rarity
+    if class_weights is not None:
         weights = jnp.where(target, class_weights, 0.0).sum(-1)
         loss = loss * weights
     if label_smoothing:

@@ -1,11 +1,11 @@
-"""Dice: the overlap of two regions as a loss, blind to how large the region is."""
+"""Dice: the overlap of two regions as a loss, blind to how large the region is; and what grew out of it."""
 
-import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.checks import UserError, check_logits_and_labels
-from jaxseg.losses.pixels import counted_logits, one_hot
+from jaxseg.checks import UserError
+from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
 
 
 def dice(
@@ -15,12 +15,14 @@ def dice(
     where: Bool[Array, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
+    squared: bool = False,
+    log: bool = False,
 ) -> Float[Array, ""]:
     """Soft Dice loss, 1 - (2|P∩T| + s) / (|P| + |T| + s), mean over images and classes.
 
-    Milletari et al., 2016, arXiv:1606.04797, with sums rather than sums of squares. P is the softmax of the logits, T
-    the one-hot label. A class that neither the label holds nor the model predicts tends to 0; one that the model
-    predicts where the label has none is punished, since every class and image is in the mean.
+    Milletari et al., 2016, arXiv:1606.04797; with sums unless `squared`. P is the softmax of the logits, T the one-hot
+    label. A class that neither the label holds nor the model predicts tends to 0; one that the model predicts where the
+    label has none is punished, since every class and image is in the mean.
 
     Args:
       logits: unnormalised scores, any float dtype; the loss is computed in float32.
@@ -29,6 +31,8 @@ def dice(
       smooth: s above, in pixels; must be positive.
       per_image: False takes the batch for one image. A class that few pictures hold is then not taught to vanish from
         all the others: on such data the mean over images learns to leave rare classes out.
+      squared: |P| is Σ p² and |T| is Σ t², as in the paper, whose gradient fades as p nears t.
+      log: -log of the ratio in place of 1 minus it; unbounded, and steep where the overlap is small.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [-9.0, 9.0]]]])
     >>> print(f"{dice(logits, jnp.array([[[0, 1]]])):.4f}")
@@ -36,15 +40,101 @@ def dice(
     >>> print(f"{dice(logits, jnp.array([[[1, 0]]])):.4f}")  # 1 - (0 + 1) / (1 + 1 + 1)
     0.6667
     """
-    check_logits_and_labels(logits, labels, where)
-    if not smooth > 0:
-        raise UserError(f"`smooth` must be positive, got {smooth}. 1.0 is one pixel.")
-    pixels = tuple(range(1 if per_image else 0, labels.ndim))
-    probabilities = jax.nn.softmax(counted_logits(logits, where))
-    target = one_hot(labels, logits.shape[-1])
-    if where is not None:
-        probabilities = jnp.where(where[..., None], probabilities, 0.0)
-        target = target & where[..., None]
-    differ = jnp.where(target, 1 - probabilities, probabilities).sum(pixels)  # Σ|p - t| = |P| + |T| - 2|P∩T|
-    total = probabilities.sum(pixels) + target.sum(pixels, dtype=jnp.int32).astype(jnp.float32)
-    return (differ / (total + smooth)).mean()  # a sum of small numbers, not a difference of large ones
+    check_smooth(smooth)
+    counts = softmax_counts(logits, labels, where, per_image=per_image, squared=squared)
+    return overlap_loss(counts, fp=0.5, fn=0.5, smooth=smooth / 2, log=log).mean()
+
+
+def sigmoid_dice(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+    squared: bool = False,
+    log: bool = False,
+) -> Float[Array, ""]:
+    """Dice of every class by itself (Milletari et al., 2016, arXiv:1606.04797): P is the sigmoid of the logits.
+
+    For one foreground class, or for classes that may overlap. All else is `dice`.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      smooth: as in `dice`, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+      squared: sums of squares below the ratio.
+      log: -log of the ratio in place of 1 minus it.
+
+    >>> print(f"{sigmoid_dice(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (2 / 2 + 1) / (1 + 1 + 1)
+    0.3333
+    """
+    check_smooth(smooth)
+    counts = sigmoid_counts(logits, labels, where, per_image=per_image, squared=squared)
+    return overlap_loss(counts, fp=0.5, fn=0.5, smooth=smooth / 2, log=log).mean()
+
+
+def log_cosh_dice(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """The logarithm of the hyperbolic cosine of `dice` (Jadon, 2020, arXiv:2006.14822, section II).
+
+    Near 0 it is half the square of the Dice loss, so its gradient, tanh(dice) times that of Dice, dies out smoothly.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0 to the Dice loss.
+      smooth: as in `dice`, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> print(f"{log_cosh_dice(jnp.array([[[[9.0, -9.0]]]]), jnp.array([[[1]]])):.4f}")  # log cosh 0.5
+    0.1201
+    """
+    loss = dice(logits, labels, where=where, smooth=smooth, per_image=per_image)
+    return jnp.log1p(2 * jnp.sinh(loss / 2) ** 2)  # log cosh without its 1, which would swallow a small square
+
+
+def generalised_dice(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+    power: float = 2.0,
+) -> Float[Array, ""]:
+    """Generalised Dice loss, 1 - 2 Σ w·|P∩T| / Σ w·(|P| + |T|) over classes (Sudre et al., 2017, arXiv:1707.03237).
+
+    w = 1 / |T|², so that small classes weigh as much as large ones. One ratio an image, and the mean over images. The
+    weights are given relative to that of the rarest class present, whose pixels are thus the unit of `smooth`; a class
+    that is absent weighs as much as the rarest one (the paper's weight would be infinite).
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      smooth: added to numerator and denominator, in pixels of the rarest class; must be positive.
+      per_image: False takes the batch for one image.
+      power: exponent of the weights, 1 / |T|^power, >= 0; 0 weighs all classes alike.
+
+    >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0], [9.0, -9.0]]]])  # two pixels right, one wrong
+    >>> print(f"{generalised_dice(logits, jnp.array([[[0, 0, 1]]])):.4f}")  # (1/4 + 1) / (5/4 + 1 + 1)
+    0.3846
+    """
+    check_smooth(smooth)
+    if not power >= 0:
+        raise UserError(f"`power` must be >= 0, got {power}. 2 is the paper's.")
+    counts = softmax_counts(logits, labels, where, per_image=per_image)
+    size = lax.stop_gradient(counts.tp + counts.fn)
+    rarest = jnp.where(size > 0, size, jnp.inf).min(-1, keepdims=True)
+    weights = jnp.where(size > 0, rarest / jnp.where(size > 0, size, 1.0), 1.0) ** power
+    wrong = (weights * (counts.fp + counts.fn)).sum(-1)
+    return (wrong / (2 * (weights * counts.tp).sum(-1) + wrong + smooth)).mean()

@@ -89,6 +89,31 @@ def ratio_where(
     return jnp.where(some, values.sum() / jnp.where(some, total, 1.0), 0.0)
 
 
+def inverse_frequency(target: Bool[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "c"]:
+    """Returns pixels / (classes present · pixels of the class) over what counts, 0 for a class that is absent.
+
+    >>> inverse_frequency(one_hot(jnp.array([0, 0, 0, 0, 2]), 3), None).tolist()  # 5 / (2 · 4) and 5 / 2
+    [0.625, 0.0, 2.5]
+    """
+    counted = target if where is None else target & where[..., None]
+    pixels = counted.sum(tuple(range(target.ndim - 1)), dtype=jnp.int32).astype(jnp.float32)
+    present = pixels > 0
+    weights = pixels.sum() / (jnp.maximum(present.sum(), 1) * jnp.where(present, pixels, 1.0))
+    return jnp.where(present, weights, 0.0)
+
+
+def power_of_positive(values: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
+    """Returns values^exponent for values >= 0, with 0 and a slope of 0 at 0, where a root's slope is infinite.
+
+    >>> power_of_positive(jnp.array([0.0, 4.0]), 0.5).tolist()
+    [0.0, 2.0]
+    """
+    if exponent == 0:
+        return jnp.ones_like(values)
+    positive = values > 0
+    return jnp.where(positive, jnp.where(positive, values, 1.0) ** exponent, 0.0)
+
+
 def per_class(values: Sequence[float] | Float[Array, "c"], num_classes: int, name: str) -> Float[Array, "c"]:
     """Returns one float32 number a class, or raises a `UserError` that names the argument."""
     array = jnp.asarray(values, jnp.float32)

@@ -68,6 +68,23 @@ def sigmoid_counts(
     return _sums(jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits), target, where, per_image, squared)
 
 
+def overlap_loss(
+    counts: SoftCounts, *, fp: float, fn: float, smooth: float, log: bool = False
+) -> Float[Array, "... c"]:
+    """Returns 1 - (tp + s) / (tp + fp·FP + fn·FN + s), or minus the logarithm of that ratio, of each image and class.
+
+    Every digit is kept: the numerator is what is wrong, not the difference of what is right to 1.
+
+    >>> counts = SoftCounts(tp=jnp.array([2.0]), fp=jnp.array([1.0]), fn=jnp.array([0.0]))
+    >>> overlap_loss(counts, fp=1.0, fn=1.0, smooth=1.0).tolist()  # 1 - 3 / 4
+    [0.25]
+    """
+    wrong = fp * counts.fp + fn * counts.fn
+    if log:
+        return jnp.log1p(wrong / (counts.tp + smooth))
+    return wrong / (counts.tp + wrong + smooth)
+
+
 def check_smooth(smooth: float) -> None:
     """Raises a `UserError` unless `smooth` is positive: it is all that is left of a ratio where nothing counts."""
     if not smooth > 0:

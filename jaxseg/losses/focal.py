@@ -1,0 +1,102 @@
+"""Focal loss: cross entropy that loses interest in pixels it is already sure of."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, check_logits_and_labels
+from jaxseg.losses.pixels import (
+    binary_targets,
+    check_binary,
+    counted_logits,
+    one_hot,
+    per_class,
+    power_of_positive,
+    ratio_where,
+)
+
+
+def focal(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    gamma: float = 2.0,
+    alpha: Sequence[float] | Float[Array, "c"] | None = None,
+) -> Float[Array, ""]:
+    """Softmax focal loss, -α(y)·(1 - p(y))^γ·log p(y), mean over the pixels that count.
+
+    Lin et al., 2017, arXiv:1708.02002, section 3, which has the sigmoid form (`sigmoid_focal`). The mean is by the
+    number of pixels, not by their α. γ = 0 without α is cross entropy.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      gamma: γ above, >= 0.
+      alpha: one weight a class.
+
+    >>> logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.75, 0.25]]]]))
+    >>> print(f"{focal(logits, jnp.array([[[0, 0]]])):.4f}")  # (log 2 / 4 + log(4 / 3) / 16) / 2
+    0.0956
+    """
+    check_logits_and_labels(logits, labels, where)
+    _check_gamma(gamma)
+    logits = counted_logits(logits, where)
+    target = one_hot(labels, logits.shape[-1])
+    shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
+    others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
+    own = jnp.where(target, shifted, 0.0).sum(-1)
+    total = others + jnp.exp(own)
+    # Where the label has the largest score, its own term is 1 and log p = -log(1 + others) keeps every digit.
+    negative_log_p = jnp.where(own == 0, jnp.log1p(others), jnp.log(total) - own)
+    loss = power_of_positive(others / total, gamma) * negative_log_p
+    if alpha is not None:
+        loss = loss * jnp.where(target, per_class(alpha, logits.shape[-1], "alpha"), 0.0).sum(-1)
+    return ratio_where(loss, jnp.ones_like(loss), where)
+
+
+def sigmoid_focal(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+) -> Float[Array, ""]:
+    """Focal loss of every class by itself, mean over the pixels that count and over classes.
+
+    Lin et al., 2017, arXiv:1708.02002, section 3: -α·(1 - p)^γ·log p where the class is, -(1 - α)·p^γ·log(1 - p)
+    elsewhere, with p the sigmoid of its logit.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      gamma: γ above, >= 0; 0 without `alpha` is `binary_cross_entropy`.
+      alpha: α above, in [0, 1]; None weighs both sides by 1.
+
+    >>> print(f"{sigmoid_focal(jnp.zeros((1, 1, 1, 1)), jnp.array([[[1]]])):.4f}")  # log 2 / 16
+    0.0433
+    """
+    check_binary(logits, labels, where)
+    _check_gamma(gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise UserError(f"`alpha` must be in [0, 1] or None, got {alpha}.")
+    logits = counted_logits(logits, where)
+    target = binary_targets(labels, logits.shape[-1])
+    right = jnp.where(target, logits, -logits)
+    # 1 - p as an exponential: the slope of a power has no end at 0, this has.
+    loss = jnp.exp(-gamma * jax.nn.softplus(right)) * jax.nn.softplus(-right)
+    if alpha is not None:
+        loss = loss * jnp.where(target, alpha, 1 - alpha)
+    loss = loss.mean(-1)
+    return ratio_where(loss, jnp.ones_like(loss), where)
+
+
+def _check_gamma(gamma: float) -> None:
+    if not gamma >= 0:
+        raise UserError(f"`gamma` must be >= 0, got {gamma}. 0 is cross entropy.")

@@ -1,0 +1,66 @@
+"""Jaccard: intersection over union as a loss."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
+
+
+def jaccard(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+    log: bool = False,
+) -> Float[Array, ""]:
+    """Soft Jaccard or IoU loss, 1 - (|P∩T| + s) / (|P∪T| + s), mean over images and classes.
+
+    Rahman & Wang, 2016, doi:10.1007/978-3-319-50835-1_22, eq. 3 to 5. P is the softmax of the logits, T the one-hot
+    label, |P∪T| = Σ p + t - p·t. Absent classes are treated as `dice` does.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      smooth: s above, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+      log: -log of the ratio in place of 1 minus it.
+
+    >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])
+    >>> print(f"{jaccard(logits, jnp.array([[[0, 1]]])):.4f}")  # (1 - (1 + 1) / (2 + 1) + 1 - (0 + 1) / (1 + 1)) / 2
+    0.4167
+    """
+    check_smooth(smooth)
+    counts = softmax_counts(logits, labels, where, per_image=per_image)
+    return jnp.mean(overlap_loss(counts, fp=1.0, fn=1.0, smooth=smooth, log=log))
+
+
+def sigmoid_jaccard(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+    log: bool = False,
+) -> Float[Array, ""]:
+    """Jaccard loss of every class by itself (Rahman & Wang, 2016, eq. 3 to 5): P is the sigmoid of the logits.
+
+    For one foreground class, or for classes that may overlap. All else is `jaccard`.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      smooth: as in `jaccard`, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+      log: -log of the ratio in place of 1 minus it.
+
+    >>> print(f"{sigmoid_jaccard(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (1/2 + 1) / (3/2 + 1)
+    0.4000
+    """
+    check_smooth(smooth)
+    counts = sigmoid_counts(logits, labels, where, per_image=per_image)
+    return jnp.mean(overlap_loss(counts, fp=1.0, fn=1.0, smooth=smooth, log=log))

@@ -1,0 +1,56 @@
+"""Matthews' correlation coefficient as a loss."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.losses.regions import check_smooth, softmax_counts
+
+
+def mcc(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """1 - Matthews' correlation coefficient of the soft confusion matrix, mean over images (0 to 2).
+
+    Abhishek & Hamarneh, 2021, arXiv:2010.15454, for two classes; for more, Gorodkin's coefficient of c classes (2004,
+    doi:10.1016/j.compbiolchem.2004.09.006), which is the same for two. Of one image, with P and T the shares of the
+    pixels that are predicted to be and are of each class, and r the share rightly predicted:
+
+        1 - (r - Σ P·T) / sqrt((1 - Σ P²)(1 - Σ T²))
+
+    It looks at all classes at once, true negatives included, so a class that is absent is no special case. Where it is
+    undefined, in an image of one class, `smooth` defines it.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      smooth: pixels of each class that are added as rightly predicted; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> labels = jnp.array([[[0, 0, 1, 1]]])
+    >>> print(f"{mcc(jnp.array([[[[9.0, -9], [9, -9], [9, -9], [-9, 9]]]]), labels):.4f}")  # 1 - 6 / sqrt(72)
+    0.2929
+    """
+    check_smooth(smooth)
+    counts = softmax_counts(logits, labels, where, per_image=per_image)
+    total = (counts.tp + counts.fn).sum(-1, keepdims=True) + smooth * logits.shape[-1]
+    predicted, actual = (counts.tp + counts.fp + smooth) / total, (counts.tp + counts.fn + smooth) / total
+    root_a, root_b = jnp.sqrt(_unlike(predicted)), jnp.sqrt(_unlike(actual))
+    # With A = 1 - Σ P², B = 1 - Σ T² and e = 1 - r, r - Σ P·T is (A + B) / 2 - e + Σ (P - T)² / 2. Hence sqrt(A B) less
+    # that is e less two squares of small numbers: no digit is lost where the prediction is good.
+    error = (counts.fn / total).sum(-1)
+    gap = (counts.fp - counts.fn) / total
+    roots = (gap * (predicted + actual)).sum(-1) / (root_a + root_b)  # sqrt(B) - sqrt(A)
+    return ((error - ((gap**2).sum(-1) + roots**2) / 2) / (root_a * root_b)).mean()
+
+
+def _unlike(shares: Float[Array, "... c"]) -> Float[Array, "..."]:
+    """Returns 1 - Σ shares², the chance that two pixels differ in class, from products that are all positive."""
+    others = 1 - jnp.eye(shares.shape[-1])
+    chance = (shares[..., :, None] * shares[..., None, :] * others).sum((-1, -2))
+    return chance + 1e-12  # of one class alone it is 0, and a square root's slope there infinite

@@ -1,0 +1,116 @@
+"""Tversky: an overlap in which a pixel too many and a pixel too few have different prices."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError
+from jaxseg.losses.pixels import power_of_positive
+from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
+
+
+def tversky(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """Tversky loss, 1 - (TP + s) / (TP + α·FP + β·FN + s), mean over images and classes.
+
+    Salehi et al., 2017, arXiv:1706.05721, section 2; sums over the softmax of the logits, in which β = 0.7 did best.
+    α = β = 0.5 is Dice (its `smooth` is twice this one), α = β = 1 is Jaccard. Absent classes: as in `dice`.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      alpha: price of a false positive, >= 0.
+      beta: price of a false negative, >= 0. Larger than `alpha`, it favours recall. They can't both be 0.
+      smooth: s above, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])  # of class 0 one too many, of class 1 one too few
+    >>> print(f"{tversky(logits, jnp.array([[[0, 1]]])):.4f}")  # (0.3 / 2.3 + 0.7 / 1.7) / 2
+    0.2711
+    """
+    _check(alpha, beta, smooth)
+    counts = softmax_counts(logits, labels, where, per_image=per_image)
+    return jnp.mean(overlap_loss(counts, fp=alpha, fn=beta, smooth=smooth))
+
+
+def sigmoid_tversky(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """Tversky loss of every class by itself (Salehi et al., 2017, arXiv:1706.05721): P is the sigmoid of the logits.
+
+    For one foreground class, or for classes that may overlap. All else is `tversky`.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      alpha: price of a false positive, >= 0.
+      beta: price of a false negative, >= 0. They can't both be 0.
+      smooth: as in `tversky`, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> print(f"{sigmoid_tversky(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (1/2 + 1) / (1 + 1)
+    0.2500
+    """
+    _check(alpha, beta, smooth)
+    counts = sigmoid_counts(logits, labels, where, per_image=per_image)
+    return jnp.mean(overlap_loss(counts, fp=alpha, fn=beta, smooth=smooth))
+
+
+def focal_tversky(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 4 / 3,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """Focal Tversky loss, the mean over images and classes of (Tversky loss)^(1/γ).
+
+    Abraham & Khan, 2018, arXiv:1810.07842, section 2.2, which sums over classes and calls α what is β here and in
+    `tversky`. With γ > 1 a class that is nearly right keeps a steeper gradient than one that is wrong; to look harder
+    at what is wrong, as focal loss does, take γ < 1.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      alpha: price of a false positive, >= 0.
+      beta: price of a false negative, >= 0. They can't both be 0.
+      gamma: γ above, > 0; the paper tries 1 to 3.
+      smooth: as in `tversky`, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])
+    >>> print(f"{focal_tversky(logits, jnp.array([[[0, 1]]])):.4f}")  # ((0.3 / 2.3)^0.75 + (0.7 / 1.7)^0.75) / 2
+    0.3656
+    """
+    _check(alpha, beta, smooth)
+    if not gamma > 0:
+        raise UserError(f"`gamma` must be positive, got {gamma}. 1 is the Tversky loss itself.")
+    counts = softmax_counts(logits, labels, where, per_image=per_image)
+    return jnp.mean(power_of_positive(overlap_loss(counts, fp=alpha, fn=beta, smooth=smooth), 1 / gamma))
+
+
+def _check(alpha: float, beta: float, smooth: float) -> None:
+    check_smooth(smooth)
+    if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
+        raise UserError(f"`alpha` and `beta` must be >= 0 and not both 0, got {alpha} and {beta}.")
