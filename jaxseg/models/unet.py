@@ -12,8 +12,8 @@ from jaxseg.blocks.attention import ATTENTION
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.upsample import UPSAMPLING
 from jaxseg.checks import UserError, lookup
-from jaxseg.ops.resize import resize
 
 Block = Callable[[Feature, Feature | None], Feature]
 
@@ -22,11 +22,11 @@ def climb(
     x: Feature,
     skips: Sequence[Feature | None],
     sizes: Sequence[tuple[int, int]],
+    upsamples: Sequence[Callable[[Feature, tuple[int, int]], Feature]],
     blocks: Sequence[Block],
-    upsample: Callable[[Feature, tuple[int, int]], Feature],
 ) -> Feature:
     """Enlarges `x` step by step; at each size a block sees it beside the encoder's features of that size."""
-    for skip, size, block in zip(skips, sizes, blocks, strict=True):
+    for skip, size, upsample, block in zip(skips, sizes, upsamples, blocks, strict=True):
         x = block(upsample(x, size), skip)
     return x
 
@@ -117,6 +117,7 @@ class UNetDecoder(nn.Module):
         if self.center:
             x = Center(self.dtype, name="center")(x, train=train)
         skips, sizes = way_up(levels, size)
+        upsampling = lookup(UPSAMPLING, self.method, "upsampling")
         blocks = [
             UNetBlock(features, self.attention, i < len(skips) - 1, self.dtype, name=f"block{i}")
             for i, features in enumerate(self.channels)
@@ -125,8 +126,8 @@ class UNetDecoder(nn.Module):
             x,
             skips,
             sizes,
+            upsamples=[upsampling(dtype=self.dtype, name=f"upsample{i}") for i in range(len(blocks))],
             blocks=[partial(block, train=train) for block in blocks],
-            upsample=lambda x, size: resize(x, size, self.method),
         )
 
 
@@ -134,9 +135,9 @@ class UNet(nn.Module):
     """U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1) on any encoder.
 
     As in segmentation_models_pytorch, and unlike the paper: a pretrained encoder, padded convolutions with batch
-    normalisation, nearest-neighbour enlargement instead of transposed convolutions (to each level's exact size, so
-    that any picture size works), and five levels. Attention is Roy et al.'s (2018, arXiv:1803.02579). The decoder
-    starts from He's uniform initialisation, the head from Glorot's.
+    normalisation, nearest-neighbour enlargement (to each level's exact size, so that any picture size works) unless
+    `method` asks for another, such as transposed convolutions, and five levels. Attention is Roy et al.'s (2018,
+    arXiv:1803.02579). The decoder starts from He's uniform initialisation, the head from Glorot's.
 
     Outputs: "logits".
     """
@@ -145,7 +146,7 @@ class UNet(nn.Module):
     num_classes: int
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
     attention: str | None = None  # None, "se" or "scse"
-    method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
+    method: str = "nearest"  # of the enlargement: a key of `jaxseg.blocks.upsample.UPSAMPLING`
     center: bool = False  # two convolutions on the deepest level, as smp has them with VGG
     dtype: Any = jnp.float32
 

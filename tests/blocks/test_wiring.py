@@ -84,7 +84,7 @@ def test_unet_climbs_through_the_skips():
     def upsample(x, size):
         return jnp.broadcast_to(x.mean((1, 2), keepdims=True), (1, *size, 1))
 
-    y = climb(jnp.ones((1, 1, 1, 1)), skips, [(2, 2), (5, 3)], [block, block], upsample)
+    y = climb(jnp.ones((1, 1, 1, 1)), skips, [(2, 2), (5, 3)], [upsample, upsample], [block, block])
     assert shapes == [(2, 2), (5, 3)]
     np.testing.assert_array_equal(y, jnp.full((1, 5, 3, 1), 11.0))
 
