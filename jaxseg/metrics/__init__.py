@@ -11,7 +11,7 @@ returns a `Metric`: what it `needs` and two pure functions.
   whatever stands there; pixels that don't count surround every picture that was padded. A picture with no pixel that
   counts adds nothing to `sums`, and has nan or 0 in its row.
 - `merge([tally, …])` adds sums as int64 and float64 on the host and joins rows, `merge_processes(tally)` does it over
-  processes. The order of the rows is no part of the result but by rounding and by the seed of a bootstrap.
+  processes. The order of the rows changes no result but by rounding.
 - `result(tally) -> dict` of plain Python numbers, by key: a float; a list with one float a class; or a dict of details,
   which is in scores.json but in no table. Keys are lower case and no two entries share one. No pixel at all: no error,
   and nan where a score would be 0 / 0.
@@ -37,14 +37,66 @@ The confusion matrix by itself: `confusion_matrix(predictions, labels, *, num_cl
 labels, for a batch; add them as int64 on the host; `scores(matrix)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from jaxseg.checks import UserError, check_options, lookup, suggest
+from jaxseg.metrics.calibration import boundary_calibration_scores, calibration_scores
 from jaxseg.metrics.confusion import confusion_matrix, confusion_scores
-from jaxseg.metrics.report import format_table, scores
+from jaxseg.metrics.report import format_results, format_table, scores
+from jaxseg.metrics.spread import spread_scores
 from jaxseg.metrics.tally import Metric, Tally, merge, merge_processes
+from jaxseg.metrics.thresholds import binary_scores, threshold_counts, threshold_scores
 
-__all__ = ["METRICS", "Metric", "Tally", "confusion_matrix", "format_table", "merge", "merge_processes", "scores"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Tally",
+    "binary_scores",
+    "confusion_matrix",
+    "create_metrics",
+    "format_results",
+    "format_table",
+    "merge",
+    "merge_processes",
+    "scores",
+    "threshold_counts",
+]
 
 METRICS: dict[str, Callable[..., Metric]] = {
     "confusion": confusion_scores,
+    "spread": spread_scores,
+    "calibration": calibration_scores,
+    "boundary_calibration": boundary_calibration_scores,
+    "thresholds": threshold_scores,
 }
+
+
+def create_metrics(names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Metric]:
+    """Returns the metrics of `names` with their options, or raises a `UserError` that says what is known.
+
+    Args:
+      names: keys of `METRICS`.
+      options: {name: {argument: value}}, for some of them.
+
+    >>> create_metrics(["confusion", "calibration"], {"calibration": {"bins": 10}})["calibration"].needs
+    'probabilities'
+    >>> create_metrics(["confusoin"])
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: Unknown metric 'confusoin'. Did you mean 'confusion'? Known: ...
+    """
+    options = options or {}
+    for name in names:
+        lookup(METRICS, name, "metric")
+    for name, arguments in options.items():
+        if name not in names:
+            raise UserError(
+                f"Options are given for the metric '{name}', which is not asked for. {suggest(name, names)}"
+            )
+        if not isinstance(arguments, Mapping):
+            raise UserError(f"The options of the metric '{name}' must be a mapping of arguments, got {arguments!r}.")
+        check_options(METRICS[name], arguments, f"metric '{name}'")
+    try:
+        return {name: METRICS[name](**options.get(name, {})) for name in names}
+    except TypeError as error:
+        raise UserError(f"The options of a metric can't be used: {error}") from error

@@ -1,5 +1,7 @@
 """The confusion matrix, counted on the device where the predictions are."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
@@ -38,7 +40,7 @@ def confusion_matrix(
     >>> confusion_matrix(predictions, labels, num_classes=2, where=where).tolist()
     [[1, 0], [0, 1]]
     """
-    _check(predictions, labels, where)
+    check_predictions(predictions, labels, where)
     labels = labels.astype(jnp.int32)
     if where is not None:
         labels = jnp.where(where, labels, -1)
@@ -63,8 +65,11 @@ def confusion_matrix(
     return total.sum(0)
 
 
-def confusion_scores() -> Metric:
+def confusion_scores(*, beta: float = 2.0) -> Metric:
     """Returns the metric of every score of the confusion matrix: `scores` of the sum of `confusion_matrix`.
+
+    Args:
+      beta: of the F-β score, positive; see `scores`.
 
     >>> confusion_scores().needs
     'predictions'
@@ -73,10 +78,11 @@ def confusion_scores() -> Metric:
     def update(predictions, labels, *, where, num_classes):
         return Tally({"matrix": confusion_matrix(predictions, labels, num_classes=num_classes, where=where)}, {})
 
-    return Metric("predictions", update, lambda tally: scores(tally.sums["matrix"]))
+    return Metric("predictions", update, lambda tally: scores(tally.sums["matrix"], beta=beta))
 
 
-def _check(predictions, labels, where) -> None:
+def check_predictions(predictions: Any, labels: Any, where: Any) -> None:
+    """Raises, at trace time, unless predictions and labels are class ids of one shape, and `where` is of it."""
     for name, array in (("Predictions", predictions), ("Labels", labels)):
         if not jnp.issubdtype(array.dtype, jnp.integer):
             raise UserError(f"{name} must be integers, got {array.dtype}. Pass class ids, the argmax of the logits.")

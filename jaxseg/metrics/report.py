@@ -1,6 +1,6 @@
 """Scores of a confusion matrix, and their table: NumPy, float64, on the host."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from jaxseg.checks import UserError
 
 
-def scores(matrix: np.ndarray) -> dict[str, Any]:
+def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     """Returns the usual scores of a confusion matrix (rows are labels) as plain numbers, float64 throughout.
 
     With TP, FP and FN of each class. A class for which a score would be 0 / 0 is nan there and left out of the mean:
@@ -22,6 +22,14 @@ def scores(matrix: np.ndarray) -> dict[str, Any]:
     - `frequency`: the class's share of the labelled pixels.
     - `pixel_accuracy`: Σ TP / pixels.
     - `frequency_weighted_iou`: Σ frequency · iou over the classes with a label.
+    - `specificity`: TN / (TN + FP), and `mean_specificity`.
+    - `f_beta`: (1 + β²) TP / ((1 + β²) TP + β² FN + FP), and `mean_f_beta` (van Rijsbergen, 1979).
+    - `kappa`: (a - e) / (1 - e), agreement a beyond the agreement e of the two marginals by chance (Cohen, 1960).
+    - `mcc`: the correlation of prediction and label, Matthews' coefficient for any number of classes (Gorodkin, 2004).
+
+    Args:
+      matrix: counts, integers [c, c].
+      beta: β > 0 of `f_beta`: recall is β times as important as precision.
 
     >>> result = scores([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
     >>> result["iou"], round(result["miou"], 3)
@@ -29,6 +37,8 @@ def scores(matrix: np.ndarray) -> dict[str, Any]:
     >>> result["pixel_accuracy"]
     0.875
     """
+    if not 0 < beta < np.inf:
+        raise UserError(f"`beta` must be a positive number, got {beta}. Use 1 for Dice, 2 to weigh recall more.")
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
         raise UserError(
@@ -44,6 +54,10 @@ def scores(matrix: np.ndarray) -> dict[str, Any]:
     accuracy = _ratio(right, labelled)
     precision = _ratio(right, predicted)
     frequency = _ratio(labelled, np.full_like(labelled, pixels))
+    negative = pixels - labelled
+    specificity = _ratio(negative - (predicted - right), negative)
+    f_beta = _ratio((1 + beta**2) * right, beta**2 * labelled + predicted)
+    kappa, mcc = _agreement(right, labelled, predicted, pixels)
     present = labelled > 0
     return {
         "miou": _mean(iou),
@@ -52,12 +66,61 @@ def scores(matrix: np.ndarray) -> dict[str, Any]:
         "mean_accuracy": _mean(accuracy),
         "mean_precision": _mean(precision),
         "frequency_weighted_iou": float((frequency * iou)[present].sum()) if present.any() else float("nan"),
+        "mean_specificity": _mean(specificity),
+        "mean_f_beta": _mean(f_beta),
+        "kappa": kappa,
+        "mcc": mcc,
         "iou": iou.tolist(),
         "dice": dice.tolist(),
         "accuracy": accuracy.tolist(),
         "precision": precision.tolist(),
         "frequency": frequency.tolist(),
+        "specificity": specificity.tolist(),
+        "f_beta": f_beta.tolist(),
     }
+
+
+def _agreement(right, labelled, predicted, pixels) -> tuple[float, float]:
+    """Cohen's kappa and Matthews' correlation, of shares: products of counts would lose digits past 2^53."""
+    if not pixels:
+        return float("nan"), float("nan")
+    observed, p, q = right.sum() / pixels, labelled / pixels, predicted / pixels
+    chance = float(p @ q)
+    spread = np.sqrt((1 - p @ p) * (1 - q @ q))
+    return tuple(float(_ratio(np.float64(observed - chance), np.float64(x))) for x in (1 - chance, spread))
+
+
+def format_results(results: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> str:
+    """Returns the results of metrics other than the confusion matrix as text: a table of classes, then single numbers.
+
+    Details, which are dicts, are left out; a score that is 0 / 0 is a dash.
+
+    >>> print(format_results({"calibration": {"ece": 0.0312, "class_ece": [0.01, float("nan")]}}, ["sky", "car"]))
+    class  class_ece
+    ----------------
+    sky       0.0100
+    car            -
+    <BLANKLINE>
+    calibration: ece 0.0312
+    """
+    flat = {key: value for result in results.values() for key, value in result.items()}
+    columns = {key: value for key, value in flat.items() if isinstance(value, list)}
+    blocks = []
+    if columns:
+        name_width = max([5, *map(len, classes)])
+        widths = [max(8, len(key) + 2) for key in columns]
+        lines = ["class".ljust(name_width) + "".join(k.rjust(w) for k, w in zip(columns, widths, strict=True))]
+        lines.append("-" * len(lines[0]))
+        for i, name in enumerate(classes):
+            cells = [_number(value[i]).rjust(w) for value, w in zip(columns.values(), widths, strict=True)]
+            lines.append(name.ljust(name_width) + "".join(cells))
+        blocks.append("\n".join(lines))
+    singles = {
+        metric: "   ".join(f"{key} {_number(value)}" for key, value in result.items() if isinstance(value, float))
+        for metric, result in results.items()
+    }
+    blocks.append("\n".join(f"{metric}: {text}" for metric, text in singles.items() if text))
+    return "\n\n".join(filter(None, blocks))
 
 
 def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
@@ -104,6 +167,10 @@ def _mean(values: np.ndarray) -> float:
     """Of the values that exist; nan if none does."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"
 
 
 def _percent(value: float) -> str:

@@ -1,0 +1,165 @@
+"""Scores of probabilities cut at thresholds: a binary mask, several masks that may overlap, or one class against all."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError
+from jaxseg.metrics.tally import Metric, Tally, check_probabilities
+
+THRESHOLDS = tuple(i / 20 for i in range(21))
+
+
+def threshold_counts(
+    probabilities: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"],
+    *,
+    thresholds: Sequence[float] = (0.5,),
+    where: Bool[Array, "b h w"] | None = None,
+) -> Int[Array, "4 t c"]:
+    """Counts TP, FP, FN and TN of every class, where a probability of at least the threshold is a prediction. Exact.
+
+    Args:
+      probabilities: in [0, 1], of each class by itself (a sigmoid) or of classes that exclude each other (a softmax).
+      labels: class ids [b, h, w], each class against all others (with one class, 1 is foreground and 0 is not), or
+        masks of 0 and 1 [b, h, w, c], which may overlap. Never read where `where` is False.
+      thresholds: each in [0, 1].
+      where: pixels that count (all, if None).
+
+    >>> probabilities, labels = jnp.array([[[[0.9], [0.4], [0.6]]]]), jnp.array([[[1, 1, 0]]])
+    >>> threshold_counts(probabilities, labels, thresholds=(0.5,)).ravel().tolist()
+    [1, 1, 1, 0]
+    """
+    cuts = _check_thresholds(thresholds)
+    truth = _masks(probabilities, labels, where)
+    counted = jnp.ones(truth.shape[:3], bool) if where is None else where
+    truth = truth & counted[..., None]
+    positive, total = truth.sum((0, 1, 2), dtype=jnp.int32), counted.sum(dtype=jnp.int32)
+
+    def count(cut):
+        guess = (probabilities >= cut) & counted[..., None]
+        return (guess & truth).sum((0, 1, 2), dtype=jnp.int32), guess.sum((0, 1, 2), dtype=jnp.int32)
+
+    right, predicted = lax.map(count, cuts)
+    return jnp.stack([right, predicted - right, positive - right, total - predicted - positive + right])
+
+
+def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dict[str, np.ndarray]:
+    """Returns the scores of counts of TP, FP, FN and TN, float64[...] each; 0 / 0 is nan.
+
+    `iou`, `dice`, `precision`, `recall`, `specificity`, `f_beta`, `accuracy`, `kappa` (Cohen, 1960) and `mcc` (Matthews,
+    1975).
+
+    Args:
+      counts: integers; what `threshold_counts` returned, added up as int64.
+      beta: β > 0 of F-β: recall is β times as important as precision.
+
+    >>> result = binary_scores(np.array([3, 1, 1, 5]))
+    >>> result["iou"].item(), result["dice"].item(), round(result["mcc"].item(), 4)
+    (0.6, 0.75, 0.5833)
+    """
+    if not 0 < beta < np.inf:
+        raise UserError(f"`beta` must be a positive number, got {beta}. Use 1 for Dice, 2 to weigh recall more.")
+    tp, fp, fn, tn = np.asarray(counts, np.int64)
+    pixels = tp + fp + fn + tn
+    # Shares of whole numbers: a product of counts would lose digits, a sum of shares would miss 1.
+    labelled, predicted = _ratio(tp + fn, pixels), _ratio(tp + fp, pixels)
+    unlabelled, unpredicted = _ratio(fp + tn, pixels), _ratio(fn + tn, pixels)
+    accuracy, chance = _ratio(tp + tn, pixels), labelled * predicted + unlabelled * unpredicted
+    covariance = _ratio(tp, pixels) - labelled * predicted
+    return {
+        "iou": _ratio(tp, tp + fp + fn),
+        "dice": _ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, fp + tn),
+        "f_beta": _ratio((1 + beta**2) * tp, (1 + beta**2) * tp + beta**2 * fn + fp),
+        "accuracy": accuracy,
+        "kappa": _ratio(accuracy - chance, 1 - chance),
+        "mcc": _ratio(covariance, np.sqrt(labelled * unlabelled * predicted * unpredicted)),
+    }
+
+
+def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, "c"]:
+    """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs; nan unlabelled.
+
+    Precision and recall at the thresholds alone: of the probabilities, those between two thresholds are alike.
+
+    >>> average_precision(np.array([[[1], [2]], [[0], [2]], [[1], [0]], [[2], [0]]])[:, ::-1]).tolist()
+    [0.75]
+    """
+    result = binary_scores(np.asarray(counts)[:, ::-1])
+    recall, precision = result["recall"], np.nan_to_num(result["precision"])
+    return (np.diff(recall, axis=0, prepend=0.0) * precision).sum(0)
+
+
+def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
+    """Returns the metric of every class against all others at thresholds: `average_precision`, its mean, and the best cut.
+
+    `best_dice` is the largest Dice of any threshold, `best_threshold` the one that has it.
+
+    Args:
+      thresholds: increasing, each in [0, 1].
+
+    >>> metric = threshold_scores(thresholds=(0.0, 0.5))
+    >>> labels, probabilities = jnp.array([[[0, 1]]]), jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+    >>> metric.result(metric.update(probabilities, labels, where=None, num_classes=2))["average_precision"]
+    [1.0, 1.0]
+    """
+    cuts = np.asarray(_check_thresholds(thresholds))
+    if (np.diff(cuts) <= 0).any():
+        raise UserError(f"`thresholds` must increase, got {tuple(thresholds)}. Sort them and name each once.")
+
+    def update(probabilities, labels, *, where, num_classes):
+        check_probabilities(probabilities, labels, where, "thresholds")
+        return Tally({"counts": threshold_counts(probabilities, labels, thresholds=thresholds, where=where)}, {})
+
+    def result(tally):
+        counts = np.asarray(tally.sums["counts"])
+        precisions, dice = average_precision(counts), binary_scores(counts)["dice"]
+        best = np.argmax(np.nan_to_num(dice, nan=-1.0), axis=0)
+        known = precisions[~np.isnan(precisions)]
+        return {
+            "mean_average_precision": float(known.mean()) if known.size else float("nan"),
+            "average_precision": precisions.tolist(),
+            "best_dice": np.take_along_axis(dice, best[None], 0)[0].tolist(),
+            "best_threshold": [float(t) for t in np.asarray(thresholds, np.float64)[best]],
+            "threshold_counts": {
+                "thresholds": [float(t) for t in thresholds],
+                **{name: c.tolist() for name, c in zip(("tp", "fp", "fn", "tn"), counts, strict=True)},
+            },
+        }
+
+    return Metric("probabilities", update, result)
+
+
+def _masks(probabilities, labels, where) -> Bool[Array, "b h w c"]:
+    """Returns the labels as one mask a class."""
+    if labels.ndim != probabilities.ndim:
+        check_probabilities(probabilities, labels, where, "thresholds")
+        first = 1 if probabilities.shape[-1] == 1 else 0  # of one class, 1 is foreground
+        return labels.astype(jnp.int32)[..., None] == jnp.arange(first, first + probabilities.shape[-1])
+    if labels.shape != probabilities.shape:
+        raise UserError(
+            f"Probabilities {probabilities.shape} and masks {labels.shape} disagree: expected equal shapes, one mask"
+            " a class."
+        )
+    if where is not None and where.shape != labels.shape[:-1]:
+        raise UserError(f"`where` has shape {where.shape}, expected the pixels' {labels.shape[:-1]}.")
+    return labels.astype(bool)
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> Float[Array, "t"]:
+    values = np.asarray(thresholds, np.float32)
+    if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
+        raise UserError(f"`thresholds` must be one or more numbers from 0 to 1, got {thresholds!r}.")
+    return jnp.asarray(values)
+
+
+def _ratio(numerator, denominator):
+    """0 / 0 is nan, without a warning."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)
