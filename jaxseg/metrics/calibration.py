@@ -31,8 +31,10 @@ def calibration_scores(*, bins: int = 15) -> Metric:
       bins: M, at least 1.
 
     >>> metric = calibration_scores(bins=2)
-    >>> labels, probabilities = jnp.array([[[0, 1]]]), jnp.array([[[[0.75, 0.25], [0.75, 0.25]]]])
-    >>> result = metric.result(metric.update(probabilities, labels, where=None, num_classes=2))
+    >>> labels, probabilities = np.array([[[0, 1]]]), np.array([[[[0.75, 0.25], [0.75, 0.25]]]], np.float32)
+    >>> import jax
+    >>> update = jax.jit(metric.update, static_argnames="num_classes")
+    >>> result = metric.result(update(probabilities, labels, where=None, num_classes=2))
     >>> result["ece"], result["class_ece"], result["brier"]  # at 75 %, half are right
     (0.25, [0.25, 0.25], 0.625)
     """
@@ -51,8 +53,10 @@ def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
       radius: in pixels, at least 1.
 
     >>> metric = boundary_calibration_scores(radius=1)
-    >>> labels, probabilities = jnp.array([[[0, 0, 0, 1]]]), jnp.full((1, 1, 4, 2), 0.5)
-    >>> result = metric.result(metric.update(probabilities, labels, where=None, num_classes=2))
+    >>> labels, probabilities = np.array([[[0, 0, 0, 1]]]), np.full((1, 1, 4, 2), 0.5, np.float32)
+    >>> import jax
+    >>> update = jax.jit(metric.update, static_argnames="num_classes")
+    >>> result = metric.result(update(probabilities, labels, where=None, num_classes=2))
     >>> result["boundary_share"], result["boundary_ece"]  # two of four pixels, one of them right
     (0.5, 0.0)
     """
@@ -66,8 +70,9 @@ def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
 def near_boundary(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"], radius: int) -> Bool[Array, "b h w"]:
     """Says where a counting pixel of another label lies within `radius` rows and columns.
 
-    >>> labels = jnp.array([[[0, 0, 0, 1, 1, 7]]])
-    >>> near_boundary(labels, labels < 7, 1).astype(int).tolist()
+    >>> labels = np.array([[[0, 0, 0, 1, 1, 7]]])
+    >>> import jax
+    >>> jax.jit(near_boundary, static_argnums=2)(labels, labels < 7, 1).astype(int).tolist()
     [[[0, 0, 1, 1, 0, 0]]]
     """
     labels, top = labels.astype(jnp.int32), jnp.iinfo(jnp.int32).max
@@ -107,18 +112,15 @@ def _count(probabilities, labels, where, bins: int) -> dict[str, Array]:
     right = jnp.argmax(p, axis=-1) == jnp.where(where, labels, -1)
     p = jnp.concatenate([p, p.max(-1, keepdims=True)], -1)
     hit = jnp.concatenate([truth, right[..., None]], -1)
-    lower, upper = (np.arange(bins + 1, dtype=np.float32) / bins)[[slice(-1), slice(1, None)][0]], None
+    edges = np.arange(bins + 1, dtype=np.float32) / bins
+    edges[[0, -1]] = -1.0, np.inf  # 0 is in the first bin, a 1 rounded upwards in the last
 
     def count(pair):
         inside = (p > pair[0]) & (p <= pair[1]) & where[..., None]
         pixels, hits = (x.sum((0, 1, 2), dtype=jnp.int32) for x in (inside, inside & hit))
         return pixels, hits, fixed_sum(jnp.where(inside, p, 0.0))
 
-    lower, upper = (
-        edges[:-1].at[0].set(-1.0),
-        edges[1:].at[-1].set(jnp.inf),
-    )  # 0 is in the first bin, rounded 1 in the last
-    pixels, hits, mass = lax.map(count, (lower, upper))
+    pixels, hits, mass = lax.map(count, (jnp.asarray(edges[:-1]), jnp.asarray(edges[1:])))
     return {
         "bin_pixels": pixels,
         "bin_hits": hits,

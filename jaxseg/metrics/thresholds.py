@@ -1,4 +1,4 @@
-"""Scores of probabilities cut at thresholds: a binary mask, several masks that may overlap, or one class against all."""
+"""Scores of probabilities cut at thresholds: a binary mask, several overlapping masks, or one class against all."""
 
 from collections.abc import Sequence
 
@@ -50,8 +50,8 @@ def threshold_counts(
 def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dict[str, np.ndarray]:
     """Returns the scores of counts of TP, FP, FN and TN, float64[...] each; 0 / 0 is nan.
 
-    `iou`, `dice`, `precision`, `recall`, `specificity`, `f_beta`, `accuracy`, `kappa` (Cohen, 1960) and `mcc` (Matthews,
-    1975).
+    `iou`, `dice`, `precision`, `recall`, `specificity`, `f_beta`, `accuracy`, `kappa` (Cohen, 1960) and `mcc`
+    (Matthews, 1975).
 
     Args:
       counts: integers; what `threshold_counts` returned, added up as int64.
@@ -84,9 +84,9 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
 
 
 def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, "c"]:
-    """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs; nan unlabelled.
+    """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs.
 
-    Precision and recall at the thresholds alone: of the probabilities, those between two thresholds are alike.
+    It is nan for a class without a label. Only the thresholds tell probabilities apart: those between two are alike.
 
     >>> average_precision(np.array([[[1], [2]], [[0], [2]], [[1], [0]], [[2], [0]]])[:, ::-1]).tolist()
     [0.75]
@@ -97,7 +97,7 @@ def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, "c"
 
 
 def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
-    """Returns the metric of every class against all others at thresholds: `average_precision`, its mean, and the best cut.
+    """Returns the metric of every class against all others at thresholds: `average_precision` and its mean.
 
     `best_dice` is the largest Dice of any threshold, `best_threshold` the one that has it.
 
