@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -57,8 +58,16 @@ def test_models_have_the_common_fields(name):
     assert all(p.default is not p.empty for p in own), "every option of an architecture has a default"
     call = inspect.signature(architecture(name).__call__).parameters
     assert list(call)[1:] == ["image", "train"]
-    assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY, "the signature is (self, image, *, train: bool)"
     assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_have_a_row_in_the_docs(name):
+    table = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    count = f"python -m jaxseg show {name} --classes 19"
+    count += " --encoder resnet34" if architecture(name).default_encoder is not None else ""
+    assert f"\n| `{name}` | " in table, f"docs/models.md has no row for '{name}'; count its parameters with `{count}`"
 
 
 @pytest.mark.parametrize("name", ENCODERS)

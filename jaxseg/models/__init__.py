@@ -8,7 +8,11 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 - In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
   In evaluation the result is a function of the variables and the one image.
 - Fields: `encoder` (a module of `jaxseg.encoders`), `num_classes`, `dtype` (compute type; parameters are float32) and
-  the architecture's own. Class attributes: `default_encoder` and `default_output_stride`, those it was published with.
+  the architecture's own, each with a default. Class attributes: `default_encoder` and `default_output_stride`, those it
+  was published with or, where the paper's encoder is not of the library, its peer's or its nearest relative's.
+- An encoder's levels may be 1x1 pixels, of odd size, of one size (dilation), of any width, or absent (a "c1", and those
+  deeper than it goes); no parameter's shape depends on the picture's size. `jaxseg.models.unet.way_up` lists skips so.
+- Every module has a `name`, and the docstring ends with the paragraph `Outputs: "logits", …`.
 - An architecture that is its own encoder has no field `encoder`, `default_encoder = None`, no `default_output_stride`,
   and the encoders' `pixel_mean` and `pixel_std`.
 - Parameters lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's own, under
