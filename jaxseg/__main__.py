@@ -1,4 +1,4 @@
-"""The command line: python -m jaxseg list | show | convert | predict | league | bench."""
+"""The command line: python -m jaxseg list | show | convert | predict | receptive-field | league | bench."""
 
 import argparse
 import sys
@@ -55,6 +55,12 @@ def _bench(args):
     return bench.run(args)
 
 
+def _receptive_field(args):
+    from jaxseg.analysis import receptive_field
+
+    return receptive_field.run(args)
+
+
 def _league(args):
     from jaxseg import league
 
@@ -77,6 +83,11 @@ def _parser(argv):
             _predict,
             "jaxseg.inference.files",
             "label and overlay PNGs of pictures, from a trained workdir or a bundle",
+        ),
+        "receptive-field": (
+            _receptive_field,
+            "jaxseg.analysis.receptive_field",
+            "what of the picture a model's features and scores can see, and what they do see",
         ),
         "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
         "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),

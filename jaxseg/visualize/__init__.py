@@ -5,14 +5,20 @@ Ignored pixels are hatched in greys, so that no class colour is mistaken for the
 """
 
 from jaxseg.visualize.charts import confusion_figure, curves
+from jaxseg.visualize.fields import fields_figure
 from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
+from jaxseg.visualize.uncertainty import heat, reliability_figure, uncertainty_figure
 
 __all__ = [
     "colorize",
     "confusion_figure",
     "curves",
     "error_map",
+    "fields_figure",
+    "heat",
     "overlay",
     "prediction_grid",
+    "reliability_figure",
     "save_label_png",
+    "uncertainty_figure",
 ]

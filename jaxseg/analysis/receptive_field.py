@@ -1,0 +1,284 @@
+"""How much of the picture a feature or a score sees: what can reach it, and what does."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.analysis import trained
+from jaxseg.analysis.spans import trace_spans
+from jaxseg.checks import UserError
+from jaxseg.data.augment import normalise
+from jaxseg.encoders import ENCODERS, create_encoder
+from jaxseg.models import MODELS, create_model, init, pixel_statistics
+
+UNBOUNDED = 4096  # pixels; a field that fills a picture of this size is said to be the whole picture
+THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
+
+FOOTNOTE = f"""\
+For the feature, or the class score, in the middle of the picture. Theoretical: pixels that can reach it, in a picture
+without borders; "local" leaves out what averages over the whole picture (pooling, attention) bring. Effective (Luo et
+al., 2016): the side of a square of as many pixels as have more than {100 * THRESHOLD:.2f} % of the largest gradient, and
+its share of the theoretical field in this picture."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """The field of the middle of one feature map."""
+
+    name: str
+    stride: float  # pixels of the picture a feature
+    box: tuple[int, int, int, int]  # that can reach it in this picture: top, left, bottom, right; the last two excluded
+    size: tuple[int, int] | None  # (height, width) of the field without borders; None: the whole of any picture
+    local: tuple[int, int] | None  # the same without averages over the whole picture
+    heat: Float[np.ndarray, "h w"] | None = None  # gradient, root mean square
+
+    @property
+    def side(self) -> float:
+        """Of a square of as many pixels as the effective field has."""
+        return float(np.sqrt((self.heat > THRESHOLD * self.heat.max()).sum()))
+
+
+def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dict[str, Float[Array, "1 h w c"]]:
+    """Returns the feature maps that a call of a model passes through, by name, in the order in which they appear.
+
+    An encoder's levels go by their names, "c1" to "c5", other modules by their paths; a later call of one module has
+    a number. The model's own outputs come last.
+
+    Args:
+      apply: runs the model on `image`.
+      image: normalised.
+      depth: of the modules, in names; those inside the encoder are left out.
+    """
+    found = {}
+
+    def keep(name, result):
+        for path, leaf in jax.tree.leaves_with_path(result):
+            full = "/".join([name, *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)]).strip("/")
+            if getattr(leaf, "ndim", 0) == 4:
+                calls = sum(other.partition(" #")[0] == full for other in found)
+                found[f"{full} #{calls + 1}" if calls else full] = leaf
+
+    def watch(call, args, kwargs, context):
+        result, path = call(*args, **kwargs), context.module.path
+        if context.method_name == "__call__" and 0 < len(path) <= depth and path[0] != "encoder":
+            keep("/".join(path), result)
+        elif context.method_name == "__call__" and path == ("encoder",):
+            keep("", result)
+        return result
+
+    with nn.intercept_methods(watch):
+        outputs = apply(image)
+    keep("", outputs)
+    return found
+
+
+def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -> list[Field]:
+    """Returns the theoretical fields of a model's feature maps; only shapes are computed.
+
+    Args:
+      model: of `jaxseg.create_model`, or an encoder.
+      image_size: (height, width) in pixels.
+      depth: see `features`.
+    """
+
+    def apply(image):
+        return model.init_with_output(jax.random.key(0), image, train=False)[0]
+
+    @cache
+    def trace(size):
+        image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+        return jax.make_jaxpr(partial(features, apply, depth=depth), return_shape=True)(image)
+
+    def measure(size, *, averages=True):
+        """Name -> shape, first and last row, first and last column."""
+        program, maps = trace(size)
+        leaves, order = jax.tree.flatten(maps)
+        along = [trace_spans(program, (1, *size, 3), axis=axis, averages=averages) for axis in (1, 2)]
+        found = [
+            (leaf.shape, _middle(rows, leaf.shape), _middle(columns, leaf.shape))
+            for leaf, rows, columns in zip(leaves, *along, strict=True)
+        ]
+        return {name: found[i] for name, i in jax.tree.unflatten(order, range(len(found))).items()}
+
+    here, wide = measure(image_size), measure((UNBOUNDED, UNBOUNDED))
+    sizes = {name: _size(*spans) for name, (_, *spans) in wide.items()}
+    local = sizes
+    if None in sizes.values():
+        local = {name: _size(*spans) for name, (_, *spans) in measure((UNBOUNDED, UNBOUNDED), averages=False).items()}
+    fields = []
+    for name, (shape, (top, bottom), (left, right)) in here.items():
+        box = (top, left, bottom + 1, right + 1)
+        fields.append(Field(name, image_size[0] / shape[1], box, sizes[name], local[name]))
+    return fields
+
+
+def _middle(bounds, shape):
+    """First and last pixel that the element in the middle of a feature map depends on, over its channels."""
+    row, column = (shape[axis] // 2 if bounds.shape[1 + axis] > 1 else 0 for axis in (1, 2))
+    first, last = bounds[:, 0, row, column]
+    return int(first.min()), int(last.max())
+
+
+def _size(rows, columns):
+    """(height, width) of a field; None if it fills the picture."""
+    if rows == columns == (0, UNBOUNDED - 1):
+        return None
+    return rows[1] - rows[0] + 1, columns[1] - columns[0] + 1
+
+
+def effective(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    images: Float[Array, "n h w 3"],
+    names: Sequence[str],
+    *,
+    key: jax.Array,
+) -> dict[str, Float[np.ndarray, "h w"]]:
+    """Returns how strongly the middle of each feature map reacts to every pixel (Luo et al., 2016, arXiv:1701.04128).
+
+    The gradient of the middle's channels, added up with random signs, by the picture; its root mean square over the
+    pictures and colours. Luo et al. average over random pictures and weights; here the weights are given. Signs are
+    drawn anew for each picture, so that the mean is over all channels, of the scores over all classes.
+
+    Args:
+      model: of `jaxseg.create_model`, or an encoder.
+      variables: its variables, fresh or trained.
+      images: normalised, or noise.
+      names: of the feature maps, see `features`, of depth 1.
+      key: for the signs.
+    """
+
+    def middles(image):
+        found = features(partial(model.apply, variables, train=False), image, depth=1)
+        return [found[name][0, found[name].shape[1] // 2, found[name].shape[2] // 2] for name in names]
+
+    @jax.jit
+    def gradients(image, key):
+        values, pullback = jax.vjp(middles, image)
+        keys = jax.random.split(key, len(names))
+        signs = [jax.random.rademacher(k, v.shape, v.dtype) for k, v in zip(keys, values, strict=True)]
+        chosen = [jnp.eye(len(names), dtype=s.dtype)[:, i, None] * s for i, s in enumerate(signs)]  # one map at a time
+        return jax.vmap(pullback)(chosen)[0]
+
+    total = np.zeros((len(names), *images.shape[1:3]))
+    for image, draw in zip(images, jax.random.split(key, len(images)), strict=True):
+        found = np.asarray(gradients(image[None], draw), np.float64)[:, 0]
+        total += (found**2).sum(-1)
+    return dict(zip(names, np.sqrt(total / len(images)), strict=True))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a key of jaxseg.MODELS or ENCODERS, freshly made")
+    trained.add_arguments(parser, required=False)
+    parser.add_argument("--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's")
+    parser.add_argument("--output-stride", type=int, help="of the encoder; default: the architecture's")
+    parser.add_argument("--classes", type=int, default=21)
+    parser.add_argument("--size", type=int, nargs="+", default=[512], help="height and width in pixels")
+    parser.add_argument("--depth", type=int, default=1, help="of the modules whose features are listed")
+    parser.add_argument("--images", nargs="+", help="picture files or folders for the gradients; default: noise")
+    parser.add_argument("--draws", type=int, default=8, help="pictures to average over; 0: no effective field")
+    parser.add_argument("--seed", type=int, default=0, help="of fresh variables, of noise and of signs")
+    parser.add_argument("--out", help="folder to write receptive_field.png and .json to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table of fields, writes the picture and returns the exit status."""
+    size = (args.size[0], args.size[-1])
+    if min(size) < 1 or args.draws < 0 or args.depth < 0:
+        raise UserError("--size must be positive, --draws and --depth at least 0.")
+    model, variables, mean, std = _model(args)
+    fields = theoretical(model, size, args.depth)
+    backdrop = None
+    if args.draws:
+        key = jax.random.key(args.seed)
+        names = [field.name for field in fields if field.name != "head" and not set("/#") & set(field.name)]
+        images, backdrop = _images(args, size, mean, std)
+        variables = init(model, key) if variables is None else variables
+        heat = effective(model, variables, images, names, key=key)
+        fields = [dataclasses.replace(field, heat=heat.get(field.name)) for field in fields]
+    parts = [type(part).__name__ for part in (model, getattr(model, "encoder", None)) if part is not None]
+    title = f"{' / '.join(parts)}, {size[0]} x {size[1]} pixels"
+    print(f"{title}\n\n{table(fields)}\n\n{FOOTNOTE}")
+    if args.out:
+        from jaxseg import visualize
+
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        visualize.fields_figure(fields, size, out / "receptive_field.png", title=title, image=backdrop)
+        (out / "receptive_field.json").write_text(json.dumps([_plain(field) for field in fields], indent=1) + "\n")
+        print(f"\n-> {out / 'receptive_field.png'}")
+    return 0
+
+
+def _model(args):
+    """Model, variables (None: to be made), mean and std."""
+    if args.workdir or args.bundle:
+        if args.model:
+            raise UserError(f"Give either MODEL, here '{args.model}', or --workdir or --bundle, not both.")
+        return trained.load(args)
+    if not args.model:
+        raise UserError("Name a model, or a --workdir or --bundle.")
+    if args.model in ENCODERS and args.model not in MODELS:
+        model = create_encoder(args.model, output_stride=args.output_stride or 32)
+    else:
+        model = create_model(args.model, args.encoder, num_classes=args.classes, output_stride=args.output_stride)
+    return model, None, *pixel_statistics(model)
+
+
+def _images(args, size, mean, std):
+    """Normalised pictures for the gradients, and one to draw them on (None: noise)."""
+    if not args.images:
+        return np.random.default_rng(args.seed).normal(size=(args.draws, *size, 3)).astype(np.float32), None
+    from PIL import Image, ImageOps
+
+    from jaxseg.data.imagefile import read_picture
+    from jaxseg.inference.files import find_pictures
+
+    files = find_pictures(args.images)
+    files = [files[i] for i in np.linspace(0, len(files) - 1, min(args.draws, len(files))).round().astype(int)]
+    pictures = [np.asarray(ImageOps.fit(Image.fromarray(read_picture(str(f))), size[::-1])) for f in files]
+    return np.asarray(normalise(np.stack(pictures), mean, std)), pictures[0]
+
+
+def table(fields: Sequence[Field]) -> str:
+    """Returns the fields as text, one a line.
+
+    >>> print(table([Field("c1", 2.0, (0, 0, 3, 3), (3, 3), (3, 3)), Field("logits", 1.0, (0, 0, 9, 9), None, (5, 7))]))
+    features  stride    theoretical      local  effective    share
+    c1             2          3 x 3      3 x 3
+    logits         1  whole picture      5 x 7
+    """
+    width = max(len("features"), *(len(field.name) for field in fields))
+    lines = [f"{'features':{width}}{'stride':>8}{'theoretical':>15}{'local':>11}{'effective':>11}{'share':>9}"]
+    for field in fields:
+        line = f"{field.name:{width}}{field.stride:>8.3g}{_pixels(field.size):>15}{_pixels(field.local):>11}"
+        if field.heat is not None:
+            line += f"{field.side:>11.0f}{100 * share(field):>7.1f} %"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _pixels(size):
+    return "whole picture" if size is None else f"{size[0]} x {size[1]}"
+
+
+def share(field: Field) -> float:
+    """Returns the effective field's part of the theoretical one in this picture."""
+    top, left, bottom, right = field.box
+    return field.side**2 / ((bottom - top) * (right - left))
+
+
+def _plain(field):
+    numbers = {key: getattr(field, key) for key in ("name", "stride", "box", "size", "local")}
+    return numbers if field.heat is None else {**numbers, "effective_side": field.side, "share": share(field)}

@@ -1,0 +1,88 @@
+"""Receptive fields as the lectures draw them: boxes on the picture, and where the gradient is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_BOXES = "#e8b34b"  # theoretical
+_SQUARES = "#35c6f4"  # effective
+
+
+def fields_figure(
+    fields: Sequence[Any], size: tuple[int, int], path: str | Path, *, title: str = "", image: np.ndarray | None = None
+) -> None:
+    """Writes a PNG of receptive fields: all theoretical boxes on the picture, then the gradient of each feature map.
+
+    Args:
+      fields: of `jaxseg.analysis.receptive_field`; those without `heat` are left out, unless none has it.
+      size: (height, width) of the picture, in pixels.
+      path: the file to write.
+      title: above all.
+      image: uint8[h, w, 3] to draw on; None is grey.
+    """
+    from matplotlib.figure import Figure
+
+    heated = [field for field in fields if field.heat is not None]
+    shown = heated or list(fields)
+    count = 1 + len(heated)
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    wide = 3.1
+    tall = wide * size[0] / size[1]
+    figure = Figure(figsize=(wide * columns, (tall + 0.5) * rows + 0.4), dpi=120, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    _nested(panels[0], shown, size, image)
+    for axes, field in zip(panels[1:], heated, strict=False):
+        _heat(axes, field, size, image)
+    figure.savefig(path)
+
+
+def _nested(axes, fields, size, image):
+    """All boxes on the whole picture, the names at their upper left corners."""
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    axes.imshow(np.full((*size, 3), 225, np.uint8) if image is None else image, extent=(0, size[1], size[0], 0))
+    axes.set_title("theoretical fields of the middle", fontsize=9)
+    colours = colormaps["plasma"](np.linspace(0, 0.9, len(fields)))
+    drawn = {}
+    for field, colour in zip(fields, colours, strict=True):
+        drawn.setdefault(field.box, [colour]).append(field.name)
+    for n, ((top, left, bottom, right), (colour, *names)) in enumerate(drawn.items()):
+        axes.add_patch(
+            Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2, edgecolor=colour, clip_on=False)
+        )
+        label = {"fontsize": 7, "color": "white", "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1}}
+        axes.text(1.03 * size[1], size[0] * (0.04 + n / (len(drawn) + 1)), "\n".join(names), va="top", **label)
+
+
+def _heat(axes, field, size, image):
+    """The gradient, brighter where it is larger, on the part of the picture around the theoretical field."""
+    from matplotlib.patches import Rectangle
+
+    top, left, bottom, right = field.box
+    margin = 0.08 * max(bottom - top, right - left) + 4
+    strength = np.sqrt(field.heat / max(field.heat.max(), np.finfo(float).tiny))
+    axes.imshow(strength, cmap="magma", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
+    if image is not None:
+        grey = image @ np.array([0.299, 0.587, 0.114])
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=255, alpha=0.75 * (1 - strength), extent=(0, size[1], size[0], 0))
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_BOXES, linewidth=1.5))
+    y, x, side = (top + bottom) / 2, (left + right) / 2, field.side
+    axes.add_patch(
+        Rectangle(
+            (x - side / 2, y - side / 2), side, side, fill=False, edgecolor=_SQUARES, linewidth=1.2, linestyle="--"
+        )
+    )
+    axes.set_xlim(max(left - margin, 0), min(right + margin, size[1]))
+    axes.set_ylim(min(bottom + margin, size[0]), max(top - margin, 0))
+    theory = "whole picture" if field.size is None else f"{field.size[0]} x {field.size[1]}"
+    axes.set_title(f"{field.name}: {theory}, effective {side:.0f} x {side:.0f}", fontsize=9)
+    axes.set_axis_on()
+    axes.tick_params(labelsize=6, length=2, color="0.6", labelcolor="0.4")
+    axes.spines[:].set_visible(False)
