@@ -1,5 +1,6 @@
 """The PyTorch libraries that jaxseg is compared with, and what every comparison needs."""
 
+import importlib
 import os
 import subprocess
 import time
@@ -44,6 +45,20 @@ def peers():
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the pictures are tiny, and waiting threads spin
     return SimpleNamespace(torch=torch, torchvision=torchvision, timm=timm, smp=smp)
+
+
+@pytest.fixture(scope="session")
+def require():
+    """`require("monai.losses")`: that module; the test is skipped without it, or fails if JAXSEG_REQUIRE_PARITY=1."""
+
+    def require(name):
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            report = pytest.fail if os.environ.get("JAXSEG_REQUIRE_PARITY") == "1" else pytest.skip
+            report(f"this comparison needs `pip install --no-deps {name.split('.')[0]}`: {error}")
+
+    return require
 
 
 @pytest.fixture(scope="session")
