@@ -7,14 +7,19 @@ from jaxseg import launch
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
 SPLIT = flags.DEFINE_string("split", None, "The split to score; the config's eval_split by default.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation mIoU), latest, or a step.")
-ROOT = flags.DEFINE_string("root", None, "Where the data is now, if it moved since training.")
-OUT = flags.DEFINE_string("out", None, "Where to write; WORKDIR/eval/SPLIT by default.")
+OPTIONS = {
+    "root": flags.DEFINE_string("root", None, "Where the data is now, if it moved since training."),
+    "out": flags.DEFINE_string("out", None, "Where to write; WORKDIR/eval/SPLIT by default."),
+    "metric_names": flags.DEFINE_list("metrics", None, "Of jaxseg.metrics.METRICS; by default the config's."),
+    "calibrate": flags.DEFINE_string("calibrate", None, "temperature or vector: fit the probabilities to the split."),
+}
 
 
 def main(_):
-    from jaxseg.evaluate import evaluate_workdir
+    from jaxseg.score import evaluate_workdir
 
-    evaluate_workdir(WORKDIR.value, SPLIT.value, CHECKPOINT.value, root=ROOT.value, out=OUT.value)
+    options = {name: flag.value for name, flag in OPTIONS.items()}
+    evaluate_workdir(WORKDIR.value, SPLIT.value, CHECKPOINT.value, **options)
 
 
 if __name__ == "__main__":

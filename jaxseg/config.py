@@ -7,7 +7,15 @@ the mappings of `OPEN`, whose keys are checked against what they name when the r
 
 from ml_collections import ConfigDict, config_dict
 
-OPEN = ("data.options", "model.options", "model.encoder_options", "loss.terms", "loss.heads", "loss.options")
+OPEN = (
+    "data.options",
+    "model.options",
+    "model.encoder_options",
+    "loss.terms",
+    "loss.heads",
+    "loss.options",
+    "eval.metric_options",
+)
 
 
 def default_config() -> ConfigDict:
@@ -96,6 +104,8 @@ def default_config() -> ConfigDict:
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
     c.eval.batch_size = 8  # pictures of one size evaluated together
     c.eval.bucket = 32  # pictures are padded to a multiple of this, in pixels, so that few sizes are compiled
+    c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
+    c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}
     c.lock()
     for key in OPEN:
         group, name = key.split(".")

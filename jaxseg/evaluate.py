@@ -1,15 +1,13 @@
 """Evaluation: every picture of a split at its native size, scored exactly over the whole split.
 
 Pictures are padded at the right and bottom to a multiple of `config.eval.bucket`, so that few sizes are compiled;
-the padding does not count. Pictures of one padded size are evaluated together. Matrices are int32 a batch and int64
-on the host; with several processes each reads its share and the matrices are added.
+the padding does not count. Pictures of one padded size are evaluated together. Metrics are counted on the device,
+int32 a batch and int64 on the host; with several processes each reads its share and the counts are merged.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,9 +17,13 @@ from jax.sharding import Mesh
 
 from jaxseg import losses, metrics
 from jaxseg.data import pipeline
+from jaxseg.inference.calibrate import Calibration
 from jaxseg.inference.predict import pad_images, padded_size, predict_logits
-from jaxseg.training.experiment import Experiment
+from jaxseg.training.experiment import Experiment, check_metrics
 from jaxseg.training.shard import batched, local_mesh, replicated
+
+_CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
+_MERGED = 64  # batches whose counts wait to be merged
 
 
 @dataclasses.dataclass
@@ -31,22 +33,50 @@ class Evaluation:
     matrix: np.ndarray  # int64[C, C], rows are labels
     loss: float  # mean over the pixels that count
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some pictures
+    results: dict[str, dict[str, Any]]  # of every metric of config.eval.metrics
+    calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The numbers of `metrics.scores`."""
-        return metrics.scores(self.matrix)
+        """The scores of all metrics by their keys; those of calibrated probabilities under "calibrated"."""
+        flat = {key: value for result in self.results.values() for key, value in result.items()}
+        if self.calibrated:
+            flat["calibrated"] = {key: value for result in self.calibrated.values() for key, value in result.items()}
+        return flat
+
+    def table(self, classes: Sequence[str]) -> str:
+        """Returns the scores as text."""
+        others = {name: result for name, result in self.results.items() if name != "confusion"}
+        others |= {
+            f"{name}, calibrated": {k: v for k, v in result.items() if isinstance(v, float)}
+            for name, result in self.calibrated.items()
+        }
+        return "\n\n".join(
+            filter(
+                None,
+                [metrics.format_table(self.results["confusion"], classes), metrics.format_results(others, classes)],
+            )
+        )
 
 
 class Evaluator:
-    """Evaluates variables of one experiment's model; its compiled programs are kept between calls."""
+    """Evaluates variables of one experiment's model; its compiled programs are kept between calls.
 
-    def __init__(self, experiment: Experiment, mesh: Mesh):
+    Args:
+      experiment: its config says which metrics.
+      mesh: of which the devices of this process are used.
+      calibration: the metrics that need probabilities are also computed after it.
+    """
+
+    def __init__(self, experiment: Experiment, mesh: Mesh, *, calibration: Calibration | None = None):
         self.experiment = experiment
         self.mesh = local_mesh(mesh)
         size = self.mesh.size
         self.batch_size = -(-experiment.config.eval.batch_size // size) * size
-        self._step = _make_eval_step(experiment, self.mesh)
+        c = experiment.config.eval
+        self.metrics = check_metrics(tuple(c.metrics), c.metric_options.to_dict())
+        self.calibration = calibration
+        self._step = _make_eval_step(experiment, self.mesh, self.metrics, calibration)
 
     def __call__(
         self,
@@ -64,24 +94,34 @@ class Evaluator:
           pictures: how many samples to return, spread evenly over the split (neighbours are often alike).
           progress: wraps the iterator of records, to draw a progress bar.
         """
-        classes = self.experiment.dataset.num_classes
-        matrix = np.zeros((classes, classes), np.int64)
-        total, count, samples = 0.0, 0, []
+        total, count, samples, tallies = 0.0, 0, [], {}
         own = len(range(jax.process_index(), len(self.experiment.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(pictures, own)).round().astype(int).tolist())
-        for batch, records in self._batches(split, progress):
-            prediction, part, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)))
-            part = np.asarray(part, np.int64)
-            pixels = int(part.sum())
-            matrix += part
+        for batch, records in self.batches(split, progress):
+            prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)))
+            for name, tally in found.items():
+                rows = {key: np.asarray(value)[: len(records)] for key, value in tally.pictures.items()}
+                waiting = tallies.setdefault(name, [])
+                waiting.append(metrics.Tally(tally.sums, rows))
+                if len(waiting) == _MERGED:
+                    waiting[:] = [metrics.merge(waiting)]
+            pixels = int(np.asarray(found["confusion"].sums["matrix"], np.int64).sum())
             total, count = total + float(loss) * pixels, count + pixels
             if chosen & {record["index"] for record in records}:
                 samples += _crop_samples(np.asarray(prediction), records)
-        matrix, total, count = _sum_processes(matrix, total, count)
         samples = sorted((s for s in samples if s["index"] in chosen), key=lambda sample: sample["index"])
-        return Evaluation(matrix, total / max(count, 1), samples)
+        sums = metrics.merge_processes(metrics.Tally({"loss": np.float64(total), "pixels": np.int64(count)}, {})).sums
+        whole = {name: metrics.merge_processes(metrics.merge(tallies[name])) for name in sorted(tallies)}
+        results = {name: metric.result(whole[name]) for name, metric in self.metrics.items()}
+        calibrated = {
+            name: self.metrics[name].result(whole[_CALIBRATED + name])
+            for name in self.metrics
+            if _CALIBRATED + name in whole
+        }
+        loss = float(sums["loss"]) / max(int(sums["pixels"]), 1)
+        return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated)
 
-    def _batches(self, split, progress):
+    def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator:
         """Yields (padded batch, its records): pictures of one padded size together, short batches filled up."""
         dataset, bucket = self.experiment.dataset, self.experiment.config.eval.bucket
         shard = (jax.process_index(), jax.process_count())
@@ -108,7 +148,7 @@ class Evaluator:
         return {"image": image, "label": label}, records
 
 
-def _make_eval_step(experiment, mesh):
+def _make_eval_step(experiment, mesh, chosen, calibration):
     ignore, mean, std = experiment.dataset.ignore, experiment.mean, experiment.std
     c = experiment.config.loss
     terms, options = c.terms.to_dict(), c.options.to_dict()
@@ -119,11 +159,20 @@ def _make_eval_step(experiment, mesh):
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
         prediction = jnp.argmax(logits, axis=-1)
-        matrix = metrics.confusion_matrix(prediction, label, num_classes=logits.shape[-1], where=where)
+        given = {"predictions": lambda: prediction, "probabilities": lambda: jax.nn.softmax(logits)}
+        counting = dict(where=where, num_classes=logits.shape[-1])
+        tallies = {name: metric.update(given[metric.needs](), label, **counting) for name, metric in chosen.items()}
+        if calibration:
+            p = jax.nn.softmax(calibration(logits))
+            tallies |= {
+                _CALIBRATED + name: metric.update(p, label, **counting)
+                for name, metric in chosen.items()
+                if metric.needs == "probabilities"
+            }
         loss, _ = losses.weighted_sum(
             {"logits": logits}, label, where, terms=terms, heads={"logits": 1.0}, options=options
         )
-        return prediction.astype(jnp.uint8), matrix, loss
+        return prediction.astype(jnp.uint8), tallies, loss
 
     whole, split = replicated(mesh), batched(mesh)
     return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=(split, whole, whole))
@@ -135,86 +184,3 @@ def _crop_samples(predictions, records):
         h, w = record["label"].shape
         samples.append({**record, "prediction": prediction[:h, :w]})
     return samples
-
-
-def _sum_processes(matrix, total, count):
-    if jax.process_count() == 1:
-        return matrix, total, count
-    from jax.experimental import multihost_utils
-
-    # int64 does not survive a trip through the device without x64, its two halves do.
-    flat = np.concatenate([matrix.ravel(), [count]])
-    halves = np.stack([flat >> 31, flat & (2**31 - 1)]).astype(np.int32)
-    high, low = np.asarray(multihost_utils.process_allgather(halves), np.int64).sum(0)
-    flat = (high << 31) + low
-    total = float(np.sum(multihost_utils.process_allgather(np.float32(total))))
-    return flat[:-1].reshape(matrix.shape), total, int(flat[-1])
-
-
-def evaluate_workdir(
-    workdir: str | Path,
-    split: str | None = None,
-    checkpoint: str = "best",
-    *,
-    root: str | None = None,
-    out: str | Path | None = None,
-) -> dict[str, Any]:
-    """Scores a checkpoint of a workdir: prints the table, writes scores.json, confusion.png and predictions.png.
-
-    Everything is rebuilt from the workdir's config.json.
-
-    Args:
-      workdir: the folder that train.py wrote.
-      split: of the data set; None is config.data.eval_split.
-      checkpoint: "best", "latest" or a step.
-      root: where the data is now, if not at config.data.root.
-      out: the folder to write to; None is WORKDIR/eval/SPLIT.
-    """
-    from jaxseg import visualize
-    from jaxseg.training import experiment as experiments
-    from jaxseg.training.log import progress_bar
-    from jaxseg.training.restore import load_for_inference
-    from jaxseg.training.shard import make_mesh, replicate
-
-    restored = load_for_inference(workdir, checkpoint)
-    config = restored.config
-    experiments.enable_compilation_cache(config.train.compilation_cache)
-    if root is not None:
-        config.data.root = root
-    split = split or config.data.eval_split
-    experiment = experiments.build(config, splits=(split,))
-    evaluator = Evaluator(experiment, make_mesh(config.train.devices))
-    count = len(experiment.dataset.splits[split])
-    evaluation = evaluator(
-        replicate(restored.variables, evaluator.mesh),
-        split,
-        pictures=config.log.pictures,
-        progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}"),
-    )
-    scores = {"split": split, "checkpoint": restored.step, "pictures": count, "loss": evaluation.loss}
-    scores |= {"classes": list(restored.classes), **evaluation.scores}
-    out = Path(out) if out else Path(workdir) / "eval" / split
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.json").write_text(json.dumps(_plain(scores), indent=1) + "\n")
-    visualize.confusion_figure(evaluation.matrix, restored.classes, out / "confusion.png")
-    visualize.prediction_grid(
-        evaluation.samples,
-        palette=restored.palette,
-        classes=restored.classes,
-        path=out / "predictions.png",
-        ignore=restored.ignore,
-    )
-    print(metrics.format_table(evaluation.scores, restored.classes))
-    print(f"checkpoint {restored.step}, split {split}, {count} pictures, loss {evaluation.loss:.4f} -> {out}")
-    return scores
-
-
-def _plain(value):
-    """Numbers as JSON has them: nan, the score of an absent class, is null."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value

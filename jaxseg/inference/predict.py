@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.augment import normalise
+from jaxseg.inference.calibrate import Calibration, load_calibration
 
 Colour = tuple[float, float, float]
 Apply = Callable[[Any, Float[Array, "b h w 3"]], Mapping[str, Float[Array, "b h w c"]]]
@@ -68,6 +69,7 @@ class Predictor:
       palette: a colour a class.
       bucket: in pixels; larger compiles less often and computes more.
       ignore: the label that training did not count; no prediction has it.
+      calibration: of the probabilities (docs/calibration.md); label maps are those of the model's own scores.
 
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     def apply(self, variables, images, *, train):
@@ -89,6 +91,7 @@ class Predictor:
         palette: Sequence[tuple[int, int, int]],
         bucket: int = 32,
         ignore: int = 255,
+        calibration: Calibration | None = None,
     ):
         if bucket < 1:
             raise UserError(f"`bucket` must be at least 1 pixel, got {bucket}.")
@@ -99,13 +102,19 @@ class Predictor:
         apply = partial(model.apply, train=False)
         colours = {"mean": self.mean, "std": self.std}
         self._labels = jax.jit(partial(predict_step, apply, **colours))
-        self._probabilities = jax.jit(
-            lambda variables, images: jax.nn.softmax(predict_logits(apply, variables, images, **colours))
-        )
+        self.calibration = calibration
+
+        def probabilities(variables, images):
+            logits = predict_logits(apply, variables, images, **colours)
+            return jax.nn.softmax(calibration(logits) if calibration else logits)
+
+        self._probabilities = jax.jit(probabilities)
 
     @classmethod
     def from_workdir(cls, workdir: str, checkpoint: str | int = "best") -> "Predictor":
         """Rebuilds the model that train.py left in `workdir`; neither the data set nor the config file is needed.
+
+        Probabilities are calibrated if `eval.py --calibrate` was run on this checkpoint.
 
         Args:
           workdir: the folder that train.py wrote.
@@ -123,6 +132,7 @@ class Predictor:
             palette=restored.palette,
             bucket=restored.bucket,
             ignore=restored.ignore,
+            calibration=load_calibration(workdir, restored.step),
         )
 
     @classmethod

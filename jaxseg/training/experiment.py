@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxseg import losses
+from jaxseg import losses, metrics
 from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
@@ -19,7 +19,7 @@ from jaxseg.training import shard
 
 DTYPES = ("float32", "bfloat16")
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
-FREE_KEYS = ("data.root", "data.workers", "train.compilation_cache", "log.", "checkpoint.keep")
+FREE_KEYS = ("data.root", "data.workers", "train.compilation_cache", "log.", "checkpoint.keep", "eval.metric")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,16 @@ def check_config(config: ConfigDict) -> None:
                 f" {tuple(c.augment.scale)}, is {held:g}. Enlarge the canvas or shrink the crop."
             )
     losses.check_loss_config(**c.loss.to_dict())
+    check_metrics(tuple(c.eval.metrics), c.eval.metric_options.to_dict())
+
+
+def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, metrics.Metric]:
+    """Returns the metrics that config.eval names; raises a `UserError` for one that does not exist."""
+    if "confusion" not in names:
+        raise UserError(
+            f"config.eval.metrics must name 'confusion', whose mIoU chooses the best checkpoint; got {tuple(names)}."
+        )
+    return metrics.create_metrics(names, options)
 
 
 def _get(config, key):

@@ -4,12 +4,15 @@ Arrays in, arrays or PNG files out, all on the host. Label maps are int[h, w]; a
 Ignored pixels are hatched in greys, so that no class colour is mistaken for them.
 """
 
+from jaxseg.visualize.attention import attention_figure, channels_figure
 from jaxseg.visualize.charts import confusion_figure, curves
 from jaxseg.visualize.fields import fields_figure
 from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
 from jaxseg.visualize.uncertainty import heat, reliability_figure, uncertainty_figure
 
 __all__ = [
+    "attention_figure",
+    "channels_figure",
     "colorize",
     "confusion_figure",
     "curves",
