@@ -84,7 +84,7 @@ def log_cosh_dice(
     smooth: float = 1.0,
     per_image: bool = True,
 ) -> Float[Array, ""]:
-    """The logarithm of the hyperbolic cosine of `dice` (Jadon, 2020, arXiv:2006.14822, section II).
+    """The logarithm of the hyperbolic cosine of `dice` (Jadon, 2020, arXiv:2006.14822).
 
     Near 0 it is half the square of the Dice loss, so its gradient, tanh(dice) times that of Dice, dies out smoothly.
 

@@ -17,7 +17,7 @@ def jaccard(
 ) -> Float[Array, ""]:
     """Soft Jaccard or IoU loss, 1 - (|P∩T| + s) / (|P∪T| + s), mean over images and classes.
 
-    Rahman & Wang, 2016, doi:10.1007/978-3-319-50835-1_22, eq. 3 to 5. P is the softmax of the logits, T the one-hot
+    Rahman & Wang, 2016, doi:10.1007/978-3-319-50835-1_22. P is the softmax of the logits, T the one-hot
     label, |P∪T| = Σ p + t - p·t. Absent classes are treated as `dice` does.
 
     Args:
@@ -46,7 +46,7 @@ def sigmoid_jaccard(
     per_image: bool = True,
     log: bool = False,
 ) -> Float[Array, ""]:
-    """Jaccard loss of every class by itself (Rahman & Wang, 2016, eq. 3 to 5): P is the sigmoid of the logits.
+    """Jaccard loss of every class by itself (Rahman & Wang, 2016): P is the sigmoid of the logits.
 
     For one foreground class, or for classes that may overlap. All else is `jaccard`.
 

@@ -20,7 +20,7 @@ def tversky(
 ) -> Float[Array, ""]:
     """Tversky loss, 1 - (TP + s) / (TP + α·FP + β·FN + s), mean over images and classes.
 
-    Salehi et al., 2017, arXiv:1706.05721, section 2; sums over the softmax of the logits, in which β = 0.7 did best.
+    Salehi et al., 2017, arXiv:1706.05721; sums over the softmax of the logits, in which β = 0.7 did best.
     α = β = 0.5 is Dice (its `smooth` is twice this one), α = β = 1 is Jaccard. Absent classes: as in `dice`.
 
     Args:
@@ -85,7 +85,7 @@ def focal_tversky(
 ) -> Float[Array, ""]:
     """Focal Tversky loss, the mean over images and classes of (Tversky loss)^(1/γ).
 
-    Abraham & Khan, 2018, arXiv:1810.07842, section 2.2, which sums over classes and calls α what is β here and in
+    Abraham & Khan, 2018, arXiv:1810.07842, which sums over classes and calls α what is β here and in
     `tversky`. With γ > 1 a class that is nearly right keeps a steeper gradient than one that is wrong; to look harder
     at what is wrong, as focal loss does, take γ < 1.
 
@@ -101,7 +101,7 @@ def focal_tversky(
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])
     >>> print(f"{focal_tversky(logits, jnp.array([[[0, 1]]])):.4f}")  # ((0.3 / 2.3)^0.75 + (0.7 / 1.7)^0.75) / 2
-    0.3656
+    0.3655
     """
     _check(alpha, beta, smooth)
     if not gamma > 0:

@@ -131,6 +131,23 @@ def assert_close():
 
 
 @pytest.fixture(scope="session")
+def compare_losses(to_torch):
+    """Compares values and gradients of {name: (ours of NHWC logits, theirs of NCHW logits)}, ours in one program."""
+
+    def compare_losses(pairs, logits):
+        step = jax.jit(lambda x: {name: jax.value_and_grad(ours)(x) for name, (ours, _) in pairs.items()})
+        for name, (value, gradient) in step(logits).items():
+            x = to_torch(logits).requires_grad_(True)
+            loss = pairs[name][1](x)
+            loss.backward()
+            np.testing.assert_allclose(value, loss.item(), rtol=1e-6, err_msg=name)
+            expected = np.moveaxis(x.grad.numpy(), 1, -1)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-7, err_msg=name)
+
+    return compare_losses
+
+
+@pytest.fixture(scope="session")
 def count():
     """Counts parameters, of a tree of arrays or of a PyTorch module."""
 
