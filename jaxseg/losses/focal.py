@@ -51,8 +51,10 @@ def focal(
     others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
     own = jnp.where(target, shifted, 0.0).sum(-1)
     total = others + jnp.exp(own)
-    # Where the label has the largest score, its own term is 1 and log p = -log(1 + others) keeps every digit.
-    negative_log_p = jnp.where(own == 0, jnp.log1p(others), jnp.log(total) - own)
+    # Where the label has the largest score, -log p = log(1 + others / own term) keeps every digit.
+    largest = own == 0
+    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, own, 0.0)))
+    negative_log_p = jnp.where(largest, sure, jnp.log(total) - own)
     loss = power_of_positive(others / total, gamma) * negative_log_p
     if alpha is not None:
         loss = loss * jnp.where(target, per_class(alpha, logits.shape[-1], "alpha"), 0.0).sum(-1)
