@@ -39,7 +39,12 @@ OPTIONS = {  # model -> what makes it small
 
 
 def has_encoder(name):
-    return architecture(name).default_encoder is not None
+    own = architecture(name)
+    takes_one = "encoder" in own.__dataclass_fields__
+    needed = ["default_encoder", *(["default_output_stride"] if takes_one else ["pixel_mean", "pixel_std"])]
+    missing = [attribute for attribute in needed if not hasattr(own, attribute)]
+    assert not missing, f"{own.__name__} lacks {missing}: class attributes, see the docstring of jaxseg.models"
+    return own.default_encoder is not None
 
 
 WITH_ENCODER = [name for name in MODELS if has_encoder(name)]
@@ -97,6 +102,7 @@ def shapes(model, variables, images, train=False):
         outputs, _ = model.apply(
             variables, images, train=train, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
         )
+        assert isinstance(outputs, dict), 'a model returns a dict: {"logits": …}, and further heads under further keys'
         return outputs
 
     return jax.eval_shape(apply, variables, images)
@@ -134,16 +140,18 @@ def test_any_encoder(name, encoder):
 def test_parameters_are_float32_and_in_named_parts(case):
     outputs = shapes(case.model, case.variables, case.images)
     assert set(case.variables) == {"params", "batch_stats"}
-    assert set(case.variables["params"]) <= {"encoder", "decoder", "head", "attention", *outputs}
+    strange = set(case.variables["params"]) - {"encoder", "decoder", "head", "attention", *outputs}
+    assert not strange, f'parts are named "encoder", "decoder", "head" and as further heads are, not {strange}'
     assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {jnp.dtype("float32")}
-    for path, _ in jax.tree.leaves_with_path(case.variables):
-        assert not any("_" in key.key and key.key[0].isupper() for key in path), "a module without a name of its own"
+    keys = {key.key for path, _ in jax.tree.leaves_with_path(case.variables) for key in path}
+    nameless = {key for key in keys if "_" in key and key[0].isupper()}
+    assert not nameless, f"modules without a name of their own (`name=`): {nameless}"
 
 
 def test_every_output_is_listed_in_the_docstring(case):
-    doc = inspect.getdoc(type(case.model))
-    for name in shapes(case.model, case.variables, case.images):
-        assert f'"{name}"' in doc[doc.index("Outputs:") :]
+    _, _, listed = inspect.getdoc(type(case.model)).partition("Outputs:")
+    missing = {name for name in shapes(case.model, case.variables, case.images) if f'"{name}"' not in listed}
+    assert not missing, f'the last paragraph of the docstring is `Outputs: "logits", ….`; it does not list {missing}'
 
 
 def test_evaluation_is_a_function_of_the_variables_and_the_one_picture(case):
