@@ -1,0 +1,179 @@
+"""Fully connected conditional random fields by mean field: every pixel votes on every other's label."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from jaxseg.checks import UserError, lookup
+from jaxseg.ops.permutohedral import build_lattice, lattice_filter
+
+Filter = Callable[[Float[Array, "h w c"]], Float[Array, "h w c"]]
+
+# name -> what multiplies the values (before, after) they are blurred, of 1 blurred and its mean
+NORMALISATIONS: dict[str, Callable] = {
+    "symmetric": lambda norm, mean: (norm**-0.5, norm**-0.5),
+    "before": lambda norm, mean: (1 / norm, 1.0),
+    "after": lambda norm, mean: (1.0, 1 / norm),
+    "none": lambda norm, mean: (1 / mean, 1.0),
+}
+
+
+def mean_field(
+    logits: Float[Array, "... c"],
+    pairwise: Callable[[Float[Array, "... c"]], Float[Array, "... c"]],
+    *,
+    iterations: int,
+) -> Float[Array, "... c"]:
+    """Returns scores whose softmax is Q, the mean field of a random field (Krähenbühl & Koltun, 2011, alg. 1).
+
+    Each turn, Q = softmax(logits - pairwise(Q)), from Q = softmax(logits); all pixels at once.
+
+    Args:
+      logits: what a network says of every pixel: log-probabilities, up to a constant a pixel.
+      pairwise: from Q to the cost of every label.
+      iterations: how many turns, at least 0.
+
+    >>> beside = lambda q: -2 * q[::-1]  # two pixels that want the same label
+    >>> jnp.argmax(mean_field(jnp.array([[3.0, 0.0], [0.0, 0.1]]), beside, iterations=3), -1).tolist()
+    [0, 0]
+    """
+    if iterations < 0:
+        raise UserError(f"`iterations` must be at least 0, got {iterations}.")
+    logits = logits.astype(jnp.float32)
+    return lax.fori_loop(0, iterations, lambda _, scores: logits - pairwise(jax.nn.softmax(scores)), logits)
+
+
+def spatial_kernel(
+    size: tuple[int, int],
+    sigma: float,
+    *,
+    where: Bool[Array, "h w"] | None = None,
+    normalisation: str = "symmetric",
+) -> Filter:
+    """Returns the blur by exp(-|distance|² / 2σ²) over all pixels, exact: a matrix for each axis.
+
+    Args:
+      size: (height, width) of the picture, in pixels.
+      sigma: σ, in pixels.
+      where: pixels that there are (all, if None); others send 0 and get 0.
+      normalisation: "symmetric" (D^-½ K D^-½, with D the row sums of K), "before" (K D^-1), "after" (D^-1 K) or
+        "none" (K over D's mean).
+
+    >>> spatial_kernel((1, 3), 1.0, normalisation="after")(jnp.ones((1, 3, 1))).round(5).ravel().tolist()
+    [1.0, 1.0, 1.0]
+    """
+    rows, columns = (jnp.exp(-0.5 * ((i := jnp.arange(n))[:, None] - i) ** 2 / sigma**2) for n in size)
+
+    def blur(x):
+        return jnp.einsum("yi,xj,ijc->yxc", rows, columns, x, precision=lax.Precision.HIGHEST)
+
+    return _normalise(blur, jnp.ones(size, bool) if where is None else where, normalisation)
+
+
+def bilateral_kernel(
+    image: Shaped[Array, "h w k"],
+    sigma: float,
+    colour_sigma: float,
+    *,
+    where: Bool[Array, "h w"] | None = None,
+    normalisation: str = "symmetric",
+) -> Filter:
+    """Returns the blur by exp(-|distance|² / 2σ² - |difference of colour|² / 2σ_c²), on a permutohedral lattice.
+
+    Args:
+      image: any number of channels, e.g. uint8 RGB.
+      sigma: σ, in pixels.
+      colour_sigma: σ_c, in the image's units.
+      where: pixels that there are (all, if None); others send 0 and get 0, whatever stands there.
+      normalisation: as for `spatial_kernel`.
+
+    >>> image = jnp.array([[[0, 0, 0], [0, 0, 0], [255, 255, 255]]])
+    >>> blur = bilateral_kernel(image, 80.0, 13.0, normalisation="after")
+    >>> blur(jnp.array([[[1.0], [3.0], [7.0]]])).round(1).ravel().tolist()
+    [2.0, 2.0, 7.0]
+    """
+    h, w, k = image.shape
+    where = jnp.ones((h, w), bool) if where is None else where
+    place = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1)
+    features = jnp.concatenate([place / sigma, image / colour_sigma], -1).reshape(h * w, k + 2)
+    there = features[jnp.argmax(where)]  # a pixel that isn't there adds no vertex to the lattice
+    lattice = build_lattice(jnp.where(where.reshape(-1, 1), features, there))
+
+    def blur(x):
+        return lattice_filter(lattice, x.reshape(h * w, -1)).reshape(x.shape)
+
+    return _normalise(blur, where, normalisation)
+
+
+def _normalise(blur, where, how):
+    where = where[..., None]
+    norm = jnp.maximum(blur(where.astype(jnp.float32)), 1e-20)
+    mean = jnp.where(where, norm, 0).sum() / jnp.maximum(where.sum(), 1)
+    before, after = lookup(NORMALISATIONS, how, "normalisation")(norm, mean)
+    return lambda x: jnp.where(where, after * blur(jnp.where(where, before * x, 0)), 0)
+
+
+def dense_crf(
+    logits: Float[Array, "b h w c"],
+    images: Shaped[Array, "b h w k"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    iterations: int = 5,
+    spatial_weight: float = 3.0,
+    spatial_sigma: float = 3.0,
+    bilateral_weight: float = 10.0,
+    bilateral_sigma: float = 80.0,
+    colour_sigma: float = 13.0,
+    compatibility: Float[Array, "c c"] | None = None,
+    normalisation: str = "symmetric",
+) -> Float[Array, "b h w c"]:
+    """Refines scores by a fully connected CRF with Gaussian edges (Krähenbühl & Koltun, 2011, arXiv:1210.5644).
+
+    The softmax of the result is the mean field Q. As in the authors' code, and unlike in the paper, a pixel is among
+    those that vote on its label. The spatial kernel is exact; the bilateral one is on a lattice. Widths and weights
+    may be traced arrays. Pictures are taken one by one, so that memory does not grow with the batch.
+
+    Args:
+      logits: a network's scores of every pixel.
+      images: the pictures, in the units of `colour_sigma`: uint8 or 0 to 255.
+      where: pixels that there are (all, if None), for pictures that were padded to one size.
+      iterations: of the mean field, at least 0.
+      spatial_weight: of the kernel of positions, in units of the logits.
+      spatial_sigma: its width, in pixels.
+      bilateral_weight: of the kernel of positions and colours, in units of the logits.
+      bilateral_sigma: its width in space, in pixels.
+      colour_sigma: its width in colour, in units of the images.
+      compatibility: cost of label j beside label i, [i, j]; None is Potts: 1 for different labels, 0 for the same.
+      normalisation: of both kernels, as for `spatial_kernel`.
+
+    >>> image = jnp.array([[[[0, 0, 0]] * 4 + [[255, 255, 255]] * 2]])
+    >>> says = jnp.array([0, 0, 1, 0, 1, 1])[None, None, :, None] == jnp.arange(2)  # the third pixel is wrong
+    >>> jnp.argmax(dense_crf(1.0 * says, image), -1).tolist()
+    [[[0, 0, 0, 0, 1, 1]]]
+    """
+    if images.shape[:3] != logits.shape[:3]:
+        raise UserError(f"Logits {logits.shape} and images {images.shape} disagree: expected one size and number.")
+    if where is None:
+        where = jnp.ones(logits.shape[:3], bool)
+
+    def refine(picture):
+        scores, image, there = picture
+        kernels = [
+            (spatial_weight, spatial_kernel(there.shape, spatial_sigma, where=there, normalisation=normalisation)),
+            (
+                bilateral_weight,
+                bilateral_kernel(image, bilateral_sigma, colour_sigma, where=there, normalisation=normalisation),
+            ),
+        ]
+
+        def pairwise(q):
+            votes = sum(weight * kernel(q) for weight, kernel in kernels)
+            return -votes if compatibility is None else votes @ compatibility
+
+        return mean_field(scores, pairwise, iterations=iterations)
+
+    return lax.map(refine, (logits, images, where))
