@@ -1,9 +1,10 @@
 """The embedded data set: lit, overlapping shapes on textured ground, drawn on demand; nothing to download.
 
 A picture is a pure function of (seed, split, index). Every shape takes its colours, texture, size and turn from the
-same distributions as all others, so that neither colour nor texture tells its class: only the outline does. The ground
-has the same textures in duller colours. A ring is a disk but for its hole, and a large shape is wider than a small
-receptive field; both need context. Classes are disjoint under overlap: the shape drawn last hides what it covers.
+same distributions as all others, so that neither colour nor texture tells its class: only the outline does (unless
+`colour` says otherwise). The ground has the same textures in duller colours. A ring is a disk but for its hole, and a
+large shape is wider than a small receptive field; both need context. Classes are disjoint under overlap: the shape
+drawn last hides what it covers.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ def shapes(
     seed: int = 0,
     border: int = 0,
     noise: float = 6.0,
+    colour: float = 0.0,
 ) -> Dataset:
     """Seven classes of drawn shapes: background, disk, square, triangle, star, ring, cross.
 
@@ -48,12 +50,18 @@ def shapes(
       seed: of all pictures; another seed is another data set of the same kind.
       border: width of the ignored band along the outlines, pixels; 0 has none.
       noise: largest standard deviation of the pixel noise, in units of 1/255.
+      colour: how far a shape's hue tells its class, 0 (not at all) to 1 (each class has one hue); larger is easier, so
+        that a short run says something.
     """
+    if not 0 <= colour <= 1:
+        raise UserError(f"shapes: `colour` must be in [0, 1], got {colour}.")
     if size < 16 or train < 0 or val < 0 or border < 0:
         raise UserError(
             f"shapes: expected size >= 16 and counts and border >= 0, got {size=}, {train=}, {val=}, {border=}."
         )
-    splits = {name: Shapes(name, count, size, seed, border, noise) for name, count in (("train", train), ("val", val))}
+    splits = {
+        name: Shapes(name, count, size, seed, border, noise, colour) for name, count in (("train", train), ("val", val))
+    }
     return Dataset("shapes", CLASSES, PALETTE, splits, IGNORE)
 
 
@@ -67,6 +75,7 @@ class Shapes:
     seed: int
     border: int
     noise: float
+    colour: float
 
     def __len__(self) -> int:
         return self.count
@@ -75,21 +84,23 @@ class Shapes:
         if not 0 <= index < self.count:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        image, label = draw(rng, self.size, self.border, self.noise)
+        image, label = draw(rng, self.size, self.border, self.noise, self.colour)
         return {"image": image, "label": label, "name": f"{index:05d}"}
 
 
-def draw(rng: np.random.Generator, size: int, border: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, size: int, border: int, noise: float, colour: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the picture, uint8[size, size, 3], and its label, uint8[size, size], that `rng` leads to."""
     angle = 2 * math.pi * rng.random()
     light = np.array([math.sin(angle), math.cos(angle)], np.float32)  # (y, x), where the light comes from
     height = 0.5 + 0.3 * rng.random()  # of the light; low light shades and throws shadows more
-    image = _paint(rng, size, size, ground=True) * _glow(rng, light, size)
+    image = _paint(rng, size, size) * _glow(rng, light, size)
     label = np.zeros((size, size), np.uint8)
     count = 2 + int(4 * rng.random())
     radii = np.sort(size * SMALLEST * (LARGEST / SMALLEST) ** rng.random(count))[::-1]  # small ones over large ones
     for centre, radius in zip(_spread(rng, radii, size), radii.tolist(), strict=True):
-        _add_shape(rng, image, label, centre, radius, light, height, border)
+        _add_shape(rng, image, label, centre, radius, light, height, border, colour)
     grain = noise * rng.random() * rng.standard_normal((size, size, 1), np.float32)
     speckle = 0.5 * noise * rng.random() * rng.standard_normal((size, size, 3), np.float32)
     image += grain + speckle
@@ -109,7 +120,7 @@ def _spread(rng: np.random.Generator, radii: np.ndarray, size: int) -> list[tupl
     return centres
 
 
-def _add_shape(rng, image, label, centre, radius, light, height, border) -> None:
+def _add_shape(rng, image, label, centre, radius, light, height, border, colour) -> None:
     """Draws one shape of a random class, its shadow and its label into `image` and `label`."""
     size = label.shape[0]
     kind = 1 + int((len(CLASSES) - 1) * rng.random())
@@ -133,7 +144,8 @@ def _add_shape(rng, image, label, centre, radius, light, height, border) -> None
     rise = np.clip(-distance / bevel, 0, 1)
     slope_y, slope_x = np.gradient(rise * (2 - rise), axis=0), np.gradient(rise * (2 - rise), axis=1)
     relief = 1 - 0.55 * bevel * (slope_y * light[0] + slope_x * light[1])
-    surface = _paint(rng, bottom - top, right - left) * np.clip(relief, 0.35, 1.6)[..., None]
+    hues = ((kind - 1) / (len(CLASSES) - 1), 1 - colour)
+    surface = _paint(rng, bottom - top, right - left, hues) * np.clip(relief, 0.35, 1.6)[..., None]
     cover = np.clip(0.5 - distance, 0, 1)[..., None]  # of the pixel by the shape: antialiasing
     window += cover * (surface - window)
 
@@ -177,18 +189,25 @@ def _star(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
     return away * (np.cos(angle) * normal_x + np.sin(angle) * normal_y) - tip * normal_x
 
 
-def _paint(rng: np.random.Generator, height: int, width: int, *, ground: bool = False) -> np.ndarray:
-    """Returns a patch of texture, float32[height, width, 3] in 0..255: two colours mixed by a random pattern."""
-    dark, bright = _two_colours(rng, ground)
+def _paint(rng: np.random.Generator, height: int, width: int, hues: tuple[float, float] | None = None) -> np.ndarray:
+    """Returns a patch of texture, float32[height, width, 3] in 0..255: two colours mixed by a random pattern.
+
+    `hues` are the middle and the width of a shape's range of hues; None paints ground, which has all, but duller.
+    """
+    dark, bright = _two_colours(rng, hues)
     mix = _pattern(rng, height, width)[..., None]
     return dark + mix * (bright - dark)
 
 
-def _two_colours(rng: np.random.Generator, ground: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a colour and a relative of it, darker or lighter and a little turned in hue; the ground is duller."""
+def _two_colours(rng: np.random.Generator, hues: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a colour and a relative of it, darker or lighter and a little turned in hue."""
     hue, saturation, value = rng.random(3)
-    saturation = 0.05 + 0.3 * saturation if ground else 0.35 + 0.55 * saturation
-    value = 0.3 + 0.5 * value if ground else 0.5 + 0.45 * value
+    if hues is None:
+        saturation, value = 0.05 + 0.3 * saturation, 0.3 + 0.5 * value
+    else:
+        saturation, value = 0.35 + 0.55 * saturation, 0.5 + 0.45 * value
+        if hues[1] < 1:
+            hue = hues[0] + hues[1] * (hue - 0.5)
     step = (0.08 + 0.12 * rng.random()) * (1 if value < 0.6 else -1)
     shift = 0.1 * (rng.random() - 0.5)
     return _rgb(hue, saturation, value), _rgb(hue + shift, saturation, value + step)

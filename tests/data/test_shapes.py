@@ -55,6 +55,25 @@ def test_classes_share_their_colours():
     assert means.std(axis=0).max() < 16
 
 
+def test_colour_tells_the_class_if_asked_to():
+    """Of each class, the mean direction of its pixels' hues: told apart with colour=1, all alike without."""
+
+    def directions(colour):
+        source = shapes(size=48, train=60, noise=0, colour=colour).splits["train"]
+        records = [source[i] for i in range(60)]
+        image, label = (np.stack([r[k] for r in records]) for k in ("image", "label"))
+        red, green, blue = np.moveaxis(image.astype(float), -1, 0)
+        hue = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)
+        return [np.exp(1j * hue[label == c]).mean() for c in range(1, len(CLASSES))]
+
+    for i, direction in enumerate(directions(1.0)):
+        assert abs(direction) > 0.9
+        assert abs(np.angle(direction * np.exp(-2j * np.pi * i / 6))) < 0.2
+    assert max(map(abs, directions(0.0))) < 0.5
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match="size=8"):
         shapes(size=8)
+    with pytest.raises(UserError, match="colour"):
+        shapes(colour=1.5)
