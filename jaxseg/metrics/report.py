@@ -136,6 +136,7 @@ def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
     mean            77.50   87.30     87.50      90.00
     <BLANKLINE>
     mIoU 77.50   pixel accuracy 87.50   frequency-weighted IoU 77.50   (percent; 2 of 3 classes present)
+    kappa 0.7500   MCC 0.7746
     """
     if len(classes) != len(scores["iou"]):
         raise UserError(f"The scores are of {len(scores['iou'])} classes, but {len(classes)} names were given.")
@@ -155,7 +156,8 @@ def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
         f"mIoU {_percent(scores['miou'])}   pixel accuracy {_percent(scores['pixel_accuracy'])}   frequency-weighted"
         f" IoU {_percent(scores['frequency_weighted_iou'])}   (percent; {present} of {len(classes)} classes present)"
     )
-    return "\n".join([header, rule, *rows, rule, line("mean", ["", *map(_percent, means)]), "", summary])
+    agreement = f"kappa {_number(scores['kappa'])}   MCC {_number(scores['mcc'])}"
+    return "\n".join([header, rule, *rows, rule, line("mean", ["", *map(_percent, means)]), "", summary, agreement])
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -31,6 +31,12 @@ def test_equals_sklearn(labelled):
         "mean_precision": sklearn_metrics.precision_score(y, p, average="macro"),
         "pixel_accuracy": sklearn_metrics.accuracy_score(y, p),
         "frequency": np.bincount(y) / len(y),
+        "specificity": [sklearn_metrics.recall_score(y != k, p != k) for k in range(6)],
+        "mean_specificity": np.mean([sklearn_metrics.recall_score(y != k, p != k) for k in range(6)]),
+        "f_beta": sklearn_metrics.fbeta_score(y, p, beta=2, average=None),
+        "mean_f_beta": sklearn_metrics.fbeta_score(y, p, beta=2, average="macro"),
+        "kappa": sklearn_metrics.cohen_kappa_score(y, p),
+        "mcc": sklearn_metrics.matthews_corrcoef(y, p),
     }
     assert result.keys() == expected.keys()
     for name, value in expected.items():
@@ -48,6 +54,29 @@ def test_absent_classes_are_nan_and_out_of_the_mean():
     np.testing.assert_allclose(result["precision"], [0.6, 0, math.nan, math.nan])
     np.testing.assert_allclose(result["mean_precision"], 0.3)
     np.testing.assert_allclose(result["frequency_weighted_iou"], 8 / 12 * 0.5)
+
+
+def test_beta(labelled):
+    y, p = labelled
+    result = scores(sklearn_metrics.confusion_matrix(y, p), beta=0.5)
+    np.testing.assert_allclose(result["f_beta"], sklearn_metrics.fbeta_score(y, p, beta=0.5, average=None), atol=1e-12)
+    with pytest.raises(UserError, match="`beta` must be a positive number, got -1"):
+        scores(np.eye(2, dtype=int), beta=-1)
+
+
+@pytest.mark.parametrize(
+    "matrix, kappa, mcc",
+    [
+        ([[5, 0], [0, 7]], 1.0, 1.0),
+        ([[0, 5], [5, 0]], -1.0, -1.0),
+        ([[4, 4], [4, 4]], 0.0, 0.0),
+        ([[5, 3], [0, 0]], 0.0, math.nan),  # one label: no correlation, no agreement beyond chance
+        ([[7, 0], [0, 0]], math.nan, math.nan),  # and one prediction: nothing but chance
+    ],
+)
+def test_agreement_at_its_ends(matrix, kappa, mcc):
+    result = scores(np.array(matrix))
+    np.testing.assert_allclose([result["kappa"], result["mcc"]], [kappa, mcc], atol=1e-15)
 
 
 def test_no_pixel_at_all_is_nan_without_a_warning(recwarn):
@@ -85,7 +114,7 @@ def test_table_of_an_absent_class_and_long_names():
     assert table[2].startswith("a very long name of a class ")
     assert table[2].split()[-5:] == ["100.00", "80.00", "88.89", "80.00", "100.00"]
     assert table[3].split() == ["b", "0.00", "0.00", "0.00", "-", "0.00"]
-    assert table[-1].startswith("mIoU 40.00   pixel accuracy 80.00")
+    assert table[-2].startswith("mIoU 40.00   pixel accuracy 80.00")
     assert len(set(map(len, table[1:3]))) == 1
     empty = format_table(scores(np.zeros((1, 1), int)), ["a"])
     assert "mIoU -" in empty and "0 of 1 classes" in empty

@@ -1,0 +1,190 @@
+"""Scores along borders against all pairs of pixels and SciPy's morphology, in float64; degenerate pictures included."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxseg.checks import UserError
+from jaxseg.metrics import METRICS, merge
+from jaxseg.metrics.boundary_iou import boundary_overlap
+from jaxseg.metrics.surface import boundary_f_measure, surface_distances
+
+H, W, C = 9, 11, 3
+
+
+def pictures():
+    """(predictions, labels): blobs, speckles, equal, and one region or none on either side."""
+    rng = np.random.default_rng(0)
+    predictions, labels = np.zeros((2, 8, H, W), np.int32)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(2, H, W, C)), (0, 2, 2, 0)).argmax(-1)
+    predictions[0], labels[0] = smooth
+    predictions[1], labels[1] = rng.integers(0, C, (2, H, W))
+    predictions[2] = labels[2] = smooth[0]
+    labels[3, 4, 5] = 1  # a single pixel, missed
+    predictions[4, 1, 1] = labels[4, 7, 9] = 1
+    predictions[5] = 1  # all of it, nothing right
+    predictions[6, :3], labels[6, :4] = 2, 2  # along three ends of the picture
+    return predictions, labels  # the last: one class, right
+
+
+def nearest(points, others):
+    if not len(points) or not len(others):
+        return np.full(len(points), np.inf)
+    return np.sqrt(((points[:, None] - others) ** 2).sum(-1)).min(1)
+
+
+def surface(region, counted, image_border):
+    """Pixels whose upper, lower, left or right neighbour counts and is outside, one after the other."""
+    rows, columns = np.nonzero(counted.any(1))[0], np.nonzero(counted.any(0))[0]
+    found = []
+    for y, x in np.argwhere(region & counted):
+        for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            if not (rows[0] <= v <= rows[-1] and columns[0] <= u <= columns[-1]):
+                on = image_border
+            else:
+                on = counted[v, u] and not region[v, u]
+            if on:
+                found.append((y, x))
+                break
+    return np.array(found, float).reshape(-1, 2)
+
+
+def naive(prediction, label, counted, tolerance, image_border):
+    """All scores of one picture and class."""
+    edges = [surface(x, counted, image_border) for x in (prediction, label)]
+    keys = ["hausdorff", "hausdorff95", "average_surface_distance", "average_distance_to_label", "surface_dice"]
+    keys += ["boundary_precision", "boundary_recall", "boundary_f"]
+    if not len(edges[0]) and not len(edges[1]):
+        return dict.fromkeys(keys, math.nan)
+    if not len(edges[0]) or not len(edges[1]):
+        return dict.fromkeys(keys[:4], math.inf) | dict.fromkeys(keys[4:], 0.0)
+    there, back = nearest(*edges), nearest(*edges[::-1])
+    both = np.concatenate([there, back])
+    precision, recall = (there <= tolerance).mean(), (back <= tolerance).mean()
+    f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    percentiles = [np.percentile(x, 95) for x in (there, back)]
+    values = [both.max(), max(percentiles), both.mean(), there.mean(), (both <= tolerance).mean(), precision, recall, f]
+    return dict(zip(keys, values, strict=True))
+
+
+def compare(found, predictions, labels, where, tolerances, image_border):
+    assert found
+    for i, k in np.ndindex(len(labels), C):
+        rows, columns = where[i].any(1).nonzero()[0], where[i].any(0).nonzero()[0]
+        size = np.ptp(rows) + 1, np.ptp(columns) + 1
+        tolerance = tolerances[k] if tolerances[k] >= 1 else tolerances[k] * math.hypot(*size)
+        expected = naive(predictions[i] == k, labels[i] == k, where[i], tolerance, image_border)
+        for key, value in found.items():
+            np.testing.assert_allclose(value[i, k], expected[key], rtol=1e-6, err_msg=f"{key}, picture {i}, class {k}")
+
+
+@pytest.fixture(scope="module")
+def measure():
+    """measure(predictions, labels, where): the surfaces with and the F without the ends of the picture."""
+    tolerances = (1.0, 0.15, 0.0)
+
+    def run(predictions, labels, where):
+        distances = surface_distances(predictions, labels, num_classes=C, where=where, tolerance=tolerances)
+        f = boundary_f_measure(predictions, labels, num_classes=C, where=where, tolerance=tolerances)
+        overlap = boundary_overlap(predictions, labels, num_classes=C, where=where, width=(1.0, 0.15, 3.0))
+        return distances, f, overlap
+
+    compiled = jax.jit(run)
+    return lambda *arrays: (*jax.device_get(compiled(*arrays)), tolerances)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_scores_are_the_definition(measure, share):
+    predictions, labels = pictures()
+    where = np.random.default_rng(1).random(labels.shape) <= share
+    spoiled = [np.where(where, x, 255) for x in (predictions, labels)]
+    distances, f, _, tolerances = measure(*spoiled, where)
+    compare(distances, predictions, labels, where, tolerances, True)
+    compare(f, predictions, labels, where, tolerances, False)
+
+
+def test_what_lies_along_the_border_is_what_erosion_takes(measure):
+    """As the authors of boundary IoU do it: erosion by 3 x 3 pixels, `width` times, beyond the picture nothing."""
+    predictions, labels = pictures()
+    *_, found, _ = measure(predictions, labels, np.ones(labels.shape, bool))
+    for i, k in np.ndindex(len(labels), C):
+        times = (1, round(0.15 * math.hypot(H, W)), 3)[k]
+        along = []
+        for region in (predictions[i] == k, labels[i] == k):
+            along.append(region & ~ndimage.binary_erosion(region, np.ones((3, 3)), times))
+        assert found["intersection"][i, k] == (along[0] & along[1]).sum()
+        assert found["union"][i, k] == (along[0] | along[1]).sum()
+    assert 0 < found["intersection"][:2].sum() < found["union"][:2].sum()
+
+
+def test_padding_changes_nothing(measure):
+    predictions, labels = pictures()
+    everywhere = np.ones(labels.shape, bool)
+    whole = measure(predictions, labels, everywhere)
+    padding = (0, 0), (2, 3), (1, 0)
+    padded = [np.pad(x, padding, constant_values=255) for x in (predictions, labels)]
+    for ours, theirs in zip(whole[:3], measure(*padded, np.pad(everywhere, padding))[:3], strict=True):
+        for key, value in ours.items():
+            np.testing.assert_allclose(theirs[key], value, rtol=1e-6, err_msg=key)
+
+
+def test_an_ignored_ring_hides_the_border():
+    """As around the objects of Pascal VOC: what bounds the region is not known, so it has no surface."""
+    labels = np.zeros((1, H, W), np.int32)
+    labels[0, 3:6, 3:7] = 1
+    where = ~ndimage.binary_dilation(labels == 1) | (labels == 1)
+    found = surface_distances(labels, labels, num_classes=2, where=where, image_border=False)
+    assert np.isnan(found["hausdorff"]).all()
+    seen = surface_distances(labels, labels, num_classes=2, image_border=False)
+    assert (seen["hausdorff"] == 0).all() and (seen["surface_dice"] == 1).all()
+
+
+def test_percentiles_of_many_pixels():
+    """Ranks between two distances, and ties, in a picture with hundreds of pixels on a surface."""
+    rng = np.random.default_rng(3)
+    predictions, labels = (rng.random((2, 1, 40, 41)) < 0.02).astype(np.int32)
+    found = surface_distances(predictions, labels, num_classes=2)
+    edges = [surface(x[0] == 1, np.ones((40, 41), bool), True) for x in (predictions, labels)]
+    expected = max(np.percentile(nearest(*pair), 95) for pair in (edges, edges[::-1]))
+    np.testing.assert_allclose(found["hausdorff95"][0, 1], expected, rtol=1e-6)
+
+
+def test_results_leave_out_what_a_picture_lacks():
+    predictions, labels = pictures()
+    result = {}
+    for name in ("surface", "boundary_f", "boundary_iou"):
+        metric = METRICS[name]()
+        tallies = [metric.update(*pair, where=None, num_classes=C + 1) for pair in ((predictions, labels),)]
+        result |= metric.result(merge(tallies))
+    rows = [
+        [naive(p == k, y == k, np.ones((H, W), bool), 1.0, True) for k in range(C)]
+        for p, y in zip(predictions, labels, strict=True)
+    ]
+    for key in ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice"):
+        values = np.array([[row[key] for row in picture] for picture in rows])
+        expected = np.nanmean(np.where(np.isfinite(values), values, math.nan), 0)
+        np.testing.assert_allclose(result[key], [*expected, math.nan], rtol=1e-6)
+        np.testing.assert_allclose(result[f"mean_{key}"], expected.mean(), rtol=1e-6)
+    distances = np.array([[row["hausdorff"] for row in picture] for picture in rows])
+    assert result["surface"]["pictures"] == [*np.isfinite(distances).sum(0), 0]
+    assert result["surface"]["missed"] == [*np.isinf(distances).sum(0), 0]
+    assert sum(result["surface"]["missed"]) == 3
+    for key in ("boundary_f", "boundary_iou"):
+        assert math.isnan(result[key][C]) and 0 < result[f"mean_{key}"] < 1
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("surface", {"tolerance": -1.0}, "`tolerance` must be a number >= 0, or one for each of the 2 classes, got -1"),
+        ("boundary_f", {"tolerance": (1.0, 2.0, 3.0)}, "one for each of the 2 classes"),
+        ("boundary_iou", {"width": math.nan}, "`width` must be a number"),
+    ],
+)
+def test_wrong_options_are_named(name, options, message):
+    labels = np.zeros((1, 3, 3), np.int32)
+    with pytest.raises(UserError, match=message):
+        METRICS[name](**options).update(labels, labels, where=None, num_classes=2)
