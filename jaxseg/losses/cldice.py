@@ -1,0 +1,118 @@
+"""clDice: whether the middle lines of two shapes lie within each other, for vessels, roads and cracks."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, check_logits_and_labels
+from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
+from jaxseg.losses.regions import check_smooth
+from jaxseg.ops.morphology import soft_skeleton
+
+
+def soft_cldice(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    classes: Sequence[int] | None = None,
+    iterations: int = 3,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """Soft clDice, 1 - the harmonic mean of topology precision and sensitivity (Shit et al., 2021, arXiv:2003.07311).
+
+    With S the soft skeleton (algorithm 1) of the softmax P and of the label T: precision is (Σ S(P)·T + s) /
+    (Σ S(P) + s), how much of the predicted middle line is in the label, and sensitivity (Σ S(T)·P + s) / (Σ S(T) + s)
+    (equation 1 and algorithm 2), mean over images and classes. A break costs as much in a thin branch as in a thick
+    one. It says little of the outline: the paper adds it to Dice.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None); the others are as if beyond the edge of the picture. An image with none
+        contributes 0.
+      classes: ids of the classes that have a middle line. None is all but 0, the background.
+      iterations: >= 0, of the skeleton; half the width, in pixels, of the widest structure.
+      smooth: s above, in pixels; must be positive.
+      per_image: False takes the batch for one image.
+
+    >>> labels = jnp.zeros((1, 3, 7), int).at[:, 1].set(1)  # a road from left to right
+    >>> whole = 20.0 * jax.nn.one_hot(labels, 2)
+    >>> broken = 20.0 * jax.nn.one_hot(labels.at[:, :, 3].set(0), 2)
+    >>> print(f"{soft_cldice(whole, labels):.4f} {soft_cldice(broken, labels):.4f}")
+    0.0000 0.0667
+    """
+    check_logits_and_labels(logits, labels, where)
+    num_classes = logits.shape[-1]
+    classes = _check_classes(range(1, num_classes) if classes is None else classes, num_classes)
+    probabilities = jax.nn.softmax(counted_logits(logits, where))
+    target = one_hot(labels, num_classes)
+    others = jnp.where(target, 0.0, probabilities).sum(-1, keepdims=True)  # 1 - p of the label's class
+    others = jnp.broadcast_to(others, target.shape)
+    return _cldice(probabilities, others, target, where, classes, iterations, smooth, per_image)
+
+
+def sigmoid_cldice(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    classes: Sequence[int] | None = None,
+    iterations: int = 3,
+    smooth: float = 1.0,
+    per_image: bool = True,
+) -> Float[Array, ""]:
+    """`soft_cldice` of the sigmoid of each class (Shit et al., 2021, arXiv:2003.07311): one vessel map, or several.
+
+    Args:
+      logits: scores, positive where the class is, any float dtype; the loss is computed in float32.
+      labels: class ids, each class against all others (of a single class: 1 is the foreground, 0 is not), or a 0 or 1
+        for every class of every pixel; never read where `where` is False.
+      where: as in `soft_cldice`.
+      classes: ids of the classes that have a middle line. None is all.
+      iterations: as in `soft_cldice`.
+      smooth: as in `soft_cldice`.
+      per_image: as in `soft_cldice`.
+
+    >>> road = jnp.zeros((1, 3, 7), int).at[:, 1].set(1)
+    >>> print(f"{sigmoid_cldice(9.0 - 18.0 * (1 - road[..., None]), road):.4f}")
+    0.0001
+    """
+    check_binary(logits, labels, where)
+    num_classes = logits.shape[-1]
+    classes = _check_classes(range(num_classes) if classes is None else classes, num_classes)
+    logits = counted_logits(logits, where)
+    target = binary_targets(labels, num_classes)
+    return _cldice(
+        jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits), target, where, classes, iterations, smooth, per_image
+    )
+
+
+def _cldice(probabilities, complement, target, where, classes, iterations, smooth, per_image):
+    check_smooth(smooth)
+    if not classes:
+        return jnp.float32(0.0)
+    if where is not None:
+        target = target & where[..., None]
+    p, q, t = (
+        jnp.concatenate([lax.slice_in_dim(x, k, k + 1, axis=3) for k in classes], axis=3)
+        for x in (probabilities, complement, target)
+    )
+    predicted = soft_skeleton(p, iterations=iterations, where=where)
+    true = soft_skeleton(t.astype(jnp.float32), iterations=iterations, where=where)
+    pixels = (1, 2) if per_image else (0, 1, 2)
+    outside = jnp.where(t, 0.0, predicted).sum(pixels) / (predicted.sum(pixels) + smooth)  # 1 - precision
+    missed = (true * q).sum(pixels) / (true.sum(pixels) + smooth)  # 1 - sensitivity
+    # 1 - 2(1-a)(1-b) / ((1-a) + (1-b)), without taking small numbers from 1.
+    return ((outside * (1 - missed) + missed * (1 - outside)) / (2 - outside - missed)).mean()
+
+
+def _check_classes(classes: Sequence[int], num_classes: int) -> tuple[int, ...]:
+    classes = tuple(classes)
+    if len(set(classes)) < len(classes) or any(k not in range(num_classes) for k in classes):
+        raise UserError(f"`classes` must be different ids from 0 to {num_classes - 1}, got {classes}.")
+    return classes
