@@ -77,6 +77,7 @@ def case(request):
 
     @partial(jax.jit, compiler_options=QUICK)
     def train(variables, images, key):
+        @jax.checkpoint  # which must do no harm: the forward pass runs again on the way back
         def loss(params):
             outputs, updates = model.apply(
                 {**variables, "params": params}, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
@@ -163,12 +164,12 @@ def test_evaluation_is_a_function_of_the_variables_and_the_one_picture(case):
     assert np.abs(outputs["logits"][0] - outputs["logits"][1]).max() > 1e-3
 
 
-def test_compiled_equals_eager(case):
+def test_compiled_equals_eager_one_picture_at_a_time_by_vmap(case):
     compiled, _ = case.evaluate(case.variables, case.images)
-    eager = case.model.apply(case.variables, case.images, train=False)
+    eager = jax.vmap(lambda image: case.model.apply(case.variables, image[None], train=False))(case.images)
     for name in compiled:
-        scale = np.abs(eager[name]).max()
-        np.testing.assert_allclose(compiled[name] / scale, eager[name] / scale, atol=1e-5)
+        scale = np.abs(compiled[name]).max()
+        np.testing.assert_allclose(eager[name][:, 0] / scale, compiled[name] / scale, atol=1e-5)
 
 
 def test_training_reaches_every_parameter_and_statistic(case):
