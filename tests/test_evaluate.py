@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
+from scipy import special
+from sklearn.metrics import confusion_matrix, jaccard_score
 
 from jaxseg.config import default_config
 from jaxseg.data import Dataset, create_dataset
 from jaxseg.evaluate import Evaluator
+from jaxseg.inference import Calibration
 from jaxseg.models import init
 from jaxseg.training.experiment import Experiment, build_model
 from jaxseg.training.shard import make_mesh
@@ -30,7 +32,8 @@ def dataset():
 
 def _experiment(dataset, batch_size):
     c = default_config()
-    c.eval.update(batch_size=batch_size, bucket=32)
+    c.eval.update(batch_size=batch_size, bucket=32, metrics=("confusion", "spread", "calibration"))
+    c.eval.metric_options = {"spread": {"samples": 10}}
     c.model.encoder = "plain"
     c.model.encoder_options = {"widths": (4, 6), "convs": 1}
     c.model.options = {"decoder_channels": (6, 4)}
@@ -39,7 +42,7 @@ def _experiment(dataset, batch_size):
 
 
 def _naive(experiment, variables):
-    dataset, matrix, loss, count = experiment.dataset, 0, 0.0, 0
+    dataset, matrix, mious, scored, truths = experiment.dataset, 0, [], [], []
     apply = jax.jit(lambda v, x: experiment.model.apply(v, x, train=False)["logits"])
     for record in dataset.splits["val"]:
         h, w = record["label"].shape
@@ -49,19 +52,29 @@ def _naive(experiment, variables):
         counts = record["label"] != dataset.ignore
         truth, guess = record["label"][counts], logits.argmax(-1)[counts]
         matrix = matrix + confusion_matrix(truth, guess, labels=range(dataset.num_classes))
-        log_p = jax.nn.log_softmax(logits.astype(np.float64))[counts]
-        loss -= float(np.take_along_axis(np.asarray(log_p), truth[:, None].astype(int), 1).sum())
-        count += counts.sum()
-    return matrix, loss / count
+        mious.append(jaccard_score(truth, guess, labels=np.union1d(truth, guess), average="macro"))
+        scored.append(logits[counts].astype(np.float64))
+        truths.append(truth.astype(int))
+    return matrix, np.mean(mious), np.concatenate(scored), np.concatenate(truths)
+
+
+def _loss(logits, truth):
+    return -special.log_softmax(logits, -1)[np.arange(len(truth)), truth].mean()
 
 
 def test_equals_the_obvious_loop(dataset):
     experiment = _experiment(dataset, batch_size=3)
     variables = init(experiment.model, jax.random.key(0))
-    result = Evaluator(experiment, make_mesh(1))(variables, "val", pictures=4)
-    matrix, loss = _naive(experiment, variables)
+    calibration = Calibration("temperature", (2.0,), (0.0,), checkpoint=1, split="val")
+    result = Evaluator(experiment, make_mesh(1), calibration=calibration)(variables, "val", pictures=4)
+    matrix, miou, logits, truth = _naive(experiment, variables)
     np.testing.assert_array_equal(result.matrix, matrix)
-    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(result.loss, _loss(logits, truth), rtol=1e-5)
+    np.testing.assert_allclose(result.scores["nll"], _loss(logits, truth), rtol=1e-5)
+    np.testing.assert_allclose(result.scores["calibrated"]["nll"], _loss(2 * logits, truth), rtol=1e-5)
+    np.testing.assert_allclose(result.scores["image_miou"], miou, rtol=1e-6)
+    assert result.scores["spread"]["pictures"] == len(SIZES)
+    assert "calibration, calibrated: ece" in result.table(dataset.classes)
     assert result.matrix.dtype == np.int64
     assert [sample["label"].shape for sample in result.samples] == SIZES[::2]
     assert all(sample["prediction"].shape == sample["label"].shape for sample in result.samples)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.inference.calibrate import load_calibration
 from jaxseg.training.checkpoint import Checkpoints
 from jaxseg.training.log import read_rows
 from tests.end_to_end.conftest import ROOT, TINY
@@ -50,15 +51,22 @@ def test_metrics_rows(trained):
 
 
 def test_eval_repeats_the_last_validation(trained, run, tmp_path):
-    text = run("eval.py", "--workdir", trained, "--checkpoint", "latest", "--out", tmp_path)
+    text = run(
+        "eval.py", "--workdir", trained, "--checkpoint", "latest", "--out", tmp_path, "--calibrate", "temperature"
+    )
     assert "ring" in text and "mIoU" in text
     scores = json.loads((tmp_path / "scores.json").read_text())
     last = [row for row in read_rows(trained / "metrics.jsonl") if row["kind"] == "eval"][-1]
     assert scores["checkpoint"] == 20
     for name in ("miou", "pixel_accuracy", "loss"):
         np.testing.assert_allclose(scores[name], last[name], atol=1e-6, err_msg=name)
-    assert (tmp_path / "confusion.png").exists()
-    assert (tmp_path / "predictions.png").exists()
+    for name in ("confusion.png", "predictions.png", "reliability.png"):
+        assert (tmp_path / name).exists()
+    found = json.loads((trained / "calibration.json").read_text())
+    assert (found["checkpoint"], found["split"]) == (20, "val")
+    assert found["report"]["nll"] == {"before": scores["nll"], "after": scores["calibrated"]["nll"]}
+    assert scores["calibrated"]["nll"] < scores["nll"]
+    assert load_calibration(trained, 20).scale[0] == 1 / found["temperature"]
 
 
 def test_predict_writes_labels_and_overlays(trained, run, tmp_path):

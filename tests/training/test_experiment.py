@@ -67,6 +67,9 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("data.crop", (500, 8), "can never be filled: its height is 500"),
         ("model.dtype", "float16", "Known: bfloat16, float32"),
         ("loss.terms", {"dise": 1.0}, "Did you mean 'dice'"),
+        ("eval.metrics", ("confusion", "spraed"), "Unknown metric 'spraed'. Did you mean 'spread'"),
+        ("eval.metrics", ("spread",), "must name 'confusion', whose mIoU chooses the best checkpoint"),
+        ("eval.metric_options", {"confusion": {"bta": 2}}, "Unknown option 'bta' of metric 'confusion'"),
     ],
 )
 def test_impossible_values(key, value, words):
