@@ -12,8 +12,13 @@ SHAPE, C = (2, 3, 4), 5
 CLASS_WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
 
 
-def reference(logits, labels, where, *, class_weights=None, label_smoothing=0.0, pixel_weights=None, kept=None):
+def reference(
+    logits, labels, where, *, class_weights=None, label_smoothing=0.0, balanced=False, pixel_weights=None, kept=None
+):
     """The definition, pixel by pixel, in float64."""
+    if balanced:
+        present = [max((labels[where] == k).sum(), 1) for k in range(C)]
+        class_weights = np.divide(np.ones(C) if class_weights is None else class_weights, present)
     over = under = 0.0
     for pixel in np.ndindex(labels.shape):
         if not where[pixel] or (kept is not None and not kept[pixel]):
@@ -50,6 +55,8 @@ OPTIONS = {
     "weighted": {"class_weights": CLASS_WEIGHTS},
     "smooth": {"label_smoothing": 0.1},
     "weighted and smooth": {"class_weights": CLASS_WEIGHTS, "label_smoothing": 0.3},
+    "balanced": {"balanced": True},
+    "balanced, weighted and smooth": {"balanced": True, "class_weights": CLASS_WEIGHTS, "label_smoothing": 0.1},
     "pixels": {"pixel_weights": True},
     "everything": {"class_weights": CLASS_WEIGHTS, "label_smoothing": 0.1, "pixel_weights": True},
 }

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.losses.dice import dice
+from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
 from tests.losses.test_cross_entropy import slope
+from tests.losses.test_regions import check, make_batch, overlaps, sigmoid, softmax
 
 SHAPE, C = (2, 3, 4), 4
 
@@ -73,3 +74,87 @@ def test_smooth_must_be_positive(batch):
     logits, labels, _ = batch
     with pytest.raises(UserError, match="`smooth` must be positive, got 0"):
         dice(jnp.asarray(logits), jnp.asarray(labels), smooth=0)
+
+
+def test_the_other_forms_are_their_definitions():
+    logits, labels, where, many = make_batch()
+    targets = np.eye(labels.max() + 2)[labels]
+
+    def ratio(p, t, s=1.0, power=1):
+        return (2 * (p * t).sum() + s) / ((p**power).sum() + (t**power).sum() + s)
+
+    def squared(p, t):
+        return 1 - ratio(p, t, power=2)
+
+    check(
+        {
+            "squared": (
+                lambda x: dice(x, labels, where=where, squared=True),
+                lambda x: overlaps(squared, x, targets, where),
+            ),
+            "log": (
+                lambda x: dice(x, labels, where=where, log=True, smooth=0.01),
+                lambda x: overlaps(lambda p, t: -np.log(ratio(p, t, 0.01)), x, targets, where),
+            ),
+            "log-cosh": (
+                lambda x: log_cosh_dice(x, labels, where=where, per_image=False),
+                lambda x: np.log(np.cosh(overlaps(lambda p, t: 1 - ratio(p, t), x, targets, where, per_image=False))),
+            ),
+            "sigmoid": (
+                lambda x: sigmoid_dice(x, many, where=where, smooth=0.1),
+                lambda x: overlaps(lambda p, t: 1 - ratio(p, t, 0.1), x, many, where, activation=sigmoid),
+            ),
+            "sigmoid, squared": (
+                lambda x: sigmoid_dice(x, labels, where=where, squared=True, per_image=False),
+                lambda x: overlaps(squared, x, targets, where, activation=sigmoid, per_image=False),
+            ),
+        },
+        logits,
+    )
+
+
+def test_log_cosh_of_a_small_loss_is_half_its_square():
+    labels = jnp.zeros((1, 4, 4), int)
+    near = 12.0 * jax.nn.one_hot(labels, 2)
+    loss, log_cosh = jax.jit(lambda x: (dice(x, labels), log_cosh_dice(x, labels)))(near)
+    assert 0 < loss < 1e-3
+    np.testing.assert_allclose(log_cosh, np.float64(loss) ** 2 / 2, rtol=1e-6)
+
+
+def generalised(logits, labels, where, power=2.0, smooth=1.0, per_image=True):
+    """The definition, image by image, in float64; the weights are those of the paper over that of the rarest class."""
+    if not per_image:
+        logits, labels, where = (x.reshape(1, -1, *x.shape[3:]) for x in (logits, labels, where))
+    values = []
+    for p, y, counts in zip(softmax(logits), labels, where, strict=True):
+        t = np.eye(p.shape[-1])[y][counts]
+        sizes = t.sum(0)
+        heaviest = max(1 / n**power for n in sizes if n)
+        weights = [(1 / n**power if n else heaviest) / heaviest for n in sizes]
+        both = 2 * (weights * (p[counts] * t).sum(0)).sum()
+        values.append(1 - (both + smooth) / ((weights * (p[counts].sum(0) + sizes)).sum() + smooth))
+    return np.mean(values)
+
+
+def test_generalised_dice_is_its_definition():
+    logits, labels, where, _ = make_batch()
+    cases = ({}, {"per_image": False, "smooth": 0.1}, {"power": 1.0}, {"power": 0.0})
+    losses = {}
+    for options in cases:
+        losses[str(options)] = (
+            lambda x, o=options: generalised_dice(x, labels, where=where, **o),
+            lambda x, o=options: generalised(x, labels, where, **o),
+        )
+    check(losses, logits)
+    with pytest.raises(UserError, match="`power` must be >= 0, got -1"):
+        generalised_dice(jnp.asarray(logits), jnp.asarray(labels), power=-1)
+
+
+def test_generalised_dice_heeds_the_small_class():
+    """All background, one pixel of 4,096 missed."""
+    labels = np.zeros((1, 64, 64), int)
+    labels[0, 5, 5] = 1
+    nothing = jnp.asarray(20.0 * np.eye(2)[0 * labels], jnp.float32)
+    loss, of_dice = jax.jit(lambda x: (generalised_dice(x, labels), dice(x, labels)))(nothing)
+    assert loss > 0.49
+    assert of_dice < 0.26
