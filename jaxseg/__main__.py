@@ -67,6 +67,12 @@ def _league(args):
     return league.run(args)
 
 
+def _ablation(args):
+    from jaxseg import ablation
+
+    return ablation.run(args)
+
+
 def _parser(argv):
     """Builds the parser; a command's own arguments are imported only when it is asked for."""
     parser = argparse.ArgumentParser("jaxseg", description="Semantic segmentation for JAX.")
@@ -90,6 +96,7 @@ def _parser(argv):
             "what of the picture a model's features and scores can see, and what they do see",
         ),
         "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
+        "ablation": (_ablation, "jaxseg.ablation", "train a small U-Net with every loss by itself; a table"),
         "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),
     }
     for name, (function, module, text) in table.items():

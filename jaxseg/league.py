@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", nargs="+", default=[name for name in MODELS if name not in VARIANTS], help="default: all"
     )
-    parser.add_argument("--steps", type=int, default=400, help="training steps of each")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of each")
     parser.add_argument("--pictures", type=int, default=4, help="validation pictures to show")
 
 
@@ -91,7 +91,7 @@ def make_config(name: str, steps: int) -> Any:
         c.model.output_stride = 8 if name in FINER else None
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
     c.loss.options = {"dice": {"per_image": False}}
-    c.optim.update(lr=4e-3, warmup_steps=20, clip_norm=1.0)
+    c.optim.update(lr=4e-3, warmup_steps=min(20, steps // 10), clip_norm=1.0)
     c.train.steps = steps
     c.eval.every = steps
     c.log.update(every=25, tensorboard=False)
@@ -151,7 +151,9 @@ def picture(names: list[str], out: Path, count: int) -> None:
         jax.clear_caches()
     wide = 8
     tall = -(-len(columns) // wide)
-    figure, axes = pyplot.subplots(tall * count, wide, figsize=(1.5 * wide, 1.5 * tall * count + 0.3 * tall))
+    figure, axes = pyplot.subplots(
+        tall * count, wide, figsize=(1.5 * wide, 1.5 * tall * count + 0.3 * tall), squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     for i, (title, cells) in enumerate(columns.items()):
