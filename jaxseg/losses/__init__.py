@@ -8,7 +8,8 @@ The contract, which every entry of `LOSSES` keeps:
 - A pixel that doesn't count reaches neither value nor gradient, even if its logits are nan.
 - Where a sigmoid asks a question of its own of every class (`binary_cross_entropy`, `sigmoid_*`), class ids stand for
   each class against all others, and labels may also be 0 or 1 for every class, [b, h, w, c].
-- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota: no gather, no scatter.
+- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota: no gather, no scatter; and no
+  sort, but for the Lovász losses, whose slopes are ranks.
 - Everything but the arrays is a keyword with a default, which `config.loss.options` may set.
 
 A new loss is one file and one line of `LOSSES`; tests/contracts/ holds it to the above.
@@ -25,30 +26,48 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup, suggest
 from jaxseg.losses.binary_cross_entropy import binary_cross_entropy
+from jaxseg.losses.boundary import boundary, hausdorff, unet_weight_map
+from jaxseg.losses.cldice import sigmoid_cldice, soft_cldice
 from jaxseg.losses.cross_entropy import cross_entropy
 from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
+from jaxseg.losses.distillation import channel_wise_distillation, distillation
 from jaxseg.losses.focal import focal, sigmoid_focal
 from jaxseg.losses.jaccard import jaccard, sigmoid_jaccard
+from jaxseg.losses.lovasz import lovasz_hinge, lovasz_softmax
 from jaxseg.losses.mcc import mcc
+from jaxseg.losses.mutual_information import region_mutual_information, sigmoid_region_mutual_information
+from jaxseg.losses.schedule import Weight, check_weight, ramp, weight_at
 from jaxseg.losses.tversky import focal_tversky, sigmoid_tversky, tversky
 
 __all__ = [
     "LOSSES",
     "binary_cross_entropy",
+    "boundary",
+    "channel_wise_distillation",
     "check_loss_config",
     "cross_entropy",
     "dice",
+    "distillation",
     "focal",
     "focal_tversky",
     "generalised_dice",
+    "hausdorff",
     "jaccard",
     "log_cosh_dice",
+    "lovasz_hinge",
+    "lovasz_softmax",
     "mcc",
+    "ramp",
+    "region_mutual_information",
+    "sigmoid_cldice",
     "sigmoid_dice",
     "sigmoid_focal",
     "sigmoid_jaccard",
+    "sigmoid_region_mutual_information",
     "sigmoid_tversky",
+    "soft_cldice",
     "tversky",
+    "unet_weight_map",
     "weighted_sum",
 ]
 
@@ -67,6 +86,14 @@ LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
     "sigmoid_tversky": sigmoid_tversky,
     "focal_tversky": focal_tversky,
     "mcc": mcc,
+    "lovasz_softmax": lovasz_softmax,
+    "lovasz_hinge": lovasz_hinge,
+    "soft_cldice": soft_cldice,
+    "sigmoid_cldice": sigmoid_cldice,
+    "region_mutual_information": region_mutual_information,
+    "sigmoid_region_mutual_information": sigmoid_region_mutual_information,
+    "boundary": boundary,
+    "hausdorff": hausdorff,
 }
 
 _ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write these
@@ -77,9 +104,10 @@ def weighted_sum(
     labels: Int[Array, "b h w"],
     where: Bool[Array, "b h w"] | None,
     *,
-    terms: Mapping[str, float],
-    heads: Mapping[str, float],
+    terms: Mapping[str, Weight],
+    heads: Mapping[str, Weight],
     options: Mapping[str, Mapping[str, Any]],
+    step: Int[Array, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Sums every loss at every head of the model, Σ head weight · term weight · loss, and returns its parts too.
 
@@ -87,9 +115,11 @@ def weighted_sum(
       outputs: the model's outputs; those named in `heads` are logits.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None).
-      terms: weight of each loss of `LOSSES`.
-      heads: weight of each output that the losses apply to.
+      terms: weight of each loss of `LOSSES`: a number; or, where it changes over the steps, the arguments of `ramp`;
+        or any function step -> weight, as optax's schedules are.
+      heads: weight of each output that the losses apply to, likewise.
       options: {loss: {argument: value}}.
+      step: the training step, from 0; needed where a weight changes.
 
     Returns:
       The sum, and {"head/loss": the loss before its weights}.
@@ -102,9 +132,11 @@ def weighted_sum(
     4.1589 ['auxiliary/cross_entropy', 'logits/cross_entropy']
     """
     total, parts = jnp.float32(0.0), {}
-    for head, head_weight in heads.items():
+    term_weights = {term: weight_at(weight, step, f"loss.terms.{term}") for term, weight in terms.items()}
+    for head, weight in heads.items():
+        head_weight = weight_at(weight, step, f"loss.heads.{head}")
         logits = lookup(outputs, head, "output of this model (loss.heads)")
-        for term, term_weight in terms.items():
+        for term, term_weight in term_weights.items():
             loss = lookup(LOSSES, term, "loss")
             arguments = options.get(term, {})
             parts[f"{head}/{term}"] = loss(logits, labels, where=where, **arguments)
@@ -113,8 +145,8 @@ def weighted_sum(
 
 
 def check_loss_config(
-    terms: Mapping[str, float],
-    heads: Mapping[str, float],
+    terms: Mapping[str, Weight],
+    heads: Mapping[str, Weight],
     options: Mapping[str, Mapping[str, Any]],
     *,
     num_classes: int | None = None,
@@ -131,8 +163,7 @@ def check_loss_config(
         if not mapping:
             raise UserError(f"loss.{name} is empty: nothing to minimise. Give at least one name its weight.")
         for key, weight in mapping.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-                raise UserError(f"loss.{name}.{key} must be a weight, a number >= 0, got {weight!r}.")
+            check_weight(weight, f"loss.{name}.{key}")
     for term in terms:
         lookup(LOSSES, term, "loss")
     for term in options:

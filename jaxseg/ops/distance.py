@@ -26,7 +26,7 @@ def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... 
     [[0, 1, 4], [1, 2, 5]]
     """
     _check(mask, "mask", jnp.bool_)
-    along_rows = _distance_along_rows(~mask)
+    along_rows = distance_along(~mask, -1)
 
     def step(squared: Int[Array, "... h w"], cost: Int[Array, ""]) -> Int[Array, "... h w"]:
         return jnp.minimum(squared, jnp.minimum(*_rows_beside(squared, _FAR**2)) + cost)
@@ -50,6 +50,19 @@ def distance_transform(mask: Bool[Array, "... h w"]) -> Float[Array, "... h w"]:
     return _root(squared_distance_transform(mask))
 
 
+def distance_along(seeds: Bool[Array, "..."], axis: int) -> Int[Array, "..."]:
+    """Distance, in pixels, to the nearest True pixel before or after along one axis; 32767 if there is none.
+
+    >>> distance_along(jnp.array([False, True, False, False]), 0).tolist()
+    [1, 0, 1, 2]
+    """
+    axis %= seeds.ndim
+    index = lax.broadcasted_iota(jnp.int32, seeds.shape, axis)
+    before = lax.cummax(jnp.where(seeds, index, -_FAR), axis)
+    after = lax.cummin(jnp.where(seeds, index, 2 * _FAR), axis, reverse=True)
+    return jnp.minimum(jnp.minimum(index - before, after - index), _FAR)
+
+
 def signed_distance(
     mask: Bool[Array, "... h w"], *, where: Bool[Array, "... h w"] | None = None
 ) -> Float[Array, "... h w"]:
@@ -69,12 +82,29 @@ def signed_distance(
     >>> signed_distance(jnp.array([[False, True, True]]), where=jnp.array([[True, False, True]])).tolist()
     [[2.0, 0.0, -1.0]]
     """
-    inside, outside = mask, ~mask
+    across = _root(squared_distance_across(mask, where=where))
+    return jnp.where(mask, jnp.minimum(1.0 - across, 0.0), across)
+
+
+def squared_distance_across(
+    mask: Bool[Array, "... h w"], *, where: Bool[Array, "... h w"] | None = None
+) -> Int[Array, "... h w"]:
+    """Squared distance, in pixels², of every pixel to the nearest one of the other kind; 0 if there is none.
+
+    Args:
+      mask: True is one kind, False the other, in pictures of at most 16384 x 16384 pixels.
+      where: pixels that count (all, if None). The others are of neither kind; they are measured across, and are 0.
+
+    >>> squared_distance_across(jnp.array([[False, False, True, True, True]])).tolist()
+    [[4, 1, 1, 4, 9]]
+    """
+    _check(mask, "mask", jnp.bool_)
+    kinds = jnp.stack([mask, ~mask])
     if where is not None:
-        inside, outside = inside & where, outside & where
-    signed = jnp.where(inside, 1.0 - distance_transform(~outside), distance_transform(~inside))
-    has_border = inside.any((-2, -1), keepdims=True) & outside.any((-2, -1), keepdims=True)
-    return jnp.where((inside | outside) & has_border, signed, 0.0)
+        kinds &= where
+    to_true, to_false = squared_distance_transform(~kinds)
+    counted = kinds.any(0) & kinds.any((-2, -1), keepdims=True).all(0)
+    return jnp.where(counted, jnp.where(mask, to_false, to_true), 0)
 
 
 def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], Float[Array, "... h w"]]:
@@ -107,15 +137,6 @@ def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], 
 
 def _root(squared: Int[Array, "... h w"]) -> Float[Array, "... h w"]:
     return jnp.where(squared == _NOTHING, jnp.inf, jnp.sqrt(squared.astype(jnp.float32)))
-
-
-def _distance_along_rows(seeds: Bool[Array, "... h w"]) -> Int[Array, "... h w"]:
-    """To the nearest True pixel of the row; _FAR without one."""
-    axis = seeds.ndim - 1
-    column = lax.broadcasted_iota(jnp.int32, seeds.shape, axis)
-    before = lax.cummax(jnp.where(seeds, column, -_FAR), axis)
-    after = lax.cummin(jnp.where(seeds, column, 2 * _FAR), axis, reverse=True)
-    return jnp.minimum(jnp.minimum(column - before, after - column), _FAR)
 
 
 def _two_along_rows(cells: Int[Array, "... h w"]) -> tuple:

@@ -1,0 +1,149 @@
+"""Losses that know how far a pixel is from a border, and U-Net's weights between cells; maps made on the device."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, check_logits_and_labels
+from jaxseg.losses.pixels import counted_logits, one_hot, ratio_where
+from jaxseg.ops.distance import signed_distance, squared_distance_across, two_nearest
+
+
+def boundary(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    classes: Sequence[int] | None = None,
+) -> Float[Array, ""]:
+    """Boundary loss, mean of φ·p over pixels and classes (Kervadec et al., 2019, arXiv:1812.07032, eq. 5).
+
+    φ is `ops.distance.signed_distance` to the border of the class in the label, in pixels, sign and zero as in the
+    authors' code; p is the softmax of the logits. The least value is negative, the mean of φ over the label itself.
+    The paper adds it to a region loss with a weight that grows as that one's falls: alone, it also likes to predict
+    nothing where objects are small. A class that an image lacks, or fills, has no border and contributes 0 there. An
+    ignored pixel is on neither side of a border, which makes none beside it; distances are measured across.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      classes: the classes whose borders count (all, if None); the paper's two-class experiments have (1,).
+
+    >>> labels = jnp.array([[[0, 0, 1, 1]]])
+    >>> right = 20 * jax.nn.one_hot(labels, 2)
+    >>> float(boundary(right, labels, classes=(1,)).round(4)), float(boundary(-right, labels, classes=(1,)).round(4))
+    (-0.25, 0.75)
+    """
+    check_logits_and_labels(logits, labels, where)
+    chosen = _chosen(classes, logits.shape[-1])
+    labels = labels.astype(jnp.int32)
+    distances = lax.map(lambda k: signed_distance(labels == k, where=where), jnp.array(chosen))
+    probabilities = jax.nn.softmax(counted_logits(logits, where))
+    return _mean(distances * _classes_first(probabilities, chosen), where)
+
+
+def hausdorff(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    alpha: float = 2.0,
+    classes: Sequence[int] | None = None,
+) -> Float[Array, ""]:
+    """Hausdorff loss, mean of (p - t)²·(d_p^α + d_t^α) over pixels and classes.
+
+    Karimi & Salcudean, 2019, arXiv:1904.10030, the form with distance transforms. p is the softmax of the logits, t the
+    one-hot label; d_t is the distance, in pixels, of a pixel to the nearest one on the other side of the class's border
+    in the label, d_p the same of p > 1/2, through which no gradient flows. So an error costs more the farther it is
+    from where it would be none. A map that is all of one side has no border: its d is 0. An ignored pixel is on neither
+    side; distances are measured across.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      alpha: exponent of the distances, > 0; the paper's is 2.
+      classes: the classes that count (all, if None).
+
+    >>> labels = jnp.array([[[0, 0, 0, 1]]])
+    >>> right = 20 * jax.nn.one_hot(labels, 2)
+    >>> near, far = (right.at[0, 0, i].multiply(-1) for i in (2, 0))  # one pixel wrong: beside the border, or far
+    >>> float(hausdorff(near, labels).round(4)), float(hausdorff(far, labels).round(4))
+    (0.5, 2.5)
+    """
+    check_logits_and_labels(logits, labels, where)
+    if not alpha > 0:
+        raise UserError(f"`alpha` must be positive, got {alpha}. The paper's is 2.")
+    chosen = _chosen(classes, logits.shape[-1])
+    probabilities = jax.nn.softmax(counted_logits(logits, where))
+    target = one_hot(labels, logits.shape[-1])
+    found = lax.stop_gradient(probabilities) > 0.5
+
+    def of_class(sides: Bool[Array, "2 b h w"]) -> Float[Array, "b h w"]:
+        squared = squared_distance_across(sides, where=where).astype(jnp.float32)
+        return (squared if alpha == 2 else squared ** (alpha / 2)).sum(0)
+
+    costs = lax.map(of_class, jnp.stack([_classes_first(x, chosen) for x in (found, target)], axis=1))
+    errors = jnp.square(jnp.where(target, 1 - probabilities, probabilities))
+    return _mean(costs * _classes_first(errors, chosen), where)
+
+
+def unet_weight_map(
+    cells: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    class_weights: tuple[float, float] = (1.0, 1.0),
+) -> Float[Array, "b h w"]:
+    """U-Net's border weights, w_c + w0·exp(-(d1 + d2)² / 2σ²), for `pixel_weights` of the cross entropy.
+
+    Ronneberger et al., 2015, arXiv:1505.04597, eq. 2: d1 and d2 are the distances to the nearest and the second nearest
+    cell. As in the paper's fig. 3d the second term is on the background alone: it keeps touching cells apart. A picture
+    with fewer than two cells has no such term.
+
+    Args:
+      cells: 0 for background, else the id of the cell, any number > 0; never read where `where` is False.
+      where: pixels that count (all, if None). The others belong to no cell and have weight 0.
+      w0: height of the second term, >= 0.
+      sigma: its width σ, in pixels; must be positive.
+      class_weights: w_c of the background and of the cells, >= 0.
+
+    >>> weights = unet_weight_map(jnp.array([[[1, 0, 2, 0]]]), sigma=1.0)
+    >>> " ".join(f"{w:.2f}" for w in weights[0, 0])  # between the cells 1 + 10 exp(-(1 + 1)² / 2)
+    '1.00 2.35 1.00 1.00'
+    """
+    if not (w0 >= 0 and sigma > 0 and len(class_weights) == 2 and min(class_weights) >= 0):
+        raise UserError(
+            "unet_weight_map wants w0 >= 0, sigma > 0 and two class_weights >= 0, got"
+            f" w0 {w0}, sigma {sigma}, class_weights {class_weights}."
+        )
+    if where is not None:
+        cells = jnp.where(where, cells, 0)
+    nearest, second = two_nearest(cells)
+    background, cell = class_weights
+    border = w0 * jnp.exp(-jnp.square(nearest + second) / (2 * sigma**2))
+    weights = jnp.where(cells > 0, cell, background + border)
+    return weights if where is None else jnp.where(where, weights, 0.0)
+
+
+def _classes_first(x: Array, classes: list[int]) -> Array:
+    """[b, h, w, c] to [k, b, h, w]."""
+    return jnp.stack([lax.index_in_dim(x, k, -1, keepdims=False) for k in classes])
+
+
+def _mean(values: Float[Array, "k b h w"], where: Bool[Array, "b h w"] | None) -> Float[Array, ""]:
+    """Over classes and the pixels that count."""
+    return ratio_where(values.mean(0), jnp.ones(values.shape[1:]), where)
+
+
+def _chosen(classes: Sequence[int] | None, num_classes: int) -> list[int]:
+    chosen = list(range(num_classes)) if classes is None else list(classes)
+    known = [k for k in chosen if isinstance(k, int) and not isinstance(k, bool) and 0 <= k < num_classes]
+    if not chosen or len(set(known)) != len(chosen):
+        raise UserError(f"`classes` must be different class ids in [0, {num_classes}), at least one, got {classes}.")
+    return chosen
