@@ -1,4 +1,4 @@
-"""The command line: python -m jaxseg list | show | convert | predict | receptive-field | league | bench."""
+"""The command line: python -m jaxseg COMMAND, e.g. list, show, predict; without one it lists them."""
 
 import argparse
 import sys
@@ -61,6 +61,24 @@ def _receptive_field(args):
     return receptive_field.run(args)
 
 
+def _attention(args):
+    from jaxseg.analysis import attention
+
+    return attention.run(args)
+
+
+def _errors(args):
+    from jaxseg.analysis import errors
+
+    return errors.run(args)
+
+
+def _tune_crf(args):
+    from jaxseg import tune_crf
+
+    return tune_crf.run(args)
+
+
 def _league(args):
     from jaxseg import league
 
@@ -95,6 +113,13 @@ def _parser(argv):
             "jaxseg.analysis.receptive_field",
             "what of the picture a model's features and scores can see, and what they do see",
         ),
+        "attention": (
+            _attention,
+            "jaxseg.analysis.attention",
+            "where a trained model's attention blocks look in pictures",
+        ),
+        "errors": (_errors, "jaxseg.analysis.errors", "where a trained model fails, on one page with pictures"),
+        "tune-crf": (_tune_crf, "jaxseg.tune_crf", "the CRF's widths and weights that score best on a split"),
         "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
         "ablation": (_ablation, "jaxseg.ablation", "train a small U-Net with every loss by itself; a table"),
         "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),

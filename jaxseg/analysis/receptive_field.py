@@ -27,8 +27,8 @@ THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two stan
 FOOTNOTE = f"""\
 For the feature, or the class score, in the middle of the picture. Theoretical: pixels that can reach it, in a picture
 without borders; "local" leaves out what averages over the whole picture (pooling, attention) bring. Effective (Luo et
-al., 2016): the side of a square of as many pixels as have more than {100 * THRESHOLD:.2f} % of the largest gradient, and
-its share of the theoretical field in this picture."""
+al., 2016): the side of a square of as many pixels as have more than {100 * THRESHOLD:.2f} % of the largest gradient;
+share: its part of the theoretical field in this picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-stride", type=int, help="of the encoder; default: the architecture's")
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--size", type=int, nargs="+", default=[512], help="height and width in pixels")
-    parser.add_argument("--depth", type=int, default=1, help="of the modules whose features are listed")
+    parser.add_argument("--depth", type=int, help="of the modules whose features are listed; default: 1, encoders 0")
     parser.add_argument("--images", nargs="+", help="picture files or folders for the gradients; default: noise")
     parser.add_argument("--draws", type=int, default=8, help="pictures to average over; 0: no effective field")
     parser.add_argument("--seed", type=int, default=0, help="of fresh variables, of noise and of signs")
@@ -195,10 +195,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the table of fields, writes the picture and returns the exit status."""
     size = (args.size[0], args.size[-1])
-    if min(size) < 1 or args.draws < 0 or args.depth < 0:
+    if min(size) < 1 or args.draws < 0 or (args.depth or 0) < 0:
         raise UserError("--size must be positive, --draws and --depth at least 0.")
     model, variables, mean, std = _model(args)
-    fields = theoretical(model, size, args.depth)
+    depth = int(hasattr(model, "num_classes")) if args.depth is None else args.depth
+    fields = theoretical(model, size, depth)
     backdrop = None
     if args.draws:
         key = jax.random.key(args.seed)

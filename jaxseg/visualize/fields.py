@@ -64,6 +64,7 @@ def _nested(axes, fields, size, image):
 def _heat(axes, field, size, image):
     """The gradient, brighter where it is larger, on the part of the picture around the theoretical field."""
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     top, left, bottom, right = field.box
     margin = 0.08 * max(bottom - top, right - left) + 4
@@ -84,5 +85,7 @@ def _heat(axes, field, size, image):
     theory = "whole picture" if field.size is None else f"{field.size[0]} x {field.size[1]}"
     axes.set_title(f"{field.name}: {theory}, effective {side:.0f} x {side:.0f}", fontsize=9)
     axes.set_axis_on()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, integer=True))
     axes.tick_params(labelsize=6, length=2, color="0.6", labelcolor="0.4")
     axes.spines[:].set_visible(False)

@@ -1,0 +1,121 @@
+"""Where a model's attention blocks look in a picture, drawn: what they hand out as the intermediate "attention"."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.analysis import trained
+from jaxseg.checks import UserError
+from jaxseg.data.augment import normalise
+
+
+class Attention(NamedTuple):
+    """What one block's attention is like on one picture; one of the two is None."""
+
+    maps: dict[str, Float[np.ndarray, "h w"]] | None  # title -> weight of every position
+    channels: Float[np.ndarray, "c"] | None  # weight of every channel, the same at all positions
+
+
+def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> dict[str, Attention]:
+    """Returns the attention of every block of a model that has some, by the block's path.
+
+    The blocks are those of `jaxseg.blocks` that hand out an intermediate "attention": scSE and squeeze-and-excitation,
+    attention gates, FPA, GAU, MA-Net's two and attention to scale. The result is that of a usual forward pass.
+
+    Args:
+      model: of `jaxseg.create_model`.
+      variables: trained ones.
+      image: normalised.
+    """
+
+    @jax.jit
+    def run(variables, image):
+        _, state = model.apply(variables, image[None], train=False, mutable=["intermediates"])
+        return state.get("intermediates", {})
+
+    found = {}
+    for path, weights in jax.tree.leaves_with_path(run(variables, image)):
+        *block, name, call = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]
+        if name == "attention":
+            block = "/".join(block) or "model"
+            found[block if call == "0" else f"{block} {int(call) + 1}"] = describe(np.asarray(weights[0]), image.shape)
+    return found
+
+
+def describe(weights: Float[np.ndarray, "..."], image_shape: tuple[int, int, int]) -> Attention:
+    """Returns the attention in the weights of one block.
+
+    Args:
+      weights: [1, 1, c] of channels, [h, w, s] of positions, or [n, n] between the positions of a map, row by row.
+      image_shape: (height, width, channels) of the picture.
+
+    >>> describe(np.full((4, 4), 0.25), (16, 16, 3)).maps["seen from the middle"].tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    weights = weights.astype(np.float64)
+    if weights.ndim == 2:
+        height, width = _map_size(len(weights), image_shape)
+        middle = height // 2 * width + width // 2
+        rows = weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(float).tiny) * len(weights)
+        maps = {"seen from the middle": rows[middle], "seen from everywhere": rows.mean(0)}
+        return Attention({title: x.reshape(height, width) for title, x in maps.items()}, None)
+    if weights.shape[:2] == (1, 1) and weights.shape[2] > 1:
+        return Attention(None, weights[0, 0])
+    if weights.shape[2] == 1:
+        return Attention({"weight of positions": weights[..., 0]}, None)
+    return Attention({f"weight of scale {i + 1}": weights[..., i] for i in range(weights.shape[2])}, None)
+
+
+def _map_size(count, image_shape):
+    """(height, width) of a map of `count` positions of a picture."""
+    height, width, _ = image_shape
+    for stride in (2**i for i in range(12)):
+        size = -(-height // stride), -(-width // stride)
+        if size[0] * size[1] == count:
+            return size
+    raise UserError(f"No map of a picture of {height} x {width} pixels has {count} positions. Give another size.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    trained.add_arguments(parser, required=True)
+    parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
+    parser.add_argument("--out", required=True, help="folder to write NAME_BLOCK.png to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws the attention over every picture and returns the exit status."""
+    from jaxseg import visualize
+    from jaxseg.data.imagefile import read_picture
+    from jaxseg.inference.files import find_pictures
+
+    files, out = find_pictures(args.images), Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file, expected a folder.")
+    model, variables, mean, std = trained.load(args)
+    for file in files:
+        image = read_picture(str(file))
+        found = attention(model, variables, normalise(image, mean, std))
+        if not found:
+            raise UserError(
+                f"{type(model).__name__} has no attention that can be drawn. Models with some: attention_unet, manet,"
+                ' pan, image_pyramid, and unet and unetplusplus with options={"attention": "scse"}.'
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        names = []
+        for block, (maps, _) in found.items():
+            if maps:
+                names.append(out / f"{file.stem}_{block.replace('/', '.').replace(' ', '_')}.png")
+                visualize.attention_figure(image, maps, names[-1], title=block)
+        channels = {block: weights for block, (_, weights) in found.items() if weights is not None}
+        if channels:
+            names.append(out / f"{file.stem}_channels.png")
+            visualize.channels_figure(image, channels, names[-1])
+        print(f"{file}: {len(found)} blocks -> {', '.join(map(str, names))}")
+    return 0
