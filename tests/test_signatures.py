@@ -93,7 +93,7 @@ def test_datasets_take_a_root_and_keywords(name):
         (jaxseg.init, ["model", "key", "image_size"]),
         (jaxseg.create_dataset, ["name", "root", "label_offset", "label_ignore", "options"]),
         (jaxseg.metrics.confusion_matrix, ["predictions", "labels", "num_classes", "where"]),
-        (jaxseg.losses.weighted_sum, ["outputs", "labels", "where", "terms", "heads", "options"]),
+        (jaxseg.losses.weighted_sum, ["outputs", "labels", "where", "terms", "heads", "options", "step"]),
     ],
 )
 def test_the_public_face_keeps_its_names(function, expected):

@@ -157,7 +157,7 @@ def check_loss_config(
 
     >>> check_loss_config({"dise": 1.0}, {"logits": 1.0}, {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    jaxseg.checks.UserError: Unknown loss 'dise'. Did you mean 'dice'? Known: binary_cross_entropy, cross_entropy, ...
+    jaxseg.checks.UserError: Unknown loss 'dise'. Did you mean 'dice'? Known: binary_cross_entropy, ...
     """
     for name, mapping in (("terms", terms), ("heads", heads)):
         if not mapping:

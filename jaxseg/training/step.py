@@ -30,11 +30,11 @@ def freeze_norms(prefixes: tuple[str, ...]) -> Callable:
 
 
 def make_loss(model: nn.Module, config: Any) -> Callable:
-    """Returns (params, batch_stats, sample, key) -> (loss, (new batch_stats, parts of the loss))."""
+    """Returns (params, batch_stats, sample, key, step) -> (loss, (new batch_stats, parts of the loss))."""
     frozen = tuple(config.optim.freeze)
     c = config.loss.to_dict()
 
-    def loss_function(params, batch_stats, sample, key):
+    def loss_function(params, batch_stats, sample, key, step):
         with nn.intercept_methods(freeze_norms(frozen)):
             outputs, updated = model.apply(
                 {"params": params, "batch_stats": batch_stats},
@@ -43,7 +43,7 @@ def make_loss(model: nn.Module, config: Any) -> Callable:
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-        loss, parts = losses.weighted_sum(outputs, sample["label"], sample["where"], **c)
+        loss, parts = losses.weighted_sum(outputs, sample["label"], sample["where"], **c, step=step)
         return loss, (updated.get("batch_stats", {}), parts)
 
     return loss_function
@@ -80,7 +80,8 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         sample = augment(augment_key, batch, config.augment, crop=crop, ignore=ignore, mean=mean, std=std)
-        (loss, (batch_stats, parts)), grads = gradient(state.params, state.batch_stats, sample, dropout_key)
+        arguments = (state.params, state.batch_stats, sample, dropout_key, state.step)
+        (loss, (batch_stats, parts)), grads = gradient(*arguments)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = {"params": params, "batch_stats": batch_stats}

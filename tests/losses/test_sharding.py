@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.contracts.test_losses import SORTS
+
 PROGRAM = """
 import json, re
 from functools import partial
@@ -49,5 +51,5 @@ def found():
 def test_no_pixel_travels_and_nothing_changes(found):
     assert {"cross_entropy", "dice", "mined", "confusion_matrix"} <= found.keys()
     for name, (collectives, error) in found.items():
-        assert not collectives, f"{name}: {collectives}"
+        assert not collectives or name in SORTS, f"{name}: {collectives}"  # a rank is one among the whole batch
         assert error < 1e-6, name

@@ -94,3 +94,14 @@ def test_nothing_to_learn_from_ignored_pixels(make):
     assert float(metrics["loss"]) == 0.0
     assert float(metrics["grad_norm"]) == 0.0
     jax.tree.map(np.testing.assert_array_equal, before, _copy(after.params))
+
+
+def test_a_weight_that_changes_follows_the_step(make):
+    c = _config()
+    c.loss.terms = {"cross_entropy": {"start": 1.0, "end": 0.0, "end_step": 4}}
+    state, step = make(c)
+    before = _copy(state)
+    for done, weight in ((0, 1.0), (3, 0.25), (9, 0.0)):
+        _, metrics = step(jax.tree.map(jnp.array, before.replace(step=np.int32(done))), _batch())
+        np.testing.assert_allclose(metrics["loss"], weight * metrics["loss/logits/cross_entropy"], rtol=1e-6)
+        assert metrics["loss/logits/cross_entropy"] > 0

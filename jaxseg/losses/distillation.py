@@ -1,0 +1,98 @@
+"""Distillation: a network that learns from the scores of another.
+
+These two have no labels: they are called from Python, beside a loss of `LOSSES`, and no config names them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxseg.checks import UserError
+from jaxseg.losses.pixels import counted_logits, ratio_where
+
+
+def distillation(
+    logits: Float[Array, "b h w c"],
+    teacher_logits: Float[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    temperature: float = 1.0,
+) -> Float[Array, ""]:
+    """T²·KL(teacher ‖ student) of the softmaxes at temperature T, pixel by pixel (Hinton et al., 2015,
+    arXiv:1503.02531, section 2), mean over the pixels that count.
+
+    The entropy of the teacher, which the paper's cross entropy holds too, is left out: a student that equals its
+    teacher costs 0. T² keeps the gradient's size while T changes. No gradient goes to the teacher.
+
+    Args:
+      logits: the student's unnormalised scores, any float dtype; the loss is computed in float32.
+      teacher_logits: the teacher's, of the same shape.
+      where: pixels that count (all, if None). With none the loss and its gradient are 0. Labels that are ignored need
+        not be: the teacher knows something of those pixels too.
+      temperature: T above, > 0; more shows more of how the teacher ranks the classes that it does not choose.
+
+    >>> teacher = jnp.log(jnp.array([[[[0.5, 0.5]]]]))
+    >>> print(f"{distillation(jnp.log(jnp.array([[[[0.8, 0.2]]]])), teacher):.4f}")  # ½ log(0.5/0.8) + ½ log(0.5/0.2)
+    0.2231
+    """
+    logits, teacher_logits = _prepare(logits, teacher_logits, where, temperature)
+    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher_logits)
+    divergence = temperature**2 * (jnp.exp(log_q) * (log_q - log_p)).sum(-1)
+    return ratio_where(divergence, jnp.ones_like(divergence), where)
+
+
+def channel_wise_distillation(
+    logits: Float[Array, "b h w c"],
+    teacher_logits: Float[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    temperature: float = 4.0,
+) -> Float[Array, ""]:
+    """T²·KL(teacher ‖ student) of each channel's softmax over the pixels (Shu et al., 2021, arXiv:2011.13256, equations
+    3 and 4), mean over channels and images.
+
+    It asks where in the picture a class is rather than which class a pixel is, and so serves features as well as
+    logits. No gradient goes to the teacher.
+
+    Args:
+      logits: of the student, or its features; any float dtype; the loss is computed in float32.
+      teacher_logits: of the teacher, of the same shape.
+      where: pixels that count (all, if None). An image with none contributes 0.
+      temperature: T above, > 0.
+
+    >>> teacher = jnp.log(jnp.array([0.5, 0.5])).reshape(1, 1, 2, 1)
+    >>> student = jnp.log(jnp.array([0.8, 0.2])).reshape(1, 1, 2, 1)
+    >>> print(f"{channel_wise_distillation(student, teacher, temperature=1.0):.4f}")
+    0.2231
+    """
+    logits, teacher_logits = _prepare(logits, teacher_logits, where, temperature)
+    counts = jnp.ones(logits.shape[:-1], bool) if where is None else where
+    log_p, log_q = (_log_softmax_over_pixels(x, counts[..., None]) for x in (logits, teacher_logits))
+    divergence = jnp.where(counts[..., None], jnp.exp(log_q) * (log_q - log_p), 0.0)
+    return temperature**2 * divergence.sum((1, 2)).mean()
+
+
+def _prepare(logits, teacher_logits, where, temperature):
+    """Checks the arguments; returns both scores over the temperature, in float32, 0 where nothing counts."""
+    for name, x in (("Logits", logits), ("Teacher's logits", teacher_logits)):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UserError(f"{name} must be floating point, got {x.dtype}. Pass the scores before argmax.")
+    if logits.shape != teacher_logits.shape:
+        raise UserError(
+            f"The student's logits {logits.shape} and the teacher's {teacher_logits.shape} must have one shape."
+            " Resize the teacher's, or build both models with the same classes."
+        )
+    if where is not None and where.shape != logits.shape[:-1]:
+        raise UserError(f"`where` has shape {where.shape}, expected one a pixel, {logits.shape[:-1]}.")
+    if not temperature > 0:
+        raise UserError(f"`temperature` must be positive, got {temperature}. 1.0 leaves the scores as they are.")
+    teacher_logits = lax.stop_gradient(teacher_logits)
+    return counted_logits(logits, where) / temperature, counted_logits(teacher_logits, where) / temperature
+
+
+def _log_softmax_over_pixels(x: Float[Array, "b h w c"], counts: Bool[Array, "b h w 1"]) -> Float[Array, "b h w c"]:
+    highest = jnp.where(counts, x, -jnp.inf).max((1, 2), keepdims=True)
+    shifted = x - lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
+    total = jnp.where(counts, jnp.exp(jnp.where(counts, shifted, 0.0)), 0.0).sum((1, 2), keepdims=True)
+    return shifted - jnp.log(jnp.where(total > 0, total, 1.0))

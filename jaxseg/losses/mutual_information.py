@@ -1,0 +1,139 @@
+"""Region mutual information: not how well each pixel's label is predicted, but each neighbourhood's."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError, check_logits_and_labels
+from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
+
+
+def region_mutual_information(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    stride: int = 3,
+    region: int = 3,
+    regulariser: float = 5e-4,
+) -> Float[Array, ""]:
+    """Region mutual information, ½ log det of what p leaves unexplained of T, per entry (Zhao et al., 2019,
+    arXiv:1910.12037, section 3.3, equations 9 to 14), mean over images and classes.
+
+    The probability map P and the one-hot label T are averaged over windows of `stride` pixels; a pixel of the small
+    maps is then the vector of its `region`² neighbours, in P and in T. With Σ the covariances of these vectors over the
+    image, M = Σ_T - Σ_TP (Σ_P + αI)⁻¹ Σ_TPᵀ is the part of T that no linear map of P explains, and the loss is
+    ½ log det(I + M / α) / region². It says nothing of single pixels: the paper adds it to cross entropy, half of each.
+
+    What differs from the paper: covariances are means over pixels rather than sums, so that α is a variance and does
+    not depend on the picture's size; ½ log α is taken off, which makes 0 the least loss, with the same gradient (a map
+    that is right costs at most ½ log 2: α leaves M that much); a neighbour that is ignored or beyond the edge stands at
+    its mean, where the paper drops the neighbourhoods at the edge; P is the softmax (the paper's sigmoids are
+    `sigmoid_region_mutual_information`). The log det is read off one Cholesky factor of the joint covariance, which
+    holds M's own: no inverse, and positive definite in float32 for every α >= 1e-4.
+
+    Args:
+      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      labels: class ids in [0, c); never read where `where` is False.
+      where: pixels that count (all, if None). An image with none, or with one alone, contributes 0.
+      stride: side of the windows averaged, in pixels, >= 1.
+      region: side of the neighbourhood, in windows, odd.
+      regulariser: α above, a variance of probabilities, in [1e-4, 1].
+
+    >>> labels = jnp.arange(36).reshape(1, 6, 6) % 5 % 2
+    >>> right, flat = 20.0 * jax.nn.one_hot(labels, 2), jnp.zeros((1, 6, 6, 2))
+    >>> print(f"{region_mutual_information(right, labels):.2f} {region_mutual_information(flat, labels):.2f}")
+    0.10 0.30
+    """
+    check_logits_and_labels(logits, labels, where)
+    probabilities = jax.nn.softmax(counted_logits(logits, where))
+    return _unexplained(probabilities, one_hot(labels, logits.shape[-1]), where, stride, region, regulariser)
+
+
+def sigmoid_region_mutual_information(
+    logits: Float[Array, "b h w c"],
+    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    stride: int = 3,
+    region: int = 3,
+    regulariser: float = 5e-4,
+) -> Float[Array, ""]:
+    """`region_mutual_information` of the sigmoid of each class, the paper's own (Zhao et al., 2019, arXiv:1910.12037).
+
+    Args:
+      logits: scores, positive where the class is, any float dtype; the loss is computed in float32.
+      labels: class ids, each class against all others (of a single class: 1 is the foreground, 0 is not), or a 0 or 1
+        for every class of every pixel; never read where `where` is False.
+      where: as in `region_mutual_information`.
+      stride: as in `region_mutual_information`.
+      region: as in `region_mutual_information`.
+      regulariser: as in `region_mutual_information`.
+    """
+    check_binary(logits, labels, where)
+    target = binary_targets(labels, logits.shape[-1])
+    return _unexplained(jax.nn.sigmoid(counted_logits(logits, where)), target, where, stride, region, regulariser)
+
+
+def _unexplained(probabilities, target, where, stride, region, regulariser):
+    for name, value in (("stride", stride), ("region", region)):
+        if value < 1 or (name == "region" and value % 2 == 0):
+            raise UserError(f"`{name}` must be {'odd and ' * (name == 'region')}at least 1, got {value}.")
+    if not 1e-4 <= regulariser <= 1:
+        raise UserError(f"`regulariser` must be in [1e-4, 1], got {regulariser}: float32 holds no smaller variance.")
+    if where is None:
+        where = jnp.ones(target.shape[:-1], bool)
+    classes = target.shape[-1]
+    both = jnp.concatenate([probabilities, target.astype(jnp.float32)], axis=-1)
+    both, counts = window_means(both, where, stride)
+    vectors = neighbourhoods(both, counts, region)  # [b, 2c, d, n], deviations from the mean
+    vectors = jnp.concatenate([vectors[:, :classes], vectors[:, classes:]], axis=2)  # [b, c, 2d, n]: P's, then T's
+    pixels = jnp.maximum(counts.sum((1, 2)), 1).astype(jnp.float32)[:, None, None, None]
+    products = jnp.einsum("bcin,bcjn->bcij", vectors, vectors, precision=lax.Precision.HIGHEST)
+    joint = jnp.eye(2 * region**2) + products / (pixels * regulariser)
+    # The lower right block of the joint factor is that of I + M/α.
+    pivots = (jnp.linalg.cholesky(joint) * jnp.eye(2 * region**2)).sum(-1)[..., region**2 :]
+    return jnp.log(pivots).mean()
+
+
+def window_means(
+    x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], stride: int
+) -> tuple[Float[Array, "b h2 w2 c"], Bool[Array, "b h2 w2"]]:
+    """Averages over windows of `stride` x `stride` pixels what counts of them, and says where anything does.
+
+    >>> x = jnp.array([1.0, 3.0, 9.0, 9.0, 5.0]).reshape(1, 1, 5, 1)
+    >>> means, counts = window_means(x, jnp.array([[[True, True, False, False, True]]]), 2)
+    >>> means.ravel().tolist(), counts.ravel().tolist()
+    ([2.0, 0.0, 5.0], [True, False, True])
+    """
+    b, h, w, _ = x.shape
+    x = jnp.where(where[..., None], x, 0.0)
+    held = jnp.concatenate([x, where[..., None].astype(x.dtype)], axis=-1)
+    held = jnp.pad(held, ((0, 0), (0, -h % stride), (0, -w % stride), (0, 0)))
+    sums = held.reshape(b, -(-h // stride), stride, -(-w // stride), stride, held.shape[-1]).sum((2, 4))
+    count = sums[..., -1:]
+    return sums[..., :-1] / jnp.maximum(count, 1), count[..., 0] > 0
+
+
+def neighbourhoods(x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], side: int) -> Float[Array, "b c d n"]:
+    """Returns, for every pixel that counts, how far each of its side² neighbours is from the mean of such neighbours.
+
+    Pixels that don't count, and neighbours that don't or lie beyond the edge, are 0: as far as the mean.
+
+    >>> x = jnp.array([1.0, 2.0, 6.0]).reshape(1, 1, 3, 1)
+    >>> neighbourhoods(x, jnp.ones((1, 1, 3), bool), 3)[0, 0, 3:6].tolist()  # the left, itself, the right
+    [[0.0, -0.5, 0.5], [-2.0, -1.0, 3.0], [-2.0, 2.0, 0.0]]
+    """
+    b, h, w, c = x.shape
+    reach = side // 2
+    around = ((0, 0), (reach, reach), (reach, reach))
+    x, counts = jnp.pad(x, (*around, (0, 0))), jnp.pad(where, around)
+    vectors = []
+    for i in range(side):
+        for j in range(side):
+            valid = (where & counts[:, i : i + h, j : j + w])[..., None]
+            value = jnp.where(valid, x[:, i : i + h, j : j + w], 0.0)
+            mean = value.sum((1, 2), keepdims=True) / jnp.maximum(valid.sum((1, 2), keepdims=True), 1)
+            vectors.append(jnp.where(valid, value - mean, 0.0).reshape(b, h * w, c))
+    return jnp.stack(vectors, axis=1).transpose(0, 3, 1, 2)
