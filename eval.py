@@ -7,11 +7,13 @@ from jaxseg import launch
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
 SPLIT = flags.DEFINE_string("split", None, "The split to score; the config's eval_split by default.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation mIoU), latest, or a step.")
+CRF = flags.DEFINE_bool("crf", False, "Short for --refine=crf.")
 OPTIONS = {
     "root": flags.DEFINE_string("root", None, "Where the data is now, if it moved since training."),
     "out": flags.DEFINE_string("out", None, "Where to write; WORKDIR/eval/SPLIT by default."),
     "metric_names": flags.DEFINE_list("metrics", None, "Of jaxseg.metrics.METRICS; by default the config's."),
     "calibrate": flags.DEFINE_string("calibrate", None, "temperature or vector: fit the probabilities to the split."),
+    "refine": flags.DEFINE_enum("refine", None, ["crf", "guided"], "Mend the edges by the picture, then score."),
 }
 
 
@@ -19,6 +21,7 @@ def main(_):
     from jaxseg.score import evaluate_workdir
 
     options = {name: flag.value for name, flag in OPTIONS.items()}
+    options["refine"] = "crf" if CRF.value else options["refine"]
     evaluate_workdir(WORKDIR.value, SPLIT.value, CHECKPOINT.value, **options)
 
 

@@ -64,6 +64,7 @@ def default_config() -> ConfigDict:
     c.model.dtype = "float32"  # of the computation, "float32" or "bfloat16"; parameters stay float32
 
     c.loss = ConfigDict()
+    # A weight that changes over the steps is {"start": 0.0, "end": 1.0, "begin_step": 0, "end_step": 1000}.
     c.loss.terms = ConfigDict({"cross_entropy": 1.0})  # open: weight of each loss of jaxseg.LOSSES
     c.loss.heads = ConfigDict({"logits": 1.0})  # open: weight of each of the model's outputs that the terms apply to
     c.loss.options = ConfigDict()  # open: {loss: {argument: value}}, e.g. {"cross_entropy": {"label_smoothing": 0.1}}
@@ -106,6 +107,17 @@ def default_config() -> ConfigDict:
     c.eval.bucket = 32  # pictures are padded to a multiple of this, in pixels, so that few sizes are compiled
     c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
     c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}
+
+    c.eval.crf = ConfigDict()  # of eval.py --crf and predict --crf; tune-crf's WORKDIR/crf.json goes before it
+    c.eval.crf.iterations = 5  # of the mean field
+    c.eval.crf.spatial_weight = 3.0  # of the kernel of positions, in units of the scores
+    c.eval.crf.spatial_sigma = 3.0  # its width, pixels
+    c.eval.crf.bilateral_weight = 10.0  # of the kernel of positions and colours, in units of the scores
+    c.eval.crf.bilateral_sigma = 80.0  # its width in space, pixels
+    c.eval.crf.colour_sigma = 13.0  # its width in colour, in units of 1/255
+    c.eval.guided = ConfigDict()  # of eval.py --refine=guided, the guided filter
+    c.eval.guided.radius = 8  # of its windows, pixels
+    c.eval.guided.eps = 1e-3  # variance of a flat window, in units of the picture from 0 to 1, squared
     c.lock()
     for key in OPEN:
         group, name = key.split(".")

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxseg import losses, metrics
 from jaxseg.data import pipeline
 from jaxseg.inference.calibrate import Calibration
 from jaxseg.inference.predict import pad_images, padded_size, predict_logits
+from jaxseg.inference.refine import Refiner
 from jaxseg.training.experiment import Experiment, check_metrics
 from jaxseg.training.shard import batched, local_mesh, replicated
 
@@ -66,9 +68,17 @@ class Evaluator:
       experiment: its config says which metrics.
       mesh: of which the devices of this process are used.
       calibration: the metrics that need probabilities are also computed after it.
+      refine: scores are those of the refined predictions; so is the loss.
     """
 
-    def __init__(self, experiment: Experiment, mesh: Mesh, *, calibration: Calibration | None = None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        mesh: Mesh,
+        *,
+        calibration: Calibration | None = None,
+        refine: Refiner | None = None,
+    ):
         self.experiment = experiment
         self.mesh = local_mesh(mesh)
         size = self.mesh.size
@@ -76,7 +86,7 @@ class Evaluator:
         c = experiment.config.eval
         self.metrics = check_metrics(tuple(c.metrics), c.metric_options.to_dict())
         self.calibration = calibration
-        self._step = _make_eval_step(experiment, self.mesh, self.metrics, calibration)
+        self._step = _make_eval_step(experiment, self.mesh, self.metrics, calibration, refine)
 
     def __call__(
         self,
@@ -84,6 +94,7 @@ class Evaluator:
         split: str,
         *,
         pictures: int = 0,
+        step: int = 0,
         progress: Callable[[Iterator], Iterator] = iter,
     ) -> Evaluation:
         """Returns the scores of `variables` on `split`.
@@ -92,13 +103,14 @@ class Evaluator:
           variables: {"params", "batch_stats"}, arrays of this process.
           split: a key of the data set's splits.
           pictures: how many samples to return, spread evenly over the split (neighbours are often alike).
+          step: of training, for weights of the loss that change over the steps.
           progress: wraps the iterator of records, to draw a progress bar.
         """
         total, count, samples, tallies = 0.0, 0, [], {}
         own = len(range(jax.process_index(), len(self.experiment.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(pictures, own)).round().astype(int).tolist())
         for batch, records in self.batches(split, progress):
-            prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)))
+            prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)), np.int32(step))
             for name, tally in found.items():
                 rows = {key: np.asarray(value)[: len(records)] for key, value in tally.pictures.items()}
                 waiting = tallies.setdefault(name, [])
@@ -142,20 +154,23 @@ class Evaluator:
         blank = np.zeros((0, 0, 3), np.uint8)
         image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.experiment.mean)
         label = np.full(image.shape[:3], self.experiment.dataset.ignore, np.uint8)
-        for place, record in zip(label, records, strict=False):
-            h, w = record["label"].shape
-            place[:h, :w] = record["label"]
-        return {"image": image, "label": label}, records
+        sizes = np.zeros((len(image), 2), np.int32)  # of the pictures themselves
+        for i, record in enumerate(records):
+            sizes[i] = h, w = record["label"].shape
+            label[i, :h, :w] = record["label"]
+        return {"image": image, "label": label, "size": sizes}, records
 
 
-def _make_eval_step(experiment, mesh, chosen, calibration):
+def _make_eval_step(experiment, mesh, chosen, calibration, refine):
     ignore, mean, std = experiment.dataset.ignore, experiment.mean, experiment.std
     c = experiment.config.loss
     terms, options = c.terms.to_dict(), c.options.to_dict()
     apply = partial(experiment.model.apply, train=False)
+    if refine:  # each device its own pictures
+        refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
 
-    def eval_step(variables, batch):
-        logits = predict_logits(apply, variables, batch["image"], mean=mean, std=std)
+    def eval_step(variables, batch, step):
+        logits = predict_logits(apply, variables, batch["image"], batch["size"], mean=mean, std=std, refine=refine)
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
         prediction = jnp.argmax(logits, axis=-1)
@@ -170,12 +185,12 @@ def _make_eval_step(experiment, mesh, chosen, calibration):
                 if metric.needs == "probabilities"
             }
         loss, _ = losses.weighted_sum(
-            {"logits": logits}, label, where, terms=terms, heads={"logits": 1.0}, options=options
+            {"logits": logits}, label, where, terms=terms, heads={"logits": 1.0}, options=options, step=step
         )
         return prediction.astype(jnp.uint8), tallies, loss
 
     whole, split = replicated(mesh), batched(mesh)
-    return jax.jit(eval_step, in_shardings=(whole, split), out_shardings=(split, whole, whole))
+    return jax.jit(eval_step, in_shardings=(whole, split, whole), out_shardings=(split, whole, whole))
 
 
 def _crop_samples(predictions, records):

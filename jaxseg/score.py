@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxseg.calibrate import calibrate_split
-from jaxseg.checks import lookup
+from jaxseg.checks import UserError, lookup
 from jaxseg.evaluate import Evaluator
 from jaxseg.inference.calibrate import KINDS, load_calibration, save_calibration
+from jaxseg.inference.refine import load_refiner
 
 
 def evaluate_workdir(
@@ -23,6 +24,7 @@ def evaluate_workdir(
     out: str | Path | None = None,
     metric_names: Sequence[str] | None = None,
     calibrate: str | None = None,
+    refine: str | None = None,
 ) -> dict[str, Any]:
     """Scores a checkpoint of a workdir: prints the table, writes scores.json, confusion.png and predictions.png.
 
@@ -33,15 +35,18 @@ def evaluate_workdir(
       split: of the data set; None is config.data.eval_split.
       checkpoint: "best", "latest" or a step.
       root: where the data is now, if not at config.data.root.
-      out: the folder to write to; None is WORKDIR/eval/SPLIT.
+      out: the folder to write to; None is WORKDIR/eval/SPLIT, or WORKDIR/eval/SPLIT-crf for refined predictions.
       metric_names: keys of `METRICS`; None is config.eval.metrics.
       calibrate: "temperature" or "vector": fit a calibration to the split first and write WORKDIR/calibration.json.
+      refine: "crf" or "guided": score the predictions after it; not calibrated.
     """
     from jaxseg.training import experiment as experiments
     from jaxseg.training.log import progress_bar
     from jaxseg.training.restore import load_for_inference
     from jaxseg.training.shard import local_mesh, make_mesh, replicate
 
+    if calibrate and refine:
+        raise UserError("--calibrate fits the model's own probabilities: leave out --crf and --refine.")
     restored = load_for_inference(workdir, checkpoint)
     config = restored.config
     experiments.enable_compilation_cache(config.train.compilation_cache)
@@ -60,12 +65,14 @@ def evaluate_workdir(
         fit = dict(checkpoint=restored.step, progress=bar("calibrate"))
         calibration = calibrate_split(Evaluator(experiment, mesh), variables, split, calibrate, **fit)
     else:
-        calibration = load_calibration(workdir, restored.step)
-    evaluator = Evaluator(experiment, mesh, calibration=calibration)
-    evaluation = evaluator(variables, split, pictures=config.log.pictures, progress=bar("eval"))
-    scores = {"split": split, "checkpoint": restored.step, "pictures": count, "loss": evaluation.loss}
+        calibration = None if refine else load_calibration(workdir, restored.step)
+    refiner = load_refiner(refine, workdir, config.eval) if refine else None
+    evaluator = Evaluator(experiment, mesh, calibration=calibration, refine=refiner)
+    shown = dict(pictures=config.log.pictures, progress=bar("eval"))
+    evaluation = evaluator(variables, split, step=restored.step, **shown)
+    scores = {"split": split, "checkpoint": restored.step, "pictures": count, "loss": evaluation.loss, "refine": refine}
     scores |= {"classes": list(restored.classes), **evaluation.scores}
-    out = Path(out) if out else Path(workdir) / "eval" / split
+    out = Path(out) if out else Path(workdir) / "eval" / (f"{split}-{refine}" if refine else split)
     _write(scores, evaluation, restored, out)
     print(evaluation.table(restored.classes))
     if calibrate:

@@ -7,6 +7,7 @@ and the command line share it, so that a score is the score of what a user gets.
 
 from jaxseg.inference.calibrate import Calibration
 from jaxseg.inference.predict import Predictor, predict_step
+from jaxseg.inference.refine import create_refiner
 from jaxseg.inference.uncertainty import Ensemble
 
-__all__ = ["Calibration", "Ensemble", "Predictor", "predict_step"]
+__all__ = ["Calibration", "Ensemble", "Predictor", "create_refiner", "predict_step"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxseg.checks import UserError
 from jaxseg.inference.predict import Predictor
+from jaxseg.inference.refine import REFINERS, create_refiner
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -19,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
     parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
     parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
+    parser.add_argument("--refine", choices=REFINERS, help="mend the edges by the picture, with the run's settings")
+    parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colours in overlays, 0 to 1")
 
 
@@ -26,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Predicts every picture; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
     from tqdm import tqdm
 
+    from jaxseg.config import default_config
     from jaxseg.training import experiment
 
     if not 0 <= args.alpha <= 1:
@@ -35,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out: {out} is a file, expected a folder.")
     pictures = name_outputs(find_pictures(args.images), out)
     if args.bundle:
-        predictor = Predictor.from_bundle(args.bundle)
+        settings = default_config().eval
+        refine = create_refiner(args.refine, dict(settings[args.refine])) if args.refine else None
+        predictor = Predictor.from_bundle(args.bundle, refine=refine)
     else:
         experiment.enable_compilation_cache(experiment.read_config(args.workdir).train.compilation_cache)
-        predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
+        predictor = Predictor.from_workdir(args.workdir, args.checkpoint, refine=args.refine)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for file, stem in tqdm(pictures.items(), desc="predict", unit="picture", dynamic_ncols=True):

@@ -12,23 +12,42 @@ from jaxtyping import Array, Float, Int, UInt8
 from jaxseg.checks import UserError
 from jaxseg.data.augment import normalise
 from jaxseg.inference.calibrate import Calibration, load_calibration
+from jaxseg.inference.refine import Refiner, load_refiner
 
 Colour = tuple[float, float, float]
 Apply = Callable[[Any, Float[Array, "b h w 3"]], Mapping[str, Float[Array, "b h w c"]]]
 
 
 def predict_logits(
-    apply: Apply, variables: Any, images: UInt8[Array, "b h w 3"], *, mean: Colour, std: Colour
+    apply: Apply,
+    variables: Any,
+    images: UInt8[Array, "b h w 3"],
+    sizes: Int[Array, "b 2"] | None = None,
+    *,
+    mean: Colour,
+    std: Colour,
+    refine: Refiner | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Returns the model's scores of pictures as they come from a file: normalised here, and nowhere else."""
-    return apply(variables, normalise(images, mean, std))["logits"]
+    """Returns the model's scores of pictures as they come from a file: normalised here, and nowhere else.
+
+    With `refine`, the scores after it, for which it needs the pictures' own `sizes`, before they were padded.
+    """
+    logits = apply(variables, normalise(images, mean, std))["logits"]
+    return refine(logits, images, sizes) if refine else logits
 
 
 def predict_step(
-    apply: Apply, variables: Any, images: UInt8[Array, "b h w 3"], *, mean: Colour, std: Colour
+    apply: Apply,
+    variables: Any,
+    images: UInt8[Array, "b h w 3"],
+    sizes: Int[Array, "b 2"] | None = None,
+    *,
+    mean: Colour,
+    std: Colour,
+    refine: Refiner | None = None,
 ) -> Int[Array, "b h w"]:
-    """Returns the likeliest class of every pixel, int32; pure, to be jitted."""
-    logits = predict_logits(apply, variables, images, mean=mean, std=std)
+    """Returns the likeliest class of every pixel, int32; pure, to be jitted. Arguments are `predict_logits`'s."""
+    logits = predict_logits(apply, variables, images, sizes, mean=mean, std=std, refine=refine)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
@@ -70,6 +89,7 @@ class Predictor:
       bucket: in pixels; larger compiles less often and computes more.
       ignore: the label that training did not count; no prediction has it.
       calibration: of the probabilities (docs/calibration.md); label maps are those of the model's own scores.
+      refine: mends the scores by the picture; the probabilities are then not calibrated (docs/refinement.md).
 
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     def apply(self, variables, images, *, train):
@@ -92,6 +112,7 @@ class Predictor:
         bucket: int = 32,
         ignore: int = 255,
         calibration: Calibration | None = None,
+        refine: Refiner | None = None,
     ):
         if bucket < 1:
             raise UserError(f"`bucket` must be at least 1 pixel, got {bucket}.")
@@ -100,18 +121,18 @@ class Predictor:
         self.classes, self.palette = tuple(classes), tuple(tuple(map(int, colour)) for colour in palette)
         self.bucket, self.ignore = bucket, ignore
         apply = partial(model.apply, train=False)
-        colours = {"mean": self.mean, "std": self.std}
-        self._labels = jax.jit(partial(predict_step, apply, **colours))
-        self.calibration = calibration
+        options = {"mean": self.mean, "std": self.std, "refine": refine}
+        self._labels = jax.jit(partial(predict_step, apply, **options))
+        self.calibration = calibration = None if refine else calibration
 
-        def probabilities(variables, images):
-            logits = predict_logits(apply, variables, images, **colours)
+        def probabilities(variables, images, sizes):
+            logits = predict_logits(apply, variables, images, sizes, **options)
             return jax.nn.softmax(calibration(logits) if calibration else logits)
 
         self._probabilities = jax.jit(probabilities)
 
     @classmethod
-    def from_workdir(cls, workdir: str, checkpoint: str | int = "best") -> "Predictor":
+    def from_workdir(cls, workdir: str, checkpoint: str | int = "best", *, refine: str | None = None) -> "Predictor":
         """Rebuilds the model that train.py left in `workdir`; neither the data set nor the config file is needed.
 
         Probabilities are calibrated if `eval.py --calibrate` was run on this checkpoint.
@@ -119,6 +140,7 @@ class Predictor:
         Args:
           workdir: the folder that train.py wrote.
           checkpoint: "best" (by validation mIoU), "latest" or a step.
+          refine: "crf" or "guided", with the run's settings.
         """
         from jaxseg.training.restore import load_for_inference
 
@@ -133,14 +155,16 @@ class Predictor:
             bucket=restored.bucket,
             ignore=restored.ignore,
             calibration=load_calibration(workdir, restored.step),
+            refine=load_refiner(refine, workdir, restored.config.eval) if refine else None,
         )
 
     @classmethod
-    def from_bundle(cls, source: str) -> "Predictor":
+    def from_bundle(cls, source: str, *, refine: Refiner | None = None) -> "Predictor":
         """Rebuilds the model of a bundle: what `python -m jaxseg convert` and `pretrained.save_bundle` write.
 
         Args:
           source: the bundle's folder, or `hf:OWNER/REPO` on the Hugging Face hub.
+          refine: of `create_refiner`.
         """
         from jaxseg.data.dataset import palette_colours
         from jaxseg.pretrained.bundle import load_bundle
@@ -158,6 +182,7 @@ class Predictor:
             classes=bundle.classes or [f"class {i}" for i in range(count)],
             palette=bundle.palette or palette_colours(count),
             ignore=bundle.ignore,
+            refine=refine,
         )
 
     def __call__(self, image: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
@@ -177,7 +202,7 @@ class Predictor:
         image = as_rgb(image)
         h, w = image.shape[:2]
         batch = pad_images([image], padded_size(h, w, self.bucket), self.mean)
-        return np.asarray(self._probabilities(self.variables, batch))[0, :h, :w]
+        return np.asarray(self._probabilities(self.variables, batch, np.array([(h, w)], np.int32)))[0, :h, :w]
 
     def predict_batch(self, images: Sequence[UInt8[Array, "h w 3"]], *, batch_size: int = 8) -> list[Int[Array, "h w"]]:
         """Returns the label map of every picture; those of one padded size are computed together.
@@ -192,7 +217,8 @@ class Predictor:
             fill = min(1 << (len(indices) - 1).bit_length(), batch_size)
             chosen = [images[i] for i in indices]
             batch = pad_images(chosen + chosen[-1:] * (fill - len(chosen)), size, self.mean)
-            labels = np.asarray(self._labels(self.variables, batch))
+            sizes = np.array([image.shape[:2] for image in chosen + chosen[-1:] * (fill - len(chosen))], np.int32)
+            labels = np.asarray(self._labels(self.variables, batch, sizes))
             for i, label in zip(indices, labels, strict=False):
                 results[i] = label[: images[i].shape[0], : images[i].shape[1]]
         return results

@@ -22,7 +22,7 @@ NONE = 2**31 - 1  # the key of a row without a vertex
 
 
 class Lattice(NamedTuple):
-    """Where points stand among the vertices around them. Rows count through all classes; a class's last one is empty."""
+    """Where points stand among the vertices around them. Rows count through all classes; each one's last is empty."""
 
     rows: Int[Array, "d1 n"]  # of the vertices around each point, one of each class
     weights: Float[Array, "d1 n"]  # barycentric coordinates of the points among them
@@ -30,6 +30,7 @@ class Lattice(NamedTuple):
     blocks: Int[Array, ""]  # how many blocks of each class's rows hold vertices
 
 
+@jax.jit
 def build_lattice(features: Float[Array, "n d"]) -> Lattice:
     """Places points on the permutohedral lattice (Adams, Baek & Davis, 2010, "Fast High-Dimensional Filtering", §3).
 
@@ -133,6 +134,7 @@ def _lower_bound(table, sought, first, size):
     return lax.fori_loop(0, (size - 1).bit_length(), halve, (low, low + size - 1))[0]
 
 
+@jax.jit
 def lattice_filter(lattice: Lattice, values: Float[Array, "n c"]) -> Float[Array, "n c"]:
     """Sums `values` over all points, weighed by about exp(-|difference of features|² / 2), the point itself included.
 

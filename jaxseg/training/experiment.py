@@ -19,7 +19,16 @@ from jaxseg.training import shard
 
 DTYPES = ("float32", "bfloat16")
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
-FREE_KEYS = ("data.root", "data.workers", "train.compilation_cache", "log.", "checkpoint.keep", "eval.metric")
+FREE_KEYS = (
+    "data.root",
+    "data.workers",
+    "train.compilation_cache",
+    "log.",
+    "checkpoint.keep",
+    "eval.metric",
+    "eval.crf.",
+    "eval.guided.",
+)
 
 
 @dataclasses.dataclass(frozen=True)

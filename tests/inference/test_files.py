@@ -24,7 +24,7 @@ def workdir(monkeypatch):
     predictor = Predictor(
         Brightest(), {}, mean=(0, 0, 0), std=(1, 1, 1), classes=("red", "green", "blue"), palette=PALETTE
     )
-    monkeypatch.setattr(Predictor, "from_workdir", lambda workdir, checkpoint: predictor)
+    monkeypatch.setattr(Predictor, "from_workdir", lambda workdir, checkpoint, refine: predictor)
     config = SimpleNamespace(train=SimpleNamespace(compilation_cache=""))
     monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
     return "a workdir"

@@ -1,0 +1,105 @@
+"""Refinement: a network's scores, mended by what the picture itself shows; see docs/refinement.md."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.ops.guided_filter import guided_filter
+from jaxseg.ops.meanfield import dense_crf
+
+FILE = "crf.json"
+Refiner = Callable[
+    [Float[Array, "b h w c"], UInt8[Array, "b h w 3"], Int[Array, "b 2"]], Float[Array, "b h w c"]
+]  # (logits, pictures padded at the right and bottom, their own heights and widths) -> logits
+
+
+def guided(
+    logits: Float[Array, "b h w c"],
+    images: UInt8[Array, "b h w 3"],
+    *,
+    where: Bool[Array, "b h w"] | None = None,
+    radius: int = 8,
+    eps: float = 1e-3,
+) -> Float[Array, "b h w c"]:
+    """Filters the probabilities under the picture's guidance; returns their logarithms, of 1e-6 at least.
+
+    Args:
+      logits: the network's scores.
+      images: the pictures, 0 to 255.
+      where: pixels that there are (all, if None).
+      radius: of the guided filter's windows, in pixels.
+      eps: its smoothness, in units of the picture from 0 to 1, squared.
+
+    >>> print(jax.jit(guided)(jnp.zeros((1, 1, 2, 2)), jnp.zeros((1, 1, 2, 3), jnp.uint8)).ravel())
+    [-0.693... -0.693... -0.693... -0.693...]
+    """
+    where = jnp.ones(logits.shape[:3], bool) if where is None else where
+
+    def one(picture):
+        scores, image, there = (x[None] for x in picture)
+        p = guided_filter(image / 255, jax.nn.softmax(scores), radius=radius, eps=eps, where=there)
+        return jnp.log(jnp.maximum(p, 1e-6))[0]
+
+    return lax.map(one, (logits.astype(jnp.float32), images, where))
+
+
+REFINERS: dict[str, Callable] = {"crf": dense_crf, "guided": guided}
+
+
+def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
+    """Returns the function that refines the scores of padded pictures.
+
+    Args:
+      name: a key of `REFINERS`.
+      options: its keywords, as config.eval.crf or config.eval.guided hold them.
+    """
+    function = lookup(REFINERS, name, "refinement")
+    check_options(function, options, f"refinement '{name}'")
+    for option, value in options.items():
+        least = 1 if option == "radius" else 0
+        if value < least or (value == 0 and (option == "eps" or option.endswith("sigma"))):
+            raise UserError(
+                f"config.eval.{name}.{option} must be {'at least 1' if least else 'positive'}, got {value}."
+            )
+    refine = partial(function, **options)
+
+    return lambda logits, images, sizes: refine(logits, images, where=picture_mask(sizes, logits.shape))
+
+
+def picture_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, "b h w"]:
+    """Says which pixels are the picture's, where it was padded at the right and bottom to `shape`, (b, h, w, …).
+
+    >>> picture_mask(jnp.array([[1, 2]]), (1, 2, 3)).astype(int).tolist()
+    [[[1, 1, 0], [0, 0, 0]]]
+    """
+    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    return (rows < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
+
+
+def load_refiner(name: str, workdir: str | Path, settings: Mapping[str, Mapping[str, Any]]) -> Refiner:
+    """Returns a refiner with the settings of a run; what tune-crf found in WORKDIR/crf.json goes before the config.
+
+    Args:
+      name: a key of `REFINERS`.
+      workdir: the folder that train.py wrote.
+      settings: config.eval, of which config.eval.crf or config.eval.guided is read.
+    """
+    lookup(REFINERS, name, "refinement")
+    options = dict(settings[name])
+    path = Path(workdir) / FILE
+    if name == "crf" and path.exists():
+        try:
+            options |= json.loads(path.read_text())["parameters"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not what tune-crf writes ({error}). Run it again, or remove the file."
+            ) from None
+    return create_refiner(name, options)
