@@ -213,6 +213,7 @@ def _evaluate(run, state, step) -> None:
         shard.localize(eval_variables(state), run.evaluator.mesh),
         split,
         pictures=config.log.pictures,
+        step=step,
         progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),
     )
     scores = evaluation.scores
