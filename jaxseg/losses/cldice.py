@@ -25,10 +25,10 @@ def soft_cldice(
 ) -> Float[Array, ""]:
     """Soft clDice, 1 - the harmonic mean of topology precision and sensitivity (Shit et al., 2021, arXiv:2003.07311).
 
-    With S the soft skeleton (algorithm 1) of the softmax P and of the label T: precision is (Σ S(P)·T + s) /
-    (Σ S(P) + s), how much of the predicted middle line is in the label, and sensitivity (Σ S(T)·P + s) / (Σ S(T) + s)
-    (equation 1 and algorithm 2), mean over images and classes. A break costs as much in a thin branch as in a thick
-    one. It says little of the outline: the paper adds it to Dice.
+    With S the soft skeleton of the softmax P and of the label T, precision is (Σ S(P)·T + s) / (Σ S(P) + s), how much
+    of the predicted middle line is in the label, and sensitivity (Σ S(T)·P + s) / (Σ S(T) + s); mean over images and
+    classes. A break costs as much in a thin branch as in a thick one. It says little of the outline: the paper adds it
+    to Dice.
 
     Args:
       logits: unnormalised scores, any float dtype; the loss is computed in float32.

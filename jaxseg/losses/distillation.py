@@ -20,7 +20,7 @@ def distillation(
     temperature: float = 1.0,
 ) -> Float[Array, ""]:
     """T²·KL(teacher ‖ student) of the softmaxes at temperature T, pixel by pixel (Hinton et al., 2015,
-    arXiv:1503.02531, section 2), mean over the pixels that count.
+    arXiv:1503.02531), mean over the pixels that count.
 
     The entropy of the teacher, which the paper's cross entropy holds too, is left out: a student that equals its
     teacher costs 0. T² keeps the gradient's size while T changes. No gradient goes to the teacher.
@@ -49,8 +49,8 @@ def channel_wise_distillation(
     where: Bool[Array, "b h w"] | None = None,
     temperature: float = 4.0,
 ) -> Float[Array, ""]:
-    """T²·KL(teacher ‖ student) of each channel's softmax over the pixels (Shu et al., 2021, arXiv:2011.13256, equations
-    3 and 4), mean over channels and images.
+    """T²·KL(teacher ‖ student) of each channel's softmax over the pixels (Shu et al., 2021, arXiv:2011.13256), mean
+    over channels and images.
 
     It asks where in the picture a class is rather than which class a pixel is, and so serves features as well as
     logits. No gradient goes to the teacher.

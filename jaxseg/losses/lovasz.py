@@ -17,7 +17,7 @@ def lovasz_softmax(
     per_image: bool = False,
     present: bool = True,
 ) -> Float[Array, ""]:
-    """Lovász-Softmax, the convex extension of 1 - IoU (Berman et al., 2018, arXiv:1705.08790, section 3), class mean.
+    """Lovász-Softmax, the convex extension of 1 - IoU (Berman et al., 2018, arXiv:1705.08790), class mean.
 
     A pixel's error is 1 - p for its own class and p for any other, p the softmax of the logits. Where every error is 0
     or 1 the loss is 1 - IoU exactly. The pixels of each class are sorted by error; over a batch that is spread over
@@ -55,7 +55,7 @@ def lovasz_hinge(
     per_image: bool = False,
     present: bool = False,
 ) -> Float[Array, ""]:
-    """Lovász hinge, 1 - IoU extended over hinge errors (Berman et al., 2018, arXiv:1705.08790, section 2.2).
+    """Lovász hinge, 1 - IoU extended over hinge errors (Berman et al., 2018, arXiv:1705.08790).
 
     A pixel's error is max(0, 1 - logit·sign), sign 1 in the foreground and -1 elsewhere: unlike the softmax form it is
     unbounded, and pixels on the right side by 1 or more teach nothing. Each class is a binary map of its own.

@@ -19,7 +19,7 @@ def region_mutual_information(
     regulariser: float = 5e-4,
 ) -> Float[Array, ""]:
     """Region mutual information, ½ log det of what p leaves unexplained of T, per entry (Zhao et al., 2019,
-    arXiv:1910.12037, section 3.3, equations 9 to 14), mean over images and classes.
+    arXiv:1910.12037), mean over images and classes.
 
     The probability map P and the one-hot label T are averaged over windows of `stride` pixels; a pixel of the small
     maps is then the vector of its `region`² neighbours, in P and in T. With Σ the covariances of these vectors over the

@@ -53,7 +53,7 @@ def opening(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = 
 def soft_skeleton(
     x: Float[Array, "b h w c"], *, iterations: int = 3, where: Bool[Array, "b h w"] | None = None
 ) -> Float[Array, "b h w c"]:
-    """Returns the soft skeleton of every channel (Shit et al., 2021, arXiv:2003.07311, algorithm 1), differentiable.
+    """Returns the soft skeleton of every channel (Shit et al., 2021, arXiv:2003.07311), differentiable.
 
     What an opening removes is a ridge. The ridges of the map, of the eroded map, of the twice eroded map … are joined.
 

@@ -23,7 +23,7 @@ def pick(x, where, offsets, choose):
 
 
 def skeleton(x, where, iterations):
-    """Algorithm 1 of the paper, in float64."""
+    """The paper's iteration, in float64."""
     x = np.where(where[..., None], x, 0.0).astype(np.float64)
     found = np.zeros_like(x)
     for _ in range(iterations + 1):
