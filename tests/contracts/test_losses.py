@@ -22,8 +22,11 @@ SIGMOID = {
 SORTS = {"lovasz_softmax", "lovasz_hinge"}
 # A hinge teaches nothing beyond its margin; clDice only where a middle line is, of the map or of the label.
 TEACH_SOME_PIXELS = {"lovasz_hinge", "soft_cldice", "sigmoid_cldice"}
-# A single pixel varies with nothing: covariances are 0 there, and the loss made of them.
-NEED_VARIATION = {"region_mutual_information", "sigmoid_region_mutual_information"}
+# A single pixel varies with no other and has no middle line: covariances and skeletons are 0 there.
+NEED_NEIGHBOURS = {
+    *("region_mutual_information", "sigmoid_region_mutual_information"),
+    *("soft_cldice", "sigmoid_cldice"),
+}
 # A distance to the border is negative inside the region, so the least value of the boundary loss is below 0.
 SIGNED = {"boundary"}
 # A single pixel has no border, hence no distance to one: the losses made of distances are 0 there.
@@ -128,7 +131,7 @@ def test_sizes_at_the_edge(loss, batch):
         np.testing.assert_allclose(one_class, 0, atol=1e-6)
     one_pixel = jnp.zeros(SHAPE, bool).at[1, 2, 3].set(True)
     value = step_of(loss)(logits, labels, one_pixel)[0]
-    assert value == 0 if loss.__name__ in NEED_A_BORDER | NEED_VARIATION else 0 < value < 20
+    assert value == 0 if loss.__name__ in NEED_A_BORDER | NEED_NEIGHBOURS else 0 < value < 20
 
 
 @every_loss
