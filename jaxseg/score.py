@@ -105,11 +105,11 @@ def _write(scores, evaluation, restored, out) -> None:
 
 def _choose_metrics(c, names: Sequence[str] | None, calibrate: str | None) -> None:
     """Sets config.eval.metrics; the options of metrics that are not among them are dropped."""
-    names = tuple(names or c.metrics)
+    names = dict.fromkeys(("confusion", *(names or c.metrics)))  # in their order, once each
     if calibrate:
         lookup(KINDS, calibrate, "calibration")
-        names = tuple(dict.fromkeys((*names, "calibration")))
-    c.metrics = names
+        names["calibration"] = None
+    c.metrics = tuple(names)
     for name in set(c.metric_options) - set(names):
         del c.metric_options[name]
 

@@ -87,15 +87,19 @@ def uncertainty_figure(
     from jaxseg.visualize.pictures import colorize
 
     shown = {"image": image} | {name: colorize(label, palette) for name, label in (label_maps or {}).items()}
-    figure = Figure(figsize=(3.1 * (len(shown) + len(maps)), 3.4), dpi=120, layout="constrained")
-    axes = figure.subplots(1, len(shown) + len(maps), squeeze=False)[0]
+    count = len(shown) + len(maps)
+    size = 3.1 * count, min(3.0 * image.shape[0] / image.shape[1], 9.0) + 0.9
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
     for part, (title, picture) in zip(axes, shown.items(), strict=False):
         part.imshow(picture, interpolation="nearest")
         part.set_title(title, fontsize=10)
     for part, (title, values) in zip(axes[len(shown) :], maps.items(), strict=True):
         drawn = part.imshow(values, cmap="inferno", vmin=0, interpolation="nearest")
         part.set_title(title, fontsize=10)
-        figure.colorbar(drawn, ax=part, shrink=0.75, label="nats").outline.set_visible(False)
+        bar = figure.colorbar(drawn, ax=part, location="bottom", fraction=0.06, pad=0.02, label="nats")
+        bar.outline.set_visible(False)
     for part in axes:
+        part.set_anchor("N")
         part.set_axis_off()
     figure.savefig(path)

@@ -42,7 +42,7 @@ def test_vector_is_at_the_minimum(pixels):
     best = optimize.minimize(lambda x: nll(logits * x[:3] + x[3:], labels), np.r_[np.ones(3), np.zeros(3)], tol=1e-9)
     ours = nll(np.asarray(found(logits)), labels)
     np.testing.assert_allclose(ours, best.fun, rtol=2e-6)  # the ridge costs that much
-    assert ours < nll(fit_calibration("temperature", logits, labels, **WHERE)(logits), labels)
+    assert ours < nll(np.asarray(fit_calibration("temperature", logits, labels, **WHERE)(logits)), labels)
 
 
 def test_scores_that_are_never_wrong_end_at_the_coldest_temperature():
