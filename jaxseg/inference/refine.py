@@ -64,11 +64,11 @@ def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
     function = lookup(REFINERS, name, "refinement")
     check_options(function, options, f"refinement '{name}'")
     for option, value in options.items():
+        positive = option == "eps" or option.endswith("sigma")
         least = 1 if option == "radius" else 0
-        if value < least or (value == 0 and (option == "eps" or option.endswith("sigma"))):
-            raise UserError(
-                f"config.eval.{name}.{option} must be {'at least 1' if least else 'positive'}, got {value}."
-            )
+        if value < least or (positive and value == 0):
+            bound = "positive" if positive else f"at least {least}"
+            raise UserError(f"config.eval.{name}.{option} must be {bound}, got {value}.")
     refine = partial(function, **options)
 
     return lambda logits, images, sizes: refine(logits, images, where=picture_mask(sizes, logits.shape))
