@@ -16,7 +16,7 @@ def mcc(
 ) -> Float[Array, ""]:
     """1 - Matthews' correlation coefficient of the soft confusion matrix, mean over images (0 to 2).
 
-    Abhishek & Hamarneh, 2021, arXiv:2010.15454, for two classes; for more, Gorodkin's coefficient of c classes (2004,
+    Abhishek & Hamarneh, 2021, arXiv:2010.13454, for two classes; for more, Gorodkin's coefficient of c classes (2004,
     doi:10.1016/j.compbiolchem.2004.09.006), which is the same for two. Of one image, with P and T the shares of the
     pixels that are predicted to be and are of each class, and r the share rightly predicted:
 
