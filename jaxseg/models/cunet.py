@@ -20,7 +20,7 @@ DEPTH = 4  # halvings in a U-Net
 
 
 def couple(x: Feature, memory: list[Feature], find: Function, adapt: Sequence[Function], order: int) -> list[Feature]:
-    """One semantic block (Tang et al., fig. 2): finds new features in `x` and in what earlier U-Nets found there.
+    """One semantic block (Tang et al.): finds new features in `x` and in what earlier U-Nets found there.
 
     Args:
       x: features.
@@ -65,7 +65,7 @@ class DenseLayer(nn.Module):
 
 
 class CoupledUNets(nn.Module):
-    """The U-Nets of fig. 1c on features at a quarter of the resolution; returns the features of every one of them."""
+    """The coupled U-Nets on features at a quarter of the resolution; returns the features of every one of them."""
 
     units: int
     order: int
@@ -106,12 +106,13 @@ class CoupledUNets(nn.Module):
 
 
 class CUNet(nn.Module):
-    """Coupled U-Nets, CU-Net (Tang et al., 2018, arXiv:1808.06521, fig. 1c and 2).
+    """Coupled U-Nets, CU-Net (Tang et al., 2018, arXiv:1808.06521), wired as in the authors' code.
 
     A block of a U-Net is a dense layer and two adapters (one without a skip); it sees the new features of the same
     block of `order` earlier U-Nets, all of them if None. `order=0` stacks the U-Nets without coupling. The paper finds
     landmarks from heat maps at a quarter of the resolution; here these are the classes' scores, enlarged bilinearly.
-    With the defaults, 4 U-Nets, 4.3 M parameters at 19 classes; with 8, 10.3 M.
+    The scores have a bias, unlike there; the rest has the same parameters: with the defaults, 4 U-Nets, 4.3 M at 19
+    classes; with 8, 10.3 M.
 
     Outputs: "logits", of the last U-Net; "stage1", "stage2", …, of each one before it, for a loss at every stage.
     """

@@ -106,9 +106,10 @@ class SegNet(nn.Module):
     """SegNet (Badrinarayanan, Kendall & Cipolla, 2015, arXiv:1511.00561, fig. 2): 29.4 M parameters.
 
     The encoder is the 13 convolutions of VGG16 (14.7 M parameters) with batch normalisation; the decoder is its mirror
-    image, whose last convolution gives the scores. `segnet_basic` is the small one of section 3: four blocks of one 7x7
+    image, whose last convolution gives the scores. `segnet_basic` is that of section 3.1: four blocks of one 7x7
     convolution each way, 64 features throughout, no ReLU in the decoder, and a further 1x1 convolution to the scores.
-    Convolutions that are normalised have no bias, which the normalisation would take away again.
+    Convolutions that are normalised have no bias, which the normalisation would take away again (the authors' Caffe
+    files have them). Those of `segnet_basic` also normalise the picture locally, which is left to the user.
 
     Outputs: "logits".
     """

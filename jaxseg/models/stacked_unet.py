@@ -23,7 +23,7 @@ Function = Callable[[Feature], Feature]
 def small_unet(
     x: Feature, reduce: Function, down: Sequence[Function], up: Sequence[Callable], expand: Function, shortcut: Function
 ) -> Feature:
-    """Down, up beside what was seen on the way, and the result added to `x` (Shah et al., fig. 1b).
+    """Down, up beside what was seen on the way, and the result added to `x` (Shah et al.).
 
     `up` is listed from the deepest step to the finest; each takes features and the (height, width) to come to. There
     is no skip at the finest step: the shortcut is in its place.
@@ -89,7 +89,7 @@ class NormActTranspose(nn.Module):
 
 
 class UNetModule(nn.Module):
-    """One small U-Net with a shortcut: fig. 1b, and with `rate` its dilated form (section 4)."""
+    """One small U-Net with a shortcut, and with `rate` its dilated form."""
 
     features: int  # inside
     out_features: int
@@ -129,7 +129,7 @@ class UNetModule(nn.Module):
 
 
 class StackedUNetEncoder(nn.Module):
-    """A strided stem, and four stacks of U-Nets with 2x2 average pooling between them (table 1)."""
+    """A strided stem, and four stacks of U-Nets with 2x2 average pooling between them."""
 
     features: int
     stem_features: int
@@ -173,12 +173,13 @@ class StageHead(nn.Module):
 
 
 class StackedUNet(nn.Module):
-    """Stacked U-Nets, SUNet (Shah et al., 2018, arXiv:1804.10343, fig. 1, table 1), in the dilated form of section 4.
+    """Stacked U-Nets, SUNet (Shah et al., 2018, arXiv:1804.10343), in the dilated form, as the authors' code has it.
 
-    `features`, `widths` and `counts` are SUNet-64's (6.9 M parameters with ImageNet's 1000 classes); variants
-    "stacked_unet_128" (24.7 M) and "stacked_unet_7_128" (39.1 M). Past a stride of `finest` pixels the pooling between
-    the stacks is left out, and the U-Nets behind it dilate instead of striding; parameters do not depend on it. No
-    degridding filters.
+    `features`, `widths` and `counts` are SUNet-64's; variants "stacked_unet_128" and "stacked_unet_7_128". With
+    ImageNet's 1000 classes they have 6,910,248, 24,704,360 and 39,113,832 parameters, as the layers of that code have
+    when added up. Past a stride of `finest` pixels the pooling between the stacks is left out, and the U-Nets behind it
+    dilate instead of striding; parameters do not depend on it. Unlike there: `finest` may be 4, there is no dropout
+    (its rate is 1e-7), and there are no degridding filters.
 
     Outputs: "logits"; with `every_stage` also "stage1", "stage2" and "stage3", scores after each earlier stack.
     """

@@ -33,7 +33,10 @@ def count(tree):
 def test_segnets_parameters():
     params, outputs = shapes("segnet", (360, 480), num_classes=12)
     assert round(count(params["encoder"]) / 1e6, 1) == 14.7  # arXiv:1511.00561, section 3: 14.7 M
-    assert count(params) == pytest.approx(29.46e6, rel=2e-3)  # ENet, arXiv:1606.02147, table 3
+    up = (512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64)  # the authors' conv5_3_D to conv1_2_D
+    decoder = sum(9 * a * b + 2 * b for a, b in zip((512, *up), up, strict=False))  # kernels, scales and shifts
+    assert count(params["decoder"]) == decoder
+    assert count(params["head"]) == (9 * 64 + 1) * 12
     assert [outputs[f"encoder/block{i}"] for i in (1, 5)] == [(1, 360, 480, 64), (1, 23, 30, 512)]
     assert [outputs[f"decoder/block{i}"] for i in (5, 1)] == [(1, 23, 30, 512), (1, 360, 480, 64)]
     kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 4]
@@ -42,13 +45,13 @@ def test_segnets_parameters():
 
 def test_segnet_basics_parameters():
     params, _ = shapes("segnet_basic", (36, 48), num_classes=11)
-    assert count(params) == pytest.approx(1.42e6, rel=1e-2)  # arXiv:1511.00561, table 1
+    assert count(params) == pytest.approx(1.42e6, rel=1e-2)  # arXiv:1511.00561, table 1: 1.425 M
     assert len([leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 4]) == 9
 
 
 def test_deconvnets_parameters_and_sizes():
     params, outputs = shapes("deconvnet", (224, 224), num_classes=21)
-    assert round(count(params) / 1e6) == 252  # arXiv:1505.04366, section 4.2: "approximately 252 M parameters"
+    assert round(count(params) / 1e6) == 252  # arXiv:1505.04366, under "network configuration": about 252 M
     table2 = {  # height, width and features
         "encoder/block1": (224, 224, 64),
         "encoder/block2": (112, 112, 128),
