@@ -56,7 +56,7 @@ def shown(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
 
 
 class ChannelWeights(nn.Module):
-    """The channels' weights of a squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, fig. 2)."""
+    """The channels' weights of a squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
 
     reduction: int = 16  # of the channels between squeeze and excitation; at least one is left
     dtype: Any = jnp.float32
@@ -67,7 +67,7 @@ class ChannelWeights(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, fig. 2)."""
+    """Squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
 
     reduction: int = 16  # of the channels between squeeze and excitation; at least one is left
     dtype: Any = jnp.float32

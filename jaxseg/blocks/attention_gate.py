@@ -40,7 +40,7 @@ def attention_gate(
 
 
 class AttentionGate(nn.Module):
-    """Additive attention gate (Oktay et al., 2018, arXiv:1804.03999, section 2.1, fig. 2, eqs. 1 and 2).
+    """Additive attention gate (Oktay et al., 2018, arXiv:1804.03999, fig. 2, eqs. 1 and 2).
 
     As in the authors' code, a 2x2 convolution of stride 2 takes the skip to the signal's size; here the last row and
     column of an odd size are padded with zeros. The weights, one map at half the skip's size, are sown as "attention"

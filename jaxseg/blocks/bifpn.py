@@ -39,7 +39,7 @@ def shrink_like(x: Feature, like: Feature) -> Feature:
 
 
 def bifpn(levels: Sequence[Feature], down: Sequence[Node], up: Sequence[Node]) -> list[Feature]:
-    """Passes once down and once up the pyramid (Tan et al., fig. 3 d). Coarse to fine, as `levels` are.
+    """Passes once down and once up the pyramid (Tan et al., fig. 2 d). Coarse to fine, as `levels` are.
 
     On the way down a node sees a level and the enlarged coarser one; on the way up the level, itself on the way down
     and the reduced finer one. The coarsest level is not on the way down, the finest not on the way up.
@@ -77,7 +77,7 @@ class FusionNode(nn.Module):
 
 
 class BiFPN(nn.Module):
-    """One layer of the bidirectional feature pyramid (Tan et al., 2019, arXiv:1911.09070, fig. 3 d).
+    """One layer of the bidirectional feature pyramid (Tan et al., 2019, arXiv:1911.09070, fig. 2 d).
 
     With `back_up=False` only its way down, for a last layer of which the finest level alone is read.
     """

@@ -40,7 +40,7 @@ class Head(nn.Module):
 class FCNHead(nn.Module):
     """A 3x3 convolution to a quarter of the channels, dropout and the classes' scores.
 
-    The auxiliary classifier of PSPNet (Zhao et al., 2016, arXiv:1612.01105, section 3.3), which torchvision also puts
+    The auxiliary classifier of PSPNet (Zhao et al., 2016, arXiv:1612.01105, section 4), which torchvision also puts
     on DeepLabV3.
     """
 

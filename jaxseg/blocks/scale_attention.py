@@ -33,7 +33,7 @@ def scale_attention(
 
 
 class ScaleAttention(nn.Module):
-    """Attention to scale (Chen et al., 2015, arXiv:1511.03339, fig. 2 b): a 3x3 convolution, ReLU and a 1x1 one.
+    """Attention to scale (Chen et al., 2015, arXiv:1511.03339): a 3x3 convolution, ReLU and a 1x1 one.
 
     The weights, one map a scale, are sown as "attention" to the collection "intermediates".
     """

@@ -68,7 +68,8 @@ class AttentionUNet(nn.Module):
 
     Each skip but the finest is weighed, position by position, by an additive gate that sees it and the decoder's
     features one level deeper. Unlike the paper: pictures instead of volumes, a pretrained encoder whose finest
-    features have half the picture's size, and one head (the paper supervises every level of the decoder). The gates'
+    features have half the picture's size, a deepest level that gates as it is (the authors' code filters it once more),
+    and one head (there, the scores of every level of the decoder are joined). The gates'
     weights are the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder
     starts from He's uniform initialisation, the head from Glorot's.
 

@@ -47,7 +47,7 @@ class BiFPNDecoder(nn.Module):
 
 
 class BiFPNModel(nn.Module):
-    """EfficientDet's BiFPN for segmentation (Tan et al., 2019, arXiv:1911.09070, fig. 3 d and section 5.2).
+    """EfficientDet's BiFPN for segmentation (Tan et al., 2019, arXiv:1911.09070, fig. 2 d and section 5.2).
 
     As in the paper: levels 2 to 7, 128 channels in the pyramid and 256 in the head, both repeated three times, and the
     scores from level 2 alone. So the last layer ends at level 2 and has no way back up, which the paper computes and

@@ -43,8 +43,9 @@ class FCN(nn.Module):
     step to the picture, which is bilinear for good. The scores of the skips start from zero, so that `warm_start`
     begins where the coarser network ended. With VGG16 and 21 classes: 134.3 M parameters (FCN-32s; the paper's 134 M).
 
-    Unlike the paper, whose first layer pads by 100 pixels and whose scores are cropped, the 7x7 convolution is padded
-    by 3, so that every level covers the picture; and the last step repeats the border instead of fading to zero.
+    Unlike the authors' networks, whose first layer pads by 100 pixels and whose scores are cropped, the 7x7 convolution
+    is padded by 3, so that every level covers the picture; and the last step repeats the border instead of fading to
+    zero.
 
     Outputs: "logits".
     """
@@ -137,7 +138,7 @@ class RefinedScores(nn.Module):
 
 
 def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:
-    """Starts a finer FCN where a coarser one ended: FCN-16s from FCN-32s, FCN-8s from FCN-16s (section 4.3).
+    """Starts a finer FCN where a coarser one ended: FCN-16s from FCN-32s, FCN-8s from FCN-16s (section 4.2).
 
     Args:
       coarser: trained variables, {"params", "batch_stats"}.

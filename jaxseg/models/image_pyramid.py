@@ -18,7 +18,7 @@ MERGES = ("attention", "max", "mean")
 
 
 class ImagePyramid(nn.Module):
-    """Attention to scale (Chen et al., 2015, arXiv:1511.03339, fig. 2): shared weights over scales, merged.
+    """Attention to scale (Chen et al., 2015, arXiv:1511.03339): shared weights over scales, merged.
 
     Any model with an encoder can be the network; its parameters keep their paths, so a trained one can be put in, and
     the attention's lie under "attention". The paper has DeepLab-LargeFOV, `architecture="deeplabv1"` on VGG-16, and

@@ -49,7 +49,7 @@ class PANetDecoder(nn.Module):
 
 
 class PANet(nn.Module):
-    """Path aggregation network (Liu et al., 2018, arXiv:1803.01534, section 3.1, fig. 2 a and b) for segmentation.
+    """Path aggregation network (Liu et al., 2018, arXiv:1803.01534, section 3.1, fig. 1 a and b) for segmentation.
 
     A feature pyramid whose finest level climbs back up, so that c2's borders reach the coarsest level in a few
     convolutions instead of through the whole encoder. The paper goes on to detect objects; here the second pyramid is

@@ -16,7 +16,7 @@ class PSPNet(nn.Module):
     """Pyramid scene parsing network (Zhao et al., 2016, arXiv:1612.01105, fig. 3).
 
     The defaults are the paper's: an encoder dilated to output stride 8, whose c5 is pooled, and an auxiliary head on
-    c4 (weight it 0.4 in the loss, section 3.3). segmentation_models_pytorch's PSPNet is shallower and is reached by
+    c4 (section 4; weight it 0.4 in the loss). segmentation_models_pytorch's PSPNet is shallower and is reached by
     `level="c3", projection_kernel=1, head_kernel=3, dropout=0.2, auxiliary=False` at output stride 32. The decoder
     starts from He's uniform initialisation, the head from Glorot's.
 

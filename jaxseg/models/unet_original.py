@@ -29,7 +29,7 @@ class Tile(NamedTuple):
 def tile(size: int, depth: int) -> Tile:
     """Returns the smallest tile that a U-Net with `depth` poolings can label at least `size` pixels of.
 
-    Every pooled map has an even size, as the paper asks (section 3).
+    Every pooled map has an even size, as the paper asks (section 2).
 
     >>> tile(388, depth=4), tile(1, depth=4)
     (Tile(seen=572, labelled=388), Tile(seen=188, labelled=4))
@@ -48,7 +48,7 @@ def tile(size: int, depth: int) -> Tile:
 
 
 def mirror(x: Feature, before: tuple[int, int], new_size: tuple[int, int]) -> Feature:
-    """Extends a picture to `new_size` by its mirror images, as often as it takes (section 2, "overlap-tile").
+    """Extends a picture to `new_size` by its mirror images, as often as it takes (fig. 2, "overlap-tile").
 
     Args:
       x: the picture.
@@ -117,8 +117,8 @@ class UNetOriginal(nn.Module):
 
     Convolutions are unpadded, skips are cropped, 2x2 transposed convolutions halve the channels; no batch
     normalisation, dropout on the two deepest levels of the way down, He's normal initialisation (section 3). A tile of
-    572 x 572 pixels gives 388 x 388 labels. A picture of any size is
-    mirrored at its border (section 2), so that its logits come out at its own size.
+    572 x 572 pixels gives 388 x 388 labels. A picture of any size is mirrored at its border (fig. 2), so that its
+    logits come out at its own size. It has three channels, the figure's one.
 
     Outputs: "logits".
     """

@@ -68,10 +68,9 @@ class UPerNet(nn.Module):
     """Unified perceptual parsing network (Xiao et al., 2018, arXiv:1807.10221, fig. 4), its object branch.
 
     As in segmentation_models_pytorch, and unlike the paper: every level of the encoder first goes through a layer
-    normalisation, which encoders without one after their stages need (Swin, ConvNeXt); convolutions with batch
-    normalisation and ReLU throughout; 256 channels everywhere; the scores are enlarged with `align_corners`. All other
-    enlargements keep the half-pixel convention. The decoder starts from He's uniform initialisation, the head from
-    Glorot's.
+    normalisation, which encoders without one after their stages need (Swin, ConvNeXt); 256 channels, the paper's 512;
+    no convolution between the fusion and the scores, which are enlarged with `align_corners`. All other enlargements
+    keep the half-pixel convention. The decoder starts from He's uniform initialisation, the head from Glorot's.
 
     Outputs: "logits".
     """

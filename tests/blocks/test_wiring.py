@@ -126,7 +126,7 @@ def test_fast_fusion_is_a_mean_by_learned_weights_that_cannot_be_negative():
 
 
 def test_bifpn_goes_down_and_back_up():
-    """Fig. 3 d, with nodes that add: a level in the middle sees itself twice, once by way of the path down."""
+    """Fig. 2 d, with nodes that add: a level in the middle sees itself twice, once by way of the path down."""
     levels = [jnp.full((1, n, n, 1), value) for n, value in ((1, 100.0), (2, 10.0), (4, 1.0))]  # coarse to fine
     count = []
 

@@ -31,10 +31,10 @@ def test_v2_on_vgg16_has_four_branches_of_three_layers():
     assert sum(parts.values()) == 14_714_688 + 4 * (20_505_429 - 14_714_688) == 37_877_652  # fig. 7
 
 
-def test_v2_on_resnet101_has_the_published_size():
+def test_v2_on_resnet101_has_one_convolution_for_each_rate():
     parts = sizes(create_model("deeplabv2", "resnet101", num_classes=21))
     assert parts == {"encoder": 42_500_160, "head": 4 * (9 * 2048 * 21 + 21)}
-    assert sum(parts.values()) == 44_048_532  # "~44 M" wherever it is reimplemented
+    assert sum(parts.values()) == 44_048_532
 
 
 def test_further_blocks_are_copies_of_block_4():

@@ -12,19 +12,19 @@ SIZE = (64, 96)
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # model, its options, the levels of its paper's figure
 FIGURES = [
-    ("deeplabv1", {"features": 8}, {"c5"}),  # arXiv:1412.7062, fig. 1
+    ("deeplabv1", {"features": 8}, {"c5"}),  # arXiv:1412.7062, fig. 3
     ("deeplabv2", {}, {"c5"}),  # arXiv:1606.00915, fig. 7
     ("deeplabv3", {"features": 8}, {"c5"}),  # arXiv:1706.05587, fig. 5
     ("deeplabv3_cascade", {}, {"c5"}),  # arXiv:1706.05587, fig. 3
     ("deeplabv3plus", {"features": 8, "detail_features": 4}, {"c2", "c5"}),  # arXiv:1802.02611, fig. 2
     ("fpn", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1901.02446, fig. 3
-    ("panet", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1803.01534, fig. 2
+    ("panet", {"pyramid_features": 8, "features": 32}, {"c2", "c3", "c4", "c5"}),  # arXiv:1803.01534, fig. 1
     ("unetplusplus", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1807.10165, fig. 1
     ("attention_unet", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1804.03999, fig. 1
     ("linknet", {"features": 4}, {"c1", "c2", "c3", "c4", "c5"}),  # arXiv:1707.03718, fig. 1 (and c1)
     ("manet", {"decoder_channels": (4,) * 5}, {"c1", "c2", "c3", "c4", "c5"}),  # as segmentation_models_pytorch's
     ("pan", {"features": 4}, {"c2", "c3", "c4", "c5"}),  # arXiv:1805.10180, fig. 2
-    ("bifpn", {"pyramid_features": 4, "features": 8}, {"c2", "c3", "c4", "c5"}),  # arXiv:1911.09070, fig. 3 d
+    ("bifpn", {"pyramid_features": 4, "features": 8}, {"c2", "c3", "c4", "c5"}),  # arXiv:1911.09070, fig. 2 d
 ]
 
 
