@@ -15,6 +15,7 @@ def _list(args):
         "models": jaxseg.MODELS,
         "encoders": jaxseg.ENCODERS,
         "losses": jaxseg.LOSSES,
+        "metrics": jaxseg.metrics.METRICS,
         "datasets": jaxseg.DATASETS,
     }
     for kind, table in tables.items():
