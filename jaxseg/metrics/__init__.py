@@ -41,10 +41,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxseg.checks import UserError, check_options, lookup, suggest
+from jaxseg.metrics.boundary_iou import boundary_iou_scores
 from jaxseg.metrics.calibration import boundary_calibration_scores, calibration_scores
 from jaxseg.metrics.confusion import confusion_matrix, confusion_scores
 from jaxseg.metrics.report import format_results, format_table, scores
 from jaxseg.metrics.spread import spread_scores
+from jaxseg.metrics.surface import boundary_f_scores, surface_scores
 from jaxseg.metrics.tally import Metric, Tally, merge, merge_processes
 from jaxseg.metrics.thresholds import binary_scores, threshold_counts, threshold_scores
 
@@ -69,6 +71,9 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "calibration": calibration_scores,
     "boundary_calibration": boundary_calibration_scores,
     "thresholds": threshold_scores,
+    "surface": surface_scores,
+    "boundary_f": boundary_f_scores,
+    "boundary_iou": boundary_iou_scores,
 }
 
 

@@ -1,0 +1,90 @@
+"""What the scores along borders share: where the picture ends, lengths in pixels, one class at a time, means."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.checks import UserError
+
+
+class Picture(NamedTuple):
+    """What of each array is the picture: the rectangle that holds all pixels that count."""
+
+    counted: Bool[Array, "b h w"]
+    to_end: Int[Array, "b h w"]  # steps, of rows or columns, that lead out of it
+    diagonal: Float[Array, "b"]  # in pixels
+
+
+def find_picture(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) -> Picture:
+    """Returns the picture in every array of a batch that may be padded with pixels that don't count.
+
+    >>> found = find_picture(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
+    >>> float(found.diagonal[0]), found.to_end[0, 1].tolist()
+    (5.0, [1, 2, 2, 1, 0])
+    """
+    counted = jnp.ones(labels.shape, bool) if where is None else where
+    steps, squares = [], 0
+    for axis in (1, 2):
+        index = lax.broadcasted_iota(jnp.int32, counted.shape, axis)
+        first = jnp.where(counted, index, labels.shape[axis]).min((1, 2), keepdims=True)
+        last = jnp.where(counted, index, -1).max((1, 2), keepdims=True)
+        steps += [index - first + 1, last - index + 1]
+        squares += jnp.square((last - first + 1).astype(jnp.float32))
+    return Picture(counted, jnp.stack(steps).min(0), jnp.sqrt(squares)[:, 0, 0])
+
+
+def count(mask: Bool[Array, "... h w"]) -> Int[Array, "..."]:
+    """Returns the number of True pixels of every picture.
+
+    >>> count(jnp.array([[[True, False, True]]])).tolist()
+    [2]
+    """
+    return mask.sum((-2, -1), dtype=jnp.int32)
+
+
+def in_pixels(length: Float[Array, ""], picture: Picture) -> Float[Array, "b"]:
+    """Returns a length that is given in pixels or, below 1, as a share of the diagonal.
+
+    >>> in_pixels(jnp.float32(0.5), find_picture(jnp.zeros((1, 3, 4), int), None)).tolist()
+    [2.5]
+    """
+    return jnp.where(length < 1, length * picture.diagonal, length)
+
+
+def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: str) -> Float[Array, "c"]:
+    """Returns one length a class, or raises a `UserError` that names the argument.
+
+    >>> lengths_of_classes(0.5, 2, "width").tolist()
+    [0.5, 0.5]
+    """
+    array = np.asarray(values, np.float32)
+    if array.shape not in ((), (num_classes,)) or not (np.isfinite(array) & (array >= 0)).all():
+        raise UserError(f"`{name}` must be a number >= 0, or one for each of the {num_classes} classes, got {values}.")
+    return jnp.broadcast_to(array, num_classes)
+
+
+def each_class(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
+    """One class after the other, so that memory doesn't grow with their number: [b, c] of every key."""
+    found = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
+    return {key: rows.T for key, rows in found.items()}
+
+
+def class_means(pictures: dict[str, Any]) -> dict[str, Any]:
+    """Of every key the mean over pictures, a class, and `mean_key` over classes; of the finite values alone."""
+    found = {}
+    for key, rows in pictures.items():
+        rows = np.asarray(rows, np.float64)
+        found[key] = _finite_mean(rows).tolist()
+        found[f"mean_{key}"] = float(_finite_mean(np.array(found[key])))
+    return found
+
+
+def _finite_mean(rows: np.ndarray) -> np.ndarray:
+    known = np.isfinite(rows)
+    count = known.sum(0)
+    total = np.where(known, rows, 0.0).sum(0)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)

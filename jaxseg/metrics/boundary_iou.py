@@ -1,0 +1,83 @@
+"""Boundary IoU: the overlap of what lies along the borders, inside the regions."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.metrics.borders import class_means, count, each_class, find_picture, in_pixels, lengths_of_classes
+from jaxseg.metrics.confusion import check_predictions
+from jaxseg.metrics.tally import Metric, Tally
+from jaxseg.ops.distance import distance_along
+
+
+def boundary_overlap(
+    predictions: Int[Array, "b h w"],
+    labels: Int[Array, "b h w"],
+    *,
+    num_classes: int,
+    where: Bool[Array, "b h w"] | None = None,
+    width: float | Sequence[float] = 0.02,
+    image_border: bool = True,
+) -> dict[str, Int[Array, "b c"]]:
+    """Intersection and union, in pixels, of what lies along the borders inside the regions, of every picture and class.
+
+    Their ratio is boundary IoU (Cheng et al., 2021, arXiv:2103.16562). As in the authors' code a pixel lies
+    along the border if one of another class, or the end of the picture, is within `width` rows and columns.
+
+    Args:
+      predictions: class ids; never read where `where` is False.
+      labels: class ids; never read where `where` is False.
+      num_classes: c, of the result.
+      where: pixels that count (all, if None); an ignored pixel is of no other class.
+      width: in pixels, or, below 1, a share of the picture's diagonal, then rounded and at least 1; one number or one a
+        class, > 0.
+      image_border: whether a region has a border where the picture ends.
+
+    >>> labels, predictions = jnp.array([[[1, 1, 1, 0, 0, 0]]]), jnp.array([[[1, 1, 0, 0, 0, 0]]])
+    >>> found = boundary_overlap(predictions, labels, num_classes=2, width=1.0, image_border=False)
+    >>> found["intersection"].tolist(), found["union"].tolist()
+    ([[0, 0]], [[2, 2]])
+    """
+    check_predictions(predictions, labels, where)
+    picture = find_picture(labels, where)
+    widths = lengths_of_classes(width, num_classes, "width")
+
+    def of_class(k: Int[Array, ""], width: Float[Array, ""]) -> dict[str, Int[Array, "b"]]:
+        reach = jnp.maximum(jnp.round(in_pixels(width, picture)), 1).astype(jnp.int32)[:, None, None]
+        regions = jnp.stack([predictions == k, labels == k]) & picture.counted
+        along = distance_along(picture.counted & ~regions, -1) <= reach
+        along = distance_along(along, -2) <= reach
+        if image_border:
+            along |= picture.to_end <= reach
+        predicted, labelled = along & regions
+        return {"intersection": count(predicted & labelled), "union": count(predicted | labelled)}
+
+    return each_class(of_class, widths)
+
+
+def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: bool = True) -> Metric:
+    """Returns the metric of `boundary_overlap`: `boundary_iou`, of sums over all pictures as `iou` is, and its mean.
+
+    Args:
+      width: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, > 0.
+      image_border: whether a region has a border where the picture ends.
+
+    >>> sums = Tally({"intersection": [2, 0, 0], "union": [4, 2, 0]}, {})
+    >>> boundary_iou_scores().result(sums)
+    {'boundary_iou': [0.5, 0.0, nan], 'mean_boundary_iou': 0.25}
+    """
+
+    def update(predictions, labels, *, where, num_classes):
+        options = {"width": width, "image_border": image_border}
+        found = boundary_overlap(predictions, labels, num_classes=num_classes, where=where, **options)
+        return Tally({key: value.sum(0) for key, value in found.items()}, {})
+
+    def result(tally):
+        shared, union = (np.asarray(tally.sums[key], np.float64) for key in ("intersection", "union"))
+        return class_means(
+            {"boundary_iou": np.divide(shared, union, out=np.full_like(union, np.nan), where=union > 0)[None]}
+        )
+
+    return Metric("predictions", update, result)

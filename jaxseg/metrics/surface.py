@@ -1,0 +1,207 @@
+"""How far apart the borders of predicted and labelled regions are: Hausdorff, average distance, surface Dice, F."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxseg.metrics.borders import Picture, class_means, count, each_class, find_picture, in_pixels, lengths_of_classes
+from jaxseg.metrics.confusion import check_predictions
+from jaxseg.metrics.tally import Metric, Tally
+from jaxseg.ops.distance import distance_along, squared_distance_transform
+
+
+def surface_distances(
+    predictions: Int[Array, "b h w"],
+    labels: Int[Array, "b h w"],
+    *,
+    num_classes: int,
+    where: Bool[Array, "b h w"] | None = None,
+    tolerance: float | Sequence[float] = 1.0,
+    image_border: bool = True,
+) -> dict[str, Float[Array, "b c"]]:
+    """Distances between the surfaces of the predicted and of the labelled region, for every picture and class.
+
+    A region's surface is its pixels that have one of another class, or the end of the picture, among their four
+    neighbours. From every pixel of either surface the distance to the other surface is taken, in pixels. Then
+
+    - `hausdorff` is the largest of them, `hausdorff95` the larger of the two directions' 95th percentiles, linearly
+      interpolated;
+    - `average_surface_distance` is the mean of them all, `average_distance_to_label` of those from the prediction;
+    - `surface_dice` is the share of them that is at most `tolerance` (Nikolov et al., 2018, arXiv:1809.04430; each
+      pixel is one unit of surface).
+
+    With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. An ignored pixel is
+    no neighbour: a region that ends there has no surface there.
+
+    Args:
+      predictions: class ids; never read where `where` is False.
+      labels: class ids; never read where `where` is False.
+      num_classes: c, of the result.
+      where: pixels that count (all, if None).
+      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
+      image_border: whether a region has a surface where the picture ends, which is the rectangle that holds all pixels
+        that count: padding changes nothing.
+
+    >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
+    >>> found = surface_distances(predictions, labels, num_classes=2, image_border=False)
+    >>> {key: value[0].tolist() for key, value in found.items() if key in ("hausdorff", "surface_dice")}
+    {'hausdorff': [2.0, 2.0], 'surface_dice': [0.0, 0.0]}
+    """
+    check_predictions(predictions, labels, where)
+    picture = find_picture(labels, where)
+    tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
+
+    def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
+        edges, squared = _surfaces(predictions == k, labels == k, picture, image_border)
+        distances = jnp.sqrt(squared.astype(jnp.float32))
+        pixels = count(edges)
+        absent = pixels == 0
+        totals = jnp.where(edges, distances, 0.0).sum((2, 3))
+        within = count(edges & (distances <= in_pixels(tolerance, picture)[:, None, None]))
+        both = pixels.sum(0)
+        worst = {
+            "hausdorff": jnp.where(edges, distances, 0.0).max((2, 3)).max(0),
+            "hausdorff95": jnp.where(absent, 0.0, _percentile(squared, edges, 95)).max(0),
+            "average_surface_distance": totals.sum(0) / jnp.maximum(both, 1),
+            "average_distance_to_label": totals[0] / jnp.maximum(pixels[0], 1),
+        }
+        found = {key: jnp.where(absent.any(0), jnp.inf, value) for key, value in worst.items()}
+        found["surface_dice"] = jnp.where(absent.any(0), 0.0, within.sum(0) / jnp.maximum(both, 1))
+        return {key: jnp.where(both > 0, value, jnp.nan) for key, value in found.items()}
+
+    return each_class(of_class, tolerances)
+
+
+def boundary_f_measure(
+    predictions: Int[Array, "b h w"],
+    labels: Int[Array, "b h w"],
+    *,
+    num_classes: int,
+    where: Bool[Array, "b h w"] | None = None,
+    tolerance: float | Sequence[float] = 0.0075,
+    image_border: bool = False,
+) -> dict[str, Float[Array, "b c"]]:
+    """Precision, recall and F1 of the pixels on the predicted surface, for every picture and class.
+
+    Precision is the share of the predicted surface's pixels within `tolerance` of the labelled surface, recall the
+    share of the latter's within `tolerance` of the former; Csurka et al., 2013, whose tolerance is the default, and
+    Perazzi et al., 2016 (DAVIS), whose is 0.008. Surfaces and arguments are those of `surface_distances`. With neither
+    surface all are nan, with only one all are 0.
+
+    Args:
+      predictions: class ids; never read where `where` is False.
+      labels: class ids; never read where `where` is False.
+      num_classes: c, of the result.
+      where: pixels that count (all, if None).
+      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
+      image_border: whether a region has a surface where the picture ends.
+
+    >>> labels, predictions = jnp.array([[[1, 0, 0, 0]]]), jnp.array([[[1, 1, 0, 0]]])
+    >>> found = boundary_f_measure(predictions, labels, num_classes=2, tolerance=1.0)
+    >>> found["boundary_f"].tolist()
+    [[1.0, 1.0]]
+    """
+    check_predictions(predictions, labels, where)
+    picture = find_picture(labels, where)
+    tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
+
+    def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
+        edges, squared = _surfaces(predictions == k, labels == k, picture, image_border)
+        near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, picture)[:, None, None]
+        pixels = count(edges)
+        precision, recall = count(edges & near) / jnp.maximum(pixels, 1)
+        f = 2 * precision * recall / jnp.where(precision + recall > 0, precision + recall, 1.0)
+        found = {"boundary_precision": precision, "boundary_recall": recall, "boundary_f": f}
+        return {key: jnp.where(pixels.any(0), value, jnp.nan) for key, value in found.items()}
+
+    return each_class(of_class, tolerances)
+
+
+def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:
+    """Returns the metric of `surface_distances`: `hausdorff95`, `average_surface_distance`, `surface_dice`, and means.
+
+    Of every class the mean over the pictures; `mean_…` over the classes. A picture that has a class neither labelled
+    nor predicted is left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
+    `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the pictures
+    of either sort, to be read beside them.
+
+    Args:
+      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
+      image_border: whether a region has a surface where the picture ends.
+
+    >>> rows = {"hausdorff": [[3.0, np.inf], [1.0, np.nan]], "surface_dice": [[0.5, 0.0], [1.0, np.nan]]}
+    >>> rows |= dict.fromkeys(("hausdorff95", "average_surface_distance"), rows["hausdorff"])  # two pictures
+    >>> result = surface_scores().result(Tally({}, rows))
+    >>> result["hausdorff"], result["surface_dice"], result["surface"]["missed"]
+    ([2.0, nan], [0.75, 0.0], [0, 1])
+    """
+    options = {"tolerance": tolerance, "image_border": image_border}
+    keys = ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice")
+
+    def update(predictions, labels, *, where, num_classes):
+        found = surface_distances(predictions, labels, num_classes=num_classes, where=where, **options)
+        return Tally({}, {key: found[key] for key in keys})
+
+    def result(tally):
+        known = {key: np.isfinite(np.asarray(tally.pictures[key])) for key in ("hausdorff", "surface_dice")}
+        pictures = {
+            "pictures": known["hausdorff"].sum(0).tolist(),
+            "missed": (known["surface_dice"] & ~known["hausdorff"]).sum(0).tolist(),
+        }
+        return {**class_means({key: tally.pictures[key] for key in keys}), "surface": {**pictures, **options}}
+
+    return Metric("predictions", update, result)
+
+
+def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_border: bool = False) -> Metric:
+    """Returns the metric of `boundary_f_measure`: `boundary_f`, each class's mean over the pictures that have it.
+
+    Args:
+      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
+      image_border: whether a region has a surface where the picture ends.
+
+    >>> two_pictures = Tally({}, {"boundary_f": [[1.0, np.nan, np.nan], [0.5, 0.25, np.nan]]})
+    >>> boundary_f_scores().result(two_pictures)
+    {'boundary_f': [0.75, 0.25, nan], 'mean_boundary_f': 0.5}
+    """
+
+    def update(predictions, labels, *, where, num_classes):
+        options = {"tolerance": tolerance, "image_border": image_border}
+        found = boundary_f_measure(predictions, labels, num_classes=num_classes, where=where, **options)
+        return Tally({}, {"boundary_f": found["boundary_f"]})
+
+    return Metric("predictions", update, lambda tally: class_means(tally.pictures))
+
+
+def _surfaces(
+    predicted: Bool[Array, "b h w"], labelled: Bool[Array, "b h w"], picture: Picture, image_border: bool
+) -> tuple[Bool[Array, "2 b h w"], Int[Array, "2 b h w"]]:
+    """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
+    regions = jnp.stack([predicted, labelled]) & picture.counted
+    others = picture.counted & ~regions
+    beside = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
+    if image_border:
+        beside |= picture.to_end <= 1
+    edges = regions & beside
+    return edges, squared_distance_transform(~edges[::-1])
+
+
+def _percentile(squared: Int[Array, "2 b h w"], edges: Bool[Array, "2 b h w"], percent: int) -> Float[Array, "2 b"]:
+    """The percentile of the distances at the edges, between two ranks in proportion; without a sort."""
+    bits = sum((n - 1) ** 2 for n in edges.shape[2:]).bit_length()
+    last = jnp.maximum(count(edges) - 1, 0)
+    rank, between = last * percent // 100, (last * percent % 100) / 100  # whole numbers: float32 would round the rank
+
+    def refine(i: Int[Array, ""], found: Int[Array, "2 b"]) -> Int[Array, "2 b"]:
+        candidate = found | (1 << (bits - 1 - i))
+        return jnp.where(count(edges & (squared < candidate[..., None, None])) <= rank, candidate, found)
+
+    lower = lax.fori_loop(0, bits, refine, jnp.zeros_like(rank))
+    above = edges & (squared > lower[..., None, None])
+    next_one = jnp.where(above, squared, 2**31 - 1).min((2, 3))
+    upper = jnp.where(last + 1 - count(above) > rank + 1, lower, next_one)
+    lower, upper = (jnp.sqrt(x.astype(jnp.float32)) for x in (lower, upper))
+    return lower + between * (upper - lower)
