@@ -1,5 +1,7 @@
 """Evaluation equals the obvious loop over pictures, whatever their sizes and however they are grouped."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,3 +80,25 @@ def test_equals_the_obvious_loop(dataset):
     assert result.matrix.dtype == np.int64
     assert [sample["label"].shape for sample in result.samples] == SIZES[::2]
     assert all(sample["prediction"].shape == sample["label"].shape for sample in result.samples)
+
+
+class Flat:
+    """Stands for a model that cannot tell the classes apart."""
+
+    def apply(self, variables, images, *, train):
+        return {"logits": jnp.zeros((*images.shape[:3], 7)) + 0 * images[..., :1]}
+
+
+def test_scores_are_of_what_refinement_makes_of_each_picture(dataset):
+    experiment = dataclasses.replace(_experiment(dataset, batch_size=3), model=Flat())
+    experiment.config.eval.bucket = 64  # one size to compile
+
+    def first_row(logits, images, sizes):
+        """Names class 1, and class 2 in the picture's own last column."""
+        column = jnp.arange(logits.shape[2]) == sizes[:, 1, None, None] - 1
+        return jnp.where(column[..., None], jnp.eye(7)[2], jnp.eye(7)[1]) + logits
+
+    samples = Evaluator(experiment, make_mesh(1), refine=first_row)({}, "val", pictures=7).samples
+    assert [sample["prediction"].shape for sample in samples] == SIZES
+    for sample in samples:
+        assert (sample["prediction"][:, :-1] == 1).all() and (sample["prediction"][:, -1] == 2).all()

@@ -1,0 +1,71 @@
+"""The CRF as a layer: its wiring, its gradients, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+from jaxseg.blocks.crf import CRF, crf
+from jaxseg.ops.meanfield import dense_crf
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
+H, W, C = 4, 5, 3
+LAYER = CRF(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, colour_sigma=30.0)
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    label = np.indices((H, W)).sum(0) // 3
+    image = (np.array([[200, 40, 40], [40, 180, 60], [60, 60, 160]])[label] + rng.integers(0, 20, (H, W, 3)))[None]
+    logits = (np.eye(C)[label] + rng.normal(0, 0.7, (H, W, C)))[None].astype(np.float32)
+    params = LAYER.init(jax.random.key(0), jnp.zeros((1, 1, 1, C)), jnp.zeros((1, 1, 1, 3)))["params"]
+
+    def loss(params, logits):
+        scores = LAYER.apply({"params": params}, logits, image)
+        return optax.softmax_cross_entropy_with_integer_labels(scores, label[None]).mean()
+
+    return params, logits, image, loss
+
+
+def test_wiring():
+    logits = jnp.arange(6.0).reshape(1, 2, 3)
+    kernels = [lambda q: q, lambda q: 10 * q]
+    found = crf(logits, kernels, weigh=sum, compatibility=lambda x: -x, iterations=1)
+    np.testing.assert_allclose(found, logits + 11 * jax.nn.softmax(logits), rtol=1e-6)
+
+
+def test_starts_as_the_potts_model(case):
+    params, logits, image, _ = case
+    assert {k: v.shape for k, v in params.items()} == {
+        "spatial_weights": (C,),
+        "bilateral_weights": (C,),
+        "compatibility": (C, C),
+    }
+    options = dict(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, colour_sigma=30.0)
+    both = jax.jit(
+        lambda x: (LAYER.apply({"params": params}, x, image), dense_crf(x, jnp.asarray(image), **options)),
+        compiler_options=QUICK,
+    )
+    np.testing.assert_allclose(*both(logits), rtol=1e-5)
+
+
+def test_gradients_and_training(case):
+    params, logits, _, loss = case
+    check_grads(jax.jit(loss), (params, logits), order=1, modes=("rev",), eps=1e-2, rtol=2e-2, atol=2e-3)
+    optimiser = optax.adam(0.1)
+
+    @jax.jit
+    def train(params):
+        def step(carry, _):
+            params, state = carry
+            value, gradient = jax.value_and_grad(loss)(params, logits)
+            update, state = optimiser.update(gradient, state)
+            return (optax.apply_updates(params, update), state), value
+
+        return jax.lax.scan(step, (params, optimiser.init(params)), length=40)[1]
+
+    losses = train(params)
+    assert losses[-1] < 0.5 * losses[0]

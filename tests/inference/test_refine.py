@@ -1,0 +1,97 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.config import default_config
+from jaxseg.inference import Calibration, Predictor, create_refiner
+from jaxseg.inference import refine as refinement
+from jaxseg.inference.refine import load_refiner
+
+MAKING = dict(mean=(0, 0, 0), std=(1, 1, 1), classes="rgb", palette=np.eye(3, dtype=int))
+
+
+class Brightest:
+    def apply(self, variables, images, *, train):
+        return {"logits": images}
+
+
+def outside(logits, images, sizes):
+    """Names class 0 in the picture and, if sizes are wrong, class 2 somewhere in it."""
+    there = refinement.picture_mask(sizes, logits.shape)
+    assert images.dtype == jnp.uint8
+    return jnp.where(there[..., None], jnp.array([2.0, 0, 0]), jnp.array([0, 0, 2.0]))
+
+
+def test_predictor_refines_scores_with_the_size_of_each_picture():
+    predictor = Predictor(
+        Brightest(),
+        {},
+        bucket=8,
+        refine=outside,
+        calibration=Calibration("temperature", (9.0,), (0.0,), 1, "val"),
+        **MAKING,
+    )
+    images = [np.full((h, w, 3), (0, 9, 0), np.uint8) for h, w in ((5, 6), (8, 8), (3, 7))]
+    assert [(label.shape, int(label.max())) for label in predictor.predict_batch(images)] == [
+        ((5, 6), 0),
+        ((8, 8), 0),
+        ((3, 7), 0),
+    ]
+    p = predictor.probabilities(images[0])
+    np.testing.assert_allclose(p[..., 0], np.exp(2) / (np.exp(2) + 2), rtol=1e-6)  # not calibrated
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Stands for the CRF, and keeps what it was called with."""
+    seen = {}
+
+    def crf(
+        logits,
+        images,
+        *,
+        where=None,
+        iterations=5,
+        spatial_weight=1.0,
+        spatial_sigma=1.0,
+        bilateral_weight=1.0,
+        bilateral_sigma=1.0,
+        colour_sigma=1.0,
+    ):
+        seen.update(where=where, iterations=iterations, spatial_sigma=spatial_sigma, colour_sigma=colour_sigma)
+        return logits
+
+    monkeypatch.setitem(refinement.REFINERS, "crf", crf)
+    return seen
+
+
+def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
+    settings = default_config().eval
+    arguments = jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3), jnp.uint8), jnp.array([[1, 2]])
+    load_refiner("crf", tmp_path, settings)(*arguments)
+    assert seen["colour_sigma"] == settings.crf.colour_sigma
+    (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"colour_sigma": 4.5, "iterations": 7}}))
+    load_refiner("crf", tmp_path, settings)(*arguments)
+    assert (seen["colour_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, settings.crf.spatial_sigma)
+    assert seen["where"].tolist() == [[[True, True], [False, False]]]
+    (tmp_path / "crf.json").write_text("{}")
+    with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
+        load_refiner("crf", tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    "name,options,words",
+    [
+        ("cfr", {}, "Unknown refinement 'cfr'. Did you mean 'crf'"),
+        ("crf", {"color_sigma": 3.0}, "Unknown option 'color_sigma' of refinement 'crf'. Did you mean 'colour_sigma'"),
+        ("crf", {"colour_sigma": 0.0}, "config.eval.crf.colour_sigma must be positive, got 0.0"),
+        ("crf", {"iterations": -1}, "config.eval.crf.iterations must be at least 0, got -1"),
+        ("guided", {"radius": 0}, "config.eval.guided.radius must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_are_named(name, options, words):
+    with pytest.raises(UserError, match=words):
+        create_refiner(name, options)
