@@ -19,7 +19,7 @@ def uncertainty(probabilities: Float[Array, "n b h w c"]) -> dict[str, Array]:
     - `probabilities` [b, h, w, c]: the mean p over the opinions.
     - `entropy` [b, h, w]: of that mean, -Σ p log p, from 0 to log c: all that is not known.
     - `mutual_information` [b, h, w]: the entropy less the opinions' own mean entropy, how much they disagree: what more
-      training data would tell (Gal et al., 2017, arXiv:1703.02910, section 3; Depeweg et al., 2018, arXiv:1710.07283).
+      training data would tell (Gal et al., 2017, arXiv:1703.02910; Depeweg et al., 2018, arXiv:1710.07283).
 
     Args:
       probabilities: of each opinion; they sum to 1 over c.
