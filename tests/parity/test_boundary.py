@@ -13,7 +13,8 @@ from tests.metrics.test_surface import C, pictures
 def test_surface_distances(peers, require):
     """Random and degenerate pictures; MONAI, too, says inf where one surface is missing and nan without either.
 
-    But not in its percentile: between two infinite distances it is nan, as if the class were absent.
+    But not in its percentile: between two infinite distances it is nan, as if the class were absent; and its rank is
+    computed in float32, which costs it digits (tests/metrics/ has NumPy's, in float64).
     """
     metrics, torch = require("monai.metrics"), peers.torch
     predictions, labels = pictures()
@@ -35,7 +36,9 @@ def test_surface_distances(peers, require):
     theirs["hausdorff95"][missed] = np.inf
     assert theirs.keys() == ours.keys()
     for key, value in theirs.items():
-        np.testing.assert_allclose(ours[key], value, rtol=1e-6, atol=1e-7, err_msg=key)
+        rtol = 3e-5 if key == "hausdorff95" else 1e-6
+        np.testing.assert_allclose(ours[key], value, rtol=rtol, atol=1e-7, err_msg=key)
+    assert abs(ours["hausdorff95"][4, 0] - 0.15) < 1e-7 < 1e-6 < abs(theirs["hausdorff95"][4, 0] - 0.15)
 
 
 def test_hausdorff_loss(peers, require, compare_losses):
