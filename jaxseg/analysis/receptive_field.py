@@ -168,7 +168,7 @@ def effective(
         keys = jax.random.split(key, len(names))
         signs = [jax.random.rademacher(k, v.shape, v.dtype) for k, v in zip(keys, values, strict=True)]
         chosen = [jnp.eye(len(names), dtype=s.dtype)[:, i, None] * s for i, s in enumerate(signs)]  # one map at a time
-        return jax.vmap(pullback)(chosen)[0]
+        return jax.lax.map(pullback, chosen)[0]
 
     total = np.zeros((len(names), *images.shape[1:3]))
     for image, draw in zip(images, jax.random.split(key, len(images)), strict=True):
@@ -256,14 +256,14 @@ def table(fields: Sequence[Field]) -> str:
     """Returns the fields as text, one a line.
 
     >>> print(table([Field("c1", 2.0, (0, 0, 3, 3), (3, 3), (3, 3)), Field("logits", 1.0, (0, 0, 9, 9), None, (5, 7))]))
-    features  stride    theoretical      local  effective    share
-    c1             2          3 x 3      3 x 3
-    logits         1  whole picture      5 x 7
+    features  stride    theoretical         local  effective    share
+    c1             2          3 x 3         3 x 3
+    logits         1  whole picture         5 x 7
     """
     width = max(len("features"), *(len(field.name) for field in fields))
-    lines = [f"{'features':{width}}{'stride':>8}{'theoretical':>15}{'local':>11}{'effective':>11}{'share':>9}"]
+    lines = [f"{'features':{width}}{'stride':>8}{'theoretical':>15}{'local':>14}{'effective':>11}{'share':>9}"]
     for field in fields:
-        line = f"{field.name:{width}}{field.stride:>8.3g}{_pixels(field.size):>15}{_pixels(field.local):>11}"
+        line = f"{field.name:{width}}{field.stride:>8.3g}{_pixels(field.size):>15}{_pixels(field.local):>14}"
         if field.heat is not None:
             line += f"{field.side:>11.0f}{100 * share(field):>7.1f} %"
         lines.append(line)

@@ -68,7 +68,8 @@ def _heat(axes, field, size, image):
 
     top, left, bottom, right = field.box
     margin = 0.08 * max(bottom - top, right - left) + 4
-    strength = np.sqrt(field.heat / max(field.heat.max(), np.finfo(float).tiny))
+    some = field.heat[field.heat > 0]
+    strength = np.sqrt(np.minimum(field.heat / (np.percentile(some, 99.5) if some.size else 1), 1))  # not by outliers
     axes.imshow(strength, cmap="magma", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
     if image is not None:
         grey = image @ np.array([0.299, 0.587, 0.114])

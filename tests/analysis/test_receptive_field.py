@@ -4,7 +4,6 @@ import argparse
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -122,10 +121,19 @@ def test_gradients_are_within_the_field(name):
                 assert box == field.box
 
 
+class Depthwise(nn.Module):
+    """Three kernels, one for each colour."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return {"logits": Conv(3, 3, groups=3, name="conv")(x)}
+
+
 def test_effective_field_of_one_convolution():
-    model = Stack(((3, 1, 1),))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
-    variables = jax.tree.map(lambda x: jnp.zeros_like(x).at[1, 1, 0, 0].set(4.0).at[0, 1, 2, 1].set(3.0), variables)
+    model = Depthwise()
+    kernel = np.zeros((3, 3, 1, 3), np.float32)
+    kernel[1, 1, 0, 0], kernel[0, 1, 0, 1] = 4, 3
+    variables = {"params": {"conv": {"kernel": kernel}}}
     heat = effective(model, variables, np.zeros((3, 8, 8, 3)), ["logits"], key=jax.random.key(0))["logits"]
     expected = np.zeros((8, 8))
     expected[4, 4], expected[3, 4] = 4, 3
