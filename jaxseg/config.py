@@ -112,9 +112,9 @@ def default_config() -> ConfigDict:
     c.eval.crf.iterations = 5  # of the mean field
     c.eval.crf.spatial_weight = 3.0  # of the kernel of positions, in units of the scores
     c.eval.crf.spatial_sigma = 3.0  # its width, pixels
-    c.eval.crf.bilateral_weight = 10.0  # of the kernel of positions and colours, in units of the scores
-    c.eval.crf.bilateral_sigma = 80.0  # its width in space, pixels
-    c.eval.crf.colour_sigma = 13.0  # its width in colour, in units of 1/255
+    c.eval.crf.bilateral_weight = 4.0  # of the kernel of positions and colours, in units of the scores
+    c.eval.crf.bilateral_sigma = 50.0  # its width in space, pixels
+    c.eval.crf.colour_sigma = 5.0  # its width in colour, in units of 1/255
     c.eval.guided = ConfigDict()  # of eval.py --refine=guided, the guided filter
     c.eval.guided.radius = 8  # of its windows, pixels
     c.eval.guided.eps = 1e-3  # variance of a flat window, in units of the picture from 0 to 1, squared

@@ -124,9 +124,9 @@ def dense_crf(
     iterations: int = 5,
     spatial_weight: float = 3.0,
     spatial_sigma: float = 3.0,
-    bilateral_weight: float = 10.0,
-    bilateral_sigma: float = 80.0,
-    colour_sigma: float = 13.0,
+    bilateral_weight: float = 4.0,
+    bilateral_sigma: float = 50.0,
+    colour_sigma: float = 5.0,
     compatibility: Float[Array, "c c"] | None = None,
     normalisation: str = "symmetric",
 ) -> Float[Array, "b h w c"]:
