@@ -31,6 +31,7 @@ NEED_NEIGHBOURS = {
 SIGNED = {"boundary"}
 # A single pixel has no border, hence no distance to one: the losses made of distances are 0 there.
 NEED_A_BORDER = {"boundary", "hausdorff"}
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 ARRAYS = ("logits", "labels", "where", "pixel_weights")
 
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -47,7 +48,8 @@ def batch():
 @cache
 def step_of(loss):
     """Value and gradient of (logits, labels, where), compiled once for all tests: compiling is what they cost."""
-    return jax.jit(jax.value_and_grad(lambda logits, labels, where: loss(logits, labels, where=where)))
+    step = jax.value_and_grad(lambda logits, labels, where: loss(logits, labels, where=where))
+    return jax.jit(step, compiler_options=QUICK)
 
 
 @every_loss
