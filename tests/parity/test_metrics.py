@@ -114,6 +114,8 @@ def test_degenerate(peers, torchmetrics):
     np.testing.assert_allclose(ours["miou"], 7 / 12)
     pair = torch.from_numpy(guess), torch.from_numpy(labels)
     assert torchmetrics.multiclass_jaccard_index(*pair, num_classes=3, average="none")[2] == 0
+    macro = torchmetrics.multiclass_jaccard_index(*pair, num_classes=3, average="macro")
+    np.testing.assert_allclose(macro, 7 / 12, rtol=1e-6)
     counts = smp.get_stats(*(x[None] for x in pair), mode="multiclass", num_classes=3)
     assert smp.iou_score(*counts)[0, 2] == 1
     np.testing.assert_allclose(smp.iou_score(*counts, reduction="macro"), (2 / 3 + 1 / 2 + 1) / 3, rtol=1e-6)
