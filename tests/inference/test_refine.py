@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import jax.numpy as jnp
@@ -7,8 +8,10 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.inference import Calibration, Predictor, create_refiner
+from jaxseg.inference import files
 from jaxseg.inference import refine as refinement
 from jaxseg.inference.refine import load_refiner
+from jaxseg.score import evaluate_workdir
 
 MAKING = dict(mean=(0, 0, 0), std=(1, 1, 1), classes="rgb", palette=np.eye(3, dtype=int))
 
@@ -95,3 +98,19 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
 def test_mistakes_are_named(name, options, words):
     with pytest.raises(UserError, match=words):
         create_refiner(name, options)
+
+
+def test_crf_is_short_for_refine_crf():
+    parser = argparse.ArgumentParser()
+    files.add_arguments(parser)
+    given = ["--workdir", "w", "--images", "i", "--out", "o"]
+    assert [parser.parse_args([*given, *more]).refine for more in ([], ["--crf"], ["--refine", "guided"])] == [
+        None,
+        "crf",
+        "guided",
+    ]
+
+
+def test_refined_probabilities_are_not_calibrated():
+    with pytest.raises(UserError, match="--calibrate fits the model's own probabilities: leave out --crf"):
+        evaluate_workdir("nowhere", calibrate="temperature", refine="crf")
