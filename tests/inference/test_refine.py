@@ -7,8 +7,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.inference import Calibration, Predictor, create_refiner
-from jaxseg.inference import files
+from jaxseg.inference import Calibration, Predictor, create_refiner, files
 from jaxseg.inference import refine as refinement
 from jaxseg.inference.refine import load_refiner
 from jaxseg.score import evaluate_workdir
