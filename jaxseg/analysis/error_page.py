@@ -112,7 +112,7 @@ def _pairs(matrix, confused, names):
         rows.append(
             [
                 f"{names[label]} taken for {names[prediction]}",
-                _bar(count / wrong, bad=True),
+                _bar(count / matrix[confused[0]], bad=True),
                 _percent(count / wrong),
                 _percent(count / matrix[label].sum()),
                 f"{count:,}",
@@ -183,9 +183,9 @@ def _example(found, pair, dataset, source, predict, names):
     region = components(mistaken.astype(int))
     sizes = np.bincount(region[mistaken], minlength=region.max() + 1)
     where = np.argwhere(region == sizes.argmax())
-    window = []
-    for (low, high), length in zip(np.stack([where.min(0), where.max(0)], 1), image.shape, strict=False):
-        side = min(max(int(1.3 * (high - low)), CROP), length)
+    ends = np.stack([where.min(0), where.max(0)], 1)
+    side, window = min(max(int(1.3 * np.ptp(ends, 1).max()), CROP), *label.shape), []
+    for (low, high), length in zip(ends, label.shape, strict=True):
         start = min(max((low + high - side) // 2, 0), length - side)
         window.append(slice(start, start + side))
     cut, mask = image[tuple(window)], mistaken[tuple(window)][..., None]
