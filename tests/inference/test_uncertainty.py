@@ -1,5 +1,7 @@
 """Ensembles and dropout: the maps equal their definitions, and members are what they are alone."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,21 @@ def test_ensemble_crops_and_compiles_once_a_bucket(image):
         Ensemble.from_workdirs("runs/a")
     with pytest.raises(UserError, match="2 workdirs but 1 checkpoints"):
         Ensemble.from_workdirs(["a", "b"], checkpoints=["best"])
+
+
+def test_from_workdirs_is_the_mean_of_the_runs(image, monkeypatch):
+    def restored(workdir, checkpoint):
+        init = jax.jit(lambda key: Net().init(key, jnp.zeros((1, 2, 2, 3)), train=False))
+        rest = dict(mean=MEAN, std=STD, classes=tuple(workdir), palette=((0, 0, 0),) * 3, bucket=8)
+        return SimpleNamespace(model=Net(), variables=init(jax.random.key(checkpoint)), **rest)
+
+    monkeypatch.setattr("jaxseg.training.restore.load_for_inference", restored)
+    x = image / 50.0 / np.sqrt(1 + 1e-5)
+    kernels = [np.asarray(restored("abc", seed).variables["params"]["head"]["kernel"]) for seed in (1, 2)]
+    expected = np.mean([special.softmax(x @ kernel, -1) for kernel in kernels], 0)
+    maps = Ensemble.from_workdirs(["abc", "abc"], [1, 2]).uncertainty(image)
+    np.testing.assert_allclose(maps["probabilities"], expected, rtol=1e-4)
+    assert maps["mutual_information"].max() > 1e-3
+    with pytest.raises(UserError, match="xyz is a run of another model than abc"):
+        Ensemble.from_workdirs(["abc", "xyz"], 1)
+    assert Ensemble.from_dropout("abc", 1, samples=3)(image).shape == image.shape[:2]
