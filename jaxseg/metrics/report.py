@@ -37,14 +37,7 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     >>> result["pixel_accuracy"]
     0.875
     """
-    if not 0 < beta < np.inf:
-        raise UserError(f"`beta` must be a positive number, got {beta}. Use 1 for Dice, 2 to weigh recall more.")
-    matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
-        raise UserError(
-            f"Expected a square matrix of counts (integers), got {matrix.dtype} of shape {matrix.shape}."
-            " Pass the sum of confusion_matrix over the batches, as int64."
-        )
+    matrix = _checked(matrix, beta)
     right = np.diag(matrix).astype(np.float64)
     labelled = matrix.sum(1, dtype=np.int64).astype(np.float64)
     predicted = matrix.sum(0, dtype=np.int64).astype(np.float64)
@@ -78,6 +71,19 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
         "specificity": specificity.tolist(),
         "f_beta": f_beta.tolist(),
     }
+
+
+def _checked(matrix, beta) -> np.ndarray:
+    """Returns the matrix as an array; raises for what is no matrix of counts, and for a β that weighs nothing."""
+    if not 0 < beta < np.inf:
+        raise UserError(f"`beta` must be a positive number, got {beta}. Use 1 for Dice, 2 to weigh recall more.")
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.issubdtype(matrix.dtype, np.integer):
+        raise UserError(
+            f"Expected a square matrix of counts (integers), got {matrix.dtype} of shape {matrix.shape}."
+            " Pass the sum of confusion_matrix over the batches, as int64."
+        )
+    return matrix
 
 
 def _agreement(right, labelled, predicted, pixels) -> tuple[float, float]:
