@@ -1,5 +1,10 @@
 """Exact Euclidean distances between pixels, on the device: to what a mask leaves out, to its border, to two cells."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -9,6 +14,7 @@ from jaxseg.checks import UserError
 _FAR = 2**15 - 1  # pixels, where a row has nothing near; squared, it is beyond any distance in a picture
 _LONGEST = 2**14  # pixels: the squared diagonal of a larger picture would be beyond _FAR²
 _NOTHING = 2**31 - 1  # the largest int32
+_BLOCK = 2**18  # pixels: stay in a CPU's cache while they are stepped over
 
 
 def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... h w"]:
@@ -178,17 +184,32 @@ def _rows_beside(x: Int[Array, "... h w"], fill: int) -> tuple[Int[Array, "... h
     return tuple(shifted)
 
 
-def _until_stable(step, state):
-    """Applies `step(state, cost)` with costs 1, 3, 5, … until it changes nothing, looking at every eighth."""
-    together = 8
-    is_tuple = isinstance(state, tuple)
+def _until_stable(step: Callable, state: Any) -> Any:
+    """Applies `step(state, cost)` with costs 1, 3, 5, … until it changes nothing, to a block of columns at a time."""
+    *_, width = shape = jax.tree.leaves(state)[0].shape
+    block = max(_BLOCK // max(math.prod(shape[:-1]), 1), 16)
+    if width <= block:
+        return _walk(step, state)
+    blocks = -(-width // block)
 
-    def walk(carry):
+    def split(x: Int[Array, "... h w"]) -> Int[Array, "n ... h m"]:
+        x = lax.pad(x, jnp.int32(0), [(0, 0, 0)] * (x.ndim - 1) + [(0, blocks * block - width, 0)])
+        return jnp.moveaxis(x.reshape(*shape[:-1], blocks, block), -2, 0)
+
+    def join(x: Int[Array, "n ... h m"]) -> Int[Array, "... h w"]:
+        return jnp.moveaxis(x, 0, -2).reshape(*shape[:-1], -1)[..., :width]
+
+    return jax.tree.map(join, lax.map(lambda part: _walk(step, part), jax.tree.map(split, state)))
+
+
+def _walk(step: Callable, state: Any) -> Any:
+    together = 8  # steps between two looks at whether anything has changed
+
+    def walk(carry: tuple) -> tuple:
         before, cost, _ = carry
         after = lax.fori_loop(0, together, lambda i, x: step(x, cost + 2 * i), before)
-        pairs = zip(after, before, strict=True) if is_tuple else [(after, before)]
-        changed = jnp.stack([(a != b).any() for a, b in pairs]).any()
-        return after, cost + 2 * together, changed
+        changed = jax.tree.map(lambda a, b: (a != b).any(), after, before)
+        return after, cost + 2 * together, jnp.stack(jax.tree.leaves(changed)).any()
 
     return lax.while_loop(lambda carry: carry[2], walk, (state, jnp.int32(1), jnp.bool_(True)))[0]
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from jaxseg.checks import UserError
+from jaxseg.ops import distance
 from jaxseg.ops.distance import distance_transform, signed_distance, squared_distance_transform, two_nearest
 
 SHAPE = (3, 13, 29)
@@ -121,6 +122,17 @@ def test_two_nearest_cells():
     expected = np.sort(distances, axis=0)[:2]
     assert np.isinf(expected[1, 1]).all() and np.isfinite(expected[0, 1]).all()
     np.testing.assert_allclose(two(cells), expected, rtol=1e-6)
+
+
+def test_blocks_of_columns_are_whole_pictures(monkeypatch):
+    """Two blocks, the second not full, whose pixels are nearest to what lies in the other's rows."""
+    rng = np.random.default_rng(7)
+    masks, cells = rng.random(SHAPE) < 0.98, np.where(rng.random(SHAPE) < 0.02, rng.integers(1, 4, SHAPE), 0)
+    expected = squared(masks), *two(cells)
+    monkeypatch.setattr(distance, "_BLOCK", 1)
+    found = jax.jit(lambda m, c: (squared_distance_transform(m), *two_nearest(c)))(masks, cells)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_gather_and_no_scatter():
