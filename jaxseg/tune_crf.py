@@ -82,7 +82,7 @@ def search(
       seed: of the draws.
 
     >>> [round(s["colour_sigma"]) for s in search({"colour_sigma": 13.0}, [], count=2, seed=0)]
-    [13, 12]
+    [13, 6]
     """
     random = np.random.default_rng(seed)
     for n in range(count):
