@@ -43,7 +43,8 @@ def soft_cldice(
     >>> labels = jnp.zeros((1, 3, 7), int).at[:, 1].set(1)  # a road from left to right
     >>> whole = 20.0 * jax.nn.one_hot(labels, 2)
     >>> broken = 20.0 * jax.nn.one_hot(labels.at[:, :, 3].set(0), 2)
-    >>> print(f"{soft_cldice(whole, labels):.4f} {soft_cldice(broken, labels):.4f}")
+    >>> loss = jax.jit(soft_cldice)
+    >>> print(f"{loss(whole, labels):.4f} {loss(broken, labels):.4f}")
     0.0000 0.0667
     """
     check_logits_and_labels(logits, labels, where)
@@ -78,9 +79,9 @@ def sigmoid_cldice(
       smooth: as in `soft_cldice`.
       per_image: as in `soft_cldice`.
 
-    >>> road = jnp.zeros((1, 3, 7), int).at[:, 1].set(1)
-    >>> print(f"{sigmoid_cldice(9.0 - 18.0 * (1 - road[..., None]), road):.4f}")
-    0.0001
+    >>> sigmoid_cldice(jnp.zeros((1, 3, 7, 1)), jnp.zeros((1, 3, 7), int), classes=(1,))
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: `classes` must be different ids from 0 to 0, got (1,).
     """
     check_binary(logits, labels, where)
     num_classes = logits.shape[-1]
