@@ -61,7 +61,8 @@ def constant(name: str, operands: Sequence[Any], out: Sequence[int], params: Map
     return operands[0] if name in ("convert_element_type", "copy") else None
 
 
-def reduction(operands, shapes, out, params):
+def reduction(operands: Sequence[Any], shapes: Sequence[Any], out: Sequence[int], params: Mapping[str, Any]) -> Span:
+    """The rule of every operation that takes axes away: a sum, a maximum, where the maximum is."""
     return Span(union(*operands).bounds.min(tuple(a + 1 for a in params["axes"])), summed=True)
 
 
