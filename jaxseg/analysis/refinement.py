@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (column, row) in zip(order, ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), strict=True):
         left, top = 8 + column * (w + 8), 26 + row * (h + 30)
         sheet.paste(Image.fromarray(np.ascontiguousarray(panels[name])), (left, top))
-        score = f", mIoU {found[name]['miou']:.3f} over {args.pictures} pictures" if name in found else ""
+        score = f", mIoU {found[name]['miou']:.3f}" if name in found else ""
         draw.text((left, top - 23), f"{name}{score}", (40, 40, 46), font)
     sheet.save(args.out)
     return 0
