@@ -13,15 +13,16 @@ if sys.argv[1] == "kept" and not keep_freed_memory():
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: (jax.lax.optimization_barrier(jnp.sin(x)[::-1]) @ x[0]).sum())
 x = jnp.ones((1 << 14, 1 << 10))  # 64 MiB, and so much again for the sine
-faults = [0]
-for _ in range(20):
+faults = []
+for _ in range(60):
     step(x).block_until_ready()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[-1] - faults[-3])
+print(sum(after - before > 1000 for before, after in zip(faults[-41:], faults[-40:])))
 """
 
 
-def page_faults(how):
+def steps_on_new_memory(how):
+    """How many of the last 40 steps touched more than 1000 new pages of 4 KiB; the temporary is 16384 of them."""
     command = [sys.executable, "-c", PROGRAM, how]
     result = subprocess.run(command, capture_output=True, text=True)
     if "no mallopt" in result.stderr:
@@ -29,6 +30,7 @@ def page_faults(how):
     return int(result.stdout)
 
 
-def test_a_step_touches_no_new_memory():
-    kept, returned = page_faults("kept"), page_faults("returned")
-    assert kept < 1000 < returned  # of 4 KiB, in two steps: the temporary is 16384 of them
+def test_steps_touch_no_new_memory():
+    # Now and then the heap still grows: a small block sits where the temporary was.
+    assert steps_on_new_memory("kept") < 10
+    assert steps_on_new_memory("returned") == 40
