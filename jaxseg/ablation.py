@@ -66,6 +66,7 @@ def rarest_class() -> str:
 
 def measure(name: str, rarest: str, workdir: Path, steps: int) -> dict[str, float]:
     """Trains the small U-Net with the loss `name` in `workdir`, and returns what it reached on the validation split."""
+    from jaxseg.training.log import read_rows
     from jaxseg.training.loop import train
 
     config = make_config(MODEL, steps)
@@ -73,8 +74,7 @@ def measure(name: str, rarest: str, workdir: Path, steps: int) -> dict[str, floa
     config.loss.options = {}
     config.eval.metrics = ("confusion", "boundary_f")
     train(config, workdir)
-    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    last = [row for row in logged if row["kind"] == "eval"][-1]
+    last = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "eval"][-1]
     return {"miou": last["miou"], "rarest_iou": last[f"iou/{rarest}"], "boundary_f": last["mean_boundary_f"]}
 
 

@@ -102,14 +102,14 @@ def make_config(name: str, steps: int) -> Any:
 def measure(name: str, workdir: Path, steps: int) -> dict[str, Any]:
     """Trains `name` in `workdir` and returns its row of the table."""
     from jaxseg.training.experiment import build
+    from jaxseg.training.log import read_rows
     from jaxseg.training.loop import train
 
     config = make_config(name, steps)
     began = time.perf_counter()
     scores = train(config, workdir)
     whole = tree(build(config, splits=()).model, (SIZE, SIZE))
-    logged = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    speeds = [row["images_per_s"] for row in logged if row["kind"] == "train"]
+    speeds = [row["images_per_s"] for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "train"]
     return {
         "model": name,
         "miou": scores["miou"],
