@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
-from jaxseg.losses.pixels import counted_logits, one_hot, ratio_where
+from jaxseg.losses.pixels import chosen_classes, counted_logits, one_hot, ratio_where
 from jaxseg.ops.distance import signed_distance, squared_distance_across, two_nearest
 
 
@@ -39,7 +39,7 @@ def boundary(
     (-0.25, 0.75)
     """
     check_logits_and_labels(logits, labels, where)
-    chosen = _chosen(classes, logits.shape[-1])
+    chosen = chosen_classes(classes, logits.shape[-1])
     labels = labels.astype(jnp.int32)
     distances = lax.map(lambda k: signed_distance(labels == k, where=where), jnp.array(chosen))
     probabilities = jax.nn.softmax(counted_logits(logits, where))
@@ -78,7 +78,7 @@ def hausdorff(
     check_logits_and_labels(logits, labels, where)
     if not alpha > 0:
         raise UserError(f"`alpha` must be positive, got {alpha}. The paper's is 2.")
-    chosen = _chosen(classes, logits.shape[-1])
+    chosen = chosen_classes(classes, logits.shape[-1])
     probabilities = jax.nn.softmax(counted_logits(logits, where))
     target = one_hot(labels, logits.shape[-1])
     found = lax.stop_gradient(probabilities) > 0.5
@@ -139,11 +139,3 @@ def _classes_first(x: Array, classes: list[int]) -> Array:
 def _mean(values: Float[Array, "k b h w"], where: Bool[Array, "b h w"] | None) -> Float[Array, ""]:
     """Over classes and the pixels that count."""
     return ratio_where(values.mean(0), jnp.ones(values.shape[1:]), where)
-
-
-def _chosen(classes: Sequence[int] | None, num_classes: int) -> list[int]:
-    chosen = list(range(num_classes)) if classes is None else list(classes)
-    known = [k for k in chosen if isinstance(k, int) and not isinstance(k, bool) and 0 <= k < num_classes]
-    if not chosen or len(set(known)) != len(chosen):
-        raise UserError(f"`classes` must be different class ids in [0, {num_classes}), at least one, got {classes}.")
-    return chosen

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.checks import UserError, check_logits_and_labels
-from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
+from jaxseg.checks import check_logits_and_labels
+from jaxseg.losses.pixels import binary_targets, check_binary, chosen_classes, counted_logits, one_hot
 from jaxseg.losses.regions import check_smooth
 from jaxseg.ops.morphology import soft_skeleton
 
@@ -49,7 +49,7 @@ def soft_cldice(
     """
     check_logits_and_labels(logits, labels, where)
     num_classes = logits.shape[-1]
-    classes = _check_classes(range(1, num_classes) if classes is None else classes, num_classes)
+    classes = range(1, num_classes) if classes is None else chosen_classes(classes, num_classes)
     probabilities = jax.nn.softmax(counted_logits(logits, where))
     target = one_hot(labels, num_classes)
     others = jnp.where(target, 0.0, probabilities).sum(-1, keepdims=True)  # 1 - p of the label's class
@@ -81,11 +81,11 @@ def sigmoid_cldice(
 
     >>> sigmoid_cldice(jnp.zeros((1, 3, 7, 1)), jnp.zeros((1, 3, 7), int), classes=(1,))
     Traceback (most recent call last):
-    jaxseg.checks.UserError: `classes` must be different ids from 0 to 0, got (1,).
+    jaxseg.checks.UserError: `classes` must be different class ids in [0, 1), at least one, got (1,).
     """
     check_binary(logits, labels, where)
     num_classes = logits.shape[-1]
-    classes = _check_classes(range(num_classes) if classes is None else classes, num_classes)
+    classes = chosen_classes(classes, num_classes)
     logits = counted_logits(logits, where)
     target = binary_targets(labels, num_classes)
     return _cldice(
@@ -110,10 +110,3 @@ def _cldice(probabilities, complement, target, where, classes, iterations, smoot
     missed = (true * q).sum(pixels) / (true.sum(pixels) + smooth)  # 1 - sensitivity
     # 1 - 2(1-a)(1-b) / ((1-a) + (1-b)), without taking small numbers from 1.
     return ((outside * (1 - missed) + missed * (1 - outside)) / (2 - outside - missed)).mean()
-
-
-def _check_classes(classes: Sequence[int], num_classes: int) -> tuple[int, ...]:
-    classes = tuple(classes)
-    if len(set(classes)) < len(classes) or any(k not in range(num_classes) for k in classes):
-        raise UserError(f"`classes` must be different ids from 0 to {num_classes - 1}, got {classes}.")
-    return classes

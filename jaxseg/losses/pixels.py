@@ -74,6 +74,19 @@ def binary_targets(
     return one_hot(labels, num_classes)
 
 
+def chosen_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:
+    """Returns the ids that `classes` names, all of them for None, or raises a `UserError`.
+
+    >>> chosen_classes(None, 3)
+    [0, 1, 2]
+    """
+    chosen = list(range(num_classes)) if classes is None else list(classes)
+    known = [k for k in chosen if isinstance(k, int) and not isinstance(k, bool) and 0 <= k < num_classes]
+    if not chosen or len(set(known)) != len(chosen):
+        raise UserError(f"`classes` must be different class ids in [0, {num_classes}), at least one, got {classes}.")
+    return chosen
+
+
 def ratio_where(
     values: Float[Array, "..."], weights: Float[Array, "..."], where: Bool[Array, "..."] | None
 ) -> Float[Array, ""]:
