@@ -59,12 +59,19 @@ def check_logits_and_labels(logits: Any, labels: Any, where: Any = None) -> None
 
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise UserError(f"Logits must be floating point, got {logits.dtype}. Pass the scores before argmax.")
+    check_labels(labels, where, "Logits", logits.shape)
+
+
+def check_labels(labels: Any, where: Any, name: str, shape: tuple[int, ...]) -> None:
+    """Checks, at trace time, that labels and `where` fit the scores `name` of `shape` [..., c]."""
+    import jax.numpy as jnp
+
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise UserError(f"Labels must be integers, got {labels.dtype}. Pass class ids, not one-hot vectors.")
-    if logits.shape[:-1] != labels.shape:
+    if shape[:-1] != labels.shape:
         raise UserError(
-            f"Logits {logits.shape} and labels {labels.shape} disagree: expected labels of shape"
-            f" {logits.shape[:-1]}, one class id a pixel. Resize the logits to the labels' size first."
+            f"{name} {shape} and labels {labels.shape} disagree: expected labels of shape {shape[:-1]}, one class id a"
+            f" pixel. Resize the {name.lower()} to the labels' size first."
         )
     if where is not None and where.shape != labels.shape:
         raise UserError(f"`where` has shape {where.shape}, expected the labels' {labels.shape}.")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, check_labels
 
 NEEDS = ("predictions", "probabilities")
 
@@ -105,12 +105,4 @@ def check_probabilities(probabilities: Float[Array, "b h w c"], labels: Any, whe
             f"The metric '{metric}' needs probabilities, float[b, h, w, c], got {probabilities.dtype} of shape"
             f" {probabilities.shape} for labels {labels.shape}. Pass the softmax of the logits, not their argmax."
         )
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise UserError(f"Labels must be integers, got {labels.dtype}. Pass class ids, not one-hot vectors.")
-    if probabilities.shape[:-1] != labels.shape:
-        raise UserError(
-            f"Probabilities {probabilities.shape} and labels {labels.shape} disagree: expected labels of shape"
-            f" {probabilities.shape[:-1]}, one class id a pixel."
-        )
-    if where is not None and where.shape != labels.shape:
-        raise UserError(f"`where` has shape {where.shape}, expected the labels' {labels.shape}.")
+    check_labels(labels, where, "Probabilities", probabilities.shape)
