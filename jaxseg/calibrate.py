@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,10 +41,9 @@ def sample_logits(
     total = min(_PIXELS, _NUMBERS // dataset.num_classes)
     each = max(total // len(dataset.splits[split]), 1)
 
-    def step(variables, images, places):
-        def apply(variables, images):
-            return experiment.model.apply(variables, images, train=False)
+    apply = partial(experiment.model.apply, train=False)
 
+    def step(variables, images, places):
         logits = predict_logits(apply, variables, images, mean=experiment.mean, std=experiment.std)
         flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
         return jnp.take_along_axis(flat, places[..., None], axis=1)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,8 @@ def _predict(experiment, variables, split, count, bar):
     dataset = dataclasses.replace(experiment.dataset, splits={split: records})
     evaluator = Evaluator(dataclasses.replace(experiment, dataset=dataset), make_mesh(1))
 
-    @jax.jit
-    def predict(variables, images):
-        def apply(variables, images):
-            return experiment.model.apply(variables, images, train=False)
-
-        return predict_logits(apply, variables, images, mean=experiment.mean, std=experiment.std)
-
+    apply = partial(experiment.model.apply, train=False)
+    predict = jax.jit(partial(predict_logits, apply, mean=experiment.mean, std=experiment.std))
     batches = []
     for batch, _ in evaluator.batches(split, lambda records: bar(records, total=count, desc=f"predict {split}")):
         logits = np.asarray(predict(variables, batch["image"]))
