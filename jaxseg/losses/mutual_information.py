@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -30,8 +31,7 @@ def region_mutual_information(
     not depend on the picture's size; ½ log α is taken off, which makes 0 the least loss, with the same gradient (a map
     that is right costs at most ½ log 2: α leaves M that much); a neighbour that is ignored or beyond the edge stands at
     its mean, where the paper drops the neighbourhoods at the edge; P is the softmax (the paper's sigmoids are
-    `sigmoid_region_mutual_information`). The log det is read off one Cholesky factor of the joint covariance, which
-    holds M's own: no inverse, and positive definite in float32 for every α >= 1e-4.
+    `sigmoid_region_mutual_information`). Differentiate it once: its second derivatives leave a part out.
 
     Args:
       logits: unnormalised scores, any float dtype; the loss is computed in float32.
@@ -89,13 +89,36 @@ def _unexplained(probabilities, target, where, stride, region, regulariser):
     both = jnp.concatenate([probabilities, target.astype(jnp.float32)], axis=-1)
     both, counts = window_means(both, where, stride)
     vectors = neighbourhoods(both, counts, region)  # [b, 2c, d, n], deviations from the mean
-    vectors = jnp.concatenate([vectors[:, :classes], vectors[:, classes:]], axis=2)  # [b, c, 2d, n]: P's, then T's
     pixels = jnp.maximum(counts.sum((1, 2)), 1).astype(jnp.float32)[:, None, None, None]
-    products = jnp.einsum("bcin,bcjn->bcij", vectors, vectors, precision=lax.Precision.HIGHEST)
-    joint = jnp.eye(2 * region**2) + products / (pixels * regulariser)
-    # The lower right block of the joint factor is that of I + M/α.
-    pivots = (jnp.linalg.cholesky(joint) * jnp.eye(2 * region**2)).sum(-1)[..., region**2 :]
+    unexplained = _residual_covariance(vectors[:, :classes], vectors[:, classes:], pixels, regulariser)
+    diagonal = jnp.eye(region**2)
+    pivots = (jnp.linalg.cholesky(diagonal + unexplained / regulariser) * diagonal).sum(-1)
     return jnp.log(pivots).mean()
+
+
+def _residual_covariance(p, t, pixels, alpha):
+    """Returns M = Σ_T - Σ_TP (Σ_P + αI)⁻¹ Σ_TPᵀ of p, t [b, c, d, n] as the residual of a ridge regression.
+
+    As a difference of covariances M would lose the digits that α has. It is also cov(T - BᵀP) + α BᵀB, sums alone, for
+    B = (Σ_P + αI)⁻¹ Σ_PT; and that B makes it least, so an error of B enters as its square, and M's gradient is that
+    for a fixed B.
+    """
+
+    def covariance(a, b):
+        return jnp.einsum("bcin,bcjn->bcij", a, b, precision=lax.Precision.HIGHEST) / pixels
+
+    def residual(weights):
+        return t - jnp.einsum("bcij,bcin->bcjn", weights, p, precision=lax.Precision.HIGHEST)
+
+    weights = jnp.zeros((*p.shape[:2], p.shape[2], t.shape[2]))
+    factor = cho_factor(covariance(p, p) + alpha * jnp.eye(p.shape[2]))
+    for _ in range(2):  # the second time for what rounding left
+        weights = weights + cho_solve(factor, covariance(p, residual(weights)) - alpha * weights)
+    weights = lax.stop_gradient(weights)
+    rest = residual(weights)
+    return covariance(rest, rest) + alpha * jnp.einsum(
+        "bcik,bcij->bckj", weights, weights, precision=lax.Precision.HIGHEST
+    )
 
 
 def window_means(
