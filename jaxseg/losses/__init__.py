@@ -41,6 +41,7 @@ from jaxseg.losses.tversky import focal_tversky, sigmoid_tversky, tversky
 
 __all__ = [
     "LOSSES",
+    "asks_every_class",
     "binary_cross_entropy",
     "boundary",
     "channel_wise_distillation",
@@ -172,6 +173,11 @@ def check_loss_config(
                 f"loss.options is given for '{term}', which loss.terms does not use. {suggest(term, terms)}"
             )
     for term in terms:
+        if num_classes == 1 and not asks_every_class(LOSSES[term]):
+            raise UserError(
+                f"The loss '{term}' compares classes, and the model has one: there is nothing to learn. Use a loss of"
+                " sigmoids (binary_cross_entropy, sigmoid_dice, ...), or data with two classes."
+            )
         arguments = options.get(term, {})
         if not isinstance(arguments, Mapping):
             raise UserError(f"loss.options.{term} must be a mapping of arguments, got {arguments!r}.")
@@ -181,6 +187,20 @@ def check_loss_config(
                 raise UserError(f"Unknown option '{option}' of loss '{term}'. {suggest(option, known)}")
         if num_classes is not None:
             _trace(term, arguments, num_classes)
+
+
+def asks_every_class(loss: Callable[..., Any]) -> bool:
+    """Says whether a loss asks every class a question of its own, with sigmoids, so that it can do with one class.
+
+    >>> asks_every_class(dice), asks_every_class(sigmoid_dice)
+    (False, True)
+    """
+    pixel = jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32)
+    try:
+        jax.eval_shape(loss, pixel, jax.ShapeDtypeStruct(pixel.shape, jnp.int32))  # labels of every class
+    except UserError:
+        return False
+    return True
 
 
 def _trace(term: str, arguments: Mapping[str, Any], num_classes: int) -> None:

@@ -75,3 +75,10 @@ def test_class_weights_of_another_number_of_classes_are_refused():
     check_loss_config(**config, options=options, num_classes=2)
     with pytest.raises(UserError, match="each of the 3 classes"):
         check_loss_config(**config, options=options, num_classes=3)
+
+
+def test_a_softmax_of_one_class_is_refused():
+    config = {"heads": {"logits": 1}, "options": {}}
+    check_loss_config(terms={"sigmoid_dice": 1}, **config, num_classes=1)
+    with pytest.raises(UserError, match=r"'dice' compares classes, and the model has one.*Use a loss of sigmoids"):
+        check_loss_config(terms={"dice": 1}, **config, num_classes=1)
