@@ -74,6 +74,12 @@ def _errors(args):
     return errors.run(args)
 
 
+def _losses(args):
+    from jaxseg.analysis import loss_maps
+
+    return loss_maps.run(args)
+
+
 def _tune_crf(args):
     from jaxseg import tune_crf
 
@@ -120,6 +126,11 @@ def _parser(argv):
             "where a trained model's attention blocks look in pictures",
         ),
         "errors": (_errors, "jaxseg.analysis.errors", "where a trained model fails, on one page with pictures"),
+        "losses": (
+            _losses,
+            "jaxseg.analysis.loss_maps",
+            "what each loss says of right and wrong probabilities, and where it pushes; a picture",
+        ),
         "tune-crf": (_tune_crf, "jaxseg.tune_crf", "the CRF's widths and weights that score best on a split"),
         "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
         "ablation": (_ablation, "jaxseg.ablation", "train a small U-Net with every loss by itself; a table"),

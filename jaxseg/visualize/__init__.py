@@ -7,6 +7,7 @@ Ignored pixels are hatched in greys, so that no class colour is mistaken for the
 from jaxseg.visualize.attention import attention_figure, channels_figure
 from jaxseg.visualize.charts import confusion_figure, curves
 from jaxseg.visualize.fields import fields_figure
+from jaxseg.visualize.losses import losses_figure
 from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
 from jaxseg.visualize.uncertainty import heat, reliability_figure, uncertainty_figure
 
@@ -19,6 +20,7 @@ __all__ = [
     "error_map",
     "fields_figure",
     "heat",
+    "losses_figure",
     "overlay",
     "prediction_grid",
     "reliability_figure",

@@ -1,0 +1,96 @@
+"""python -m jaxseg losses: what each loss says of right and wrong probabilities, and where it pushes; one picture."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxseg.checks import lookup
+from jaxseg.losses import LOSSES, asks_every_class
+
+SIZE = 64  # of the example, in pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help="names; default: all")
+    parser.add_argument("--out", required=True, help="PNG to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws the losses. Returns the exit status."""
+    from tqdm import tqdm
+
+    from jaxseg.visualize import losses_figure
+
+    names = args.losses or list(LOSSES)
+    losses = {name: lookup(LOSSES, name, "loss") for name in names}
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    label, probability = example()
+    maps = {}
+    for name, loss in tqdm(losses.items(), disable=not sys.stderr.isatty()):
+        maps[name] = {"surface": surface(loss, label), "push": push(loss, label, probability)}
+    losses_figure(maps, label, probability, args.out)
+    print(args.out)
+    return 0
+
+
+def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """Returns a label of one class and background, and the class's probability, with the usual errors.
+
+    A disc is found a few pixels to the right of where it is and a line has a gap; a small disc is missed, and
+    one that is not there is found.
+    """
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+
+    def disc(middle_y, middle_x, radius):  # positive inside, in pixels
+        return radius - np.hypot(y - middle_y, x - middle_x)
+
+    line = 1.5 - np.abs(y - 50)
+    label = np.maximum.reduce([disc(23, 20, 14), disc(12, 52, 5), line]) > 0
+    gap = np.maximum(line - 100 * ((x > 26) & (x < 36)), -6)
+    found = np.maximum.reduce([disc(23, 24, 14), disc(32, 54, 5), gap])
+    return label.astype(np.int32), 1 / (1 + np.exp(-np.clip(found, -4, 4)))
+
+
+def surface(loss: Callable[..., Any], label: Int[Array, "h w"], *, steps: int = 41) -> Float[np.ndarray, "p q"]:
+    """Returns the loss where every pixel of the object has one probability of the class, and every other another.
+
+    Row i has the probability of the object's pixels, column j of the others, both from 0.01 to 0.99 in `steps`.
+    """
+    levels = jnp.linspace(0.01, 0.99, steps)
+    scores = jnp.log(levels) - jnp.log1p(-levels)
+    total = _of_scores(loss, label)
+
+    def row(inside):
+        return jax.lax.map(lambda outside: total(jnp.where(label == 1, inside, outside)), scores)
+
+    return np.asarray(jax.jit(lambda scores: jax.lax.map(row, scores))(scores))
+
+
+def push(
+    loss: Callable[..., Any], label: Int[Array, "h w"], probability: Float[Array, "h w"]
+) -> Float[np.ndarray, "h w"]:
+    """Returns the loss's gradient with respect to the class's score, its sign changed: above 0 where it lifts it.
+
+    >>> from jaxseg.losses import cross_entropy
+    >>> push(cross_entropy, np.array([[1, 0]]), np.array([[0.25, 0.25]])).tolist()  # by p - t, mean over two pixels
+    [[0.375, -0.125]]
+    """
+    probability = jnp.asarray(probability, jnp.float32)
+    scores = jnp.log(probability) - jnp.log1p(-probability)
+    return -np.asarray(jax.jit(jax.grad(_of_scores(loss, label)))(scores))
+
+
+def _of_scores(loss, label):
+    """`loss` as a function of the score [h, w] whose sigmoid is the class's probability."""
+    labels = jnp.asarray(label)[None]
+    if asks_every_class(loss):
+        return lambda scores: loss(scores[None, ..., None], labels)
+    return lambda scores: loss(jnp.stack([jnp.zeros_like(scores), scores], -1)[None], labels)
