@@ -5,9 +5,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxseg.checks import UserError
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.refine import REFINERS, create_refiner
+from jaxseg.inference.uncertainty import Ensemble
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -15,11 +18,21 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command to its parser."""
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--workdir", help="folder that train.py wrote")
+    model.add_argument(
+        "--workdir", nargs="+", help="folder that train.py wrote; several, runs of one config: an ensemble"
+    )
     model.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
     parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
     parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
-    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=["best"],
+        help="best (by validation mIoU), latest or a step; several: an ensemble",
+    )
+    parser.add_argument(
+        "--dropout", type=int, metavar="N", help="an ensemble of N samples of a model with dropout, which stays on"
+    )
     parser.add_argument("--refine", choices=REFINERS, help="mend the edges by the picture, with the run's settings")
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colours in overlays, 0 to 1")
@@ -29,22 +42,13 @@ def run(args: argparse.Namespace) -> int:
     """Predicts every picture; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
     from tqdm import tqdm
 
-    from jaxseg.config import default_config
-    from jaxseg.training import experiment
-
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
     pictures = name_outputs(find_pictures(args.images), out)
-    if args.bundle:
-        settings = default_config().eval
-        refine = create_refiner(args.refine, dict(settings[args.refine])) if args.refine else None
-        predictor = Predictor.from_bundle(args.bundle, refine=refine)
-    else:
-        experiment.enable_compilation_cache(experiment.read_config(args.workdir).train.compilation_cache)
-        predictor = Predictor.from_workdir(args.workdir, args.checkpoint, refine=args.refine)
+    predictor = _create_predictor(args)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for file, stem in tqdm(pictures.items(), desc="predict", unit="picture", dynamic_ncols=True):
@@ -57,11 +61,36 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def predict_file(predictor: Predictor, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
+def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
+    from jaxseg.config import default_config
+    from jaxseg.training import experiment
+
+    several = len(args.checkpoint) > 1 or len(args.workdir or ()) > 1
+    if (several or args.dropout) and (args.refine or args.bundle or (several and args.dropout)):
+        raise UserError(
+            "An ensemble is of workdirs or checkpoints, or of --dropout samples of one; leave out --bundle, --refine."
+        )
+    if args.bundle:
+        settings = default_config().eval
+        refine = create_refiner(args.refine, dict(settings[args.refine])) if args.refine else None
+        return Predictor.from_bundle(args.bundle, refine=refine)
+    experiment.enable_compilation_cache(experiment.read_config(args.workdir[0]).train.compilation_cache)
+    if args.dropout:
+        return Ensemble.from_dropout(args.workdir[0], args.checkpoint[0], samples=args.dropout)
+    if several:
+        count = max(len(args.workdir), len(args.checkpoint))
+        workdirs, checkpoints = (x * count if len(x) == 1 else x for x in (args.workdir, args.checkpoint))
+        return Ensemble.from_workdirs(workdirs, checkpoints)
+    return Predictor.from_workdir(args.workdir[0], args.checkpoint[0], refine=args.refine)
+
+
+def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
     """Writes STEM_label.png, a palette PNG of class ids, and STEM_overlay.png, the tinted picture with a legend.
 
+    Of an ensemble, STEM_uncertainty.png shows the entropy and the mutual information too.
+
     Args:
-      predictor: the model.
+      predictor: the model, or several.
       file: the picture.
       stem: the outputs' path, less `_label.png`.
       alpha: weight of the tint, 0 to 1.
@@ -72,8 +101,14 @@ def predict_file(predictor: Predictor, file: Path, stem: Path, *, alpha: float =
     from jaxseg.data.imagefile import read_picture
 
     image = read_picture(str(file))
-    label = predictor(image)
     classes, palette = predictor.classes, predictor.palette
+    if isinstance(predictor, Ensemble):
+        maps = predictor.uncertainty(image)
+        label = maps.pop("probabilities").argmax(-1).astype(np.int32)
+        maps = {name.replace("_", " "): values for name, values in maps.items()}
+        visualize.uncertainty_figure(image, maps, f"{stem}_uncertainty.png")
+    else:
+        label = predictor(image)
     visualize.save_label_png(f"{stem}_label.png", label, palette)
     tinted = visualize.overlay(image, label, palette, classes, alpha=alpha, ignore=predictor.ignore)
     Image.fromarray(tinted).save(f"{stem}_overlay.png")
@@ -105,7 +140,7 @@ def name_outputs(files: Iterable[Path], out: Path) -> dict[Path, Path]:
                 f"--images: {stems[stem]} and {file} would both be written to {stem}_label.png. Predict them into"
                 " different --out folders."
             )
-        for output in (f"{stem}_label.png", f"{stem}_overlay.png"):
+        for output in (f"{stem}_{what}.png" for what in ("label", "overlay", "uncertainty")):
             if Path(output).resolve() in inputs:
                 raise UserError(f"{output} is one of the --images and would be overwritten. Choose another --out.")
         stems[stem] = file

@@ -55,6 +55,7 @@ class Ensemble:
       classes: a name a class.
       palette: a colour a class.
       bucket: pictures are padded to a multiple of this, in pixels.
+      ignore: the label that training did not count; no prediction has it.
 
     >>> def brightness(limits, images):  # stands for two models: class 0 is what is brighter than a limit
     ...     scores = images[None, ..., 0] - limits[:, None, None, None]
@@ -74,11 +75,12 @@ class Ensemble:
         classes: Sequence[str],
         palette: Sequence[tuple[int, int, int]],
         bucket: int = 32,
+        ignore: int = 255,
     ):
         if bucket < 1:
             raise UserError(f"`bucket` must be at least 1 pixel, got {bucket}.")
         self.variables = jax.device_put(variables)
-        self.mean, self.bucket = tuple(map(float, mean)), bucket
+        self.mean, self.bucket, self.ignore = tuple(map(float, mean)), bucket, ignore
         self.classes, self.palette = tuple(classes), tuple(tuple(map(int, colour)) for colour in palette)
         self._maps = jax.jit(lambda variables, images: uncertainty(jax.nn.softmax(logits(variables, images))))
 
@@ -205,4 +207,9 @@ def _kind(restored: Any) -> tuple:
 
 
 def _labels(restored: Any) -> Mapping[str, Any]:
-    return {"classes": restored.classes, "palette": restored.palette, "bucket": restored.bucket}
+    return {
+        "classes": restored.classes,
+        "palette": restored.palette,
+        "bucket": restored.bucket,
+        "ignore": restored.ignore,
+    }

@@ -1,6 +1,7 @@
 import argparse
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 from jaxseg.checks import UserError
 from jaxseg.inference import files
 from jaxseg.inference.predict import Predictor
+from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.training import experiment
 
 PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -64,6 +66,27 @@ def test_folder(workdir, folder, tmp_path, capsys):
     assert "3 of 3 pictures predicted" in capsys.readouterr().out
 
 
+def test_several_checkpoints_are_an_ensemble(workdir, folder, tmp_path, monkeypatch):
+    asked = []
+
+    def brightest_and_darkest(_, images):
+        return jnp.stack([images, -images]) / 10.0
+
+    def from_workdirs(*pair):
+        asked.append(pair)
+        return Ensemble(brightest_and_darkest, {}, mean=(0, 0, 0), classes=("red", "green", "blue"), palette=PALETTE)
+
+    monkeypatch.setattr(Ensemble, "from_workdirs", from_workdirs)
+    out = tmp_path / "out"
+    assert predict("--workdir", workdir, "--checkpoint", 10, "latest", "--images", folder / "b.png", "--out", out) == 0
+    assert asked == [([workdir, workdir], ["10", "latest"])]
+    image = np.asarray(Image.open(folder / "b.png"))
+    expected = from_workdirs()(image)
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "b_label.png")), expected)
+    assert {p.name for p in out.iterdir()} == {"b_label.png", "b_overlay.png", "b_uncertainty.png"}
+    assert np.asarray(Image.open(out / "b_uncertainty.png").convert("RGB")).std() > 20  # not blank
+
+
 def test_a_bad_file_stops_nothing_but_the_exit_code_tells(workdir, folder, tmp_path, capsys):
     (folder / "aa.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
     assert predict("--workdir", workdir, "--images", folder, "--out", tmp_path / "out") == 1
@@ -92,6 +115,8 @@ def test_wrong_arguments_are_named(workdir, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     fails(r"--images: .*missing does not exist", "--images", tmp_path / "missing", *out)
     fails(r"--images: the folder .*empty holds no picture \(\.jpg", "--images", tmp_path / "empty", *out)
+    for several in (["--crf", "--dropout", 2], ["--checkpoint", 1, 2, "--crf"], ["--checkpoint", 1, 2, "--dropout", 2]):
+        fails("An ensemble is of workdirs or checkpoints, or of --dropout samples", "--images", folder, *several, *out)
     fails("--alpha must be from 0 to 1, got 2.0", "--images", folder, "--alpha", 2, *out)
     fails("b.png is a file, expected a folder", "--images", folder, "--out", folder / "b.png")
     Image.new("RGB", (4, 4)).save(folder / "a.png")

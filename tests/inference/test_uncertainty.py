@@ -92,7 +92,7 @@ def test_ensemble_crops_and_compiles_once_a_bucket(image):
 def test_from_workdirs_is_the_mean_of_the_runs(image, monkeypatch):
     def restored(workdir, checkpoint):
         init = jax.jit(lambda key: Net().init(key, jnp.zeros((1, 2, 2, 3)), train=False))
-        rest = dict(mean=MEAN, std=STD, classes=tuple(workdir), palette=((0, 0, 0),) * 3, bucket=8)
+        rest = dict(mean=MEAN, std=STD, classes=tuple(workdir), palette=((0, 0, 0),) * 3, bucket=8, ignore=255)
         return SimpleNamespace(model=Net(), variables=init(jax.random.key(checkpoint)), **rest)
 
     monkeypatch.setattr("jaxseg.training.restore.load_for_inference", restored)
