@@ -85,6 +85,21 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
         np.testing.assert_array_equal(label, predictor(picture[: 48 - 5 * i]))
 
 
+def test_refined_scores_are_those_of_refined_predictions(trained, run):
+    from jaxseg import Predictor, create_dataset, metrics
+
+    run("eval.py", "--workdir", trained, "--crf")
+    scores = json.loads((trained / "eval" / "val-crf" / "scores.json").read_text())
+    predictor = Predictor.from_workdir(trained, refine="crf")
+    matrix = 0
+    for record in create_dataset("shapes", size=32, train=26, val=7).splits["val"]:
+        counts = {"num_classes": len(predictor.classes), "where": record["label"][None] != 255}
+        matrix += np.asarray(
+            metrics.confusion_matrix(predictor(record["image"])[None], record["label"][None], **counts)
+        )
+    np.testing.assert_allclose(scores["miou"], metrics.scores(matrix)["miou"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("kills", [4])
 def test_kill_minus_nine_costs_no_bits(trained, start, tmp_path, kills):
     """Whenever the process dies, the same command ends at the same parameters as the run that was left alone."""
