@@ -20,7 +20,7 @@ SIZE = 64  # of the example, in pixels
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
     parser.add_argument("losses", nargs="*", metavar="LOSS", help="names; default: all")
-    parser.add_argument("--out", required=True, help="PNG to write")
+    parser.add_argument("--out", required=True, help="folder to write losses.png to")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,13 +31,14 @@ def run(args: argparse.Namespace) -> int:
 
     names = args.losses or list(LOSSES)
     losses = {name: lookup(LOSSES, name, "loss") for name in names}
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     label, probability = example()
     maps = {}
     for name, loss in tqdm(losses.items(), disable=not sys.stderr.isatty()):
         maps[name] = {"surface": surface(loss, label), "push": push(loss, label, probability)}
-    losses_figure(maps, label, probability, args.out)
-    print(args.out)
+    losses_figure(maps, label, probability, out / "losses.png")
+    print(out / "losses.png")
     return 0
 
 

@@ -149,7 +149,7 @@ def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> None
     Reads at least four records, spread over the split, and goes on for `seconds`, which is enough for all of a small
     set; training then starts without having read a large one. The others are checked as they are read.
     """
-    source = lookup(dataset.splits, split, f"split of the data set '{dataset.name}'")
+    source = lookup(dataset.splits, split, "split")
     if len(source) == 0:
         raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected pictures and labels.")
     found: set[int] = set()

@@ -66,7 +66,8 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     from jaxseg.training import experiment
 
     several = len(args.checkpoint) > 1 or len(args.workdir or ()) > 1
-    if (several or args.dropout) and (args.refine or args.bundle or (several and args.dropout)):
+    samples = args.dropout is not None
+    if (several or samples) and (args.refine or args.bundle or (several and samples)):
         raise UserError(
             "An ensemble is of workdirs or checkpoints, or of --dropout samples of one; leave out --bundle, --refine."
         )
@@ -75,7 +76,7 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
         refine = create_refiner(args.refine, dict(settings[args.refine])) if args.refine else None
         return Predictor.from_bundle(args.bundle, refine=refine)
     experiment.enable_compilation_cache(experiment.read_config(args.workdir[0]).train.compilation_cache)
-    if args.dropout:
+    if samples:
         return Ensemble.from_dropout(args.workdir[0], args.checkpoint[0], samples=args.dropout)
     if several:
         count = max(len(args.workdir), len(args.checkpoint))

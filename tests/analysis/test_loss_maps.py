@@ -27,9 +27,9 @@ def test_push_is_towards_the_label():
 
 
 def test_command_draws_what_is_asked_for(tmp_path, capsys):
-    out = tmp_path / "new" / "losses.png"
+    out = tmp_path / "new"
     assert main(["losses", "dice", "lovasz_hinge", "--out", str(out)]) == 0
-    pixels = np.asarray(Image.open(out).convert("RGB"))
+    pixels = np.asarray(Image.open(out / "losses.png").convert("RGB"))
     assert pixels.std() > 20  # not blank
     assert main(["losses", "dise", "--out", str(out)]) != 0
     assert "Did you mean 'dice'" in capsys.readouterr().err

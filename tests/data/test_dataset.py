@@ -68,7 +68,7 @@ def test_records_that_contradict_themselves(fields, words):
 def test_checks_before_training():
     good = dataset([np.zeros((2, 2), np.uint8)] * 3)
     check_dataset(good, "train")
-    with pytest.raises(UserError, match="Unknown split of the data set 'test' 'trian'. Did you mean 'train'"):
+    with pytest.raises(UserError, match="Unknown split 'trian'. Did you mean 'train'"):
         check_dataset(good, "trian")
     with pytest.raises(UserError, match="'train' of the data set 'test' is empty"):
         check_dataset(dataset([]), "train")
