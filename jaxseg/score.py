@@ -28,7 +28,8 @@ def evaluate_workdir(
 ) -> dict[str, Any]:
     """Scores a checkpoint of a workdir: prints the table, writes scores.json, confusion.png and predictions.png.
 
-    With the metric "calibration" also reliability.png. Everything is rebuilt from the workdir's config.json.
+    With the metric "calibration" also reliability.png, with "spread" spread.png. Everything is rebuilt from the
+    workdir's config.json.
 
     Args:
       workdir: the folder that train.py wrote.
@@ -95,6 +96,8 @@ def _write(scores, evaluation, restored, out) -> None:
         path=out / "predictions.png",
         ignore=restored.ignore,
     )
+    if "spread" in scores:
+        visualize.spread_figure(scores, restored.classes, out / "spread.png")
     if "reliability" in scores:
         diagrams = {"as trained": scores} | ({"calibrated": scores["calibrated"]} if "calibrated" in scores else {})
         visualize.reliability_figure(

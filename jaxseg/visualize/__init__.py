@@ -5,7 +5,7 @@ Ignored pixels are hatched in greys, so that no class colour is mistaken for the
 """
 
 from jaxseg.visualize.attention import attention_figure, channels_figure
-from jaxseg.visualize.charts import confusion_figure, curves
+from jaxseg.visualize.charts import confusion_figure, curves, spread_figure
 from jaxseg.visualize.fields import fields_figure
 from jaxseg.visualize.losses import losses_figure
 from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
@@ -25,5 +25,6 @@ __all__ = [
     "prediction_grid",
     "reliability_figure",
     "save_label_png",
+    "spread_figure",
     "uncertainty_figure",
 ]

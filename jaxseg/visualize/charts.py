@@ -47,6 +47,40 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     figure.savefig(path)
 
 
+def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str | Path) -> None:
+    """Writes a PNG of every class's IoU with its bootstrap interval, and of its mean and deviation over pictures.
+
+    Args:
+      scores: of the metrics "confusion" and "spread" together, see `jaxseg.metrics`.
+      classes: a name a class; those without a score are left out.
+      path: the file to write.
+    """
+    from matplotlib.figure import Figure
+
+    rows = {"mean": [scores[key] for key in ("miou", "miou_low", "miou_high", "image_miou", "image_miou_std")]}
+    keys = ("iou", "iou_low", "iou_high", "image_iou", "image_iou_std")
+    found = dict(zip(classes, zip(*(scores[key] for key in keys), strict=True), strict=True))
+    rows |= dict(sorted(((n, v) for n, v in found.items() if not np.isnan(v[0])), key=lambda pair: -pair[1][0]))
+    whole, low, high, mean, deviation = 100 * np.array(list(rows.values()), np.float64).T
+    places = np.arange(len(rows))
+    figure = Figure(figsize=(6.4, 1.3 + 0.26 * len(rows)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.hlines(places, np.maximum(mean - deviation, 0), np.minimum(mean + deviation, 100), color="0.82", linewidth=5)
+    axes.plot(mean, places, "|", color="0.5", markersize=8, label="mean over pictures, ± their deviation")
+    axes.hlines(places, low, high, color="tab:blue", linewidth=2)
+    level = round(100 * scores["spread"]["level"])
+    axes.plot(whole, places, "o", color="tab:blue", markersize=5, label=f"data set, {level} % bootstrap interval")
+    axes.set_yticks(places, rows)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="IoU, %")
+    axes.grid(axis="x", color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
+    figure.savefig(path)
+
+
 def curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Writes a PNG of a run's metrics.jsonl: losses and learning rate; validation mIoU and pixel accuracy.
 

@@ -31,6 +31,24 @@ def test_confusion_numbers_are_percents_of_the_row(tmp_path, figures):
     assert Image.open(tmp_path / "m.png").size[0] > 300
 
 
+def test_spread_is_drawn_where_the_scores_are(tmp_path, figures):
+    found = {"miou": 0.5, "miou_low": 0.4, "miou_high": 0.6, "image_miou": 0.45, "image_miou_std": 0.1}
+    found |= {"iou": [0.3, np.nan, 0.7], "iou_low": [0.2, np.nan, 0.6], "iou_high": [0.35, np.nan, 0.9]}
+    found |= {"image_iou": [0.25, np.nan, 0.6], "image_iou_std": [0.3, np.nan, np.nan], "spread": {"level": 0.95}}
+    visualize.spread_figure(found, ["a", "b", "c"], tmp_path / "s.png")
+    axes = figures[0].axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["mean", "c", "a"]  # the best first; b has no score
+    means, whole = axes.lines
+    np.testing.assert_allclose(whole.get_xdata(), [50, 70, 30])
+    np.testing.assert_allclose(means.get_xdata(), [45, 60, 25])
+    deviations, intervals = (
+        [np.reshape(line, (-1, 2))[:, 0].tolist() for line in lines.get_segments()] for lines in axes.collections
+    )
+    np.testing.assert_allclose(intervals, [[40, 60], [60, 90], [20, 35]])
+    np.testing.assert_allclose(deviations[2], [0, 55])  # from 25 - 30, but not below 0
+    assert Image.open(tmp_path / "s.png").size[0] > 300
+
+
 @pytest.mark.parametrize("count", [1, 24, 25])
 def test_confusion_of_any_number_of_classes(tmp_path, figures, count):
     visualize.confusion_figure(np.eye(count, dtype=int), [f"class {i}" for i in range(count)], tmp_path / "m.png")
