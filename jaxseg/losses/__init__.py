@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup, suggest
 from jaxseg.losses.binary_cross_entropy import binary_cross_entropy
-from jaxseg.losses.boundary import boundary, hausdorff, unet_weight_map
+from jaxseg.losses.boundary import boundary, hausdorff
 from jaxseg.losses.cldice import sigmoid_cldice, soft_cldice
 from jaxseg.losses.cross_entropy import cross_entropy
 from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
@@ -38,6 +38,7 @@ from jaxseg.losses.mcc import mcc
 from jaxseg.losses.mutual_information import region_mutual_information, sigmoid_region_mutual_information
 from jaxseg.losses.schedule import Weight, check_weight, ramp, weight_at
 from jaxseg.losses.tversky import focal_tversky, sigmoid_tversky, tversky
+from jaxseg.losses.unet import unet_cross_entropy, unet_weight_map
 
 __all__ = [
     "LOSSES",
@@ -68,6 +69,7 @@ __all__ = [
     "sigmoid_tversky",
     "soft_cldice",
     "tversky",
+    "unet_cross_entropy",
     "unet_weight_map",
     "weighted_sum",
 ]
@@ -95,6 +97,7 @@ LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
     "sigmoid_region_mutual_information": sigmoid_region_mutual_information,
     "boundary": boundary,
     "hausdorff": hausdorff,
+    "unet_cross_entropy": unet_cross_entropy,
 }
 
 _ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write these

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import chosen_classes, counted_logits, one_hot, ratio_where
-from jaxseg.ops.distance import signed_distance, squared_distance_across, two_nearest
+from jaxseg.ops.distance import signed_distance, squared_distance_across
 
 
 def boundary(
@@ -90,45 +90,6 @@ def hausdorff(
     costs = lax.map(of_class, jnp.stack([_classes_first(x, chosen) for x in (found, target)], axis=1))
     errors = jnp.square(jnp.where(target, 1 - probabilities, probabilities))
     return _mean(costs * _classes_first(errors, chosen), where)
-
-
-def unet_weight_map(
-    cells: Int[Array, "b h w"],
-    *,
-    where: Bool[Array, "b h w"] | None = None,
-    w0: float = 10.0,
-    sigma: float = 5.0,
-    class_weights: tuple[float, float] = (1.0, 1.0),
-) -> Float[Array, "b h w"]:
-    """U-Net's border weights, w_c + w0·exp(-(d1 + d2)² / 2σ²), for `pixel_weights` of the cross entropy.
-
-    Ronneberger et al., 2015, arXiv:1505.04597, eq. 2: d1 and d2 are the distances to the nearest and the second nearest
-    cell. As in the paper's fig. 3d the second term is on the background alone: it keeps touching cells apart. A picture
-    with fewer than two cells has no such term.
-
-    Args:
-      cells: 0 for background, else the id of the cell, any number > 0; never read where `where` is False.
-      where: pixels that count (all, if None). The others belong to no cell and have weight 0.
-      w0: height of the second term, >= 0.
-      sigma: its width σ, in pixels; must be positive.
-      class_weights: w_c of the background and of the cells, >= 0.
-
-    >>> weights = unet_weight_map(jnp.array([[[1, 0, 2, 0]]]), sigma=1.0)
-    >>> " ".join(f"{w:.2f}" for w in weights[0, 0])  # between the cells 1 + 10 exp(-(1 + 1)² / 2)
-    '1.00 2.35 1.00 1.00'
-    """
-    if not (w0 >= 0 and sigma > 0 and len(class_weights) == 2 and min(class_weights) >= 0):
-        raise UserError(
-            "unet_weight_map wants w0 >= 0, sigma > 0 and two class_weights >= 0, got"
-            f" w0 {w0}, sigma {sigma}, class_weights {class_weights}."
-        )
-    if where is not None:
-        cells = jnp.where(where, cells, 0)
-    nearest, second = two_nearest(cells)
-    background, cell = class_weights
-    border = w0 * jnp.exp(-jnp.square(nearest + second) / (2 * sigma**2))
-    weights = jnp.where(cells > 0, cell, background + border)
-    return weights if where is None else jnp.where(where, weights, 0.0)
 
 
 def _classes_first(x: Array, classes: list[int]) -> Array:

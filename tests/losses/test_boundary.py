@@ -6,7 +6,6 @@ from scipy import ndimage
 
 from jaxseg.checks import UserError
 from jaxseg.losses import boundary, hausdorff
-from jaxseg.losses.boundary import unet_weight_map
 from tests.losses.test_cross_entropy import slope
 
 SHAPE, C = (3, 4, 6), 3
@@ -139,27 +138,6 @@ def test_what_is_ignored_moves_no_border(batch, step):
     np.testing.assert_allclose(value, total / where.sum() / C, rtol=1e-5)
 
 
-def test_unet_weights_are_the_definition():
-    rng = np.random.default_rng(2)
-    cells = np.where(rng.random((3, 9, 11)) < 0.06, rng.integers(1, 5, (3, 9, 11)), 0)
-    cells[1] = np.where(cells[1] == cells[1].max(), cells[1], 0)  # one cell
-    cells[2] = 0
-    where = rng.random(cells.shape) < 0.8
-    where[0, cells[0] == cells[0].max()] = False  # a cell that nobody may see
-    options = {"w0": 7.0, "sigma": 3.0, "class_weights": (0.5, 2.0)}
-    spoiled = np.where(where, cells, 3)
-    weights = jax.jit(lambda c, w: unet_weight_map(c, where=w, **options))(spoiled, where)
-    expected = np.zeros(cells.shape)
-    for i, picture in enumerate(np.where(where, cells, 0)):
-        found = sorted((to_nearest(picture == k) for k in np.unique(picture[picture > 0])), key=lambda x: x[0, 0])
-        far = np.full(picture.shape, np.inf)
-        nearest, second = np.sort([*found, far, far], axis=0)[:2]
-        border = 7.0 * np.exp(-((nearest + second) ** 2) / 18)
-        expected[i] = np.where(where[i], np.where(picture > 0, 2.0, 0.5 + border), 0)
-    assert (expected[0] > 0.6).sum() > 5 and expected[1].max() <= 2
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     "function, options, message",
     [
@@ -167,12 +145,9 @@ def test_unet_weights_are_the_definition():
         (boundary, {"classes": ()}, "at least one"),
         (hausdorff, {"classes": (1, 1)}, "different"),
         (hausdorff, {"alpha": 0.0}, "`alpha` must be positive, got 0.0"),
-        (unet_weight_map, {"sigma": 0.0}, "sigma > 0.*got.*sigma 0.0"),
-        (unet_weight_map, {"class_weights": (1.0,)}, "two class_weights"),
     ],
 )
 def test_wrong_options_are_named(batch, function, options, message):
     logits, labels, _ = batch
-    arrays = (labels,) if function is unet_weight_map else (jnp.asarray(logits), jnp.asarray(labels))
     with pytest.raises(UserError, match=message):
-        function(*arrays, **options)
+        function(jnp.asarray(logits), jnp.asarray(labels), **options)
