@@ -31,8 +31,10 @@ def add(name, function, arrays, outputs):
     error = max(float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(apart), jax.tree.leaves(together)))
     found[name] = sorted(set(re.findall(r"all-gather|all-to-all|collective-permute", compiled.as_text()))), error
 
-ways = ("cross_entropy", "dice", "focal_tversky", "mcc", "sigmoid_jaccard", "soft_cldice", "boundary", "lovasz_softmax")
-losses = {name: LOSSES[name] for name in ways}  # one of each way to sum; compiling for four devices takes seconds
+# One of each way to sum; compiling for four devices takes seconds.
+ways = ["cross_entropy", "dice", "focal_tversky", "mcc", "sigmoid_jaccard", "soft_cldice", "boundary"]
+ways += ["lovasz_softmax", "unet_cross_entropy"]
+losses = {name: LOSSES[name] for name in ways}
 for name, loss in {**losses, "mined": partial(cross_entropy, ohem_keep=0.2, ohem_threshold=0.4)}.items():
     step = jax.value_and_grad(lambda x, y, w, loss=loss: loss(x, y, where=w))
     add(name, step, (logits, labels, where), (whole, split))
