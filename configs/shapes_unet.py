@@ -9,14 +9,14 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="shapes", canvas=(64, 64), crop=(64, 64), batch_size=16)
+    c.data.update(name="shapes", canvas=(64, 64), crop=(64, 64), batch_size=8)
     c.data.options = {"size": 64, "train": 4096, "val": 128}
     c.model.update(name="unet", encoder="plain")
     c.model.encoder_options = {"widths": (24, 48, 96, 128)}
     c.model.options = {"decoder_channels": (96, 48, 32, 24)}
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}
-    c.optim.update(lr=4e-3, warmup_steps=20)
-    c.train.epochs = 6
-    c.log.every = 32
-    c.checkpoint.every = 128
+    c.optim.update(lr=3e-3, warmup_steps=20)
+    c.train.epochs = 5
+    c.log.every = 64
+    c.checkpoint.every = 256
     return c
