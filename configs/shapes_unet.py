@@ -1,7 +1,8 @@
 """U-Net / plain encoder / the embedded shapes set: the main job in a few minutes on a laptop, nothing to download.
 
 python train.py --config configs/shapes_unet.py --workdir runs/shapes
-Measured: val mIoU 0.862, 3 min 49 s from start to end, 2 CPU cores, 2026-11-21, commit 71f8aa8.
+Measured: val mIoU 0.8562, 4 min 52 s with the installation of the package, nothing compiled before, 2 CPU cores,
+2026-11-21, commit 5d4867d. Of six epochs two seeds had 0.873 and 0.877, in a minute more.
 """
 
 from jaxseg.config import default_config
