@@ -90,13 +90,15 @@ def test_refined_scores_are_those_of_refined_predictions(trained, run):
 
     run("eval.py", "--workdir", trained, "--crf")
     scores = json.loads((trained / "eval" / "val-crf" / "scores.json").read_text())
-    predictor = Predictor.from_workdir(trained, refine="crf")
-    matrix = 0
+    predictor, plain = Predictor.from_workdir(trained, refine="crf"), Predictor.from_workdir(trained)
+    matrix, changed = 0, 0
     for record in create_dataset("shapes", size=32, train=26, val=7).splits["val"]:
         counts = {"num_classes": len(predictor.classes), "where": record["label"][None] != 255}
         matrix += np.asarray(
             metrics.confusion_matrix(predictor(record["image"])[None], record["label"][None], **counts)
         )
+        changed += (predictor(record["image"]) != plain(record["image"])).sum()
+    assert changed > 0
     np.testing.assert_allclose(scores["miou"], metrics.scores(matrix)["miou"], rtol=1e-6)
 
 
