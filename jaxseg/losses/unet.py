@@ -83,7 +83,7 @@ def unet_weight_map(
     """
     if not (w0 >= 0 and sigma > 0 and len(class_weights) == 2 and min(class_weights) >= 0):
         raise UserError(
-            "unet_weight_map wants w0 >= 0, sigma > 0 and two class_weights >= 0, got"
+            "U-Net's weights want w0 >= 0, sigma > 0 and, of the map, two class_weights >= 0, got"
             f" w0 {w0}, sigma {sigma}, class_weights {class_weights}."
         )
     if where is not None:
