@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxseg import launch
+from jaxseg.cli import launch
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote.")
 SPLIT = flags.DEFINE_string("split", None, "The split to score; the config's eval_split by default.")
@@ -18,7 +18,7 @@ OPTIONS = {
 
 
 def main(_):
-    from jaxseg.score import evaluate_workdir
+    from jaxseg.evaluation.score import evaluate_workdir
 
     options = {name: flag.value for name, flag in OPTIONS.items()}
     options["refine"] = "crf" if CRF.value else options["refine"]

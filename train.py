@@ -3,7 +3,7 @@
 from absl import flags
 from ml_collections import config_flags
 
-from jaxseg import launch
+from jaxseg.cli import launch
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run; the same folder again resumes it.")

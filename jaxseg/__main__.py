@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxseg import launch
-from jaxseg.heap import keep_freed_memory
+from jaxseg.cli import launch
+from jaxseg.cli.heap import keep_freed_memory
 
 
 def _list(args):
@@ -51,7 +51,7 @@ def _predict(args):
 
 
 def _bench(args):
-    from jaxseg import bench
+    from jaxseg.bench import speed as bench
 
     return bench.run(args)
 
@@ -69,7 +69,7 @@ def _attention(args):
 
 
 def _errors(args):
-    from jaxseg.analysis import errors
+    from jaxseg.evaluation import survey as errors
 
     return errors.run(args)
 
@@ -81,19 +81,19 @@ def _losses(args):
 
 
 def _tune_crf(args):
-    from jaxseg import tune_crf
+    from jaxseg.evaluation import tune_crf
 
     return tune_crf.run(args)
 
 
 def _league(args):
-    from jaxseg import league
+    from jaxseg.bench import league
 
     return league.run(args)
 
 
 def _ablation(args):
-    from jaxseg import ablation
+    from jaxseg.bench import ablation
 
     return ablation.run(args)
 
@@ -125,16 +125,20 @@ def _parser(argv):
             "jaxseg.analysis.attention",
             "where a trained model's attention blocks look in pictures",
         ),
-        "errors": (_errors, "jaxseg.analysis.errors", "where a trained model fails, on one page with pictures"),
+        "errors": (_errors, "jaxseg.evaluation.survey", "where a trained model fails, on one page with pictures"),
         "losses": (
             _losses,
             "jaxseg.analysis.loss_maps",
             "what each loss says of right and wrong probabilities, and where it pushes; a picture",
         ),
-        "tune-crf": (_tune_crf, "jaxseg.tune_crf", "the CRF's widths and weights that score best on a split"),
-        "league": (_league, "jaxseg.league", "train every architecture, small, on shapes; a table and a picture"),
-        "ablation": (_ablation, "jaxseg.ablation", "train a small U-Net with every loss by itself; a table"),
-        "bench": (_bench, "jaxseg.bench", "init, compile, forward and train-step time, also beside PyTorch"),
+        "tune-crf": (
+            _tune_crf,
+            "jaxseg.evaluation.tune_crf",
+            "the CRF's widths and weights that score best on a split",
+        ),
+        "league": (_league, "jaxseg.bench.league", "train every architecture, small, on shapes; a table and a picture"),
+        "ablation": (_ablation, "jaxseg.bench.ablation", "train a small U-Net with every loss by itself; a table"),
+        "bench": (_bench, "jaxseg.bench.speed", "init, compile, forward and train-step time, also beside PyTorch"),
     }
     for name, (function, module, text) in table.items():
         command = commands.add_parser(name, help=text, description=text)

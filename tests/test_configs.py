@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseg.config import default_config
-from jaxseg.training import experiment
+from jaxseg.experiment import build as experiment
+from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.state import create_state
 from jaxseg.training.optim import make_optimizer, make_schedule
-from jaxseg.training.shard import make_mesh
-from jaxseg.training.state import create_state
 from jaxseg.training.step import make_train_step
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))

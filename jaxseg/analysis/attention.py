@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.analysis import trained
 from jaxseg.checks import UserError
-from jaxseg.data.augment import normalise
+from jaxseg.ops.normalize import normalize
 
 
 class Attention(NamedTuple):
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     model, variables, mean, std = trained.load(args)
     for file in files:
         image = read_picture(str(file))
-        found = attention(model, variables, normalise(image, mean, std))
+        found = attention(model, variables, normalize(image, mean, std))
         if not found:
             raise UserError(
                 f"{type(model).__name__} has no attention that can be drawn. Models with some: attention_unet, manet,"

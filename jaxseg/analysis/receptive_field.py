@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 from jaxseg.analysis import trained
 from jaxseg.analysis.spans import trace_spans
 from jaxseg.checks import UserError
-from jaxseg.data.augment import normalise
 from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.models import MODELS, create_model, init, pixel_statistics
+from jaxseg.ops.normalize import normalize
 
 UNBOUNDED = 4096  # pixels; a field that fills a picture of this size is said to be the whole picture
 THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
@@ -249,7 +249,7 @@ def _images(args, size, mean, std):
     files = find_pictures(args.images)
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(args.draws, len(files))).round().astype(int)]
     pictures = [np.asarray(ImageOps.fit(Image.fromarray(read_picture(str(f))), size[::-1])) for f in files]
-    return np.asarray(normalise(np.stack(pictures), mean, std)), pictures[0]
+    return np.asarray(normalize(np.stack(pictures), mean, std)), pictures[0]
 
 
 def table(fields: Sequence[Field]) -> str:

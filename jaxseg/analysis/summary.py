@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 def _from_config(path: Path, num_classes: int) -> tuple[nn.Module, tuple[int, int]]:
     import runpy
 
-    from jaxseg.training.experiment import build_model
+    from jaxseg.experiment.build import build_model
 
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a file of configs/, or one of: {', '.join(MODELS)}.")

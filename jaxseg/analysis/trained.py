@@ -37,7 +37,7 @@ def load(args: argparse.Namespace) -> Trained:
         if not hasattr(bundle.module, "num_classes"):
             raise UserError(f"The bundle {args.bundle} holds an encoder alone. Give one of a whole model.")
         return Trained(bundle.module, bundle.variables, bundle.mean, bundle.std)
-    from jaxseg.training.restore import load_for_inference
+    from jaxseg.experiment.restore import load_for_inference
 
     restored = load_for_inference(args.workdir, args.checkpoint)
     return Trained(restored.model, restored.variables, restored.mean, restored.std)

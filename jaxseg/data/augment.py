@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.ops import warp
+from jaxseg.ops.normalize import normalize
 
 FILL = 127.0  # grey of what lies outside the picture
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as in JPEG
@@ -124,23 +125,10 @@ def prepare(
     label = batch["label"].astype(jnp.int32)
     where = label != ignore
     return {
-        "image": normalise(batch["image"], mean, std),
+        "image": normalize(batch["image"], mean, std),
         "label": jnp.where(where, label, 0),
         "where": where,
     }
-
-
-def normalise(
-    image: Int[Array, "*b h w 3"] | Float[Array, "*b h w 3"],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Float[Array, "*b h w 3"]:
-    """Returns (image - mean) / std in float32, all in 0..255.
-
-    >>> normalise(jnp.full((1, 1, 3), 255, jnp.uint8), (127.0,) * 3, (128.0,) * 3).tolist()
-    [[[1.0, 1.0, 1.0]]]
-    """
-    return (image.astype(jnp.float32) - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
 
 
 def _between(key, low, high):

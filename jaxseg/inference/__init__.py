@@ -5,7 +5,7 @@ nothing else of the model. `predict_step` is the one way from uint8 pictures to 
 and the command line share it, so that a score is the score of what a user gets.
 """
 
-from jaxseg.inference.calibrate import Calibration
+from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.predict import Predictor, predict_step
 from jaxseg.inference.refine import create_refiner
 from jaxseg.inference.uncertainty import Ensemble

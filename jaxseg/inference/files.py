@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     from jaxseg.config import default_config
-    from jaxseg.training import experiment
+    from jaxseg.experiment import build as experiment
 
     several = len(args.checkpoint) > 1 or len(args.workdir or ()) > 1
     samples = args.dropout is not None

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
-from jaxseg.data.augment import normalise
-from jaxseg.inference.calibrate import Calibration, load_calibration
+from jaxseg.inference.calibration import Calibration, load_calibration
 from jaxseg.inference.refine import Refiner, load_refiner
+from jaxseg.ops.normalize import normalize
 
 Colour = tuple[float, float, float]
 Apply = Callable[[Any, Float[Array, "b h w 3"]], Mapping[str, Float[Array, "b h w c"]]]
@@ -32,7 +32,7 @@ def predict_logits(
 
     With `refine`, the scores after it, for which it needs the pictures' own `sizes`, before they were padded.
     """
-    logits = apply(variables, normalise(images, mean, std))["logits"]
+    logits = apply(variables, normalize(images, mean, std))["logits"]
     return refine(logits, images, sizes) if refine else logits
 
 
@@ -142,7 +142,7 @@ class Predictor:
           checkpoint: "best" (by validation mIoU), "latest" or a step.
           refine: "crf" or "guided", with the run's settings.
         """
-        from jaxseg.training.restore import load_for_inference
+        from jaxseg.experiment.restore import load_for_inference
 
         restored = load_for_inference(workdir, checkpoint)
         return cls(

@@ -96,7 +96,7 @@ class Ensemble:
           workdirs: folders that train.py wrote; one may be named several times, for several of its checkpoints.
           checkpoints: "best", "latest" or a step, for all or one a workdir.
         """
-        from jaxseg.training.restore import load_for_inference
+        from jaxseg.experiment.restore import load_for_inference
 
         if isinstance(workdirs, str) or not workdirs:
             raise UserError(f"Expected a list of one or more workdirs, got {workdirs!r}.")
@@ -132,7 +132,7 @@ class Ensemble:
           samples: opinions, at least 1.
           seed: of the dropout; the same picture gets the same opinions again.
         """
-        from jaxseg.training.restore import load_for_inference
+        from jaxseg.experiment.restore import load_for_inference
 
         restored = load_for_inference(workdir, checkpoint)
         logits = dropout_logits(restored.model, mean=restored.mean, std=restored.std, samples=samples, seed=seed)

@@ -1,10 +1,10 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
 On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for three kinds, which take
-another way to the same numbers: depthwise convolutions are sums of shifted products (`jaxseg.ops.depthwise`), 1x1
-convolutions are matrix products (`jaxseg.ops.pointwise`), and the kernel gradient of convolutions in groups is one for
-every group (`jaxseg.ops.grouped`). The choice falls where the program is compiled, not where it is traced, so one that
-is lowered for several platforms gets the right way on each.
+another way to the same numbers, in `jaxseg.ops.cpu`: depthwise convolutions are sums of shifted products, 1x1
+convolutions are matrix products, and the kernel gradient of convolutions in groups is one for every group. The choice
+falls where the program is compiled, not where it is traced, so one that is lowered for several platforms gets the right
+way on each.
 """
 
 from functools import partial
@@ -14,8 +14,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
-from jaxseg.ops import depthwise, grouped, pointwise
-from jaxseg.ops.window import Window
+from jaxseg.ops.cpu import depthwise, grouped, pointwise
+from jaxseg.ops.cpu.window import Window
 
 # modules of forward, input_gradient, kernel_gradient
 _ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}

@@ -4,7 +4,7 @@ import signal
 
 import jax
 
-from jaxseg.training import shard
+from jaxseg.experiment import devices as shard
 
 
 class Interrupts:

@@ -15,15 +15,15 @@ from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError
 from jaxseg.data import pipeline
-from jaxseg.evaluate import Evaluator
+from jaxseg.evaluation.evaluator import Evaluator
+from jaxseg.experiment import build as experiments
+from jaxseg.experiment import devices as shard
+from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.log import Log, environment, progress_bar, say
+from jaxseg.experiment.state import create_state, eval_variables
 from jaxseg.models import init
-from jaxseg.training import experiment as experiments
-from jaxseg.training import shard
-from jaxseg.training.checkpoint import Checkpoints
 from jaxseg.training.interrupt import Interrupts
-from jaxseg.training.log import Log, environment, progress_bar, say
 from jaxseg.training.optim import make_optimizer, make_schedule
-from jaxseg.training.state import create_state, eval_variables
 from jaxseg.training.step import make_train_step
 
 

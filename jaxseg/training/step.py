@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from jaxseg import losses
 from jaxseg.data.augment import augment
+from jaxseg.experiment.devices import batched, replicated
+from jaxseg.experiment.state import TrainState, average
 from jaxseg.training.optim import pack_vectors, under
-from jaxseg.training.shard import batched, replicated
-from jaxseg.training.state import TrainState, average
 
 
 def freeze_norms(prefixes: tuple[str, ...]) -> Callable:

@@ -10,7 +10,8 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.data.augment import TO_YIQ, Augment, augment, normalise, prepare
+from jaxseg.data.augment import TO_YIQ, Augment, augment, prepare
+from jaxseg.ops.normalize import normalize
 
 IGNORE = 255
 PLAIN = {"ignore": IGNORE, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -56,7 +57,7 @@ def test_prepare_is_augment_without_options(batch):
     assert (np.asarray(plain["label"])[batch["label"] == IGNORE] == 0).all()
     expected = (batch["image"][0, 0, 0] - np.array([127, 120, 100])) / np.array([60, 50, 40])
     np.testing.assert_allclose(plain["image"][0, 0, 0], expected, rtol=1e-6)
-    np.testing.assert_allclose(normalise(batch["image"], (0,) * 3, (255,) * 3), batch["image"] / 255, rtol=1e-6)
+    np.testing.assert_allclose(normalize(batch["image"], (0,) * 3, (255,) * 3), batch["image"] / 255, rtol=1e-6)
 
 
 def test_crops_are_exact_anywhere_within(batch):

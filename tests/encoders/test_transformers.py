@@ -8,7 +8,7 @@ import pytest
 from jaxseg.encoders import create_encoder
 from jaxseg.encoders.convnext import patch_padding
 from jaxseg.models import init
-from jaxseg.ops.window import Window
+from jaxseg.ops.cpu.window import Window
 
 SMALL = {"widths": (8, 16, 40, 32), "blocks": (2, 1, 1, 1)}
 NAMES = ("convnext_tiny", "mit_b0")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.training.checkpoint import Checkpoints
+from jaxseg.experiment.checkpoint import Checkpoints
 from tests.end_to_end.conftest import TINY
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.inference.calibrate import load_calibration
-from jaxseg.training.checkpoint import Checkpoints
-from jaxseg.training.log import read_rows
+from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.log import read_rows
+from jaxseg.inference.calibration import load_calibration
 from tests.end_to_end.conftest import ROOT, TINY
 
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from jaxseg.checks import UserError
+from jaxseg.experiment import build as experiment
 from jaxseg.inference import files
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
-from jaxseg.training import experiment
 
 PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 

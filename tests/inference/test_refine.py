@@ -7,10 +7,10 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
+from jaxseg.evaluation.score import evaluate_workdir
 from jaxseg.inference import Calibration, Predictor, create_refiner, files
 from jaxseg.inference import refine as refinement
 from jaxseg.inference.refine import load_refiner
-from jaxseg.score import evaluate_workdir
 
 MAKING = dict(mean=(0, 0, 0), std=(1, 1, 1), classes="rgb", palette=np.eye(3, dtype=int))
 

@@ -95,7 +95,7 @@ def test_from_workdirs_is_the_mean_of_the_runs(image, monkeypatch):
         rest = dict(mean=MEAN, std=STD, classes=tuple(workdir), palette=((0, 0, 0),) * 3, bucket=8, ignore=255)
         return SimpleNamespace(model=Net(), variables=init(jax.random.key(checkpoint)), **rest)
 
-    monkeypatch.setattr("jaxseg.training.restore.load_for_inference", restored)
+    monkeypatch.setattr("jaxseg.experiment.restore.load_for_inference", restored)
     x = image / 50.0 / np.sqrt(1 + 1e-5)
     kernels = [np.asarray(restored("abc", seed).variables["params"]["head"]["kernel"]) for seed in (1, 2)]
     expected = np.mean([special.softmax(x @ kernel, -1) for kernel in kernels], 0)

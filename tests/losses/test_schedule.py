@@ -5,8 +5,8 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
+from jaxseg.experiment.build import read_config
 from jaxseg.losses import check_loss_config, ramp, weighted_sum
-from jaxseg.training.experiment import read_config
 
 RAMP = {"start": 0.4, "end": 0.0, "begin_step": 10, "end_step": 30}
 

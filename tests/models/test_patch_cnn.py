@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.analysis.patch_speedup import patch_speedup
+from jaxseg.bench.patch_speedup import patch_speedup
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 from jaxseg.models.patch_cnn import classify, shared_work, slide

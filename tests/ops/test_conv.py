@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 
 from jaxseg.checks import UserError
-from jaxseg.ops import depthwise
 from jaxseg.ops.conv import conv2d
-from jaxseg.ops.window import Window
+from jaxseg.ops.cpu import depthwise
+from jaxseg.ops.cpu.window import Window
 
 # name: (height, width), input and output channels, kernel, stride, padding, rate, groups
 CASES = {

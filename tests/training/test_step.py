@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxseg.config import default_config
+from jaxseg.experiment.build import build_model
+from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.state import create_state
 from jaxseg.models import init
-from jaxseg.training.experiment import build_model
 from jaxseg.training.optim import make_optimizer, make_schedule
-from jaxseg.training.shard import make_mesh
-from jaxseg.training.state import create_state
 from jaxseg.training.step import make_train_step
 
 CLASSES = 3

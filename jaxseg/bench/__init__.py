@@ -1,0 +1,1 @@
+"""Benchmarks: speed beside PyTorch, and tables of small training runs."""

@@ -1,0 +1,110 @@
+"""python -m jaxseg ablation: every loss by itself, on the same small U-Net and data; a table of what each does."""
+
+import argparse
+import gc
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxseg.bench import speed as bench
+from jaxseg.bench.league import make_config
+from jaxseg.bench.timing import Case, alternate
+from jaxseg.checks import lookup
+from jaxseg.data import create_dataset
+from jaxseg.losses import LOSSES, weighted_sum
+
+COMBINED = ("cross_entropy+dice", "focal+dice", "cross_entropy+boundary")  # what is used more than each alone
+MODEL = "unet"  # as the league makes it
+SHAPE = (4, 256, 256, 11)  # of the logits that a loss is timed on; the step is that of a U-Net on ResNet-34
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("--out", required=True, help="folder for ablation.md, ablation.json and a run a loss")
+    parser.add_argument(
+        "--losses", nargs="+", default=[*LOSSES, *COMBINED], help="names, or sums as in a+b; default: all"
+    )
+    parser.add_argument("--steps", type=int, default=300, help="training steps of each")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains with one loss after the other; what is done already is not done again. Returns the exit status."""
+    for name in args.losses:
+        for term in name.split("+"):
+            lookup(LOSSES, term, "loss")
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    step = bench.measure(Case("unet", "resnet34", SHAPE[1:3], SHAPE[0], classes=SHAPE[3]), steps=5)["jaxseg"]["step_s"]
+    rarest = rarest_class()
+    rows = []
+    for name in args.losses:
+        alone, reference = seconds(name)
+        rows.append(
+            {"loss": name, **measure(name, rarest, out / name, args.steps), "overhead": (alone - reference) / step}
+        )
+        (out / "ablation.md").write_text(table(rows, rarest))
+        (out / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
+        jax.clear_caches()
+        gc.collect()
+    print(table(rows, rarest))
+    return 0
+
+
+def rarest_class() -> str:
+    """Returns the name of the class with the fewest pixels in the validation split."""
+    dataset = create_dataset("shapes", **make_config(MODEL, 1).data.options.to_dict())
+    counts = sum(
+        np.bincount(sample["label"].ravel(), minlength=dataset.num_classes) for sample in dataset.splits["val"]
+    )
+    return dataset.classes[int(np.argmin(counts))]
+
+
+def measure(name: str, rarest: str, workdir: Path, steps: int) -> dict[str, float]:
+    """Trains the small U-Net with the loss `name` in `workdir`, and returns what it reached on the validation split."""
+    from jaxseg.experiment.log import read_rows
+    from jaxseg.training.loop import train
+
+    config = make_config(MODEL, steps)
+    config.loss.terms = dict.fromkeys(name.split("+"), 1.0)
+    config.loss.options = {}
+    config.eval.metrics = ("confusion", "boundary_f")
+    train(config, workdir)
+    last = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "eval"][-1]
+    return {"miou": last["miou"], "rarest_iou": last[f"iou/{rarest}"], "boundary_f": last["mean_boundary_f"]}
+
+
+def seconds(name: str, *, repeats: int = 5) -> tuple[float, float]:
+    """Returns the median seconds of a loss and its gradient, and those of cross entropy in turns with it."""
+    logits = jax.random.normal(jax.random.key(0), SHAPE)
+    labels = jax.random.randint(jax.random.key(1), (SHAPE[0], 8, 8), 0, SHAPE[3])
+    labels = jnp.repeat(jnp.repeat(labels, SHAPE[1] // 8, 1), SHAPE[2] // 8, 2)  # regions, not noise
+
+    def timed(terms):
+        def total(logits):
+            return weighted_sum({"logits": logits}, labels, None, terms=terms, heads={"logits": 1.0}, options={})[0]
+
+        gradient = jax.jit(jax.grad(total))
+        return lambda: jax.block_until_ready(gradient(logits))
+
+    times = alternate([timed(dict.fromkeys(name.split("+"), 1.0)), timed({"cross_entropy": 1.0})], repeats)
+    return tuple(map(statistics.median, times))
+
+
+def table(rows: list[dict[str, Any]], rarest: str) -> str:
+    """Returns the Markdown table, best first."""
+    lines = [
+        f"| loss | val mIoU | IoU of the rarest class, {rarest} | boundary F | step, % longer |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: -row["miou"]):
+        name = row["loss"].replace("+", " + ")
+        lines.append(
+            f"| {name} | {row['miou']:.3f} | {row['rarest_iou']:.3f} | {row['boundary_f']:.3f} |"
+            f" {100 * row['overhead']:+.1f} |"
+        )
+    return "\n".join(lines) + "\n"

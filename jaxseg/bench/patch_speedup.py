@@ -1,0 +1,33 @@
+"""What it saves to label all pixels at once instead of a patch around each of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxseg.bench.timing import alternate
+from jaxseg.models.patch_cnn import PatchCNN, slide
+
+
+def patch_speedup(
+    model: PatchCNN, variables: Mapping[str, Any], image: Float[Array, "b h w 3"], *, repeats: int = 3
+) -> dict[str, float]:
+    """Times the sliding window against its dense twin, in turns, both compiled.
+
+    Args:
+      model: the network.
+      variables: its variables.
+      image: pictures, normalised.
+      repeats: how often each is timed; the median counts.
+
+    Returns:
+      "sliding_s" and "dense_s" in seconds, "speedup", their ratio, and "difference", the largest between the logits.
+    """
+    sliding = jax.jit(lambda variables, image: slide(model, variables, image))
+    dense = jax.jit(lambda variables, image: model.apply(variables, image, train=False)["logits"])
+    difference = float(abs(sliding(variables, image) - dense(variables, image)).max())
+    functions = [lambda f=f: f(variables, image).block_until_ready() for f in (sliding, dense)]
+    slow, fast = (float(np.median(times)) for times in alternate(functions, repeats))
+    return {"sliding_s": slow, "dense_s": fast, "speedup": slow / fast, "difference": difference}

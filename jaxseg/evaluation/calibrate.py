@@ -1,0 +1,78 @@
+"""Fitting a calibration to a split of a run's data set: what eval.py --calibrate does before it scores."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxseg.checks import UserError
+from jaxseg.experiment.devices import batched, replicated
+from jaxseg.inference.calibration import Calibration, fit_calibration
+from jaxseg.inference.predict import predict_logits
+
+_PIXELS = 2**20  # that are fitted at most
+_NUMBERS = 2**26  # logits that are kept at most
+
+
+def sample_logits(
+    evaluator: Any,
+    variables: dict[str, Any],
+    split: str,
+    *,
+    seed: int = 0,
+    progress: Callable[[Iterator], Iterator] = iter,
+) -> tuple[Float[Array, "n c"], Int[Array, "n"]]:
+    """Returns the logits and labels of pixels that count, as many of each picture, drawn at random.
+
+    Args:
+      evaluator: an `Evaluator`.
+      variables: {"params", "batch_stats"}, arrays of this process.
+      split: a key of the data set's splits.
+      seed: of the draw.
+      progress: wraps the iterator of records.
+    """
+    experiment, mesh = evaluator.experiment, evaluator.mesh
+    dataset = experiment.dataset
+    total = min(_PIXELS, _NUMBERS // dataset.num_classes)
+    each = max(total // len(dataset.splits[split]), 1)
+
+    apply = partial(experiment.model.apply, train=False)
+
+    def step(variables, images, places):
+        logits = predict_logits(apply, variables, images, mean=experiment.mean, std=experiment.std)
+        flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
+        return jnp.take_along_axis(flat, places[..., None], axis=1)
+
+    whole, apart = replicated(mesh), batched(mesh)
+    step = jax.jit(step, in_shardings=(whole, apart, apart), out_shardings=apart)
+    logits, labels = [], []
+    for batch, records in evaluator.batches(split, progress):
+        places, taken = np.zeros((len(batch["image"]), each), np.int32), []
+        for i, (label, record) in enumerate(zip(batch["label"], records, strict=False)):
+            counted = np.flatnonzero(label.ravel() != dataset.ignore)
+            generator = np.random.default_rng((seed, record["index"]))
+            chosen = generator.choice(counted, min(each, len(counted)), replace=False)
+            places[i, : len(chosen)] = chosen
+            taken.append((i, len(chosen), label.ravel()[chosen]))
+        found = np.asarray(step(variables, *jax.device_put((batch["image"], places), apart)))
+        logits += [found[i, :count] for i, count, _ in taken]
+        labels += [label for _, _, label in taken]
+    return np.concatenate(logits), np.concatenate(labels).astype(np.int32)
+
+
+def calibrate_split(
+    evaluator: Any, variables: dict[str, Any], split: str, kind: str, *, checkpoint: int, **options: Any
+) -> Calibration:
+    """Fits a calibration of `kind` on a split; see `fit_calibration` and `sample_logits`."""
+    if jax.process_count() > 1:
+        raise UserError("A calibration is fitted in one process. Run eval.py --calibrate without jax.distributed.")
+    logits, labels = sample_logits(evaluator, variables, split, **options)
+    if not len(labels):
+        raise UserError(f"The split '{split}' has no pixel that counts: nothing to calibrate on. Name another --split.")
+    calibration = fit_calibration(kind, logits, labels, checkpoint=checkpoint, split=split)
+    return dataclasses.replace(calibration, report={"pixels": len(labels)})

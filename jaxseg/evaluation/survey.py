@@ -1,0 +1,169 @@
+"""Where a trained model fails: which pictures, which classes, how far from a border, on objects of which size."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxseg.checks import UserError
+from jaxseg.evaluation.objects import border_pixels, find_objects
+from jaxseg.inference.predict import padded_size
+from jaxseg.ops.distance import distance_transform
+
+SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)  # pixels of an object: the bins' bounds
+DISTANCES = (1, 2, 3, 5, 9, 17, 33)  # pixels to the nearest border pixel: the bins' bounds
+BATCH = 8  # pictures predicted at once
+
+_distance = jax.jit(distance_transform)
+
+
+@dataclasses.dataclass
+class Survey:
+    """What was found; rows of matrices are labels, columns predictions."""
+
+    matrix: Int[np.ndarray, "c c"]
+    example: Int[np.ndarray, "c c"]  # the picture with most pixels of each pair, by index
+    errors: list[float]  # of each picture, the share of wrong pixels; nan where all are ignored
+    names: list[str]
+    objects: np.ndarray  # float64[bins, 4]: objects, their pixels, wrong ones, sum of IoU
+    missed: np.ndarray  # int64[bins]: objects less than half of whose pixels are right
+    distances: np.ndarray  # int64[bins, 2]: pixels, wrong ones
+
+
+def survey(
+    predict: Callable[[Sequence[np.ndarray]], Sequence[Int[np.ndarray, "h w"]]],
+    source: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    *,
+    ignore: int = 255,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Survey:
+    """Predicts all pictures of a source and counts what is wrong, and where.
+
+    Args:
+      predict: pictures uint8[h, w, 3] -> label maps.
+      source: records of "image", "label" and "name".
+      num_classes: of the labels.
+      ignore: the label of pixels that do not count.
+      progress: wraps the iterator over batches, to draw a progress bar.
+    """
+    shape = (num_classes, num_classes)
+    found = Survey(
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64),
+        [],
+        [],
+        np.zeros((len(SIZES) + 1, 4)),
+        np.zeros(len(SIZES) + 1, np.int64),
+        np.zeros((len(DISTANCES) + 1, 2), np.int64),
+    )
+    most = np.zeros(shape, np.int64)
+    for start in progress(range(0, len(source), BATCH)):
+        records = [source[i] for i in range(start, min(start + BATCH, len(source)))]
+        for i, (record, prediction) in enumerate(zip(records, predict([r["image"] for r in records]), strict=True)):
+            label = np.asarray(record["label"]).astype(np.int64)
+            matrix = _add(found, label, np.asarray(prediction), ignore)
+            found.example[matrix > most] = start + i
+            most = np.maximum(most, matrix)
+            found.names.append(record["name"])
+    return found
+
+
+def _add(found: Survey, label, prediction, ignore):
+    """Counts one picture and returns its matrix."""
+    counted, wrong = label != ignore, (label != prediction) & (label != ignore)
+    classes = len(found.matrix)
+    matrix = np.bincount(label[counted] * classes + prediction[counted], minlength=classes**2)
+    matrix = matrix.reshape(classes, classes)
+    found.matrix += matrix
+    found.errors.append(float(wrong.sum() / counted.sum()) if counted.any() else float("nan"))
+    objects = find_objects(label, prediction, ignore=ignore)
+    bins = np.digitize(objects.size, SIZES)
+    columns = (np.ones(len(bins)), objects.size, objects.size - objects.right, objects.iou)
+    for column, values in enumerate(columns):
+        found.objects[:, column] += np.bincount(bins, weights=values, minlength=len(found.objects))
+    found.missed += np.bincount(bins[2 * objects.right < objects.size], minlength=len(found.missed))
+    border = border_pixels(label, ignore=ignore)
+    if border.any():
+        distances = np.digitize(border_distance(border)[counted], DISTANCES)
+        for column, weights in enumerate((np.ones(counted.sum()), wrong[counted])):
+            counts = np.bincount(distances, weights=weights, minlength=len(found.distances))
+            found.distances[:, column] += counts.astype(np.int64)
+    return matrix
+
+
+def border_distance(border: Bool[np.ndarray, "h w"], bucket: int = 64) -> np.ndarray:
+    """Returns the distance in pixels of every pixel to the nearest border pixel, float32[h, w].
+
+    Args:
+      border: the border pixels, at least one.
+      bucket: pictures are padded to a multiple of it, so that few sizes are compiled.
+
+    >>> border_distance(np.array([[True, False, False]])).tolist()
+    [[0.0, 1.0, 2.0]]
+    """
+    h, w = border.shape
+    height, width = padded_size(h, w, bucket)
+    return np.asarray(_distance(~np.pad(border, ((0, height - h), (0, width - w)))))[:h, :w]
+
+
+def pairs(matrix: Int[np.ndarray, "c c"], count: int) -> list[tuple[int, int]]:
+    """Returns the `count` pairs (label, prediction) that are confused most, by pixels.
+
+    >>> pairs(np.array([[9, 1, 0], [3, 9, 0], [0, 0, 9]]), 2)
+    [(1, 0), (0, 1)]
+    """
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    return [divmod(int(i), len(matrix)) for i in order if wrong.ravel()[i]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `run` reads."""
+    parser.add_argument("--workdir", required=True, help="folder that train.py wrote")
+    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
+    parser.add_argument("--split", help="of the data set; default: config.data.eval_split")
+    parser.add_argument("--root", help="where the data is now, if not at config.data.root")
+    parser.add_argument("--out", help="folder to write errors.html to; default: WORKDIR/errors/SPLIT")
+    parser.add_argument("--worst", type=int, default=12, help="pictures to show")
+    parser.add_argument("--pairs", type=int, default=10, help="confused pairs of classes to show")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page and returns the exit status."""
+    from tqdm import tqdm
+
+    from jaxseg.evaluation.error_page import page
+    from jaxseg.experiment import build as experiments
+    from jaxseg.inference.predict import Predictor
+
+    if args.worst < 1 or args.pairs < 1:
+        raise UserError(f"--worst and --pairs must be at least 1, got {args.worst} and {args.pairs}.")
+    config = experiments.read_config(args.workdir)
+    experiments.enable_compilation_cache(config.train.compilation_cache)
+    if args.root is not None:
+        config.data.root = args.root
+    split = args.split or config.data.eval_split
+    dataset = experiments.build(config, splits=(split,)).dataset
+    predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
+    source = dataset.splits[split]
+    found = survey(
+        predictor.predict_batch,
+        source,
+        dataset.num_classes,
+        ignore=dataset.ignore,
+        progress=lambda batches: tqdm(batches, desc=f"errors {split}", unit="batch", dynamic_ncols=True),
+    )
+    out = Path(args.out) if args.out else Path(args.workdir) / "errors" / split
+    out.mkdir(parents=True, exist_ok=True)
+    title = f"{Path(args.workdir).resolve().name}, split {split}"
+    text = page(found, dataset, source, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
+    (out / "errors.html").write_text(text)
+    wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
+    print(f"{len(source)} pictures, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
+    return 0

@@ -1,0 +1,1 @@
+"""Experiments: what a run is, built from its config and kept in its workdir."""

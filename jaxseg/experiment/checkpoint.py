@@ -1,0 +1,141 @@
+"""Checkpoints: the only module that knows orbax.
+
+`workdir/checkpoints/STEP/` holds the state and the position of the data iterator. Orbax writes to a temporary folder
+and renames it, so that a kill leaves the last one whole. Which one is the best is read off metrics.jsonl: a state is
+saved before it is evaluated, so that no evaluation, however long, stands between a step and its checkpoint.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxseg.checks import UserError
+from jaxseg.experiment.log import read_rows
+from jaxseg.experiment.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the latest few and the best by validation mIoU."""
+
+    def __init__(self, workdir: str | Path, *, keep: int = 2):
+        import orbax.checkpoint as ocp
+
+        self.directory = Path(workdir).absolute() / "checkpoints"
+        self._rows = Path(workdir) / "metrics.jsonl"
+        self.scores = {row["step"]: row["miou"] for row in read_rows(self._rows) if row["kind"] == "eval"}
+        self._args = ocp.args
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_LatestAndBest(max(keep, 1), self), cleanup_tmp_directories=True
+            ),
+        )
+
+    def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
+        """Starts writing; returns as soon as the arrays are copied off the device.
+
+        Args:
+          step: the name of the checkpoint.
+          state: of the run.
+          data: what `json` can hold: where the data iterator stands.
+        """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise self._trouble(f"a checkpoint needs {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left")
+        items = self._args.Composite(state=self._args.StandardSave(state), data=self._args.JsonSave(data))
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:
+            raise self._trouble(error) from error
+
+    def score(self, step: int, miou: float) -> None:
+        """Remembers what a state scored; the best checkpoint outlives the next ones."""
+        self.scores[step] = None if math.isnan(miou) else miou
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._trouble(error) from error
+
+    def close(self) -> None:
+        """Waits and releases the threads."""
+        self.wait()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step of the checkpoint with the highest validation mIoU, or the newest if none was evaluated."""
+        return best_step(self._manager.all_steps(), self.scores) or self.latest()
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Returns (state, data) of `step`, with the shapes and shardings of `like` (arrays or their shapes)."""
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
+        )
+        try:
+            restored = self._manager.restore(
+                step,
+                args=self._args.Composite(state=self._args.StandardRestore(target), data=self._args.JsonRestore()),
+            )
+        except ValueError as error:
+            raise UserError(
+                f"Checkpoint {self.directory / str(step)} does not fit this config's model: {error}\n"
+                "Use the config that it was written with, or another --workdir."
+            ) from error
+        return restored["state"], restored["data"]
+
+    def restore_variables(self, step: int) -> dict[str, Any]:
+        """Returns {"params", "batch_stats"} as evaluation uses them, without the optimiser's memory."""
+        state = self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
+        return state["ema"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
+
+    def resolve(self, which: str) -> int:
+        """Returns the step that "best", "latest" or a number names, or raises with what there is."""
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise UserError(f"No checkpoint in {self.directory}. Train first, or check the path.")
+        named = {"best": self.best(), "latest": self.latest(), **{str(s): s for s in steps}}
+        if which not in named:
+            raise UserError(f"No checkpoint '{which}' in {self.directory}. Known: {', '.join(named)}.")
+        return named[which]
+
+    def _trouble(self, error: Exception | str) -> UserError:
+        kept = self.latest()
+        rest = f"The last good checkpoint, step {kept}, is intact" if kept else "No checkpoint was written yet"
+        cause = str(error).split('": ')[-1].strip("'") or repr(error)  # tensorstore nests: where": where": what
+        return UserError(
+            f"Could not save to {self.directory}: {cause}.\n"
+            f"{rest}. Free some space (or mend what the message names) and run the same command again."
+        )
+
+
+def best_step(steps: Iterable[int], scores: Mapping[int, float | None]) -> int | None:
+    """Returns the step with the highest score, the later of equals, or None if no step has one.
+
+    >>> best_step([10, 20, 30, 40], {10: 0.5, 20: 0.7, 30: 0.7, 50: 0.9})
+    30
+    """
+    scored = [(scores[step], step) for step in steps if scores.get(step) is not None]
+    return max(scored)[1] if scored else None
+
+
+class _LatestAndBest:
+    """Orbax's protocol of a preservation policy: which checkpoints to keep when one more was saved."""
+
+    def __init__(self, keep: int, checkpoints: Checkpoints):
+        self.keep, self.checkpoints = keep, checkpoints
+
+    def should_preserve(self, checkpoints, *, context):
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(steps)[-self.keep :], best_step(steps, self.checkpoints.scores)}
+        return [step in kept for step in steps]

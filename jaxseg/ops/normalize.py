@@ -1,0 +1,17 @@
+"""Normalization of images by the mean and standard deviation of each channel."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def normalize(
+    image: Int[Array, "*b h w 3"] | Float[Array, "*b h w 3"],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Float[Array, "*b h w 3"]:
+    """Returns (image - mean) / std in float32, all in 0..255.
+
+    >>> normalize(jnp.full((1, 1, 3), 255, jnp.uint8), (127.0,) * 3, (128.0,) * 3).tolist()
+    [[[1.0, 1.0, 1.0]]]
+    """
+    return (image.astype(jnp.float32) - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)

@@ -1,0 +1,54 @@
+"""The benchmark runs, says what it measured, and names what is missing."""
+
+import argparse
+import json
+import sys
+
+import pytest
+
+from jaxseg.bench import peers
+from jaxseg.bench import speed as bench
+from jaxseg.bench.timing import WARMUP, Subject, alternate
+from jaxseg.checks import UserError
+
+
+def arguments(*extra):
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return parser.parse_args(["--model", "unet", "--encoder", "plain", "--size", "32", "--batch", "2", *extra])
+
+
+def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
+    calls = []
+    peer = Subject("smp", lambda: calls.append("step"), lambda: calls.append("forward"), {"parameters": 7})
+    monkeypatch.setitem(peers.PEERS, "smp", lambda case: peer)
+    out = tmp_path / "new" / "figures.json"
+    assert bench.run(arguments("--steps", "2", "--classes", "3", "--peer", "smp", "--out", str(out))) == 0
+    figures = json.loads(out.read_text())
+    ours = figures["jaxseg"]
+    assert figures["case"]["size"] == [32, 32]
+    assert calls.count("step") == calls.count("forward") == WARMUP + 2
+    assert 0 < ours["forward_s"] < ours["step_s"] < ours["compile_s"]
+    assert ours["images_per_s"] == pytest.approx(2 / ours["step_s"])
+    assert ours["parameters"] * 4 * 3 < ours["program_bytes"]  # parameters and Adam's two moments
+    assert figures["ratio"]["step_s"] == pytest.approx(ours["step_s"] / figures["smp"]["step_s"])
+    printed = capsys.readouterr().out
+    assert "unet / plain, 2 x 32 x 32, float32" in printed and "training step" in printed
+
+
+def test_turns_are_taken():
+    calls = []
+    times = alternate([lambda: calls.append("a"), lambda: calls.append("b")], 4)
+    assert calls == ["a", "b"] * (WARMUP + 4)
+    assert [len(t) for t in times] == [4, 4]
+
+
+def test_missing_peer_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r"pip install .*jaxseg\[parity\]"):
+        bench.run(arguments("--peer", "smp"))
+
+
+def test_impossible_numbers_raise():
+    with pytest.raises(UserError, match="at least 1"):
+        bench.run(arguments("--steps", "0"))

@@ -1,0 +1,33 @@
+"""User errors end a program in one screen; everything else keeps its traceback."""
+
+import pytest
+
+from jaxseg.checks import Interrupted, UserError
+from jaxseg.cli import launch
+
+
+def _raiser(error):
+    def raise_it():
+        raise error
+
+    return raise_it
+
+
+def test_user_errors_are_printed(capsys):
+    assert launch.guard(_raiser(UserError("What. Do this."))) == 1
+    assert capsys.readouterr().err == "\nerror: What. Do this.\n"
+
+
+def test_a_stop_on_request_has_the_signals_status(capsys):
+    assert launch.guard(_raiser(Interrupted("Stopped.", 143))) == 143
+    assert "error" not in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback():
+    with pytest.raises(ValueError, match="bug"):
+        launch.guard(_raiser(ValueError("bug")))
+
+
+def test_full_disk(capsys):
+    assert launch.guard(_raiser(OSError(28, "No space left on device"))) == 1
+    assert "Free some space" in capsys.readouterr().err

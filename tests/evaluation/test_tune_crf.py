@@ -1,0 +1,82 @@
+"""The search for the CRF's settings, and what a run does with what it found."""
+
+import argparse
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.evaluation import tune_crf
+from jaxseg.evaluation.tune_crf import NARROW, WIDE, search
+
+
+def test_search_starts_at_the_config_then_draws_wide_then_close_to_the_best():
+    start, trials = {"spatial_weight": 3.0, "colour_sigma": 13.0}, []
+    for n, parameters in enumerate(search(start, trials, count=20, seed=0)):
+        trials.append((float(n == 7), parameters))
+    assert trials[0][1] == start
+    for _, parameters in trials[1:11]:
+        for key, value in parameters.items():
+            assert WIDE[key][0] * 0.999 <= value / start[key] <= WIDE[key][1] * 1.001
+    best = trials[7][1]
+    for _, parameters in trials[11:]:
+        assert all(NARROW[0] * 0.999 <= parameters[key] / best[key] <= NARROW[1] * 1.001 for key in best)
+
+
+class Noisy:
+    """Stands for a network: right but for pixels that it does not know."""
+
+    def apply(self, variables, images, *, train):
+        return {"logits": images @ variables["look"]}
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """A workdir of a run on two classes, bright and dark, whose network misses single pixels."""
+    from types import SimpleNamespace
+
+    from jaxseg.config import default_config
+    from jaxseg.data import Dataset
+    from jaxseg.experiment import build as experiment
+    from jaxseg.experiment import restore
+
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(3):
+        label = (np.indices((9, 8 + i))[1] > 3).astype(np.uint8)
+        image = np.where(label, 200, 90)[..., None].repeat(3, -1)
+        image[..., 0] = np.where(rng.random(label.shape) < 0.2, 270 - image[..., 1], image[..., 0])  # what it looks at
+        records.append({"image": image.astype(np.uint8), "label": label, "name": f"{i}"})
+    dataset = Dataset("two", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), {"val": records}, 255)
+    config = default_config()
+    config.eval.update(bucket=16, batch_size=2)
+    config.train.compilation_cache = ""
+    config.eval.crf.update(bilateral_sigma=20.0, colour_sigma=60.0, iterations=3)
+    variables = {"look": jnp.zeros((3, 2)).at[0].set(jnp.array([-1.0, 1.0]))}
+    built = experiment.Experiment(config, dataset, Noisy(), (145.0,) * 3, (50.0,) * 3)
+    monkeypatch.setattr(experiment, "build", lambda config, splits: built)
+    restored = SimpleNamespace(config=config, step=7, variables=variables)
+    monkeypatch.setattr(restore, "load_for_inference", lambda workdir, checkpoint: restored)
+    return tmp_path
+
+
+def test_run_writes_what_scored_best(trained, capsys):
+    parser = argparse.ArgumentParser()
+    tune_crf.add_arguments(parser)
+    assert tune_crf.run(parser.parse_args(["--workdir", str(trained), "--trials", "3"])) == 0
+    found = json.loads((trained / "crf.json").read_text())
+    assert found["miou"] > found["miou_without"] + 0.1
+    assert (found["checkpoint"], found["split"], found["pictures"], found["parameters"]["iterations"]) == (
+        7,
+        "val",
+        3,
+        3,
+    )
+    assert set(found["parameters"]) == {*WIDE, "iterations"}
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[:2] == ["mIoU", "gain"] and len(table) == 5
+    assert float(table[1].split()[0]) == round(found["miou"], 4)
+    with pytest.raises(UserError, match="--trials must be at least 1"):
+        tune_crf.run(parser.parse_args(["--workdir", str(trained), "--trials", "0"]))

@@ -1,0 +1,90 @@
+"""From a config to a run: what is checked, what a workdir remembers."""
+
+import json
+
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.config import default_config
+from jaxseg.data import create_dataset
+from jaxseg.experiment import build as experiment
+
+
+def _config(**train):
+    c = default_config()
+    c.train.update(train or {"steps": 3})
+    return c
+
+
+@pytest.fixture
+def dataset():
+    return create_dataset("shapes", size=32, train=4, val=2)
+
+
+def test_config_comes_back_from_the_workdir(tmp_path, dataset):
+    c = _config()
+    c.loss.terms = {"dice": 2.0}
+    c.optim.freeze = ("encoder",)
+    c.model.output_stride = 16
+    experiment.claim_workdir(c, dataset, tmp_path / "run")
+    assert experiment.read_config(tmp_path / "run").to_dict() == c.to_dict()
+
+
+def test_workdir_of_another_config_is_refused(tmp_path, dataset):
+    experiment.claim_workdir(_config(), dataset, tmp_path)
+    other = _config()
+    other.optim.lr = 5.0
+    other.loss.terms = {"dice": 1.0}
+    with pytest.raises(UserError) as error:
+        experiment.claim_workdir(other, dataset, tmp_path)
+    assert "config.optim.lr: 0.001 there, 5.0 here" in str(error.value)
+    assert "config.loss.terms.dice: absent there, 1.0 here" in str(error.value)
+
+
+def test_what_changes_no_number_may_change(tmp_path, dataset):
+    experiment.claim_workdir(_config(), dataset, tmp_path)
+    other = _config()
+    other.data.workers = 3
+    other.log.every = 1
+    experiment.claim_workdir(other, dataset, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["workers"] == 3
+
+
+def test_a_file_is_no_workdir(tmp_path, dataset):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        experiment.claim_workdir(_config(), dataset, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "key,value,words",
+    [
+        ("train.steps", 0, "Set one of"),
+        ("train.epochs", 2, "Set one of"),
+        ("data.batch_size", 0, "must be at least 1"),
+        ("data.crop", (0, 8), "both positive"),
+        ("data.crop", (8,), "both positive"),
+        ("data.crop", (500, 8), "can never be filled: its height is 500"),
+        ("model.dtype", "float16", "Known: bfloat16, float32"),
+        ("loss.terms", {"dise": 1.0}, "Did you mean 'dice'"),
+        ("eval.metrics", ("confusion", "spraed"), "Unknown metric 'spraed'. Did you mean 'spread'"),
+        ("eval.metrics", ("spread",), "must name 'confusion', whose mIoU chooses the best checkpoint"),
+        ("eval.metric_options", {"confusion": {"bta": 2}}, "Unknown option 'bta' of metric 'confusion'"),
+    ],
+)
+def test_impossible_values(key, value, words):
+    c = _config()
+    group, name = key.split(".")
+    c[group][name] = value
+    with pytest.raises(UserError, match=words):
+        experiment.check_config(c)
+
+
+def test_default_config_needs_only_a_length():
+    experiment.check_config(_config())
+    experiment.check_config(_config(epochs=1))
+
+
+def test_a_missing_run_is_explained(tmp_path):
+    with pytest.raises(UserError, match="config.json is missing"):
+        experiment.read_config(tmp_path)
