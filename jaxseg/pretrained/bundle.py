@@ -2,9 +2,10 @@
 
     DIR/model.safetensors   every array of the variables by its path: "params/head/conv/kernel"
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
-                             "preprocessing": {"mean", "std"}, "classes", "palette", "ignore", "source"}
+                             "preprocessing": {"mean", "std"}, "classes", "palette", "ignore", "activation", "source"}
 
-A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model".
+A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model". Bundles of older versions have no
+"activation", which is then "softmax".
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
+from jaxseg.files import atomic_path, write_json
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import variables_template
@@ -41,6 +43,7 @@ class Bundle:
     palette: tuple[tuple[int, int, int], ...] = ()
     ignore: int = 255
     source: str = ""  # where the weights come from, and under which licence
+    activation: str = "softmax"  # or "sigmoid": what makes probabilities of the logits
 
 
 def save_bundle(
@@ -51,6 +54,9 @@ def save_bundle(
     classes: Sequence[str] = (),
     palette: Sequence[Sequence[int]] = (),
     ignore: int = 255,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    activation: str = "softmax",
     source: str = "",
 ) -> None:
     """Writes a model or an encoder and its variables to `directory`, which is made.
@@ -62,6 +68,9 @@ def save_bundle(
       classes: names, one a class; may be left out.
       palette: (red, green, blue) of each class, 0..255; may be left out.
       ignore: the label value of pixels that do not count.
+      mean: of each channel, 0..255; None is what the module's own weights were trained with.
+      std: of each channel, 0..255; None likewise.
+      activation: "softmax" or "sigmoid", what makes probabilities of the logits.
       source: a sentence about where the weights come from.
     """
     from safetensors.numpy import save_file
@@ -71,21 +80,23 @@ def save_bundle(
     else:
         name, options = describe_encoder(module)
         what = {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
-    mean, std = pixel_statistics(module)
+    usual = pixel_statistics(module)
     config = {
         "format": FORMAT,
         **what,
-        "preprocessing": {"mean": mean, "std": std},
+        "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1])},
         "classes": list(classes),
         "palette": [list(map(int, colour)) for colour in palette],
         "ignore": ignore,
+        "activation": activation,
         "source": source,
     }
     arrays = flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, directory / WEIGHTS)
-    (directory / CONFIG).write_text(json.dumps(config, indent=1, default=dict) + "\n")
+    with atomic_path(directory / WEIGHTS) as part:
+        save_file(arrays, part)
+    write_json(directory / CONFIG, config, default=dict)
 
 
 def is_bundle(directory: str | Path) -> bool:
@@ -128,6 +139,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
         palette=tuple(tuple(colour) for colour in config["palette"]),
         ignore=config["ignore"],
         source=config["source"],
+        activation=config.get("activation", "softmax"),
     )
 
 

@@ -1,0 +1,230 @@
+"""A trained model: a network, its variables, and what its images and labels mean, wherever it came from.
+
+    trained = jaxseg.load("runs/camvid")              # a workdir; or a bundle, hf:OWNER/REPO, a folder of smp's
+    label = jaxseg.Predictor(trained)(image)
+    trained.save("bundles/camvid")
+
+Whatever evaluates, predicts, exports or explains a model takes a `TrainedModel`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from jaxseg.checks import UserError
+from jaxseg.data.dataset import palette_colours
+from jaxseg.experiment.build import build_model, read_config
+from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.losses import LOSSES, asks_every_class
+from jaxseg.models import create_model, pixel_statistics
+from jaxseg.models.describe import describe
+from jaxseg.pretrained.bundle import is_bundle, load_bundle, save_bundle
+from jaxseg.pretrained.hub import locate
+from jaxseg.pretrained.smp import load_smp
+
+__all__ = ["TrainedModel", "load"]
+
+Color = tuple[int, int, int]
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model that can predict; `load` makes one, `save` writes it as a bundle.
+
+    Args:
+      model: a module with the model contract, `apply(variables, images, train=False)["logits"]`.
+      variables: {"params", "batch_stats"}; of a run with averaged variables, the averaged ones.
+      classes: the name of each label. A model of one class has two labels: 0, the background, and 1.
+      palette: (red, green, blue) of each label, 0..255.
+      ignore: the label value of pixels that did not count in training; no prediction has it.
+      mean: of each channel, in units of the stored image, 0..255; subtracted before the model.
+      std: of each channel, in the same units; what is left is divided by it.
+      activation: what makes probabilities of the logits: "softmax", over the classes, or "sigmoid", of each by itself.
+      source: where the weights come from, as a sentence.
+      bucket: images are padded at the right and bottom to a multiple of this, in pixels.
+      step: of the training run, in batches; None if it is not known.
+      config: of the training run; None if the model was not loaded from a workdir.
+      workdir: of the training run; None likewise. It also holds calibration.json and crf.json, if they were made.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    ignore: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    activation: Activation = "softmax"
+    source: str = ""
+    bucket: int = 32
+    step: int | None = None
+    config: ConfigDict | None = None
+    workdir: Path | None = None
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `source`.
+
+        Args:
+          directory: of the bundle; it is made, and a bundle that is there is overwritten.
+        """
+        save_bundle(
+            directory,
+            self.model,
+            self.variables,
+            classes=self.classes,
+            palette=self.palette,
+            ignore=self.ignore,
+            mean=self.mean,
+            std=self.std,
+            activation=self.activation,
+            source=self.source,
+        )
+
+
+def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = None) -> TrainedModel:
+    """Loads a trained model; a data set is not needed.
+
+    Args:
+      source: a workdir that `jaxseg train` wrote; a bundle, which `TrainedModel.save` and `jaxseg convert` write; a
+        folder that `save_pretrained` of segmentation_models_pytorch (smp) wrote; or one of the last two on the
+        Hugging Face hub, as `hf:OWNER/REPO` or `hf:OWNER/REPO@REVISION`.
+      checkpoint: of a workdir: "best" (by validation mIoU), "latest" or a step.
+      dtype: of the computation, e.g. "bfloat16"; None is the workdir's own, and float32 for what is not a workdir.
+
+    Raises:
+      UserError: if there is no such model, and what to do.
+    """
+    path = locate(source)
+    if path.is_file():
+        raise UserError(
+            f"{source} is a file, and a model is a folder. Make one of a state dict with `jaxseg convert`, or name the"
+            " folder of a run."
+        )
+    config = _read_config(path)
+    if "data" in config and "optim" in config:
+        trained = _from_workdir(path, checkpoint)
+    else:
+        if str(checkpoint) not in ("best", "latest"):
+            raise UserError(f"{source} is not a run's workdir: it has no checkpoint '{checkpoint}'. Leave that out.")
+        if is_bundle(path):
+            trained = _from_bundle(path, source)
+        elif "_model_class" in config:
+            trained = _from_smp(path, config, source)
+        else:
+            raise UserError(
+                f"{source} holds no trained model: expected a run's workdir, a bundle (`jaxseg convert` writes one) or"
+                " a folder of smp's save_pretrained, each of which has a config.json."
+            )
+    if dtype is not None and jnp.dtype(dtype) != trained.model.dtype:
+        trained = dataclasses.replace(trained, model=create_model(**_arguments(trained.model), dtype=dtype))
+    return trained
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    """What config.json of a folder holds, {} if there is none; its keys tell what the folder is."""
+    file = path / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} can't be read: {error}. Copy it again, or train again.") from error
+    return config if isinstance(config, Mapping) else {}
+
+
+def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
+    config = read_config(workdir)
+    path = workdir / "dataset.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing: the run was not started by train.py, or the file was removed.")
+    info = json.loads(path.read_text())
+    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+    try:
+        step = checkpoints.resolve(str(checkpoint))
+        variables = checkpoints.restore_variables(step)
+    finally:
+        checkpoints.close()
+    model = build_model(config, len(info["classes"]))
+    mean, std = pixel_statistics(model)
+    classes, palette = _labels(model.num_classes, info["classes"], info["palette"])
+    sigmoids = any(asks_every_class(LOSSES[term]) for term in config.loss.terms)
+    return TrainedModel(
+        model=model,
+        variables=variables,
+        classes=classes,
+        palette=palette,
+        ignore=info["ignore"],
+        mean=mean,
+        std=std,
+        activation="sigmoid" if sigmoids else "softmax",
+        source=f"{info['name']}, trained by jaxseg: run {workdir.resolve().name}, step {step}",
+        bucket=config.eval.bucket,
+        step=step,
+        config=config,
+        workdir=workdir,
+    )
+
+
+def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
+    bundle = load_bundle(path)
+    if not hasattr(bundle.module, "num_classes"):
+        raise UserError(
+            f"The bundle {source} holds an encoder alone, which has no classes to predict. Train a model on it:"
+            f" config.model.encoder_weights={source}."
+        )
+    count = bundle.module.num_classes
+    classes, palette = _labels(count, bundle.classes, bundle.palette)
+    return TrainedModel(
+        model=bundle.module,
+        variables=bundle.variables,
+        classes=classes,
+        palette=palette,
+        ignore=bundle.ignore,
+        mean=bundle.mean,
+        std=bundle.std,
+        activation="sigmoid" if count == 1 else bundle.activation,
+        source=bundle.source,
+    )
+
+
+def _from_smp(path: Path, config: Mapping[str, Any], source: str | Path) -> TrainedModel:
+    model, variables = load_smp(path)
+    mean, std = pixel_statistics(model)
+    classes, palette = _labels(model.num_classes)
+    sigmoids = model.num_classes == 1 or config.get("activation") in ("sigmoid", "logsigmoid")
+    return TrainedModel(
+        model=model,
+        variables=variables,
+        classes=classes,
+        palette=palette,
+        ignore=255,
+        mean=mean,
+        std=std,
+        activation="sigmoid" if sigmoids else "softmax",
+        source=f"converted from smp: {source}",
+    )
+
+
+def _labels(num_classes: int, classes: Any = (), palette: Any = ()) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """The names and the colors of all labels; what a source leaves open is filled in."""
+    count = max(num_classes, 2)
+    names, colors = tuple(classes), tuple(tuple(map(int, color)) for color in palette)
+    if num_classes == 1:
+        names, colors = names or ("foreground",), colors or palette_colours(2)[1:]
+        if len(names) == 1:
+            names = ("background", *names)
+        if len(colors) == 1:
+            colors = (palette_colours(1)[0], *colors)
+    return names or tuple(f"class {i}" for i in range(count)), colors or palette_colours(count)
+
+
+def _arguments(model: nn.Module) -> dict[str, Any]:
+    described = dict(describe(model))
+    return described.pop("options") | described
