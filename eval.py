@@ -8,8 +8,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The folder that train.py wrote."
 SPLIT = flags.DEFINE_string("split", None, "The split to score; the config's eval_split by default.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best (by validation mIoU), latest, or a step.")
 CRF = flags.DEFINE_bool("crf", False, "Short for --refine=crf.")
+ROOT = flags.DEFINE_string("root", None, "Where the data is now, if it moved since training.")
 OPTIONS = {
-    "root": flags.DEFINE_string("root", None, "Where the data is now, if it moved since training."),
     "out": flags.DEFINE_string("out", None, "Where to write; WORKDIR/eval/SPLIT by default."),
     "metric_names": flags.DEFINE_list("metrics", None, "Of jaxseg.metrics.METRICS; by default the config's."),
     "calibrate": flags.DEFINE_string("calibrate", None, "temperature or vector: fit the probabilities to the split."),
@@ -18,11 +18,17 @@ OPTIONS = {
 
 
 def main(_):
-    from jaxseg.evaluation.score import evaluate_workdir
+    from jaxseg.evaluation.data import find_dataset
+    from jaxseg.evaluation.score import evaluate
+    from jaxseg.experiment.build import enable_compilation_cache
+    from jaxseg.trained import load
 
     options = {name: flag.value for name, flag in OPTIONS.items()}
     options["refine"] = "crf" if CRF.value else options["refine"]
-    evaluate_workdir(WORKDIR.value, SPLIT.value, CHECKPOINT.value, **options)
+    trained = load(WORKDIR.value, CHECKPOINT.value)
+    if trained.config:
+        enable_compilation_cache(trained.config.train.compilation_cache)
+    evaluate(trained, *find_dataset(trained, SPLIT.value, root=ROOT.value), **options)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -38,7 +41,20 @@ def write_json(path: str | Path, value: Any, *, default: Callable[[Any], Any] | 
 
     Args:
       path: of the file to write.
-      value: what `json` can hold; nan and infinities are refused with a `ValueError`, because JSON has none.
+      value: what `json` can hold, and NumPy's arrays and numbers in it; nan and infinities, which JSON has not, are
+        written as null.
       default: makes of an object that `json` does not know one that it knows.
     """
-    write_text(path, json.dumps(value, indent=1, default=default, allow_nan=False) + "\n")
+    write_text(path, json.dumps(_plain(value), indent=1, default=default, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

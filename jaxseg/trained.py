@@ -17,18 +17,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, lookup
 from jaxseg.data.dataset import palette_colours
-from jaxseg.experiment.build import build_model, read_config
+from jaxseg.experiment.build import Experiment, build_model, read_config
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.losses import LOSSES, asks_every_class
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
-from jaxseg.pretrained.bundle import is_bundle, load_bundle, save_bundle
+from jaxseg.pretrained.bundle import is_bundle, load_bundle, replace_variables, save_bundle
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.smp import load_smp
 
-__all__ = ["TrainedModel", "load"]
+__all__ = ["TrainedModel", "load", "load_weights"]
 
 Color = tuple[int, int, int]
 Activation = Literal["softmax", "sigmoid"]
@@ -127,6 +127,43 @@ def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = Non
     return trained
 
 
+def load_weights(variables: dict[str, Any], source: str | Path, *, replace_head: bool = False) -> dict[str, Any]:
+    """Returns the weights of a trained model in place of `variables`, to go on training from.
+
+    Args:
+      variables: of the model to train; they say which arrays it needs.
+      source: as for `load`; of a workdir the best checkpoint.
+      replace_head: whether arrays outside "encoder" and "decoder" that have another shape, as the logits of another
+        number of classes have, keep the values of `variables`.
+    """
+    return replace_variables(variables, load(source).variables, source, replace_head=replace_head)
+
+
+def of_experiment(experiment: Experiment, variables: dict[str, Any]) -> TrainedModel:
+    """Returns the model of a run that is still training; `variables` may be left empty until they are needed."""
+    dataset, config = experiment.dataset, experiment.config
+    classes, palette = _labels(dataset.num_classes, dataset.classes, dataset.palette)
+    return TrainedModel(
+        model=experiment.model,
+        variables=variables,
+        classes=classes,
+        palette=palette,
+        ignore=dataset.ignore,
+        mean=experiment.mean,
+        std=experiment.std,
+        activation=_activation(config),
+        source=f"{dataset.name}, in training",
+        bucket=config.eval.bucket,
+        config=config,
+    )
+
+
+def _activation(config: ConfigDict) -> Activation:
+    """What the losses of a run take for granted; a sum of both kinds has trained the softmax too."""
+    asks = [asks_every_class(lookup(LOSSES, term, "loss")) for term in config.loss.terms]
+    return "sigmoid" if asks and all(asks) else "softmax"
+
+
 def _read_config(path: Path) -> Mapping[str, Any]:
     """What config.json of a folder holds, {} if there is none; its keys tell what the folder is."""
     file = path / "config.json"
@@ -154,7 +191,6 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     model = build_model(config, len(info["classes"]))
     mean, std = pixel_statistics(model)
     classes, palette = _labels(model.num_classes, info["classes"], info["palette"])
-    sigmoids = any(asks_every_class(LOSSES[term]) for term in config.loss.terms)
     return TrainedModel(
         model=model,
         variables=variables,
@@ -163,7 +199,7 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
         ignore=info["ignore"],
         mean=mean,
         std=std,
-        activation="sigmoid" if sigmoids else "softmax",
+        activation=_activation(config),
         source=f"{info['name']}, trained by jaxseg: run {workdir.resolve().name}, step {step}",
         bucket=config.eval.bucket,
         step=step,
@@ -173,24 +209,23 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
 
 
 def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
-    bundle = load_bundle(path)
-    if not hasattr(bundle.module, "num_classes"):
+    model, variables, config = load_bundle(path)
+    if not hasattr(model, "num_classes"):
         raise UserError(
             f"The bundle {source} holds an encoder alone, which has no classes to predict. Train a model on it:"
             f" config.model.encoder_weights={source}."
         )
-    count = bundle.module.num_classes
-    classes, palette = _labels(count, bundle.classes, bundle.palette)
+    classes, palette = _labels(model.num_classes, config["classes"], config["palette"])
     return TrainedModel(
-        model=bundle.module,
-        variables=bundle.variables,
+        model=model,
+        variables=variables,
         classes=classes,
         palette=palette,
-        ignore=bundle.ignore,
-        mean=bundle.mean,
-        std=bundle.std,
-        activation="sigmoid" if count == 1 else bundle.activation,
-        source=bundle.source,
+        ignore=config["ignore"],
+        mean=tuple(config["preprocessing"]["mean"]),
+        std=tuple(config["preprocessing"]["std"]),
+        activation="sigmoid" if model.num_classes == 1 else config["activation"],
+        source=config["source"],
     )
 
 

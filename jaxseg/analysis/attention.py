@@ -10,9 +10,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.analysis import trained
 from jaxseg.checks import UserError
 from jaxseg.ops.normalize import normalize
+from jaxseg.trained import load
 
 
 class Attention(NamedTuple):
@@ -84,7 +84,10 @@ def _map_size(count, image_shape):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
-    trained.add_arguments(parser, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", help="folder that train.py wrote")
+    source.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
+    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
     parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
     parser.add_argument("--out", required=True, help="folder to write NAME_BLOCK.png to")
 
@@ -98,13 +101,14 @@ def run(args: argparse.Namespace) -> int:
     files, out = find_pictures(args.images), Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
-    model, variables, mean, std = trained.load(args)
+    trained = load(args.bundle or args.workdir, args.checkpoint)
+    name = type(trained.model).__name__
     for file in files:
         image = read_picture(str(file))
-        found = attention(model, variables, normalize(image, mean, std))
+        found = attention(trained.model, trained.variables, normalize(image, trained.mean, trained.std))
         if not found:
             raise UserError(
-                f"{type(model).__name__} has no attention that can be drawn. Models with some: attention_unet, manet,"
+                f"{name} has no attention that can be drawn. Models with some: attention_unet, manet,"
                 ' pan, image_pyramid, and unet and unetplusplus with options={"attention": "scse"}.'
             )
         out.mkdir(parents=True, exist_ok=True)

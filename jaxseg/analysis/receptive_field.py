@@ -14,12 +14,12 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.analysis import trained
 from jaxseg.analysis.spans import trace_spans
 from jaxseg.checks import UserError
 from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.models import MODELS, create_model, init, pixel_statistics
 from jaxseg.ops.normalize import normalize
+from jaxseg.trained import load
 
 UNBOUNDED = 4096  # pixels; a field that fills a picture of this size is said to be the whole picture
 THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
@@ -180,7 +180,10 @@ def effective(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `run` reads."""
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a key of jaxseg.MODELS or ENCODERS, freshly made")
-    trained.add_arguments(parser, required=False)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--workdir", help="folder that train.py wrote")
+    source.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
+    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
     parser.add_argument("--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's")
     parser.add_argument("--output-stride", type=int, help="of the encoder; default: the architecture's")
     parser.add_argument("--classes", type=int, default=21)
@@ -227,7 +230,8 @@ def _model(args):
     if args.workdir or args.bundle:
         if args.model:
             raise UserError(f"Give either MODEL, here '{args.model}', or --workdir or --bundle, not both.")
-        return trained.load(args)
+        trained = load(args.bundle or args.workdir, args.checkpoint)
+        return trained.model, trained.variables, trained.mean, trained.std
     if not args.model:
         raise UserError("Name a model, or a --workdir or --bundle.")
     if args.model in ENCODERS and args.model not in MODELS:

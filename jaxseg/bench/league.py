@@ -139,6 +139,7 @@ def picture(names: list[str], out: Path, count: int) -> None:
     from matplotlib import pyplot
 
     from jaxseg.inference import Predictor
+    from jaxseg.trained import load
     from jaxseg.visualize import colorize
 
     dataset = create_dataset("shapes", **make_config(names[0], 1).data.options.to_dict())
@@ -146,7 +147,7 @@ def picture(names: list[str], out: Path, count: int) -> None:
     columns = {"image": [s["image"] for s in samples]}
     columns["label"] = [colorize(s["label"], dataset.palette, ignore=dataset.ignore) for s in samples]
     for name in names:
-        predictor = Predictor.from_workdir(out / name, "latest")
+        predictor = Predictor(load(out / name, "latest"))
         columns[name] = [colorize(predictor(s["image"]), dataset.palette) for s in samples]
         jax.clear_caches()
     wide = 8

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxseg.checks import UserError
+from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment.devices import batched, replicated
 from jaxseg.inference.calibration import Calibration, fit_calibration
 from jaxseg.inference.predict import predict_logits
@@ -20,8 +20,7 @@ _NUMBERS = 2**26  # logits that are kept at most
 
 
 def sample_logits(
-    evaluator: Any,
-    variables: dict[str, Any],
+    evaluator: Evaluator,
     split: str,
     *,
     seed: int = 0,
@@ -30,21 +29,19 @@ def sample_logits(
     """Returns the logits and labels of pixels that count, as many of each picture, drawn at random.
 
     Args:
-      evaluator: an `Evaluator`.
-      variables: {"params", "batch_stats"}, arrays of this process.
+      evaluator: of the model and the data set.
       split: a key of the data set's splits.
       seed: of the draw.
       progress: wraps the iterator of records.
     """
-    experiment, mesh = evaluator.experiment, evaluator.mesh
-    dataset = experiment.dataset
+    trained, dataset, mesh = evaluator.trained, evaluator.dataset, evaluator.mesh
     total = min(_PIXELS, _NUMBERS // dataset.num_classes)
     each = max(total // len(dataset.splits[split]), 1)
 
-    apply = partial(experiment.model.apply, train=False)
+    apply = partial(trained.model.apply, train=False)
 
     def step(variables, images, places):
-        logits = predict_logits(apply, variables, images, mean=experiment.mean, std=experiment.std)
+        logits = predict_logits(apply, variables, images, mean=trained.mean, std=trained.std)
         flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
         return jnp.take_along_axis(flat, places[..., None], axis=1)
 
@@ -59,19 +56,19 @@ def sample_logits(
             chosen = generator.choice(counted, min(each, len(counted)), replace=False)
             places[i, : len(chosen)] = chosen
             taken.append((i, len(chosen), label.ravel()[chosen]))
-        found = np.asarray(step(variables, *jax.device_put((batch["image"], places), apart)))
+        found = np.asarray(step(evaluator.variables, *jax.device_put((batch["image"], places), apart)))
         logits += [found[i, :count] for i, count, _ in taken]
         labels += [label for _, _, label in taken]
     return np.concatenate(logits), np.concatenate(labels).astype(np.int32)
 
 
 def calibrate_split(
-    evaluator: Any, variables: dict[str, Any], split: str, kind: str, *, checkpoint: int, **options: Any
+    evaluator: Evaluator, split: str, kind: str, *, checkpoint: int, progress: Callable[[Iterator], Iterator] = iter
 ) -> Calibration:
     """Fits a calibration of `kind` on a split; see `fit_calibration` and `sample_logits`."""
     if jax.process_count() > 1:
         raise UserError("A calibration is fitted in one process. Run eval.py --calibrate without jax.distributed.")
-    logits, labels = sample_logits(evaluator, variables, split, **options)
+    logits, labels = sample_logits(evaluator, split, progress=progress)
     if not len(labels):
         raise UserError(f"The split '{split}' has no pixel that counts: nothing to calibrate on. Name another --split.")
     calibration = fit_calibration(kind, logits, labels, checkpoint=checkpoint, split=split)

@@ -1,13 +1,13 @@
-"""Evaluation: every picture of a split at its native size, scored exactly over the whole split.
+"""Evaluation: every image of a split at its native size, scored exactly over the whole split.
 
-Pictures are padded at the right and bottom to a multiple of `config.eval.bucket`, so that few sizes are compiled;
-the padding does not count. Pictures of one padded size are evaluated together. Metrics are counted on the device,
+Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; the
+padding does not count. Images of one padded size are evaluated together. Metrics are counted on the device,
 int32 a batch and int64 on the host; with several processes each reads its share and the counts are merged.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -15,15 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
-from jaxseg.data import pipeline
-from jaxseg.experiment.build import Experiment, check_metrics
-from jaxseg.experiment.devices import batched, local_mesh, replicated
+from jaxseg.checks import UserError
+from jaxseg.data import Dataset, pipeline
+from jaxseg.experiment.build import check_metrics
+from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.predict import pad_images, padded_size, predict_logits
 from jaxseg.inference.refine import Refiner
+from jaxseg.metrics import Metric, create_metrics
+from jaxseg.trained import TrainedModel
 
+Loss = Callable[
+    [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
+]  # (logits, labels, where, step) -> mean over the pixels that count
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _MERGED = 64  # batches whose counts wait to be merged
 
@@ -33,9 +41,9 @@ class Evaluation:
     """What was found on a split."""
 
     matrix: np.ndarray  # int64[C, C], rows are labels
-    loss: float  # mean over the pixels that count
+    loss: float  # mean over the pixels that count; nan where there is none
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some pictures
-    results: dict[str, dict[str, Any]]  # of every metric of config.eval.metrics
+    results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
 
     @property
@@ -62,52 +70,60 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates variables of one experiment's model; its compiled programs are kept between calls.
+    """Evaluates a trained model on a data set; its compiled programs are kept between calls.
 
     Args:
-      experiment: its config says which metrics.
-      mesh: of which the devices of this process are used.
+      trained: the model.
+      dataset: with the model's classes.
+      mesh: of which the devices of this process are used; None is all devices.
+      metrics: by name, of `jaxseg.metrics.create_metrics`; "confusion" must be among them. None is that alone.
+      batch_size: images of one padded size evaluated together.
+      loss: (logits, labels, where, step) -> its mean over the pixels that count; None is no loss.
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
-        mesh: Mesh,
+        trained: TrainedModel,
+        dataset: Dataset,
+        mesh: Mesh | None = None,
         *,
+        metrics: Mapping[str, Metric] | None = None,
+        batch_size: int = 8,
+        loss: Loss | None = None,
         calibration: Calibration | None = None,
         refine: Refiner | None = None,
     ):
-        self.experiment = experiment
-        self.mesh = local_mesh(mesh)
-        size = self.mesh.size
-        self.batch_size = -(-experiment.config.eval.batch_size // size) * size
-        c = experiment.config.eval
-        self.metrics = check_metrics(tuple(c.metrics), c.metric_options.to_dict())
+        self.trained, self.dataset = trained, dataset
+        self.mesh = local_mesh(make_mesh() if mesh is None else mesh)
+        self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
+        self.metrics = dict(create_metrics(("confusion",), {}) if metrics is None else metrics)
         self.calibration = calibration
-        self._step = _make_eval_step(experiment, self.mesh, self.metrics, calibration, refine)
+        check_classes(trained, dataset)
+        self._step = _make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
 
     def __call__(
         self,
-        variables: dict[str, Any],
         split: str,
         *,
+        variables: Mapping[str, Any] | None = None,
         pictures: int = 0,
         step: int = 0,
         progress: Callable[[Iterator], Iterator] = iter,
     ) -> Evaluation:
-        """Returns the scores of `variables` on `split`.
+        """Returns the scores of the model on `split`.
 
         Args:
-          variables: {"params", "batch_stats"}, arrays of this process.
           split: a key of the data set's splits.
-          pictures: how many samples to return, spread evenly over the split (neighbours are often alike).
+          variables: in place of the trained model's own, arrays of this process: of a model that is still training.
+          pictures: how many samples to return, spread evenly over the split (neighbors are often alike).
           step: of training, for weights of the loss that change over the steps.
           progress: wraps the iterator of records, to draw a progress bar.
         """
         total, count, samples, tallies = 0.0, 0, [], {}
-        own = len(range(jax.process_index(), len(self.experiment.dataset.splits[split]), jax.process_count()))
+        variables = self.variables if variables is None else variables
+        own = len(range(jax.process_index(), len(self.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(pictures, own)).round().astype(int).tolist())
         for batch, records in self.batches(split, progress):
             prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)), np.int32(step))
@@ -133,14 +149,18 @@ class Evaluator:
         loss = float(sums["loss"]) / max(int(sums["pixels"]), 1)
         return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated)
 
+    @cached_property
+    def variables(self) -> dict[str, Any]:
+        """The trained model's, on the devices of this process."""
+        return replicate(self.trained.variables, self.mesh)
+
     def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator:
         """Yields (padded batch, its records): pictures of one padded size together, short batches filled up."""
-        dataset, bucket = self.experiment.dataset, self.experiment.config.eval.bucket
         shard = (jax.process_index(), jax.process_count())
-        records = pipeline.eval_records(dataset.splits[split], shard=shard)
+        records = pipeline.eval_records(self.dataset.splits[split], shard=shard)
         waiting: dict[tuple[int, int], list] = {}
         for index, record in enumerate(progress(records)):
-            size = padded_size(*record["label"].shape, bucket)
+            size = padded_size(*record["label"].shape, self.trained.bucket)
             group = waiting.setdefault(size, [])
             group.append({**record, "index": index})
             if len(group) == self.batch_size:
@@ -152,8 +172,8 @@ class Evaluator:
         """Fills up short batches with grey pictures that are ignored whole, so that no other size is compiled."""
         missing = self.batch_size - len(records)
         blank = np.zeros((0, 0, 3), np.uint8)
-        image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.experiment.mean)
-        label = np.full(image.shape[:3], self.experiment.dataset.ignore, np.uint8)
+        image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.trained.mean)
+        label = np.full(image.shape[:3], self.dataset.ignore, np.uint8)
         sizes = np.zeros((len(image), 2), np.int32)  # of the pictures themselves
         for i, record in enumerate(records):
             sizes[i] = h, w = record["label"].shape
@@ -161,12 +181,48 @@ class Evaluator:
         return {"image": image, "label": label, "size": sizes}, records
 
 
-def _make_eval_step(experiment, mesh, chosen, calibration, refine):
-    ignore, mean, std = experiment.dataset.ignore, experiment.mean, experiment.std
-    c = experiment.config.loss
-    terms, options = c.terms.to_dict(), c.options.to_dict()
-    apply = partial(experiment.model.apply, train=False)
-    if refine:  # each device its own pictures
+def check_classes(trained: TrainedModel, dataset: Dataset) -> None:
+    """Raises a `UserError` where a data set has another number of classes than the model."""
+    if dataset.num_classes not in (trained.model.num_classes, len(trained.classes)):
+        raise UserError(
+            f"The data set '{dataset.name}' has {dataset.num_classes} classes, the model {len(trained.classes)}:"
+            f" {', '.join(trained.classes[:8])}{', …' if len(trained.classes) > 8 else ''}. Name the data that it was"
+            " trained for."
+        )
+
+
+def options_of(config: ConfigDict) -> dict[str, Any]:
+    """Returns the options of an `Evaluator` that a run's config has: metrics, batch_size and loss."""
+    c = config.eval
+    return {
+        "metrics": check_metrics(tuple(c.metrics), c.metric_options.to_dict()),
+        "batch_size": c.batch_size,
+        "loss": _make_loss(config.loss.terms.to_dict(), config.loss.options.to_dict()),
+    }
+
+
+def _make_loss(terms: Mapping[str, Any], options: Mapping[str, Any]) -> Loss:
+    """The terms of a run's loss on the logits alone: the other heads only help training."""
+
+    def loss(logits, labels, where, step):
+        arguments = {"terms": terms, "heads": {"logits": 1.0}, "options": options, "step": step}
+        return losses.weighted_sum({"logits": logits}, labels, where, **arguments)[0]
+
+    return loss
+
+
+def _make_eval_step(
+    trained: TrainedModel,
+    ignore: int,
+    mesh: Mesh,
+    chosen: Mapping[str, Metric],
+    loss_of: Loss | None,
+    calibration: Calibration | None,
+    refine: Refiner | None,
+) -> Callable:
+    mean, std = trained.mean, trained.std
+    apply = partial(trained.model.apply, train=False)
+    if refine:  # each device its own images
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
 
     def eval_step(variables, batch, step):
@@ -184,9 +240,8 @@ def _make_eval_step(experiment, mesh, chosen, calibration, refine):
                 for name, metric in chosen.items()
                 if metric.needs == "probabilities"
             }
-        loss, _ = losses.weighted_sum(
-            {"logits": logits}, label, where, terms=terms, heads={"logits": 1.0}, options=options, step=step
-        )
+        own = logits[..., -trained.model.num_classes :]  # without the background that a model of one class lacks
+        loss = loss_of(own, label, where, step) if loss_of else jnp.float32(jnp.nan)
         return prediction.astype(jnp.uint8), tallies, loss
 
     whole, split = replicated(mesh), batched(mesh)

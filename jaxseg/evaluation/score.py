@@ -1,103 +1,108 @@
-"""What eval.py does: a checkpoint of a workdir, scored on a split, with its pictures, and calibrated if asked for."""
+"""The scores of a trained model on a split, with figures, after a calibration if asked for."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxseg.checks import UserError, lookup
+from jaxseg.config import default_config
+from jaxseg.data import Dataset
 from jaxseg.evaluation.calibrate import calibrate_split
-from jaxseg.evaluation.evaluator import Evaluator
-from jaxseg.inference.calibration import KINDS, load_calibration, save_calibration
-from jaxseg.inference.refine import load_refiner
+from jaxseg.evaluation.evaluator import Evaluation, Evaluator, options_of
+from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.log import progress_bar
+from jaxseg.files import write_json
+from jaxseg.inference.calibration import KINDS, Calibration, find_calibration, save_calibration
+from jaxseg.inference.refine import find_refiner
+from jaxseg.trained import TrainedModel
 
 
-def evaluate_workdir(
-    workdir: str | Path,
-    split: str | None = None,
-    checkpoint: str = "best",
+def evaluate(
+    trained: TrainedModel,
+    dataset: Dataset,
+    split: str,
     *,
-    root: str | None = None,
     out: str | Path | None = None,
     metric_names: Sequence[str] | None = None,
     calibrate: str | None = None,
     refine: str | None = None,
 ) -> dict[str, Any]:
-    """Scores a checkpoint of a workdir: prints the table, writes scores.json, confusion.png and predictions.png.
+    """Scores a trained model on a split: prints the table, writes scores.json, confusion.png and predictions.png.
 
-    With the metric "calibration" also reliability.png, with "spread" spread.png. Everything is rebuilt from the
-    workdir's config.json.
+    With the metric "calibration" also reliability.png, with "spread" spread.png. How the model is evaluated, its batch
+    size, metrics and loss, is what its run's config says; a model without a run has the defaults and no loss.
 
     Args:
-      workdir: the folder that train.py wrote.
-      split: of the data set; None is config.data.eval_split.
-      checkpoint: "best", "latest" or a step.
-      root: where the data is now, if not at config.data.root.
+      trained: of `jaxseg.load`.
+      dataset: with the model's classes, e.g. of `jaxseg.evaluation.data.find_dataset`.
+      split: a key of its splits.
       out: the folder to write to; None is WORKDIR/eval/SPLIT, or WORKDIR/eval/SPLIT-crf for refined predictions.
       metric_names: keys of `METRICS`; None is config.eval.metrics.
       calibrate: "temperature" or "vector": fit a calibration to the split first and write WORKDIR/calibration.json.
       refine: "crf" or "guided": score the predictions after it; not calibrated.
+
+    Returns:
+      What scores.json holds.
     """
-    from jaxseg.experiment import build as experiments
-    from jaxseg.experiment.devices import local_mesh, make_mesh, replicate
-    from jaxseg.experiment.log import progress_bar
-    from jaxseg.experiment.restore import load_for_inference
-
-    if calibrate and refine:
-        raise UserError("--calibrate fits the model's own probabilities: leave out --crf and --refine.")
-    restored = load_for_inference(workdir, checkpoint)
-    config = restored.config
-    experiments.enable_compilation_cache(config.train.compilation_cache)
-    if root is not None:
-        config.data.root = root
+    if calibrate:
+        _check_calibrate(trained, calibrate, refine)
+    if out is None and trained.workdir is None:
+        raise UserError("There is no run's workdir to write the scores to. Name a folder: --out DIR.")
+    config = (trained.config or default_config()).copy_and_resolve_references()
     _choose_metrics(config.eval, metric_names, calibrate)
-    split = split or config.data.eval_split
-    experiment = experiments.build(config, splits=(split,))
-    mesh, count = make_mesh(config.train.devices), len(experiment.dataset.splits[split])
-    variables = replicate(restored.variables, local_mesh(mesh))
+    options = options_of(config)
+    if trained.config is None:
+        options["loss"] = None
+    mesh, count = make_mesh(config.train.devices), len(dataset.splits[split])
 
-    def bar(task):
+    def bar(task: str) -> Callable[[Iterator], Iterator]:
         return lambda records: progress_bar(records, total=count, desc=f"{task} {split}")
 
     if calibrate:
-        fit = dict(checkpoint=restored.step, progress=bar("calibrate"))
-        calibration = calibrate_split(Evaluator(experiment, mesh), variables, split, calibrate, **fit)
+        fitting = Evaluator(trained, dataset, mesh, **options)
+        calibration = calibrate_split(fitting, split, calibrate, checkpoint=trained.step, progress=bar("calibrate"))
     else:
-        calibration = None if refine else load_calibration(workdir, restored.step)
-    refiner = load_refiner(refine, workdir, config.eval) if refine else None
-    evaluator = Evaluator(experiment, mesh, calibration=calibration, refine=refiner)
-    shown = dict(pictures=config.log.pictures, progress=bar("eval"))
-    evaluation = evaluator(variables, split, step=restored.step, **shown)
-    scores = {"split": split, "checkpoint": restored.step, "pictures": count, "loss": evaluation.loss, "refine": refine}
-    scores |= {"classes": list(restored.classes), **evaluation.scores}
-    out = Path(out) if out else Path(workdir) / "eval" / (f"{split}-{refine}" if refine else split)
-    _write(scores, evaluation, restored, out)
-    print(evaluation.table(restored.classes))
+        calibration = None if refine else find_calibration(trained)
+    refiner = find_refiner(refine, trained) if refine else None
+    evaluator = Evaluator(trained, dataset, mesh, **options, calibration=calibration, refine=refiner)
+    evaluation = evaluator(split, pictures=config.log.pictures, step=trained.step or 0, progress=bar("eval"))
+    loss = {"loss": evaluation.loss} if trained.config else {}
+    scores = {"split": split, "checkpoint": trained.step, "pictures": count, **loss, "refine": refine}
+    scores |= {"classes": list(trained.classes), **evaluation.scores}
+    out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
+    _write(scores, evaluation, trained, out)
+    print(evaluation.table(trained.classes))
     if calibrate:
-        print(f"{calibrate} scaling -> {save_calibration(_measured(calibration, scores), workdir)}")
-    print(f"checkpoint {restored.step}, split {split}, {count} pictures, loss {evaluation.loss:.4f} -> {out}")
+        print(f"{calibrate} scaling -> {save_calibration(_measured(calibration, scores), trained.workdir)}")
+    said = [f"checkpoint {trained.step}"] * (trained.step is not None) + [f"split {split}, {count} images"]
+    print(", ".join([*said, *(f"{name} {value:.4f}" for name, value in loss.items())]), "->", out)
     return scores
 
 
-def _write(scores, evaluation, restored, out) -> None:
-    """Writes scores.json and the pictures."""
+def _check_calibrate(trained: TrainedModel, calibrate: str, refine: str | None) -> None:
+    lookup(KINDS, calibrate, "calibration")
+    if refine:
+        raise UserError("--calibrate fits the model's own probabilities: leave out --crf and --refine.")
+    if trained.workdir is None:
+        raise UserError("--calibrate keeps what it finds in a run's workdir, and this model has none. Leave it out.")
+
+
+def _write(scores: Mapping[str, Any], evaluation: Evaluation, trained: TrainedModel, out: Path) -> None:
+    """Writes scores.json and the figures."""
     from jaxseg import visualize
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.json").write_text(json.dumps(_plain(scores), indent=1) + "\n")
-    visualize.confusion_figure(evaluation.matrix, restored.classes, out / "confusion.png")
+    write_json(out / "scores.json", scores)
+    visualize.confusion_figure(evaluation.matrix, trained.classes, out / "confusion.png")
     visualize.prediction_grid(
         evaluation.samples,
-        palette=restored.palette,
-        classes=restored.classes,
+        palette=trained.palette,
+        classes=trained.classes,
         path=out / "predictions.png",
-        ignore=restored.ignore,
+        ignore=trained.ignore,
     )
     if "spread" in scores:
-        visualize.spread_figure(scores, restored.classes, out / "spread.png")
+        visualize.spread_figure(scores, trained.classes, out / "spread.png")
     if "reliability" in scores:
         diagrams = {"as trained": scores} | ({"calibrated": scores["calibrated"]} if "calibrated" in scores else {})
         visualize.reliability_figure(
@@ -106,29 +111,17 @@ def _write(scores, evaluation, restored, out) -> None:
         )
 
 
-def _choose_metrics(c, names: Sequence[str] | None, calibrate: str | None) -> None:
+def _choose_metrics(c: Any, names: Sequence[str] | None, calibrate: str | None) -> None:
     """Sets config.eval.metrics; the options of metrics that are not among them are dropped."""
     names = dict.fromkeys(("confusion", *(names or c.metrics)))  # in their order, once each
     if calibrate:
-        lookup(KINDS, calibrate, "calibration")
         names["calibration"] = None
     c.metrics = tuple(names)
     for name in set(c.metric_options) - set(names):
         del c.metric_options[name]
 
 
-def _measured(calibration, scores):
+def _measured(calibration: Calibration, scores: Mapping[str, Any]) -> Calibration:
     """Adds what the metrics found, over all pixels of the split, before and after."""
     found = {key: {"before": scores[key], "after": scores["calibrated"][key]} for key in ("nll", "ece")}
     return dataclasses.replace(calibration, report={**calibration.report, **found})
-
-
-def _plain(value):
-    """Numbers as JSON has them: nan, the score of an absent class, is null."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value

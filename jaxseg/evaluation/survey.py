@@ -138,32 +138,30 @@ def run(args: argparse.Namespace) -> int:
     """Writes the page and returns the exit status."""
     from tqdm import tqdm
 
+    from jaxseg.evaluation.data import find_dataset
     from jaxseg.evaluation.error_page import page
     from jaxseg.experiment import build as experiments
+    from jaxseg.files import write_text
     from jaxseg.inference.predict import Predictor
+    from jaxseg.trained import load
 
     if args.worst < 1 or args.pairs < 1:
         raise UserError(f"--worst and --pairs must be at least 1, got {args.worst} and {args.pairs}.")
-    config = experiments.read_config(args.workdir)
-    experiments.enable_compilation_cache(config.train.compilation_cache)
-    if args.root is not None:
-        config.data.root = args.root
-    split = args.split or config.data.eval_split
-    dataset = experiments.build(config, splits=(split,)).dataset
-    predictor = Predictor.from_workdir(args.workdir, args.checkpoint)
-    source = dataset.splits[split]
+    trained = load(args.workdir, args.checkpoint)
+    experiments.enable_compilation_cache(trained.config.train.compilation_cache)
+    dataset, split = find_dataset(trained, args.split, root=args.root)
+    predictor, source = Predictor(trained), dataset.splits[split]
     found = survey(
         predictor.predict_batch,
         source,
-        dataset.num_classes,
+        len(trained.classes),
         ignore=dataset.ignore,
         progress=lambda batches: tqdm(batches, desc=f"errors {split}", unit="batch", dynamic_ncols=True),
     )
     out = Path(args.out) if args.out else Path(args.workdir) / "errors" / split
-    out.mkdir(parents=True, exist_ok=True)
     title = f"{Path(args.workdir).resolve().name}, split {split}"
     text = page(found, dataset, source, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
-    (out / "errors.html").write_text(text)
+    write_text(out / "errors.html", text)
     wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
     print(f"{len(source)} pictures, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
     return 0

@@ -2,8 +2,7 @@
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.config import default_config
+from jaxseg.data import Dataset
 from jaxseg.inference.refine import FILE, picture_mask
+from jaxseg.trained import TrainedModel
 
 # What a trial may multiply a setting of the config by, drawn log-uniformly.
 WIDE = {
@@ -37,38 +39,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a row a trial, best first, and writes WORKDIR/crf.json."""
+    from jaxseg.evaluation.data import find_dataset
     from jaxseg.experiment import build as experiments
     from jaxseg.experiment.log import progress_bar
-    from jaxseg.experiment.restore import load_for_inference
+    from jaxseg.files import write_json
+    from jaxseg.trained import load
 
     if args.trials < 1 or args.pictures < 0:
         raise UserError(f"--trials must be at least 1 and --pictures 0, got {args.trials} and {args.pictures}.")
-    restored = load_for_inference(args.workdir, args.checkpoint)
-    config = restored.config
-    experiments.enable_compilation_cache(config.train.compilation_cache)
-    if args.root is not None:
-        config.data.root = args.root
-    split = args.split or config.data.eval_split
-    experiment = experiments.build(config, splits=(split,))
-    batches, count = _predict(experiment, restored.variables, split, args.pictures, progress_bar)
-    settings = dict(config.eval.crf)
-    score = _make_score(settings["iterations"], batches, experiment.dataset)
-    without = score(None)
-    trials: list[tuple[float, dict[str, float]]] = []
-    rows = search({k: settings[k] for k in WIDE}, trials, count=args.trials, seed=args.seed)
-    for parameters in progress_bar(rows, total=args.trials, desc=f"tune-crf {split}"):
-        trials.append((score(parameters), parameters))
-    trials.sort(key=lambda trial: -trial[0])
-    print(format_trials(without, trials))
-    best, parameters = trials[0]
-    found = {"parameters": {**parameters, "iterations": settings["iterations"]}, "miou": best, "miou_without": without}
-    found |= {"split": split, "pictures": count, "checkpoint": restored.step}
+    trained = load(args.workdir, args.checkpoint)
+    experiments.enable_compilation_cache(trained.config.train.compilation_cache)
+    dataset, split = find_dataset(trained, args.split, root=args.root)
+    counts = {"pictures": args.pictures, "trials": args.trials, "seed": args.seed}
+    found, trials = tune_crf(trained, dataset, split, **counts, progress=progress_bar)
+    print(format_trials(found["miou_without"], trials))
     path = Path(args.workdir) / FILE
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"mIoU {without:.4f} without, {best:.4f} with the best CRF, on {count} pictures of {split} -> {path}")
-    if best <= without:
+    write_json(path, found)
+    print(
+        f"mIoU {found['miou_without']:.4f} without, {found['miou']:.4f} with the best CRF, on {found['pictures']}"
+        f" pictures of {split} -> {path}"
+    )
+    if found["miou"] <= found["miou_without"]:
         print("No setting helped: predict without --crf, or tune with more --trials.")
     return 0
+
+
+Trials = list[tuple[float, dict[str, float]]]  # (mIoU, settings), the best first
+
+
+def tune_crf(
+    trained: TrainedModel,
+    dataset: Dataset,
+    split: str,
+    *,
+    pictures: int = 20,
+    trials: int = 24,
+    seed: int = 0,
+    progress: Callable[..., Iterable] = lambda iterable, **_: iterable,
+) -> tuple[dict[str, Any], Trials]:
+    """Searches the CRF's settings that score best on a split.
+
+    Args:
+      trained: the model; the search starts at its run's config.eval.crf, or at the defaults.
+      dataset: with the model's classes.
+      split: a key of its splits.
+      pictures: how many of the split, evenly spread; 0 is all.
+      trials: how many settings; the first is where the search starts.
+      seed: of the draws.
+      progress: wraps what is iterated over, to draw a progress bar; called with tqdm's `total` and `desc` too.
+
+    Returns:
+      What crf.json holds, {"parameters", "miou", "miou_without", "split", "pictures", "checkpoint"}, and the trials.
+    """
+    settings = dict((trained.config or default_config()).eval.crf)
+    batches, count = _predict(trained, dataset, split, pictures, progress)
+    score = _make_score(settings["iterations"], batches, dataset)
+    done: Trials = []
+    rows = search({k: settings[k] for k in WIDE}, done, count=trials, seed=seed)
+    for parameters in progress(rows, total=trials, desc=f"tune-crf {split}"):
+        done.append((score(parameters), parameters))
+    done.sort(key=lambda trial: -trial[0])
+    best, parameters = done[0]
+    found = {"parameters": {**parameters, "iterations": settings["iterations"]}, "miou": best}
+    found |= {"miou_without": score(None), "split": split, "pictures": count, "checkpoint": trained.step}
+    return found, done
 
 
 def search(
@@ -112,30 +146,33 @@ def format_trials(without: float, trials: Sequence[tuple[float, Mapping[str, flo
     return "\n".join(lines)
 
 
-def _predict(experiment, variables, split, count, bar):
-    """Returns [(logits, images, sizes, labels)] in batches, on the host, and how many pictures they hold."""
+def _predict(
+    trained: TrainedModel, dataset: Dataset, split: str, count: int, progress: Callable[..., Iterable]
+) -> tuple[list[tuple[np.ndarray, ...]], int]:
+    """Returns [(logits, images, sizes, labels)] in batches, on the host, and how many images they hold."""
     import jax
 
     from jaxseg.evaluation.evaluator import Evaluator
     from jaxseg.experiment.devices import make_mesh
     from jaxseg.inference.predict import predict_logits
 
-    source = experiment.dataset.splits[split]
+    source = dataset.splits[split]
     count = min(count or len(source), len(source))
     records = [source[int(i)] for i in np.linspace(0, len(source) - 1, count).round()]
-    dataset = dataclasses.replace(experiment.dataset, splits={split: records})
-    evaluator = Evaluator(dataclasses.replace(experiment, dataset=dataset), make_mesh(1))
+    dataset = dataclasses.replace(dataset, splits={split: records})
+    batch_size = (trained.config or default_config()).eval.batch_size
+    evaluator = Evaluator(trained, dataset, make_mesh(1), batch_size=batch_size)
 
-    apply = partial(experiment.model.apply, train=False)
-    predict = jax.jit(partial(predict_logits, apply, mean=experiment.mean, std=experiment.std))
+    apply = partial(trained.model.apply, train=False)
+    predict = jax.jit(partial(predict_logits, apply, mean=trained.mean, std=trained.std))
     batches = []
-    for batch, _ in evaluator.batches(split, lambda records: bar(records, total=count, desc=f"predict {split}")):
-        logits = np.asarray(predict(variables, batch["image"]))
+    for batch, _ in evaluator.batches(split, lambda records: progress(records, total=count, desc=f"predict {split}")):
+        logits = np.asarray(predict(trained.variables, batch["image"]))
         batches.append((logits, batch["image"], batch["size"], batch["label"]))
     return batches, count
 
 
-def _make_score(iterations: int, batches: list, dataset: Any):
+def _make_score(iterations: int, batches: list, dataset: Dataset) -> Callable[[Mapping[str, float] | None], float]:
     """Returns a function from settings, or None for no CRF, to mIoU; one program for all of them."""
     import jax
     import jax.numpy as jnp

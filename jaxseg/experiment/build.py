@@ -15,6 +15,7 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.experiment import devices as shard
+from jaxseg.files import write_json
 from jaxseg.models import architecture, create_model, pixel_statistics
 
 DTYPES = ("float32", "bfloat16")
@@ -175,8 +176,8 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
     if jax.process_index():
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_json(path, json.loads(config.to_json()))
-    _write_json(
+    write_json(path, json.loads(config.to_json()))
+    write_json(
         workdir / "dataset.json",
         {
             "name": dataset.name,
@@ -185,12 +186,6 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
             "ignore": dataset.ignore,
         },
     )
-
-
-def _write_json(path, value):
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    part.replace(path)
 
 
 def read_config(workdir: str | Path) -> ConfigDict:

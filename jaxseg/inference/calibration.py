@@ -13,6 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxseg.checks import UserError, lookup
+from jaxseg.files import write_json
+from jaxseg.trained import TrainedModel
 
 FILE = "calibration.json"
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures; a fit without a minimum ends at one of them
@@ -141,10 +143,15 @@ def save_calibration(calibration: Calibration, workdir: str | Path) -> Path:
     if calibration.kind == "temperature":
         values["temperature"] = 1 / calibration.scale[0]
     path = Path(workdir) / FILE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=1) + "\n")
-    part.replace(path)
+    write_json(path, values)
     return path
+
+
+def find_calibration(trained: TrainedModel) -> Calibration | None:
+    """Returns the calibration that was fitted to a trained model, or None; see `load_calibration`."""
+    if trained.workdir is None or trained.step is None:
+        return None
+    return load_calibration(trained.workdir, trained.step)
 
 
 def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.inference.predict import Predictor
-from jaxseg.inference.refine import REFINERS, create_refiner
+from jaxseg.inference.refine import REFINERS
 from jaxseg.inference.uncertainty import Ensemble
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
-    from jaxseg.config import default_config
     from jaxseg.experiment import build as experiment
+    from jaxseg.trained import load
 
     several = len(args.checkpoint) > 1 or len(args.workdir or ()) > 1
     samples = args.dropout is not None
@@ -71,18 +71,17 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
         raise UserError(
             "An ensemble is of workdirs or checkpoints, or of --dropout samples of one; leave out --bundle, --refine."
         )
-    if args.bundle:
-        settings = default_config().eval
-        refine = create_refiner(args.refine, dict(settings[args.refine])) if args.refine else None
-        return Predictor.from_bundle(args.bundle, refine=refine)
-    experiment.enable_compilation_cache(experiment.read_config(args.workdir[0]).train.compilation_cache)
+    sources = args.workdir or [args.bundle]
+    count = max(len(sources), len(args.checkpoint))
+    sources, checkpoints = (x * count if len(x) == 1 else x for x in (sources, args.checkpoint))
+    if len(sources) != len(checkpoints):
+        raise UserError(f"Got {len(sources)} workdirs but {len(checkpoints)} checkpoints. Name one a workdir.")
+    members = [load(*pair) for pair in zip(sources, checkpoints, strict=True)]
+    if members[0].config:
+        experiment.enable_compilation_cache(members[0].config.train.compilation_cache)
     if samples:
-        return Ensemble.from_dropout(args.workdir[0], args.checkpoint[0], samples=args.dropout)
-    if several:
-        count = max(len(args.workdir), len(args.checkpoint))
-        workdirs, checkpoints = (x * count if len(x) == 1 else x for x in (args.workdir, args.checkpoint))
-        return Ensemble.from_workdirs(workdirs, checkpoints)
-    return Predictor.from_workdir(args.workdir[0], args.checkpoint[0], refine=args.refine)
+        return Ensemble.from_dropout(members[0], samples=args.dropout)
+    return Ensemble(members) if several else Predictor(members[0], refine=args.refine)
 
 
 def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
@@ -102,7 +101,7 @@ def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alp
     from jaxseg.data.imagefile import read_picture
 
     image = read_picture(str(file))
-    classes, palette = predictor.classes, predictor.palette
+    trained = predictor.trained
     if isinstance(predictor, Ensemble):
         maps = predictor.uncertainty(image)
         label = maps.pop("probabilities").argmax(-1).astype(np.int32)
@@ -110,8 +109,8 @@ def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alp
         visualize.uncertainty_figure(image, maps, f"{stem}_uncertainty.png")
     else:
         label = predictor(image)
-    visualize.save_label_png(f"{stem}_label.png", label, palette)
-    tinted = visualize.overlay(image, label, palette, classes, alpha=alpha, ignore=predictor.ignore)
+    visualize.save_label_png(f"{stem}_label.png", label, trained.palette)
+    tinted = visualize.overlay(image, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
     Image.fromarray(tinted).save(f"{stem}_overlay.png")
 
 

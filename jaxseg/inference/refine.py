@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +11,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.config import default_config
 from jaxseg.ops.guided_filter import guided_filter
 from jaxseg.ops.meanfield import dense_crf
+from jaxseg.trained import TrainedModel
 
 FILE = "crf.json"
 Refiner = Callable[
@@ -84,18 +85,17 @@ def picture_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, 
     return (rows < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
 
 
-def load_refiner(name: str, workdir: str | Path, settings: Mapping[str, Mapping[str, Any]]) -> Refiner:
-    """Returns a refiner with the settings of a run; what tune-crf found in WORKDIR/crf.json goes before the config.
+def find_refiner(name: str, trained: TrainedModel) -> Refiner:
+    """Returns a refiner with a trained model's settings: what tune-crf found, then the run's config, then the defaults.
 
     Args:
       name: a key of `REFINERS`.
-      workdir: the folder that train.py wrote.
-      settings: config.eval, of which config.eval.crf or config.eval.guided is read.
+      trained: whose `workdir` may hold crf.json, and whose `config` is that of its run.
     """
     lookup(REFINERS, name, "refinement")
-    options = dict(settings[name])
-    path = Path(workdir) / FILE
-    if name == "crf" and path.exists():
+    options = dict((trained.config or default_config()).eval[name])
+    path = trained.workdir / FILE if trained.workdir else None
+    if name == "crf" and path and path.exists():
         try:
             options |= json.loads(path.read_text())["parameters"]
         except (ValueError, KeyError, TypeError) as error:

@@ -1,6 +1,6 @@
-"""Where a model may be wrong: several opinions of one picture, of an ensemble or of dropout, and how they differ."""
+"""Where a model may be wrong: several opinions of one image, of an ensemble or of dropout, and how they differ."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
-from jaxseg.inference.predict import Colour, as_rgb, pad_images, padded_size, predict_logits
+from jaxseg.inference.predict import Color, as_rgb, check_bucket, pad_images, padded_size, predict_logits
+from jaxseg.trained import TrainedModel
+
+Logits = Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]  # (variables, images) -> n opinions
 
 
 def uncertainty(probabilities: Float[Array, "n b h w c"]) -> dict[str, Array]:
@@ -43,72 +46,38 @@ def _entropy(p: Float[Array, "... c"]) -> Float[Array, "..."]:
 
 
 class Ensemble:
-    """Several opinions of a picture as one: `ensemble(image) -> label map`, and where they are uncertain.
+    """Several opinions of an image as one: `ensemble(image) -> label map`, and where they are uncertain.
 
     All opinions are computed together, in one program that is compiled once a padded size, as `Predictor`'s is. The
-    probabilities are those of the models as trained: `eval.py --calibrate` fits single models.
+    probabilities are those of the models as trained: `jaxseg eval --calibrate` fits single models.
 
     Args:
-      logits: `(variables, images uint8[b, h, w, 3]) -> float[n, b, h, w, c]`, of n opinions.
-      variables: what it needs.
-      mean: of each channel, 0..255, as in training; the colour of the padding.
-      classes: a name a class.
-      palette: a colour a class.
-      bucket: pictures are padded to a multiple of this, in pixels.
-      ignore: the label that training did not count; no prediction has it.
+      members: models of one kind, e.g. of runs with several seeds (Lakshminarayanan et al., 2017, arXiv:1612.01474),
+        or checkpoints of one run. Their parameters are stacked and the model is vmapped over them: N models in one
+        program, and N times the memory.
+      bucket: images are padded to a multiple of this, in pixels; None is the models' own.
 
-    >>> def brightness(limits, images):  # stands for two models: class 0 is what is brighter than a limit
-    ...     scores = images[None, ..., 0] - limits[:, None, None, None]
-    ...     return jnp.stack([scores, 0 * scores], -1)
-    >>> options = dict(mean=(0.0,) * 3, classes="ab", palette=[(0, 0, 0)] * 2)
-    >>> ensemble = Ensemble(brightness, jnp.array([10.0, 30.0]), **options)
-    >>> ensemble(np.array([[0, 99]], np.uint8)).tolist()
+    >>> class Brightness:  # stands for a model: class 0 is what is brighter than a limit
+    ...     def apply(self, variables, images, *, train):
+    ...         scores = images[..., 0] - variables["limit"]
+    ...         return {"logits": jnp.stack([scores, 0 * scores], -1)}
+    >>> making = dict(classes=("a", "b"), palette=((0, 0, 0),) * 2, ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    >>> model = Brightness()
+    >>> ensemble = Ensemble([TrainedModel(model, {"limit": np.float32(limit)}, **making) for limit in (10, 30)])
+    >>> ensemble(np.array([[[0] * 3, [99] * 3]], np.uint8)).tolist()
     [[1, 0]]
     """
 
-    def __init__(
-        self,
-        logits: Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]],
-        variables: Any,
-        *,
-        mean: Colour,
-        classes: Sequence[str],
-        palette: Sequence[tuple[int, int, int]],
-        bucket: int = 32,
-        ignore: int = 255,
-    ):
-        if bucket < 1:
-            raise UserError(f"`bucket` must be at least 1 pixel, got {bucket}.")
-        self.variables = jax.device_put(variables)
-        self.mean, self.bucket, self.ignore = tuple(map(float, mean)), bucket, ignore
-        self.classes, self.palette = tuple(classes), tuple(tuple(map(int, colour)) for colour in palette)
-        self._maps = jax.jit(lambda variables, images: uncertainty(jax.nn.softmax(logits(variables, images))))
-
-    @classmethod
-    def from_workdirs(
-        cls, workdirs: Sequence[str], checkpoints: str | int | Sequence[str | int] = "best"
-    ) -> "Ensemble":
-        """Makes an ensemble of runs of one model, e.g. of several seeds (Lakshminarayanan et al., arXiv:1612.01474).
-
-        The parameters are stacked and the model is vmapped over them: N models in one program, and N times the memory.
-
-        Args:
-          workdirs: folders that train.py wrote; one may be named several times, for several of its checkpoints.
-          checkpoints: "best", "latest" or a step, for all or one a workdir.
-        """
-        from jaxseg.experiment.restore import load_for_inference
-
-        if isinstance(workdirs, str) or not workdirs:
-            raise UserError(f"Expected a list of one or more workdirs, got {workdirs!r}.")
-        if isinstance(checkpoints, str | int):
-            checkpoints = [checkpoints] * len(workdirs)
-        if len(checkpoints) != len(workdirs):
-            raise UserError(f"Got {len(workdirs)} workdirs but {len(checkpoints)} checkpoints. Name one a workdir.")
-        members = [load_for_inference(*pair) for pair in zip(workdirs, checkpoints, strict=True)]
+    def __init__(self, members: Sequence[TrainedModel], *, bucket: int | None = None):
+        if isinstance(members, TrainedModel) or not members:
+            raise UserError("Expected a list of one or more trained models. Make them with jaxseg.load.")
         first = members[0]
-        for workdir, member in zip(workdirs, members, strict=True):
+        for member in members:
             if _kind(member) != _kind(first):
-                raise UserError(f"{workdir} is a run of another model than {workdirs[0]}: they can't share a program.")
+                raise UserError(
+                    f"An ensemble's members must be of one model with one set of classes: '{member.source}' differs"
+                    f" from '{first.source}'. Leave one out."
+                )
         apply = partial(first.model.apply, train=False)
 
         def logits(variables, images):
@@ -116,27 +85,32 @@ class Ensemble:
             return jax.vmap(predict, in_axes=(0, None))(variables, images)
 
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(member.variables for member in members))
-        return cls(logits, stacked, mean=first.mean, **_labels(first))
+        self._set(first, bucket, logits, stacked)
 
     @classmethod
     def from_dropout(
-        cls, workdir: str, checkpoint: str | int = "best", *, samples: int = 20, seed: int = 0
+        cls, trained: TrainedModel, *, samples: int = 20, seed: int = 0, bucket: int | None = None
     ) -> "Ensemble":
-        """Makes an ensemble of one run, with dropout left on (Gal & Ghahramani, 2016, arXiv:1506.02142).
+        """Makes an ensemble of one model, with dropout left on (Gal & Ghahramani, 2016, arXiv:1506.02142).
 
-        Batch normalisation stays in evaluation. What comes before the first dropout is computed once for all samples.
+        Batch normalization stays in evaluation. What comes before the first dropout is computed once for all samples.
 
         Args:
-          workdir: the folder that train.py wrote; the model must have dropout.
-          checkpoint: "best", "latest" or a step.
+          trained: the model, which must have dropout.
           samples: opinions, at least 1.
-          seed: of the dropout; the same picture gets the same opinions again.
+          seed: of the dropout; the same image gets the same opinions again.
+          bucket: as for `Ensemble`.
         """
-        from jaxseg.experiment.restore import load_for_inference
+        logits = dropout_logits(trained.model, mean=trained.mean, std=trained.std, samples=samples, seed=seed)
+        ensemble = cls.__new__(cls)
+        ensemble._set(trained, bucket, logits, trained.variables)
+        return ensemble
 
-        restored = load_for_inference(workdir, checkpoint)
-        logits = dropout_logits(restored.model, mean=restored.mean, std=restored.std, samples=samples, seed=seed)
-        return cls(logits, restored.variables, mean=restored.mean, **_labels(restored))
+    def _set(self, trained: TrainedModel, bucket: int | None, logits: Logits, variables: Any) -> None:
+        self.trained = trained
+        self.bucket = check_bucket(trained.bucket if bucket is None else bucket)
+        self.variables = jax.device_put(variables)
+        self._maps = jax.jit(lambda variables, images: uncertainty(jax.nn.softmax(logits(variables, images))))
 
     def __call__(self, image: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
         """Returns the class with the largest mean probability at every pixel, int32.
@@ -151,16 +125,14 @@ class Ensemble:
         return self.uncertainty(image)["probabilities"]
 
     def uncertainty(self, image: UInt8[Array, "h w 3"]) -> dict[str, np.ndarray]:
-        """Returns the maps of `inference.uncertainty.uncertainty` for one picture: "probabilities", "entropy", …."""
+        """Returns the maps of `inference.uncertainty.uncertainty` for one image: "probabilities", "entropy", …."""
         image = as_rgb(image)
         h, w = image.shape[:2]
-        batch = pad_images([image], padded_size(h, w, self.bucket), self.mean)
+        batch = pad_images([image], padded_size(h, w, self.bucket), self.trained.mean)
         return {name: np.asarray(array)[0, :h, :w] for name, array in self._maps(self.variables, batch).items()}
 
 
-def dropout_logits(
-    model: Any, *, mean: Colour, std: Colour, samples: int, seed: int = 0
-) -> Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]:
+def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: int = 0) -> Logits:
     """Returns `(variables, images) -> logits [samples, …]` of a linen module whose dropout layers alone train.
 
     Args:
@@ -202,14 +174,5 @@ def dropout_logits(
     return logits
 
 
-def _kind(restored: Any) -> tuple:
-    return restored.model, restored.mean, restored.std, restored.classes
-
-
-def _labels(restored: Any) -> Mapping[str, Any]:
-    return {
-        "classes": restored.classes,
-        "palette": restored.palette,
-        "bucket": restored.bucket,
-        "ignore": restored.ignore,
-    }
+def _kind(trained: TrainedModel) -> tuple[Any, ...]:
+    return trained.model, trained.mean, trained.std, trained.classes

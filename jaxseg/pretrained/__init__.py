@@ -5,7 +5,7 @@ Nothing here goes to the network but `hf:` names. A state dict is a mapping of a
 `.safetensors`, `.pth`, `.pt` or `.bin` file; no PyTorch is needed to read one.
 """
 
-from jaxseg.pretrained.bundle import Bundle, load_bundle, load_weights, save_bundle
+from jaxseg.pretrained.bundle import load_bundle, save_bundle
 from jaxseg.pretrained.encoder import load_encoder
 from jaxseg.pretrained.names import smp_encoder, timm_encoder
 from jaxseg.pretrained.smp import encoder_from_smp, from_smp, load_smp
@@ -14,7 +14,6 @@ from jaxseg.pretrained.timm import encoder_from_timm
 from jaxseg.pretrained.torchvision import encoder_from_torchvision, from_torchvision
 
 __all__ = [
-    "Bundle",
     "encoder_from_smp",
     "encoder_from_timm",
     "encoder_from_torchvision",
@@ -23,7 +22,6 @@ __all__ = [
     "load_bundle",
     "load_encoder",
     "load_smp",
-    "load_weights",
     "read_state_dict",
     "save_bundle",
     "smp_encoder",

@@ -8,11 +8,10 @@ A bundle of an encoder alone has "encoder": {"name", "options"} instead of "mode
 "activation", which is then "softmax".
 """
 
-import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,25 +24,17 @@ from jaxseg.files import atomic_path, write_json
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import variables_template
-from jaxseg.pretrained.hub import locate
 
 FORMAT = "jaxseg 1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Bundle:
-    """What a bundle holds."""
+class Bundle(NamedTuple):
+    """What a bundle's files hold, before `jaxseg.load` makes a trained model of it."""
 
     module: nn.Module  # a model, or an encoder
     variables: dict[str, Any]  # {"params", "batch_stats"}, NumPy arrays
-    mean: tuple[float, ...]  # of each channel, 0..255
-    std: tuple[float, ...]
-    classes: tuple[str, ...] = ()  # () where it is not known
-    palette: tuple[tuple[int, int, int], ...] = ()
-    ignore: int = 255
-    source: str = ""  # where the weights come from, and under which licence
-    activation: str = "softmax"  # or "sigmoid": what makes probabilities of the logits
+    config: dict[str, Any]  # config.json, with what older versions did not write
 
 
 def save_bundle(
@@ -96,7 +87,7 @@ def save_bundle(
     directory.mkdir(parents=True, exist_ok=True)
     with atomic_path(directory / WEIGHTS) as part:
         save_file(arrays, part)
-    write_json(directory / CONFIG, config, default=dict)
+    write_json(directory / CONFIG, config)
 
 
 def is_bundle(directory: str | Path) -> bool:
@@ -106,7 +97,7 @@ def is_bundle(directory: str | Path) -> bool:
 
 
 def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
-    """Reads a bundle, or raises a `UserError` that says what does not fit.
+    """Reads a bundle of a model or an encoder, or raises a `UserError` that says what does not fit.
 
     Args:
       directory: a folder that `save_bundle` or `python -m jaxseg convert` wrote.
@@ -130,56 +121,47 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
         module = create_encoder(config["encoder"]["name"], **options)
     variables = {"batch_stats": {}, **unflatten_dict(load_file(directory / WEIGHTS), sep="/")}
     _check(variables, variables_template(module), directory)
-    return Bundle(
-        module=module,
-        variables=variables,
-        mean=tuple(config["preprocessing"]["mean"]),
-        std=tuple(config["preprocessing"]["std"]),
-        classes=tuple(config["classes"]),
-        palette=tuple(tuple(colour) for colour in config["palette"]),
-        ignore=config["ignore"],
-        source=config["source"],
-        activation=config.get("activation", "softmax"),
-    )
+    return Bundle(module, variables, {"activation": "softmax", **config})
 
 
-def load_weights(variables: dict[str, Any], source: str | Path, *, replace_head: bool = False) -> dict[str, Any]:
-    """Returns the weights of a bundle in place of `variables`, to go on training from.
+def replace_variables(
+    variables: dict[str, Any], theirs: dict[str, Any], source: str | Path, *, replace_head: bool = False
+) -> dict[str, Any]:
+    """Returns `theirs` in place of `variables`, to go on training from, or raises a `UserError` if they do not fit.
 
     Args:
       variables: of the model to train; they say which arrays it needs.
-      source: the path of a bundle, or `hf:OWNER/REPO`.
+      theirs: of a trained model.
+      source: where they come from, for messages.
       replace_head: whether arrays outside "encoder" and "decoder" that have another shape, as the scores of another
         number of classes have, keep the values of `variables`.
     """
-    directory = locate(source)
-    theirs = load_bundle(directory).variables
     fresh = [path for path in _differing(theirs, variables) if path.split("/")[1] not in ("encoder", "decoder")]
     if replace_head:
         old, new = (flatten_dict(tree, sep="/") for tree in (variables, theirs))
         theirs = unflatten_dict(new | {path: old[path] for path in fresh if path in old and path in new}, sep="/")
     elif fresh and len(fresh) == len(_differing(theirs, variables)):
         raise UserError(
-            f"The bundle {source} has another head than this model, in {', '.join(fresh[:3])}; probably other classes."
+            f"The model {source} has another head than this one, in {', '.join(fresh[:3])}; probably other classes."
             " To start with a fresh head, set config.model.replace_head=True."
         )
-    _check(theirs, variables, directory)
+    _check(theirs, variables, source)
     return theirs
 
 
-def _differing(variables, template):
+def _differing(variables: Mapping[str, Any], template: Mapping[str, Any]) -> list[str]:
     """The sorted paths of arrays that only one of the two has, or that have two shapes."""
     found, wanted = ({p: x.shape for p, x in flatten_dict(t, sep="/").items()} for t in (variables, template))
     return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
 
-def _check(variables, template, directory):
+def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: str | Path) -> None:
     """Raises if the arrays are not those that the module has."""
     differing = _differing(variables, template)
     if differing:
         name = differing[0]
         found, wanted = (flatten_dict(tree, sep="/").get(name) for tree in (variables, template))
         raise UserError(
-            f"{directory} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
+            f"{source} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
             f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}. It is of another."
         )

@@ -69,8 +69,7 @@ def guess_names(encoder: nn.Module, name: str, state_dict: dict[str, Any]) -> tu
 
 def _from_bundle(path, name, encoder):
     """The variables of a bundle's encoder, which must be this one."""
-    bundle = load_bundle(path)
-    module, variables = bundle.module, bundle.variables
+    module, variables, _ = load_bundle(path)
     if hasattr(module, "encoder"):
         module = module.encoder
         variables = {kind: values.get("encoder", {}) for kind, values in variables.items()}

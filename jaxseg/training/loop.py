@@ -1,7 +1,6 @@
 """The training run: from a config and a workdir to checkpoints, scores and pictures; the same call resumes."""
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -15,13 +14,15 @@ from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError
 from jaxseg.data import pipeline
-from jaxseg.evaluation.evaluator import Evaluator
+from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import Log, environment, progress_bar, say
 from jaxseg.experiment.state import create_state, eval_variables
+from jaxseg.files import write_json
 from jaxseg.models import init
+from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.optim import make_optimizer, make_schedule
 from jaxseg.training.step import make_train_step
@@ -58,9 +59,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     start = int(state.step)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
     if not start and jax.process_index() == 0:
-        (workdir / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+        write_json(workdir / "environment.json", environment())
     _announce(experiment, state, mesh, workdir, start, steps)
-    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, Evaluator(experiment, mesh))
+    evaluator = Evaluator(of_experiment(experiment, {}), experiment.dataset, mesh, **options_of(config))
+    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, evaluator)
     train_step = make_train_step(
         experiment.model,
         tx,
@@ -163,7 +165,7 @@ def _initial_state(experiment, schedule, resuming):
         for collection, values in encoder.items():
             variables[collection]["encoder"] = values
     if config.model.weights and not resuming:
-        from jaxseg.pretrained import load_weights
+        from jaxseg.trained import load_weights
 
         variables = load_weights(variables, config.model.weights, replace_head=config.model.replace_head)
     tx = make_optimizer(config.optim, schedule, variables["params"])
@@ -210,8 +212,8 @@ def _evaluate(run, state, step) -> None:
     began = time.perf_counter()
     count = len(dataset.splits[split])
     evaluation = run.evaluator(
-        shard.localize(eval_variables(state), run.evaluator.mesh),
         split,
+        variables=shard.localize(eval_variables(state), run.evaluator.mesh),
         pictures=config.log.pictures,
         step=step,
         progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),

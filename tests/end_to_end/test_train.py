@@ -71,6 +71,7 @@ def test_eval_repeats_the_last_validation(trained, run, tmp_path):
 
 def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
     from jaxseg import Predictor, create_dataset
+    from jaxseg.trained import load
 
     source = create_dataset("shapes", size=48).splits["val"]
     pictures = [source[i]["image"] for i in range(2)]
@@ -78,7 +79,7 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
     for i, picture in enumerate(pictures):
         Image.fromarray(picture[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
     run("-m", "jaxseg", "predict", "--workdir", trained, "--images", tmp_path / "in", "--out", tmp_path / "out")
-    predictor = Predictor.from_workdir(trained)
+    predictor = Predictor(load(trained))
     for i, picture in enumerate(pictures):
         written = [p for p in (tmp_path / "out").rglob(f"p{i}*.png") if Image.open(p).mode == "P"]
         label = np.asarray(Image.open(written[0]))
@@ -87,13 +88,14 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
 
 def test_refined_scores_are_those_of_refined_predictions(trained, run):
     from jaxseg import Predictor, create_dataset, metrics
+    from jaxseg.trained import load
 
     run("eval.py", "--workdir", trained, "--crf")
     scores = json.loads((trained / "eval" / "val-crf" / "scores.json").read_text())
-    predictor, plain = Predictor.from_workdir(trained, refine="crf"), Predictor.from_workdir(trained)
+    predictor, plain = Predictor(load(trained), refine="crf"), Predictor(load(trained))
     matrix, changed = 0, 0
     for record in create_dataset("shapes", size=32, train=26, val=7).splits["val"]:
-        counts = {"num_classes": len(predictor.classes), "where": record["label"][None] != 255}
+        counts = {"num_classes": len(predictor.trained.classes), "where": record["label"][None] != 255}
         matrix += np.asarray(
             metrics.confusion_matrix(predictor(record["image"])[None], record["label"][None], **counts)
         )

@@ -9,13 +9,15 @@ import pytest
 from scipy import special
 from sklearn.metrics import confusion_matrix, jaccard_score
 
+from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import Dataset, create_dataset
-from jaxseg.evaluation.evaluator import Evaluator
-from jaxseg.experiment.build import Experiment, build_model
+from jaxseg.evaluation.data import find_dataset
+from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.inference import Calibration
-from jaxseg.models import init
+from jaxseg.models import create_model, init
+from jaxseg.trained import TrainedModel
 
 SIZES = [(40, 33), (32, 32), (40, 40), (17, 30), (33, 64), (32, 30), (64, 33)]
 
@@ -32,25 +34,26 @@ def dataset():
     return Dataset(whole.name, whole.classes, whole.palette, {"val": records}, whole.ignore)
 
 
-def _experiment(dataset, batch_size):
-    c = default_config()
-    c.eval.update(batch_size=batch_size, bucket=32, metrics=("confusion", "spread", "calibration"))
-    c.eval.metric_options = {"spread": {"samples": 10}}
-    c.model.encoder = "plain"
-    c.model.encoder_options = {"widths": (4, 6), "convs": 1}
-    c.model.options = {"decoder_channels": (6, 4)}
-    model = build_model(c, dataset.num_classes)
-    return Experiment(c, dataset, model, (127.5,) * 3, (64.0,) * 3)
+def _trained(dataset):
+    model = create_model(
+        "unet",
+        "plain",
+        num_classes=dataset.num_classes,
+        encoder_options={"widths": (4, 6), "convs": 1},
+        decoder_channels=(6, 4),
+    )
+    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(127.5,) * 3, std=(64.0,) * 3)
+    return TrainedModel(model, init(model, jax.random.key(0)), **fields)
 
 
-def _naive(experiment, variables):
-    dataset, matrix, mious, scored, truths = experiment.dataset, 0, [], [], []
-    apply = jax.jit(lambda v, x: experiment.model.apply(v, x, train=False)["logits"])
+def _naive(trained, dataset):
+    matrix, mious, scored, truths = 0, [], [], []
+    apply = jax.jit(lambda v, x: trained.model.apply(v, x, train=False)["logits"])
     for record in dataset.splits["val"]:
         h, w = record["label"].shape
         picture = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 128.0, np.float32)  # round(127.5) to even
         picture[:h, :w] = record["image"]
-        logits = np.asarray(apply(variables, jnp.asarray((picture - 127.5) / 64.0)[None]))[0, :h, :w]
+        logits = np.asarray(apply(trained.variables, jnp.asarray((picture - 127.5) / 64.0)[None]))[0, :h, :w]
         counts = record["label"] != dataset.ignore
         truth, guess = record["label"][counts], logits.argmax(-1)[counts]
         matrix = matrix + confusion_matrix(truth, guess, labels=range(dataset.num_classes))
@@ -65,11 +68,13 @@ def _loss(logits, truth):
 
 
 def test_equals_the_obvious_loop(dataset):
-    experiment = _experiment(dataset, batch_size=3)
-    variables = init(experiment.model, jax.random.key(0))
+    trained, config = _trained(dataset), default_config()
+    config.eval.update(batch_size=3, metrics=("confusion", "spread", "calibration"))
+    config.eval.metric_options = {"spread": {"samples": 10}}
     calibration = Calibration("temperature", (2.0,), (0.0,), checkpoint=1, split="val")
-    result = Evaluator(experiment, make_mesh(1), calibration=calibration)(variables, "val", pictures=4)
-    matrix, miou, logits, truth = _naive(experiment, variables)
+    evaluator = Evaluator(trained, dataset, make_mesh(1), **options_of(config), calibration=calibration)
+    result = evaluator("val", pictures=4)
+    matrix, miou, logits, truth = _naive(trained, dataset)
     np.testing.assert_array_equal(result.matrix, matrix)
     np.testing.assert_allclose(result.loss, _loss(logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["nll"], _loss(logits, truth), rtol=1e-5)
@@ -85,20 +90,77 @@ def test_equals_the_obvious_loop(dataset):
 class Flat:
     """Stands for a model that cannot tell the classes apart."""
 
+    num_classes = 7
+
     def apply(self, variables, images, *, train):
         return {"logits": jnp.zeros((*images.shape[:3], 7)) + 0 * images[..., :1]}
 
 
 def test_scores_are_of_what_refinement_makes_of_each_picture(dataset):
-    experiment = dataclasses.replace(_experiment(dataset, batch_size=3), model=Flat())
-    experiment.config.eval.bucket = 64  # one size to compile
+    trained = dataclasses.replace(_trained(dataset), model=Flat(), variables={}, bucket=64)  # one size to compile
 
     def first_row(logits, images, sizes):
         """Names class 1, and class 2 in the picture's own last column."""
         column = jnp.arange(logits.shape[2]) == sizes[:, 1, None, None] - 1
         return jnp.where(column[..., None], jnp.eye(7)[2], jnp.eye(7)[1]) + logits
 
-    samples = Evaluator(experiment, make_mesh(1), refine=first_row)({}, "val", pictures=7).samples
-    assert [sample["prediction"].shape for sample in samples] == SIZES
-    for sample in samples:
+    evaluation = Evaluator(trained, dataset, make_mesh(1), batch_size=3, refine=first_row)("val", pictures=7)
+    assert [sample["prediction"].shape for sample in evaluation.samples] == SIZES
+    for sample in evaluation.samples:
         assert (sample["prediction"][:, :-1] == 1).all() and (sample["prediction"][:, -1] == 2).all()
+    assert np.isnan(evaluation.loss)  # no loss was asked for
+
+
+class Gain:
+    """Stands for a model of one class, whose logit is the red channel times a gain."""
+
+    num_classes = 1
+
+    def apply(self, variables, images, *, train):
+        return {"logits": images[..., :1] * variables["gain"]}
+
+
+def test_one_class_and_variables_of_a_model_in_training():
+    """The score is that of logit > 0, the loss that of the one logit; variables that are handed in go before."""
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (8, 8, 3), np.uint8), random.integers(0, 2, (8, 8)).astype(np.uint8)
+    two = Dataset("two", ("no", "yes"), ((0, 0, 0), (9, 9, 9)), {"val": [dict(image=image, label=label, name="a")]})
+    fields = dict(classes=two.classes, palette=two.palette, ignore=255, mean=(128.0,) * 3, std=(64.0,) * 3)
+    trained, config = TrainedModel(Gain(), {"gain": 1.0}, **fields, activation="sigmoid", bucket=8), default_config()
+    config.loss.terms = {"binary_cross_entropy": 1.0}
+    evaluator = Evaluator(trained, two, make_mesh(1), **options_of(config))
+    for gain, variables in ((1.0, None), (-2.0, {"gain": -2.0})):
+        evaluation = evaluator("val", variables=variables)
+        logit = gain * (image[..., 0] - 128.0) / 64.0
+        np.testing.assert_array_equal(evaluation.matrix, confusion_matrix(label.ravel(), logit.ravel() > 0))
+        np.testing.assert_allclose(evaluation.loss, -special.log_expit(logit * (2.0 * label - 1)).mean(), rtol=1e-5)
+
+
+def test_other_classes_are_refused(dataset):
+    other = Dataset("other", ("a", "b"), ((0, 0, 0), (1, 1, 1)), {"val": []})
+    with pytest.raises(UserError, match="'other' has 2 classes, the model 7: background, disk"):
+        Evaluator(_trained(dataset), other)
+
+
+def test_data_is_the_runs_own_or_named(dataset):
+    """A root and options that are given go before the run's; a model without a run needs a name."""
+    config = default_config()
+    config.data.update(name="shapes", eval_split="val", label_ignore=(3,))
+    config.data.options = {"size": 32, "train": 1, "val": 2}
+    bundle = _trained(dataset)
+    run = dataclasses.replace(bundle, config=config)
+    found, split = find_dataset(run)
+    assert split == "val" and len(found.splits["val"]) == 2
+    labels = np.concatenate(
+        [record["label"].ravel() for record in create_dataset("shapes", size=32, val=2).splits["val"]]
+    )
+    ours = np.concatenate([record["label"].ravel() for record in found.splits["val"]])
+    assert (labels == 3).any()
+    np.testing.assert_array_equal(ours, np.where(labels == 3, 255, labels))
+    assert len(find_dataset(run, options={"val": 5})[0].splits["val"]) == 5
+    assert find_dataset(run, "train")[1] == "train"
+    assert len(find_dataset(bundle, name="shapes", options={"val": 3})[0].splits["val"]) == 3
+    with pytest.raises(UserError, match="Name the data set, and where it is: --data NAME --root DIR"):
+        find_dataset(bundle)
+    with pytest.raises(UserError, match="Unknown split 'tset'"):
+        find_dataset(run, "tset")

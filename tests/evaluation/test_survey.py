@@ -2,8 +2,9 @@
 
 import argparse
 import re
-import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -15,7 +16,7 @@ from jaxseg.evaluation import survey as errors
 from jaxseg.evaluation.error_page import page
 from jaxseg.evaluation.objects import border_pixels
 from jaxseg.evaluation.survey import DISTANCES, border_distance, survey
-from jaxseg.experiment import build as experiment
+from jaxseg.trained import TrainedModel
 
 CLASSES = ("sky", "road & <kerb>", "car")
 
@@ -97,17 +98,25 @@ def test_page_of_a_perfect_model(dataset):
 
 
 def test_command(dataset, tmp_path, monkeypatch, capsys):
-    config = default_config()
-    experiment.claim_workdir(config, dataset, tmp_path)
-    predictor = type(
-        "P", (), {"__call__": lambda self, x: predict(x), "predict_batch": lambda self, x: predict_batch(x)}
-    )
-    monkeypatch.setattr("jaxseg.inference.predict.Predictor.from_workdir", lambda *args: predictor())
-    monkeypatch.setattr(experiment, "build", lambda config, splits: types.SimpleNamespace(dataset=dataset))
+    class Net:
+        """Stands for a model: the label but for the cars, as `predict` has it."""
+
+        num_classes = 3
+
+        def apply(self, variables, images, *, train):
+            label = jnp.zeros(images.shape[:3], int).at[:, 20:39, :50].set(1)
+            return {"logits": jax.nn.one_hot(label, 3)}
+
+    fields = dict(classes=CLASSES, palette=dataset.palette, ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    trained = TrainedModel(Net(), {}, **fields, config=default_config(), workdir=tmp_path)
+    trained.config.train.compilation_cache = ""
+    monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: trained)
+    monkeypatch.setattr("jaxseg.evaluation.data.create_dataset", lambda name, root, **options: dataset)
     parser = argparse.ArgumentParser()
     errors.add_arguments(parser)
     assert errors.run(parser.parse_args(["--workdir", str(tmp_path), "--worst", "2"])) == 0
-    assert "10 pictures" in capsys.readouterr().out
+    wrong = sum(50 + 6 * (4 + n) for n in range(10)) / (10 * 38 * 50)
+    assert f"10 pictures, {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
     assert (tmp_path / "errors" / "val" / "errors.html").read_text().startswith("<!doctype html>")
     with pytest.raises(UserError, match="at least 1"):
         errors.run(parser.parse_args(["--workdir", str(tmp_path), "--worst", "0"]))

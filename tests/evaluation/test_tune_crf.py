@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.config import default_config
+from jaxseg.data import Dataset
 from jaxseg.evaluation import tune_crf
 from jaxseg.evaluation.tune_crf import NARROW, WIDE, search
+from jaxseg.trained import TrainedModel
 
 
 def test_search_starts_at_the_config_then_draws_wide_then_close_to_the_best():
@@ -28,6 +31,8 @@ def test_search_starts_at_the_config_then_draws_wide_then_close_to_the_best():
 class Noisy:
     """Stands for a network: right but for pixels that it does not know."""
 
+    num_classes = 2
+
     def apply(self, variables, images, *, train):
         return {"logits": images @ variables["look"]}
 
@@ -35,13 +40,6 @@ class Noisy:
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """A workdir of a run on two classes, bright and dark, whose network misses single pixels."""
-    from types import SimpleNamespace
-
-    from jaxseg.config import default_config
-    from jaxseg.data import Dataset
-    from jaxseg.experiment import build as experiment
-    from jaxseg.experiment import restore
-
     rng = np.random.default_rng(0)
     records = []
     for i in range(3):
@@ -51,14 +49,14 @@ def trained(monkeypatch, tmp_path):
         records.append({"image": image.astype(np.uint8), "label": label, "name": f"{i}"})
     dataset = Dataset("two", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), {"val": records}, 255)
     config = default_config()
-    config.eval.update(bucket=16, batch_size=2)
+    config.eval.batch_size = 2
     config.train.compilation_cache = ""
     config.eval.crf.update(bilateral_sigma=20.0, colour_sigma=60.0, iterations=3)
     variables = {"look": jnp.zeros((3, 2)).at[0].set(jnp.array([-1.0, 1.0]))}
-    built = experiment.Experiment(config, dataset, Noisy(), (145.0,) * 3, (50.0,) * 3)
-    monkeypatch.setattr(experiment, "build", lambda config, splits: built)
-    restored = SimpleNamespace(config=config, step=7, variables=variables)
-    monkeypatch.setattr(restore, "load_for_inference", lambda workdir, checkpoint: restored)
+    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(145.0,) * 3, std=(50.0,) * 3)
+    run = TrainedModel(Noisy(), variables, **fields, bucket=16, step=7, config=config, workdir=tmp_path)
+    monkeypatch.setattr("jaxseg.trained.load", lambda workdir, checkpoint: run)
+    monkeypatch.setattr("jaxseg.evaluation.data.create_dataset", lambda name, root, **options: dataset)
     return tmp_path
 
 

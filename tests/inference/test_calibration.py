@@ -1,5 +1,6 @@
 """Calibrations: the minimum is found, and what was fitted is what is used."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,6 +11,7 @@ from scipy import optimize, special
 from jaxseg.checks import UserError
 from jaxseg.inference import Calibration, Predictor
 from jaxseg.inference.calibration import FILE, fit_calibration, fit_temperature, load_calibration, save_calibration
+from jaxseg.trained import TrainedModel
 
 CLASSES, WHERE = 3, dict(checkpoint=20, split="val")
 
@@ -65,12 +67,16 @@ def test_file_and_predictor(tmp_path):
     with pytest.warns(UserWarning, match="fitted to checkpoint 20, not to 30, and is not used"):
         assert load_calibration(tmp_path, 30) is None
     assert load_calibration(tmp_path / "none", 20) is None
-    making = dict(mean=(0.0,) * 3, std=(50.0,) * 3, classes="abc", palette=np.eye(3, dtype=int), bucket=4)
+    fields = dict(mean=(0.0,) * 3, std=(50.0,) * 3, classes=tuple("abc"), palette=((0, 0, 0),) * 3, ignore=255)
+    trained = TrainedModel(Net(), {"gain": 1.0}, **fields, bucket=4)
     image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    predictor = Predictor(Net(), {"gain": 1.0}, **making, calibration=calibration)
+    predictor = Predictor(trained, calibration=calibration)
     expected = special.softmax(image / 50.0 * [0.5, 1.0, 2.0] + [0, 1, 0], -1)
     np.testing.assert_allclose(predictor.probabilities(image), expected, rtol=1e-5)
     np.testing.assert_array_equal(predictor(image), image.argmax(-1))  # labels are the model's own
+    run = dataclasses.replace(trained, workdir=tmp_path, step=20)  # what the workdir holds is used unasked
+    np.testing.assert_allclose(Predictor(run).probabilities(image), expected, rtol=1e-5)
+    assert Predictor(trained).calibration is None
 
 
 def test_temperature_is_written_for_people(tmp_path):

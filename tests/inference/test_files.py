@@ -1,34 +1,34 @@
 import argparse
-from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxseg.checks import UserError
-from jaxseg.experiment import build as experiment
 from jaxseg.inference import files
-from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
+from jaxseg.trained import TrainedModel
 
 PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
 class Brightest:
     def apply(self, variables, images, *, train):
-        return {"logits": images}
+        return {"logits": images * variables["sign"] / 10.0}
+
+
+MODEL = Brightest()
+
+
+def brightest(sign=1.0):
+    fields = dict(mean=(0.0,) * 3, std=(1.0,) * 3, classes=("red", "green", "blue"), palette=PALETTE, ignore=255)
+    return TrainedModel(MODEL, {"sign": np.float32(sign)}, **fields)
 
 
 @pytest.fixture
 def workdir(monkeypatch):
     """A workdir whose model predicts the brightest channel."""
-    predictor = Predictor(
-        Brightest(), {}, mean=(0, 0, 0), std=(1, 1, 1), classes=("red", "green", "blue"), palette=PALETTE
-    )
-    monkeypatch.setattr(Predictor, "from_workdir", lambda workdir, checkpoint, refine: predictor)
-    config = SimpleNamespace(train=SimpleNamespace(compilation_cache=""))
-    monkeypatch.setattr(experiment, "read_config", lambda workdir: config)
+    monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: brightest())
     return "a workdir"
 
 
@@ -69,19 +69,17 @@ def test_folder(workdir, folder, tmp_path, capsys):
 def test_several_checkpoints_are_an_ensemble(workdir, folder, tmp_path, monkeypatch):
     asked = []
 
-    def brightest_and_darkest(_, images):
-        return jnp.stack([images, -images]) / 10.0
+    def load(source, checkpoint):
+        asked.append((source, checkpoint))
+        return brightest(-1.0 if checkpoint == "10" else 0.5)
 
-    def from_workdirs(*pair):
-        asked.append(pair)
-        return Ensemble(brightest_and_darkest, {}, mean=(0, 0, 0), classes=("red", "green", "blue"), palette=PALETTE)
-
-    monkeypatch.setattr(Ensemble, "from_workdirs", from_workdirs)
+    monkeypatch.setattr("jaxseg.trained.load", load)
     out = tmp_path / "out"
     assert predict("--workdir", workdir, "--checkpoint", 10, "latest", "--images", folder / "b.png", "--out", out) == 0
-    assert asked == [([workdir, workdir], ["10", "latest"])]
+    assert asked == [(workdir, "10"), (workdir, "latest")]
     image = np.asarray(Image.open(folder / "b.png"))
-    expected = from_workdirs()(image)
+    expected = Ensemble([brightest(-1.0), brightest(0.5)])(image)
+    assert (expected == image.argmin(-1)).mean() > 0.5  # the surer of the two
     np.testing.assert_array_equal(np.asarray(Image.open(out / "b_label.png")), expected)
     assert {p.name for p in out.iterdir()} == {"b_label.png", "b_overlay.png", "b_uncertainty.png"}
     assert np.asarray(Image.open(out / "b_uncertainty.png").convert("RGB")).std() > 20  # not blank

@@ -6,9 +6,10 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.inference import Predictor, predict_step
 from jaxseg.inference.predict import as_rgb, pad_images, padded_size
+from jaxseg.trained import TrainedModel
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
-MAKING = dict(mean=MEAN, std=STD, classes=("a", "b", "c"), palette=np.eye(3, dtype=int))
+FIELDS = dict(mean=MEAN, std=STD, classes=("a", "b", "c"), palette=((1, 0, 0), (0, 1, 0), (0, 0, 1)), ignore=255)
 
 
 class Net:
@@ -41,21 +42,21 @@ def expected(image):
 @pytest.mark.parametrize("bucket", [1, 4, 32])
 def test_label_map_has_the_native_size(net, bucket):
     (image,) = pictures((13, 22))
-    label = Predictor(net, {"gain": 1.0}, **MAKING, bucket=bucket)(image)
+    label = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=bucket)(image)
     assert label.shape == (13, 22)
     assert label.dtype == np.int32
     np.testing.assert_array_equal(label, expected(image))
 
 
 def test_one_program_a_bucket(net):
-    predictor = Predictor(net, {"gain": 1.0}, **MAKING, bucket=8)
+    predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=8)
     for image in pictures((5, 9), (8, 16), (1, 10), (9, 9), (16, 16)):
         np.testing.assert_array_equal(predictor(image), expected(image))
     assert net.shapes == [(1, 8, 16, 3), (1, 16, 16, 3)]
 
 
 def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
-    predictor = Predictor(net, {"gain": 1.0}, **MAKING, bucket=8)
+    predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=8)
     images = pictures((5, 5), (9, 9), (8, 8), (7, 6), (3, 3), (4, 4), (10, 12))
     for image, label in zip(images, predictor.predict_batch(images, batch_size=3), strict=True):
         np.testing.assert_array_equal(label, expected(image))
@@ -65,7 +66,7 @@ def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
 
 def test_probabilities(net):
     (image,) = pictures((5, 7))
-    p = Predictor(net, {"gain": 2.0}, **MAKING).probabilities(image)
+    p = Predictor(TrainedModel(net, {"gain": 2.0}, **FIELDS)).probabilities(image)
     assert p.shape == (5, 7, 3)
     assert p.dtype == np.float32
     scores = 2 * (image - np.array(MEAN)) / np.array(STD)
@@ -75,11 +76,13 @@ def test_probabilities(net):
 def test_predict_step_is_the_predictor(net):
     (image,) = pictures((8, 8))
     step = jax.jit(lambda v, x: predict_step(lambda v, x: net.apply(v, x, train=False), v, x, mean=MEAN, std=STD))
-    np.testing.assert_array_equal(step({"gain": 1.0}, image[None])[0], Predictor(net, {"gain": 1.0}, **MAKING)(image))
+    np.testing.assert_array_equal(
+        step({"gain": 1.0}, image[None])[0], Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS))(image)
+    )
 
 
 def test_grey_and_rgba_are_pictures_too(net):
-    predictor = Predictor(net, {"gain": 1.0}, **MAKING)
+    predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS))
     (image,) = pictures((4, 4))
     alpha = np.zeros((4, 4, 1), np.uint8)
     np.testing.assert_array_equal(predictor(np.concatenate([image, alpha], -1)), expected(image))
@@ -91,7 +94,7 @@ def test_grey_and_rgba_are_pictures_too(net):
 @pytest.mark.parametrize(
     "image, message",
     [
-        (np.zeros((4, 4, 3), np.float32), "Expected a picture of uint8, got float32.*not normalised"),
+        (np.zeros((4, 4, 3), np.float32), "Expected an image of uint8, got float32.*not normalized"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"got shape \(2, 4, 4, 3\).*predict_batch"),
         (np.zeros((3, 4, 5), np.uint8), r"got shape \(3, 4, 5\).*channels come last"),
         (np.zeros((0, 4, 3), np.uint8), r"got shape \(0, 4, 3\)"),
@@ -109,6 +112,12 @@ def test_padding_is_at_the_right_and_bottom_in_the_mean_colour():
     assert (batch[0, 3:] == MEAN).all() and (batch[0, :, 4:] == MEAN).all()
 
 
+def test_the_bucket_is_the_models_own(net):
+    (image,) = pictures((5, 9))
+    Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS, bucket=6))(image)
+    assert net.shapes == [(1, 6, 12, 3)]
+
+
 def test_bucket_is_checked(net):
     with pytest.raises(UserError, match="`bucket` must be at least 1 pixel, got 0"):
-        Predictor(net, {}, **MAKING, bucket=0)
+        Predictor(TrainedModel(net, {}, **FIELDS), bucket=0)

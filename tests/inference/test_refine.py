@@ -7,12 +7,13 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.evaluation.score import evaluate_workdir
+from jaxseg.evaluation.score import evaluate
 from jaxseg.inference import Calibration, Predictor, create_refiner, files
 from jaxseg.inference import refine as refinement
-from jaxseg.inference.refine import load_refiner
+from jaxseg.inference.refine import find_refiner
+from jaxseg.trained import TrainedModel
 
-MAKING = dict(mean=(0, 0, 0), std=(1, 1, 1), classes="rgb", palette=np.eye(3, dtype=int))
+FIELDS = dict(mean=(0.0,) * 3, std=(1.0,) * 3, classes=tuple("rgb"), palette=((0, 0, 0),) * 3, ignore=255)
 
 
 class Brightest:
@@ -29,12 +30,10 @@ def outside(logits, images, sizes):
 
 def test_predictor_refines_scores_with_the_size_of_each_picture():
     predictor = Predictor(
-        Brightest(),
-        {},
+        TrainedModel(Brightest(), {}, **FIELDS),
         bucket=8,
         refine=outside,
         calibration=Calibration("temperature", (9.0,), (0.0,), 1, "val"),
-        **MAKING,
     )
     images = [np.full((h, w, 3), (0, 9, 0), np.uint8) for h, w in ((5, 6), (8, 8), (3, 7))]
     assert [(label.shape, int(label.max())) for label in predictor.predict_batch(images)] == [
@@ -71,17 +70,22 @@ def seen(monkeypatch):
 
 
 def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
-    settings = default_config().eval
+    config = default_config()
+    config.eval.crf.colour_sigma = 11.0
+    run = TrainedModel(Brightest(), {}, **FIELDS, config=config, workdir=tmp_path)
+    bundle = TrainedModel(Brightest(), {}, **FIELDS)
     arguments = jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3), jnp.uint8), jnp.array([[1, 2]])
-    load_refiner("crf", tmp_path, settings)(*arguments)
-    assert seen["colour_sigma"] == settings.crf.colour_sigma
+    find_refiner("crf", run)(*arguments)
+    assert seen["colour_sigma"] == 11.0
+    find_refiner("crf", bundle)(*arguments)
+    assert seen["colour_sigma"] == default_config().eval.crf.colour_sigma
     (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"colour_sigma": 4.5, "iterations": 7}}))
-    load_refiner("crf", tmp_path, settings)(*arguments)
-    assert (seen["colour_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, settings.crf.spatial_sigma)
+    find_refiner("crf", run)(*arguments)
+    assert (seen["colour_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, config.eval.crf.spatial_sigma)
     assert seen["where"].tolist() == [[[True, True], [False, False]]]
     (tmp_path / "crf.json").write_text("{}")
     with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
-        load_refiner("crf", tmp_path, settings)
+        find_refiner("crf", run)
 
 
 @pytest.mark.parametrize(
@@ -111,5 +115,10 @@ def test_crf_is_short_for_refine_crf():
 
 
 def test_refined_probabilities_are_not_calibrated():
+    trained = TrainedModel(Brightest(), {}, **FIELDS)
     with pytest.raises(UserError, match="--calibrate fits the model's own probabilities: leave out --crf"):
-        evaluate_workdir("nowhere", calibrate="temperature", refine="crf")
+        evaluate(trained, None, "val", calibrate="temperature", refine="crf")
+    with pytest.raises(UserError, match="--calibrate keeps what it finds in a run's workdir"):
+        evaluate(trained, None, "val", calibrate="temperature")
+    with pytest.raises(UserError, match="Name a folder: --out DIR"):
+        evaluate(trained, None, "val")

@@ -1,7 +1,5 @@
 """Ensembles and dropout: the maps equal their definitions, and members are what they are alone."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ from scipy import special, stats
 from jaxseg.checks import UserError
 from jaxseg.inference import Ensemble
 from jaxseg.inference.uncertainty import dropout_logits, uncertainty
+from jaxseg.trained import TrainedModel
 
 MEAN, STD = (0.0,) * 3, (50.0,) * 3
 
@@ -66,42 +65,49 @@ def test_dropout_trains_alone(image):
         dropout_logits(model, mean=MEAN, std=STD, samples=0)
 
 
+FIELDS = dict(mean=MEAN, std=STD, palette=((0, 0, 0),) * 3, ignore=255)
+
+
 def test_ensemble_crops_and_compiles_once_a_bucket(image):
-    compiled = []
+    class Gain:
+        def __init__(self):
+            self.compiled = []
 
-    def logits(gains, images):
-        compiled.append(images.shape)
-        return gains[:, None, None, None, None] * images.astype(jnp.float32) / 50.0
+        def apply(self, variables, images, *, train):
+            self.compiled.append(images.shape)
+            return {"logits": variables["gain"] * images}
 
-    making = dict(mean=MEAN, classes="abc", palette=np.eye(3, dtype=int), bucket=4)
-    ensemble = Ensemble(logits, jnp.array([1.0, 2.0]), **making)
+    model = Gain()
+    members = [TrainedModel(model, {"gain": np.float32(g)}, classes=tuple("abc"), **FIELDS) for g in (1, 2)]
+    ensemble = Ensemble(members, bucket=4)
     p = np.mean([special.softmax(gain * (image / 50.0), -1) for gain in (1, 2)], 0)
     np.testing.assert_allclose(ensemble.probabilities(image), p, rtol=1e-5)
     np.testing.assert_array_equal(ensemble(image), image.argmax(-1))
     maps = ensemble.uncertainty(image[:, :5])
     assert maps["entropy"].shape == (5, 5)
-    assert compiled == [(1, 8, 8, 3)]
+    assert model.compiled == [(1, 8, 8, 3)]
     with pytest.raises(UserError, match="`bucket` must be at least 1"):
-        Ensemble(logits, 0, **{**making, "bucket": 0})
-    with pytest.raises(UserError, match="Expected a list of one or more workdirs"):
-        Ensemble.from_workdirs("runs/a")
-    with pytest.raises(UserError, match="2 workdirs but 1 checkpoints"):
-        Ensemble.from_workdirs(["a", "b"], checkpoints=["best"])
+        Ensemble(members, bucket=0)
+    for none in ([], members[0]):
+        with pytest.raises(UserError, match="Expected a list of one or more trained models"):
+            Ensemble(none)
 
 
-def test_from_workdirs_is_the_mean_of_the_runs(image, monkeypatch):
-    def restored(workdir, checkpoint):
+def test_an_ensemble_is_the_mean_of_its_members(image):
+    def trained(classes, seed):
         init = jax.jit(lambda key: Net().init(key, jnp.zeros((1, 2, 2, 3)), train=False))
-        rest = dict(mean=MEAN, std=STD, classes=tuple(workdir), palette=((0, 0, 0),) * 3, bucket=8, ignore=255)
-        return SimpleNamespace(model=Net(), variables=init(jax.random.key(checkpoint)), **rest)
+        variables = init(jax.random.key(seed))
+        return TrainedModel(Net(), variables, classes=tuple(classes), source=f"run {classes}", bucket=8, **FIELDS)
 
-    monkeypatch.setattr("jaxseg.experiment.restore.load_for_inference", restored)
+    members = [trained("abc", seed) for seed in (1, 2)]
     x = image / 50.0 / np.sqrt(1 + 1e-5)
-    kernels = [np.asarray(restored("abc", seed).variables["params"]["head"]["kernel"]) for seed in (1, 2)]
+    kernels = [np.asarray(member.variables["params"]["head"]["kernel"]) for member in members]
     expected = np.mean([special.softmax(x @ kernel, -1) for kernel in kernels], 0)
-    maps = Ensemble.from_workdirs(["abc", "abc"], [1, 2]).uncertainty(image)
+    maps = Ensemble(members).uncertainty(image)
     np.testing.assert_allclose(maps["probabilities"], expected, rtol=1e-4)
     assert maps["mutual_information"].max() > 1e-3
-    with pytest.raises(UserError, match="xyz is a run of another model than abc"):
-        Ensemble.from_workdirs(["abc", "xyz"], 1)
-    assert Ensemble.from_dropout("abc", 1, samples=3)(image).shape == image.shape[:2]
+    with pytest.raises(UserError, match="'run xyz' differs from 'run abc'"):
+        Ensemble([*members, trained("xyz", 1)])
+    dropout = Ensemble.from_dropout(members[0], samples=3)
+    assert dropout.bucket == 8 and dropout(image).shape == image.shape[:2]
+    assert dropout.uncertainty(image)["mutual_information"].max() > 1e-3

@@ -1,0 +1,45 @@
+"""The labeled data that a trained model is looked at with: its run's own, or one that is named."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxseg.checks import UserError
+from jaxseg.data import Dataset, check_dataset, create_dataset
+from jaxseg.evaluation.evaluator import check_classes
+from jaxseg.trained import TrainedModel
+
+
+def find_dataset(
+    trained: TrainedModel,
+    split: str | None = None,
+    *,
+    name: str | None = None,
+    root: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Dataset, str]:
+    """Returns a data set with the model's classes and the name of the split to look at, both checked.
+
+    Args:
+      trained: of `jaxseg.load`.
+      split: of the data set; None is the run's config.data.eval_split, and "val" where there is no run.
+      name: a key of `jaxseg.DATASETS`; None is the data set of the model's run.
+      root: the folder that holds the data; None is where the run had it.
+      options: further arguments of the data set's function, label_offset and label_ignore among them; those of the
+        run's config are used where `name` is None, and these go before them.
+    """
+    run = trained.config.data if trained.config and name is None else None
+    if run is None and name is None:
+        raise UserError(
+            "This model does not come with a run that says what data it is for. Name the data set, and where it is:"
+            " --data NAME --root DIR."
+        )
+    arguments = dict(options or {})
+    if run is not None:
+        given = {"label_offset": run.label_offset, "label_ignore": tuple(run.label_ignore), **run.options.to_dict()}
+        arguments = given | arguments
+        name, root, split = run.name, run.root if root is None else root, split or run.eval_split
+    dataset = create_dataset(name, root or "", **arguments)
+    split = split or "val"
+    check_dataset(dataset, split)
+    check_classes(trained, dataset)
+    return dataset, split

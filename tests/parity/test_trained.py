@@ -1,0 +1,27 @@
+"""A folder of smp's `save_pretrained` predicts what smp predicts."""
+
+import numpy as np
+import pytest
+
+from jaxseg.inference import Predictor
+from jaxseg.trained import load
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_probabilities_are_smps(peers, randomise, to_torch, tmp_path, classes):
+    arguments = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "encoder_weights": None}
+    theirs = randomise(peers.smp.Unet("resnet18", classes=classes, **arguments)).eval()
+    theirs.save_pretrained(tmp_path / "smp")
+    load(tmp_path / "smp").save(tmp_path / "bundle")
+    trained = load(tmp_path / "bundle")
+    assert trained.activation == ("sigmoid" if classes == 1 else "softmax")
+    predictor = Predictor(trained)
+    image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
+    with peers.torch.no_grad():
+        x = to_torch((image[None] - np.float32(trained.mean)) / np.float32(trained.std))
+        logits = theirs(x)[0].movedim(0, -1)
+        expected = logits.sigmoid() if classes == 1 else logits.softmax(-1)
+    p, label = predictor.probabilities(image), predictor(image)
+    np.testing.assert_allclose(p[..., 1:] if classes == 1 else p, expected, atol=1e-5)
+    np.testing.assert_array_equal(label, logits[..., 0] > 0 if classes == 1 else logits.argmax(-1))
+    assert 0 < (label > 0).mean() < 1
