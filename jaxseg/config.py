@@ -56,7 +56,7 @@ def default_config() -> ConfigDict:
     c.model.name = "unet"  # a key of jaxseg.MODELS
     c.model.encoder = ""  # a key of jaxseg.ENCODERS; "" is the model's own
     c.model.encoder_weights = ""  # "" is random; "imagenet"; a file or a bundle; hf:OWNER/REPO
-    c.model.weights = ""  # of the whole model, to go on from: a bundle or hf:OWNER/REPO; "" is none
+    c.model.weights = ""  # of the whole model, to go on from: what jaxseg.load takes; "" is none
     c.model.replace_head = False  # let the weights' head have other classes, and start with a fresh one
     c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own
     c.model.options = ConfigDict()  # open: further fields of the model's module

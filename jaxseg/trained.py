@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -122,7 +121,7 @@ def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = Non
                 f"{source} holds no trained model: expected a run's workdir, a bundle (`jaxseg convert` writes one) or"
                 " a folder of smp's save_pretrained, each of which has a config.json."
             )
-    if dtype is not None and jnp.dtype(dtype) != trained.model.dtype:
+    if dtype is not None:
         trained = dataclasses.replace(trained, model=create_model(**_arguments(trained.model), dtype=dtype))
     return trained
 

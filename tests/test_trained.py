@@ -13,7 +13,10 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.encoders import create_encoder
+from jaxseg.evaluation.data import find_dataset
+from jaxseg.evaluation.score import evaluate
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.log import read_rows
 from jaxseg.experiment.state import TrainState
 from jaxseg.inference import Predictor
 from jaxseg.models import create_model, init
@@ -81,6 +84,21 @@ def test_a_bundle_of_a_run_is_the_run(before, expected, tmp_path):
     half = load(tmp_path, dtype="bfloat16")
     assert half.model.dtype == half.model.encoder.dtype == jnp.bfloat16
     assert load(before / "workdir", 2, dtype="bfloat16").model == half.model
+
+
+def test_a_bundle_is_scored_as_its_run_was(before, tmp_path):
+    """On data that is named, with the scores that the run wrote of its checkpoint when it was trained."""
+    run = load(before / "workdir")
+    row = [row for row in read_rows(before / "workdir" / "metrics.jsonl") if row["kind"] == "eval"][-1]
+    run.save(tmp_path / "bundle")
+    bundle = load(tmp_path / "bundle")
+    dataset, split = find_dataset(bundle, name="shapes", options={"size": 32, "train": 4, "val": 2})
+    evaluate(bundle, dataset, split, out=tmp_path / "out")
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    np.testing.assert_allclose([scores["miou"], scores["pixel_accuracy"]], [row["miou"], row["pixel_accuracy"]], 1e-6)
+    assert (scores["split"], scores["pictures"], scores["checkpoint"]) == ("val", 2, None)
+    assert scores["classes"] == list(run.classes) and "loss" not in scores
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"scores.json", "confusion.png", "predictions.png"}
 
 
 def test_a_bundle_keeps_every_field(tmp_path):
