@@ -1,6 +1,6 @@
 """Atrous spatial pyramid pooling: one feature map seen at several scales at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,9 @@ from flax import linen as nn
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform, xavier_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
+from jaxseg.blocks.types import Function
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def aspp(x: Feature, branches: Sequence[Function], image: Function, project: Function) -> Feature:
@@ -66,7 +65,7 @@ class ASPPSum(nn.Module):
     convolution to the scores, as with ResNet-101.
     """
 
-    features: int  # of the sum: the classes
+    num_classes: int
     rates: Sequence[int] = (6, 12, 18, 24)  # in pixels of the feature map
     hidden: int = 0
     dropout: float = 0.0  # after each hidden layer
@@ -86,12 +85,12 @@ class ASPPSum(nn.Module):
             )
 
         def direct(name, rate):
-            return conv(self.features, 3, xavier_uniform, name, rate)
+            return conv(self.num_classes, 3, xavier_uniform, name, rate)
 
         def deep(name, rate):
             fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", rate)
             fc7 = conv(self.hidden, 1, he_uniform, f"{name}_fc7")
-            fc8 = conv(self.features, 1, xavier_uniform, f"{name}_fc8")
+            fc8 = conv(self.num_classes, 1, xavier_uniform, f"{name}_fc8")
 
             def drop(x):
                 return nn.Dropout(self.dropout)(x, deterministic=not train)

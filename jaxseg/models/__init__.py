@@ -4,23 +4,26 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 
 - `model.apply(variables, images, train=bool)` maps f32[B,H,W,3], normalised, of any height and width, to a dict whose
   "logits" are f32[B,H,W,num_classes] whatever the compute type. Further heads are further keys of the same shape,
-  listed in the model's docstring; no option changes the type of the result.
+  listed in the architecture's docstring; no option changes the type of the result.
 - In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
   In evaluation the result is a function of the variables and the one image.
-- Fields: `encoder` (a module of `jaxseg.encoders`), `num_classes`, `dtype` (compute type; parameters are float32) and
-  the architecture's own, each with a default. Class attributes: `default_encoder` and `default_output_stride`, those it
-  was published with or, where the paper's encoder is not of the library, its peer's or its nearest relative's.
-- An encoder's levels may be 1x1 pixels, of odd size, of one size (dilation), of any width, or absent (a "c1", and those
-  deeper than it goes); no parameter's shape depends on the picture's size. `jaxseg.models.unet.way_up` lists skips so.
-- Every module has a `name`, and the docstring ends with the paragraph `Outputs: "logits", …`.
-- An architecture that is its own encoder has no field `encoder`, `default_encoder = None`, no `default_output_stride`,
-  and the encoders' `pixel_mean` and `pixel_std`.
-- Parameters lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's own, under
-  "attention".
+- A model on an encoder is a `Segmenter`: parts, and a seam, `method="encode"` and `method="decode"`, between them. Its
+  entry is an `Architecture`, which makes it from a decoder and a head; the options are the fields of the decoder, each
+  with a default. `default_encoder` and `default_output_stride` are those it was published with or, where the paper's
+  encoder is not of the library, its peer's or its nearest relative's.
+- A decoder is called (levels, size, *, train) and returns what the head takes; `Levels` says what can be asked of the
+  first, `size` is (height, width) of the image. Levels may be 1x1 pixels, of odd size, of one size (dilation), of any
+  width, or absent (a "c1", and those deeper than the encoder goes); no parameter's shape depends on the image's size.
+- Every module has a `name`. The docstring of the decoder (of the head, if there is no decoder) is the architecture's:
+  its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
+- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype` and its own, all but the
+  first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it calls
+  `check_images` first.
+- Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
+  own, under "attention".
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -55,6 +58,8 @@ from jaxseg.models import (
     upernet,
 )
 from jaxseg.models.init import init
+from jaxseg.models.parts import Architecture
+from jaxseg.models.segmenter import Segmenter
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
@@ -78,11 +83,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **upernet.VARIANTS,
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
-    **image_pyramid.VARIANTS,
     **lraspp.VARIANTS,
 }
+MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
-__all__ = ["MODELS", "architecture", "create_model", "init", "pixel_statistics"]
+__all__ = ["MODELS", "Architecture", "Segmenter", "architecture", "create_model", "init", "pixel_statistics"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
@@ -106,48 +111,46 @@ def create_model(
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
       dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
       encoder_options: further fields of the encoder's module, when it is given by name.
-      **options: further fields of the model's module.
+      **options: of the architecture, see `jaxseg.models.parts`.
 
-    >>> create_model("unet", "resnet18", num_classes=2, attention="scse").decoder_channels
+    >>> create_model("unet", "resnet18", num_classes=2, attention="scse").decoder.decoder_channels
     (256, 128, 64, 32, 16)
     """
-    constructor = lookup(MODELS, name, "model")
-    check_options(constructor, options, f"model '{name}'")
+    entry = architecture(name)
+    check_options(entry, options, f"model '{name}'")
     if not isinstance(num_classes, int) or num_classes < 1:
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
     dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
-    make = partial(constructor, num_classes=num_classes, dtype=dtype, **_frozen(options))
-    own = architecture(name)
-    encoder = encoder or own.default_encoder
-    if own.default_encoder is None:
+    options = {"num_classes": num_classes, "dtype": dtype, **_frozen(options)}
+    encoder = encoder or entry.default_encoder
+    if entry.default_encoder is None:
         if encoder or output_stride or encoder_options:
             raise UserError(
                 f"Model '{name}' is its own encoder: encoder, output_stride and encoder_options do not apply."
                 " Leave them out."
             )
-        return make()
+        return entry(**options)
     if not isinstance(encoder, nn.Module):
         for key in ("output_stride", "dtype"):
             if key in (encoder_options or {}):
                 raise UserError(f"encoder_options holds '{key}', which is an argument of create_model. Give it there.")
-        stride = own.default_output_stride if output_stride is None else output_stride
+        stride = entry.default_output_stride if output_stride is None else output_stride
         encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
     elif output_stride is not None or encoder_options:
         raise UserError(
             "output_stride and encoder_options apply to an encoder given by name, and this one is a module."
             " Set them as the module's fields."
         )
-    return make(encoder=encoder)
+    return entry(encoder=encoder, **options)
 
 
-def architecture(name: str) -> type[nn.Module]:
-    """Returns the class behind an entry of `MODELS`, which may be that class with some fields set.
+def architecture(name: str) -> Any:
+    """Returns the entry `name` of `MODELS`, with its `default_encoder`.
 
-    >>> architecture("fcn8s") is architecture("fcn32s")
-    True
+    >>> architecture("fcn8s").default_encoder
+    'vgg16'
     """
-    constructor = lookup(MODELS, name, "model")
-    return getattr(constructor, "func", constructor)
+    return lookup(MODELS, name, "model")
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
