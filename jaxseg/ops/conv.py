@@ -7,15 +7,15 @@ falls where the program is compiled, not where it is traced, so one that is lowe
 way on each.
 """
 
-from functools import partial
+from typing import NamedTuple
 
-import jax
 from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 from jaxseg.ops.cpu import depthwise, grouped, pointwise
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.platform import by_platform
 
 # modules of forward, input_gradient, kernel_gradient
 _ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
@@ -32,8 +32,7 @@ def conv2d(
 ) -> Float[Array, "b h2 w2 o"]:
     """Convolves (cross-correlates, as every deep learning library does) `x` with `kernel`.
 
-    Reverse mode differentiates it any number of times, and forward mode over reverse works too. Forward mode alone
-    (`jax.jvp`) does not for depthwise, grouped and 1x1 kernels, whose gradients have rules of their own.
+    Forward and reverse mode differentiate it, in any order and any number of times.
 
     Args:
       x: features, of the kernel's dtype.
@@ -55,11 +54,11 @@ def conv2d(
     window = Window(stride, tuple(map(tuple, padding)), rate)
     _check(x, kernel, window, groups)
     if 1 < groups == x.shape[-1]:
-        return _by_platform(x, kernel, "depthwise", window, groups)
+        return by_platform(_Convolution("depthwise", window, groups), x, kernel)
     if groups > 1:
-        return _by_platform(x, kernel, "grouped", window, groups)
+        return by_platform(_Convolution("grouped", window, groups), x, kernel)
     if kernel.shape[:2] == (1, 1) and window.padding == ((0, 0), (0, 0)):
-        return _by_platform(x, kernel, "pointwise", window, groups)
+        return by_platform(_Convolution("pointwise", window, groups), x, kernel)
     return _native(x, kernel, window, groups)
 
 
@@ -94,40 +93,21 @@ def _native(x: Array, kernel: Array, window: Window, groups: int) -> Array:
     )
 
 
-def _choose(x: Array, kernel: Array, strategy: str, window: Window, groups: int) -> Array:
-    """Convolves by `strategy` on a CPU, by XLA's convolution elsewhere."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=partial(_ON_CPU[strategy].forward, window=window),
-        default=partial(_native, window=window, groups=groups),
-    )
+class _Convolution(NamedTuple):
+    """A convolution that a CPU computes in one of the ways of `_ON_CPU`; a `jaxseg.ops.platform.Bilinear`."""
 
+    strategy: str
+    window: Window
+    groups: int
 
-_by_platform = jax.custom_vjp(_choose, nondiff_argnums=(2, 3, 4))
+    def native(self, x: Array, kernel: Array) -> Array:
+        return _native(x, kernel, self.window, self.groups)
 
+    def forward(self, x: Array, kernel: Array) -> Array:
+        return _ON_CPU[self.strategy].forward(x, kernel, self.window)
 
-def _forward(x: Array, kernel: Array, strategy: str, window: Window, groups: int):
-    return _choose(x, kernel, strategy, window, groups), (x, kernel)
+    def input_gradient(self, dy: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
+        return _ON_CPU[self.strategy].input_gradient(dy, kernel, shape, self.window)
 
-
-def _backward(strategy: str, window: Window, groups: int, saved: tuple[Array, Array], dy: Array):
-    x, kernel = saved
-
-    def native_dx(dy, kernel):
-        return jax.linear_transpose(lambda x: _native(x, kernel, window, groups), x)(dy)[0]
-
-    def native_dkernel(x, dy):
-        return jax.linear_transpose(lambda kernel: _native(x, kernel, window, groups), kernel)(dy)[0]
-
-    on_cpu = _ON_CPU[strategy]
-    dx = lax.platform_dependent(
-        dy, kernel, cpu=partial(on_cpu.input_gradient, shape=x.shape, window=window), default=native_dx
-    )
-    dkernel = lax.platform_dependent(
-        x, dy, cpu=partial(on_cpu.kernel_gradient, shape=kernel.shape, window=window), default=native_dkernel
-    )
-    return dx, dkernel
-
-
-_by_platform.defvjp(_forward, _backward)
+    def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+        return _ON_CPU[self.strategy].kernel_gradient(x, dy, shape, self.window)

@@ -10,15 +10,16 @@ from jaxseg.checks import UserError
 def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, rate: int = 1) -> Float[Array, "b h2 w2 c"]:
     """Pools by the maximum over windows of `size` x `size` pixels, `stride` apart; sizes are rounded up.
 
-    A window of 2 starts at its pixel, one of 3 is centred there; what lies beyond the edge does not count. Where the
-    maximum is reached more than once, the gradient is shared.
+    The window of output i is centered on pixel i * `stride`; a window of an even size, which has no center, reaches one
+    pixel further to the right and down. What lies beyond the edge does not count. Where the maximum is reached more
+    than once, the gradient is shared. Forward and reverse mode differentiate it any number of times.
 
     Args:
       x: of any float type.
-      size: 2 or 3, in pixels.
-      stride: 1 or 2, in pixels.
-      rate: dilation, the distance in pixels between neighbours in a window; 1 if `stride` is 2. Pooling at stride 1,
-        and all that follows at twice the rate, gives pooling at stride 2 for every second pixel.
+      size: of the windows, in pixels, at least 1.
+      stride: in pixels, at least 1.
+      rate: dilation, the distance in pixels between neighbours in a window. Pooling at stride 1, and all that follows
+        at twice the rate, gives pooling at stride 2 for every second pixel.
 
     >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 3).ravel().tolist()
     [1.0, 3.0, 4.0]
@@ -27,16 +28,20 @@ def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, rate: in
     >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 2, stride=1, rate=2).ravel().tolist()
     [2.0, 3.0, 4.0, 3.0, 4.0]
     """
-    if size not in (2, 3):
-        raise UserError(f"max_pool has windows of 2 or 3 pixels, got {size}.")
-    if stride not in (1, 2) or rate < 1 or (stride == 2 and rate != 1):
-        raise UserError(f"max_pool has stride 1 at any rate or stride 2 at rate 1, got stride {stride} at rate {rate}.")
+    if min(size, stride, rate) < 1:
+        raise UserError(
+            f"max_pool expects numbers of pixels of at least 1, got size {size}, stride {stride} and rate {rate}."
+        )
     for axis in (1, 2):
-        x = _pool_along(x, axis, size) if stride == 2 else _slide_along(x, axis, size, rate)
+        if size in (2, 3) and (stride, rate) == (2, 1):
+            x = _pool_pairs(x, axis, size)
+        else:
+            x = _pool_along(x, axis, size, stride, rate)
     return x
 
 
-def _pool_along(x: Array, axis: int, size: int) -> Array:
+def _pool_pairs(x: Array, axis: int, size: int) -> Array:
+    """Pools at stride 2: neighbors are the two of a pair, which a reshape takes apart without a strided slice."""
     odd = x.shape[axis] % 2
     x = _pad(x, axis, 0, odd)
     pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
@@ -45,11 +50,14 @@ def _pool_along(x: Array, axis: int, size: int) -> Array:
     return pooled if size == 2 else jnp.maximum(pooled, _pad(second, axis, 1, -1))
 
 
-def _slide_along(x: Array, axis: int, size: int, rate: int) -> Array:
-    if rate >= x.shape[axis]:  # no neighbour within the picture
-        return x
-    pooled = jnp.maximum(x, _pad(x, axis, -rate, rate))
-    return pooled if size == 2 else jnp.maximum(pooled, _pad(x, axis, rate, -rate))
+def _pool_along(x: Array, axis: int, size: int, stride: int, rate: int) -> Array:
+    """Pools by the maximum of `size` shifted copies of `x`."""
+    length, pooled = x.shape[axis], x
+    for tap in reversed(range(size)):
+        shift = (tap - (size - 1) // 2) * rate
+        if 0 < abs(shift) < length:  # the tap reaches some pixel
+            pooled = jnp.maximum(pooled, _pad(x, axis, -shift, shift))
+    return lax.slice_in_dim(pooled, 0, length, stride, axis)
 
 
 def _pad(x: Array, axis: int, before: int, after: int) -> Array:

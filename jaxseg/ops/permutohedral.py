@@ -6,12 +6,15 @@ behind its own. Arrays have room for a vertex a point and class, the most there 
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int
 
 from jaxseg.checks import UserError
@@ -138,9 +141,9 @@ def _lower_bound(table, sought, first, size):
 def lattice_filter(lattice: Lattice, values: Float[Array, "n c"]) -> Float[Array, "n c"]:
     """Sums `values` over all points, weighed by about exp(-|difference of features|² / 2), the point itself included.
 
-    Splat, blur along d + 1 axes, slice (Adams et al., 2010, §3), scaled as by Krähenbühl & Koltun's code. In values it
-    is linear, and so is its gradient, which blurs in the opposite order. There is none for features, and no
-    second-order or forward-mode derivative.
+    Splat, blur along d + 1 axes, slice (Adams et al., 2010, §3), scaled as by Krähenbühl & Koltun's code. It is linear
+    in `values`, and forward and reverse mode differentiate it for them; the gradient is the same filter, which blurs in
+    the opposite order. The lattice is taken to be constant.
 
     Args:
       lattice: of the points.
@@ -151,11 +154,13 @@ def lattice_filter(lattice: Lattice, values: Float[Array, "n c"]) -> Float[Array
     >>> bool(there[0, 0] == there[1, 0]), float(there[2, 0])
     (True, 0.0)
     """
-    return _filter(lattice, values.astype(jnp.float32), False)
+    return _filter.bind(values.astype(jnp.float32), *lattice, backwards=False)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _filter(lattice, values, backwards):
+@partial(jax.jit, static_argnames="backwards")
+def _compute(values: Float[Array, "n c"], *lattice: Array, backwards: bool) -> Float[Array, "n c"]:
+    """The filter, or its transpose if `backwards`."""
+    lattice = Lattice(*lattice)
     classes, n = lattice.rows.shape
     size, block = lattice.neighbours.shape[-1] // classes, min(BLOCK, n)
 
@@ -184,12 +189,41 @@ def _blur(total, near, block, i, result):
     return lax.dynamic_update_slice(result.reshape(classes, size, -1), blurred, place).reshape(result.shape)
 
 
-def _filter_forwards(lattice, values, backwards):
-    return _filter(lattice, values, backwards), lattice
+def _differentiate(
+    primals: Sequence[Array], tangents: Sequence[Any], *, backwards: bool
+) -> tuple[Array, Array | ad.Zero]:
+    out = _filter.bind(*primals, backwards=backwards)
+    if isinstance(tangents[0], ad.Zero):
+        return out, ad.Zero(jax.typeof(out))
+    return out, _filter.bind(tangents[0], *primals[1:], backwards=backwards)
 
 
-def _filter_backwards(backwards, lattice, gradient):
-    return None, _filter(lattice, gradient, not backwards)
+def _transpose(gradient: Any, values: Any, *lattice: Array, backwards: bool) -> list[Any]:
+    if not isinstance(gradient, ad.Zero):
+        gradient = _filter.bind(gradient, *lattice, backwards=not backwards)
+    return [gradient, *[None] * len(lattice)]
 
 
-_filter.defvjp(_filter_forwards, _filter_backwards)
+def _batch(operands: Sequence[Array], axes: Sequence[int | None], *, backwards: bool) -> tuple[Array, int]:
+    """Values on one lattice are filtered as further channels; lattices one after the other, as their loops differ."""
+    values, *lattice = operands
+    if all(axis is None for axis in axes[1:]):
+        values = jnp.moveaxis(values, axes[0], 1)
+        out = _filter.bind(values.reshape(len(values), -1), *lattice, backwards=backwards)
+        return out.reshape(values.shape), 1
+    size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
+    each = [
+        jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(operands, axes, strict=True)
+    ]
+    return lax.map(lambda one: _filter.bind(*one, backwards=backwards), each), 0
+
+
+# A linear function whose transpose is known. `jax.custom_vjp` would refuse forward mode.
+_filter = Primitive("lattice_filter")
+_filter.def_impl(_compute)
+_filter.def_abstract_eval(lambda values, *_, backwards: values)
+mlir.register_lowering(_filter, mlir.lower_fun(_compute, multiple_results=False))
+ad.primitive_jvps[_filter] = _differentiate
+ad.primitive_transposes[_filter] = _transpose
+batching.primitive_batchers[_filter] = _batch

@@ -7,7 +7,7 @@ stride as many channels, and laid out beside each other. The kernel's gradient t
 of the result's gradient: 8 ms of processor time for 2 x 32 x 32 pixels, 64 channels, 3 x 3 at stride 2, and XLA's 95.
 """
 
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 from jaxseg.ops.conv import conv2d
+from jaxseg.ops.platform import by_platform
 
 Pair = tuple[int, int]
 
@@ -59,7 +60,7 @@ def conv_transpose2d(
     size = _output_size(x, kernel, stride, padding, extra)
     if min(size) < 1:
         raise UserError(f"Padding {padding} leaves nothing of {x.shape[1:3]} pixels. Use less padding.")
-    return _by_platform(x, kernel, stride, padding, extra)
+    return by_platform(_Transposed(stride, padding, extra), x, kernel)
 
 
 def conv_transpose1d(
@@ -115,29 +116,6 @@ def _phases(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair) -
     return lax.pad(y, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
 
 
-def _choose(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair) -> Array:
-    options = {"stride": stride, "padding": padding, "extra": extra}
-    return lax.platform_dependent(x, kernel, cpu=partial(_phases, **options), default=partial(_spread, **options))
-
-
-_by_platform = jax.custom_vjp(_choose, nondiff_argnums=(2, 3, 4))
-
-
-def _forward(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair):
-    return _choose(x, kernel, stride, padding, extra), (x, kernel)
-
-
-def _backward(stride: Pair, padding: Pair, extra: Pair, saved: tuple[Array, Array], dy: Array):
-    x, kernel = saved
-
-    def native_dkernel(x, dy):
-        return jax.linear_transpose(lambda kernel: _spread(x, kernel, stride, padding, extra), kernel)(dy)[0]
-
-    dx = jax.linear_transpose(lambda x: _spread(x, kernel, stride, padding, extra), x)(dy)[0]
-    by_phases = partial(_kernel_gradient, shape=kernel.shape, stride=stride, padding=padding)
-    return dx, lax.platform_dependent(x, dy, cpu=by_phases, default=native_dkernel)
-
-
 def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Pair) -> Array:
     """For each tap of a phase, one matrix product of `x` with all phases of `dy` at that distance."""
     (b, h, w, i), (kh, kw, o, _), (down, right) = x.shape, shape, stride
@@ -158,4 +136,22 @@ def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, 
     return dkernel.reshape(tall * down, wide * right, o, i)[:kh, :kw].astype(x.dtype)
 
 
-_by_platform.defvjp(_forward, _backward)
+class _Transposed(NamedTuple):
+    """A transposed convolution, a `jaxseg.ops.platform.Bilinear`."""
+
+    stride: Pair
+    padding: Pair
+    extra: Pair
+
+    def native(self, x: Array, kernel: Array) -> Array:
+        return _spread(x, kernel, *self)
+
+    def forward(self, x: Array, kernel: Array) -> Array:
+        return _phases(x, kernel, *self)
+
+    def input_gradient(self, dy: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
+        x = jax.ShapeDtypeStruct(shape, dy.dtype)
+        return jax.linear_transpose(lambda x: self.native(x, kernel), x)(dy)[0]
+
+    def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+        return _kernel_gradient(x, dy, shape, self.stride, self.padding)

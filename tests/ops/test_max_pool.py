@@ -56,8 +56,27 @@ def test_bfloat16_and_not_a_number():
     np.testing.assert_array_equal(pooled.ravel().astype(np.float32), [np.nan, 3.0])
 
 
-def test_other_windows_are_refused():
-    with pytest.raises(UserError, match="got 4"):
-        max_pool(jnp.zeros((1, 4, 4, 1)), 4)
-    with pytest.raises(UserError, match="got stride 2 at rate 2"):
-        max_pool(jnp.zeros((1, 4, 4, 1)), 2, rate=2)
+@pytest.mark.parametrize("size, stride, rate", [(1, 2, 1), (2, 3, 1), (3, 2, 2), (4, 1, 1), (5, 3, 1), (4, 2, 3)])
+@pytest.mark.parametrize("shape", [(2, 7, 10, 2), (1, 1, 4, 1)])
+def test_any_window(size, stride, rate, shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    before, extent = (size - 1) // 2 * rate, (size - 1) * rate + 1
+    padding = [(before, max(0, -(-n // stride) * stride + extent - n - before)) for n in shape[1:3]]
+    expected = jax.lax.reduce_window(
+        x,
+        -jnp.inf,
+        jax.lax.max,
+        (1, size, size, 1),
+        (1, stride, stride, 1),
+        ((0, 0), *padding, (0, 0)),
+        window_dilation=(1, rate, rate, 1),
+    )
+    high, wide = (-(-n // stride) for n in shape[1:3])
+    np.testing.assert_array_equal(max_pool(x, size, stride=stride, rate=rate), expected[:, :high, :wide])
+
+
+def test_windows_without_pixels_are_refused():
+    x = jnp.zeros((1, 4, 4, 1))
+    for options in ({"size": 0}, {"size": 2, "stride": 0}, {"size": 2, "rate": 0}):
+        with pytest.raises(UserError, match="at least 1"):
+            max_pool(x, **options)

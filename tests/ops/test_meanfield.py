@@ -130,3 +130,16 @@ def test_mistakes_are_named():
         spatial_kernel((2, 2), 1.0, normalisation="symetric")
     with pytest.raises(UserError, match=r"Logits \(1, 2, 2, 3\) and images \(1, 4, 4, 3\) disagree"):
         dense_crf(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 4, 4, 3)))
+
+
+def test_dense_crf_takes_the_cost_of_the_column_beside_the_row():
+    """One turn of a blur so wide that every pixel gets the mean of all, written out label by label."""
+    logits = jnp.array([[2.0, 0.0, 1.0], [0.0, 1.0, -1.0]])
+    cost = np.array([[0.0, 5.0, 2.0], [1.0, 0.0, 3.0], [0.5, 4.0, 0.0]])  # cost[i, j]: of label j beside label i
+    wide = {"spatial_sigma": 1e4, "spatial_weight": 2.0, "bilateral_weight": 0.0, "normalisation": "after"}
+    refined = dense_crf(
+        logits[None, None], jnp.zeros((1, 1, 2, 3)), iterations=1, compatibility=jnp.asarray(cost, jnp.float32), **wide
+    )
+    votes = 2 * np.asarray(jax.nn.softmax(logits)).mean(0)
+    expected = [[logits[p, j] - sum(votes[i] * cost[i, j] for i in range(3)) for j in range(3)] for p in range(2)]
+    np.testing.assert_allclose(refined[0, 0], expected, rtol=1e-4)
