@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseg.config import default_config
+from jaxseg.data.augment import Augment
 from jaxseg.experiment import build as experiment
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.state import create_state
@@ -61,5 +62,6 @@ def test_every_key_has_a_comment():
     import inspect
 
     lines = [line.strip() for line in inspect.getsource(default_config).splitlines() if line.strip().startswith("c.")]
+    lines += [line.strip() for line in inspect.getsource(Augment).split("def ")[0].splitlines() if ": " in line]
     bare = [line for line in lines if "=" in line and "#" not in line and "ConfigDict()" not in line]
     assert bare in ([], ['c.data.train_split = "train"', 'c.data.eval_split = "val"', "c.log.tensorboard = True"])
