@@ -14,9 +14,12 @@ from jaxseg.experiment.freeze import Prefixes, split_frozen
 
 @struct.dataclass
 class TrainState:
-    """The state of a run; everything that a checkpoint needs to go on from the same bits."""
+    """The state of a run; everything that a checkpoint needs to go on from the same bits.
 
-    step: Int[Array, ""]  # batches seen
+    The fields are `Any`, as a state may also be one of shapes or of shardings.
+    """
+
+    step: Any  # i32[], batches seen
     params: Any
     batch_stats: Any
     opt_state: Any  # of the optimizer; has the tree of the parameters that are trained
@@ -26,7 +29,7 @@ class TrainState:
 def create_state(
     variables: Mapping[str, Any], tx: optax.GradientTransformation, *, ema: bool = False, freeze: Prefixes = ()
 ) -> TrainState:
-    """Returns the state before the first step.
+    """Returns the state before the first step. It has the arrays of `variables`, which that step takes with the state.
 
     Args:
       variables: {"params", "batch_stats"} of the model; "batch_stats" may be missing.

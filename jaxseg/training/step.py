@@ -56,8 +56,8 @@ def make_train_step(
       state_sharding: where the state lives, a sharding or a `TrainState` of them; None is a copy on every device.
       seed: of dropout and augmentation.
       ema_decay: of the averaged variables in `state.ema`; None leaves them alone.
-      freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. Nothing
-        is computed backwards through what lies only behind frozen parameters.
+      freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. No
+        gradient is computed for them, nor for what only their gradients would need.
       grad_norm: whether to report the global norm of the gradient, of the parameters that are trained.
 
     Returns:
