@@ -5,7 +5,11 @@ written here is an error, in a config file as on the command line (`--config.opt
 the mappings of `OPEN`, whose keys are checked against what they name when the run starts.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict, config_dict
+
+from jaxseg.data.augment import Augment
 
 OPEN = (
     "data.options",
@@ -36,21 +40,7 @@ def default_config() -> ConfigDict:
     c.data.batch_size = 16  # pictures a step, over all devices
     c.data.workers = 0  # processes that decode; 0 decodes in threads of the main process
 
-    c.augment = ConfigDict()  # on the device; geometry is one warp a sample, from the canvas to the crop
-    c.augment.scale = (1.0, 1.0)  # range of the zoom, drawn log-uniformly; 2.0 shows objects twice as large
-    c.augment.aspect = 1.0  # largest stretch of width against height, >= 1
-    c.augment.flip = 0.5  # probability of a left-right flip
-    c.augment.flip_vertical = 0.0  # probability of an up-down flip
-    c.augment.rotate = 0.0  # largest rotation, degrees
-    c.augment.elastic = 0.0  # standard deviation of the displacement on a coarse grid, pixels of the crop; 0 is off
-    c.augment.elastic_grid = 4  # points a side of that grid (U-Net uses 3)
-    c.augment.brightness = 0.0  # largest relative change, 0.2 is x0.8 to x1.2
-    c.augment.contrast = 0.0  # largest relative change
-    c.augment.saturation = 0.0  # largest relative change
-    c.augment.hue = 0.0  # largest turn, as a fraction of the colour circle, <= 0.5
-    c.augment.blur = 0.0  # probability of a Gaussian blur
-    c.augment.blur_sigma = (0.1, 2.0)  # its standard deviation, pixels
-    c.augment.noise = 0.0  # largest standard deviation of Gaussian noise, in units of 1/255
+    c.augment = ConfigDict(dataclasses.asdict(Augment()))  # on the device; jaxseg/data/augment.py explains every field
 
     c.model = ConfigDict()
     c.model.name = "unet"  # a key of jaxseg.MODELS
@@ -95,6 +85,7 @@ def default_config() -> ConfigDict:
     c.log = ConfigDict()
     c.log.every = 10  # steps between rows of metrics.jsonl
     c.log.tensorboard = True
+    c.log.grad_norm = True  # the global norm of the gradient; computing it costs a GPU a few small kernels a parameter
     c.log.pictures = 6  # pictures in the grid of each evaluation; 0 is none
 
     c.checkpoint = ConfigDict()

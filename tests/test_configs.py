@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseg.config import default_config
+from jaxseg.data.augment import Augment
 from jaxseg.experiment import build as experiment
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.state import create_state
-from jaxseg.training.optim import make_optimizer, make_schedule
 from jaxseg.training.step import make_train_step
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -33,9 +33,12 @@ def test_config_traces(path):
     model = experiment.build_model(c, CLASSES)
     key, image = jax.random.key(0), jnp.zeros((1, *c.data.crop, 3))
     variables = jax.eval_shape(lambda key: model.init(key, image, train=False), key)
-    tx = make_optimizer(c.optim, make_schedule(c.optim, c.train.steps or 10_000), variables["params"])
-    state = jax.eval_shape(lambda v: create_state(v, tx, ema=c.optim.ema > 0), variables)
-    step = make_train_step(model, tx, c, make_mesh(1), ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    tx = experiment.make_optimizer(c, experiment.make_schedule(c, c.train.steps or 10_000))
+    freeze, ema = tuple(c.optim.freeze), c.optim.ema
+    state = jax.eval_shape(lambda v: create_state(v, tx, ema=ema > 0, freeze=freeze), variables)
+    augment = experiment.make_augment(c, ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    kept = dict(mesh=make_mesh(1), seed=c.seed, ema_decay=ema or None, freeze=freeze)
+    step = make_train_step(model, tx, experiment.make_loss(c), augment_fn=augment, **kept)
     shape = (c.data.batch_size, *c.data.canvas)
     batch = {
         "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
@@ -59,5 +62,6 @@ def test_every_key_has_a_comment():
     import inspect
 
     lines = [line.strip() for line in inspect.getsource(default_config).splitlines() if line.strip().startswith("c.")]
+    lines += [line.strip() for line in inspect.getsource(Augment).split("def ")[0].splitlines() if ": " in line]
     bare = [line for line in lines if "=" in line and "#" not in line and "ConfigDict()" not in line]
     assert bare in ([], ['c.data.train_split = "train"', 'c.data.eval_split = "val"', "c.log.tensorboard = True"])

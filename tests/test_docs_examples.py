@@ -15,7 +15,7 @@ def code_blocks(page):
         yield "\n" * text[: match.start(1)].count("\n") + match.group(1)
 
 
-@pytest.mark.parametrize("page", ["nnx.md"])
+@pytest.mark.parametrize("page", ["nnx.md", "training.md"])
 def test_a_page_runs_from_top_to_bottom(page):
     names, blocks = {"__name__": "example"}, list(code_blocks(page))
     assert blocks

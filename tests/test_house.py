@@ -17,7 +17,7 @@ BELOW = {
     "checks": (),
     "files": ("checks",),
     "variants": ("checks",),
-    "config": ("checks",),
+    "config": ("data",),
     "ops": ("checks",),
     "metrics": ("ops",),
     "losses": ("ops",),

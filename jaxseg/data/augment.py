@@ -27,22 +27,25 @@ KEYS = ("scale", "aspect", "flip", "offset", "rotate", "elastic", "colour", "blu
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What may happen to a training picture; the defaults of `config.augment`, where the units are explained."""
+    """What may happen to a training picture; its fields and their defaults are those of `config.augment`.
 
-    scale: tuple[float, float] = (1.0, 1.0)
-    aspect: float = 1.0
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-    rotate: float = 0.0
-    elastic: float = 0.0
-    elastic_grid: int = 4
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    blur: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    noise: float = 0.0
+    Geometry is one warp a sample, from the canvas to the crop.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)  # range of the zoom, drawn log-uniformly; 2.0 shows objects twice as large
+    aspect: float = 1.0  # largest stretch of width against height, >= 1
+    flip: float = 0.5  # probability of a left-right flip
+    flip_vertical: float = 0.0  # probability of an up-down flip
+    rotate: float = 0.0  # largest rotation, degrees
+    elastic: float = 0.0  # standard deviation of the displacement on a coarse grid, pixels of the crop; 0 is off
+    elastic_grid: int = 4  # points a side of that grid (U-Net uses 3)
+    brightness: float = 0.0  # largest relative change, 0.2 is x0.8 to x1.2
+    contrast: float = 0.0  # largest relative change
+    saturation: float = 0.0  # largest relative change
+    hue: float = 0.0  # largest turn, as a fraction of the colour circle, <= 0.5
+    blur: float = 0.0  # probability of a Gaussian blur
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # its standard deviation, pixels
+    noise: float = 0.0  # largest standard deviation of Gaussian noise, in units of 1/255
 
     def __post_init__(self):
         object.__setattr__(self, "scale", tuple(self.scale))

@@ -2,19 +2,24 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
 from jaxseg.checks import UserError, lookup
 from jaxseg.config import OPEN, default_config
 from jaxseg.data import Dataset, check_dataset, create_dataset
+from jaxseg.data.augment import Augment, augment
 from jaxseg.experiment import devices as shard
+from jaxseg.experiment import optim
 from jaxseg.files import write_json
 from jaxseg.models import architecture, create_model, pixel_statistics
 
@@ -93,6 +98,48 @@ def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
     )
 
 
+def make_augment(
+    config: ConfigDict, *, ignore: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[..., dict[str, jax.Array]]:
+    """Returns the augmentation of `config.augment` and `config.data.crop`, (key, batch) -> what the model is given.
+
+    Args:
+      config: of the run.
+      ignore: the label value of pixels that do not count.
+      mean: of each channel, in units of the uint8 picture.
+      std: see `mean`.
+    """
+    options = Augment(**config.augment)
+    return partial(augment, options=options, crop=tuple(config.data.crop), ignore=ignore, mean=mean, std=std)
+
+
+def make_loss(config: ConfigDict) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
+    """Returns the loss of `config.loss`, (outputs, labels, where, step) -> (loss, its parts "head/loss")."""
+    arguments = config.loss.to_dict()
+
+    def loss_fn(
+        outputs: Mapping[str, jax.Array], labels: jax.Array, where: jax.Array | None, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return losses.weighted_sum(outputs, labels, where, **arguments, step=step)
+
+    return loss_fn
+
+
+def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
+    """Returns the schedule of `config.optim`, update -> learning rate, of a run of `steps` batches."""
+    c = config.optim
+    names = ("lr", "schedule", "power", "warmup_steps", "accumulate")
+    return optim.make_schedule(steps, **{name: c[name] for name in names})
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer of `config.optim`. Freezing is not its business, but `make_train_step`'s."""
+    c = config.optim
+    names = ("name", "weight_decay", "beta1", "beta2", "momentum", "nesterov")
+    names += ("clip_norm", "encoder_lr_factor", "accumulate")
+    return optim.make_optimizer(schedule, **{name: c[name] for name in names})
+
+
 def encoder_name(config: ConfigDict) -> str | None:
     """Returns the name of the encoder, the architecture's own where the config leaves it open."""
     return config.model.encoder or architecture(config.model.name).default_encoder
@@ -107,11 +154,12 @@ def check_config(config: ConfigDict) -> None:
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
     positive = ("data.batch_size", "optim.accumulate", "log.every", "checkpoint.every", "eval.batch_size")
+    values = flatten(config)
     for key in positive:
-        if _get(c, key) < 1:
-            raise UserError(f"config.{key} must be at least 1, got {_get(c, key)}.")
+        if values[key] < 1:
+            raise UserError(f"config.{key} must be at least 1, got {values[key]}.")
     for key in ("data.canvas", "data.crop"):
-        value = _get(c, key)
+        value = values[key]
         if len(value) != 2 or min(value) < 1:
             raise UserError(f"config.{key} must be (height, width) in pixels, both positive, got {tuple(value)}.")
     zoom = max(c.augment.scale)
@@ -136,21 +184,9 @@ def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
     return metrics.create_metrics(names, options)
 
 
-def _get(config, key):
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     """Returns {"optim.lr": 0.001, …}, the leaves of a nested mapping by dotted key."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict | ConfigDict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return flatten_dict(tree.to_dict() if isinstance(tree, ConfigDict) else tree, sep=".")
 
 
 def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> None:
@@ -195,16 +231,11 @@ def read_config(workdir: str | Path) -> ConfigDict:
         raise UserError(f"No run in {workdir}: {path} is missing. Check --workdir.")
     config = default_config()
     with config.unlocked():
-        _merge(config, json.loads(path.read_text()), "")
+        for key in OPEN:  # the run's own mapping, not one joined with the defaults
+            group, name = key.split(".")
+            config[group][name] = ConfigDict()
+        config.update(json.loads(path.read_text()))
     return config
-
-
-def _merge(config, values, prefix):
-    for key, value in values.items():
-        if isinstance(value, dict) and prefix + key not in OPEN:
-            _merge(config[key], value, f"{prefix}{key}.")
-        else:
-            config[key] = tuple(value) if isinstance(value, list) else value
 
 
 def enable_compilation_cache(folder: str) -> None:

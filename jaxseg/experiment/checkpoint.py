@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from jaxseg.checks import UserError
+from jaxseg.experiment.freeze import path_name
 from jaxseg.experiment.log import read_rows
 from jaxseg.experiment.state import TrainState
 
@@ -88,11 +89,26 @@ class Checkpoints:
                 args=self._args.Composite(state=self._args.StandardRestore(target), data=self._args.JsonRestore()),
             )
         except ValueError as error:
+            self._check_layout(step)
             raise UserError(
                 f"Checkpoint {self.directory / str(step)} does not fit this config's model: {error}\n"
                 "Use the config that it was written with, or another --workdir."
             ) from error
         return restored["state"], restored["data"]
+
+    def _check_layout(self, step: int) -> None:
+        """Raises for a state of before the optimizer's memory had the paths of the parameters.
+
+        It had the biases and norms of each part of the model in one array: "encoder/vectors", "decoder/vectors", …
+        """
+        saved = self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
+        names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(saved["opt_state"])]
+        if any(name.endswith("/vectors") for name in names):
+            raise UserError(
+                f"Checkpoint {self.directory / str(step)} was written by an older jaxseg, whose optimizer kept its"
+                " memory in another form: this run can't go on, but it can be evaluated and predicted with. To train"
+                f" further, start a new workdir from its weights: --config.model.weights={self.directory.parent}."
+            )
 
     def restore_variables(self, step: int) -> dict[str, Any]:
         """Returns {"params", "batch_stats"} as evaluation uses them, without the optimiser's memory."""

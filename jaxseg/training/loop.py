@@ -24,7 +24,6 @@ from jaxseg.files import write_json
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
-from jaxseg.training.optim import make_optimizer, make_schedule
 from jaxseg.training.step import make_train_step
 
 
@@ -48,7 +47,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     steps, eval_every = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
-    schedule = make_schedule(config.optim, steps)
+    schedule = experiments.make_schedule(config, steps)
     experiments.claim_workdir(config, experiment.dataset, workdir)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     batches = _batches(experiment)
@@ -66,11 +65,15 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     train_step = make_train_step(
         experiment.model,
         tx,
-        config,
-        mesh,
-        ignore=experiment.dataset.ignore,
-        mean=experiment.mean,
-        std=experiment.std,
+        experiments.make_loss(config),
+        augment_fn=experiments.make_augment(
+            config, ignore=experiment.dataset.ignore, mean=experiment.mean, std=experiment.std
+        ),
+        mesh=mesh,
+        seed=config.seed,
+        ema_decay=config.optim.ema or None,
+        freeze=tuple(config.optim.freeze),
+        grad_norm=config.log.grad_norm,
     )
     try:
         return _loop(run, shard.replicate(state, mesh), batches, train_step)
@@ -157,19 +160,27 @@ def _initial_state(experiment, schedule, resuming):
     """Returns (state, tx); when a checkpoint will replace the values, no pretrained weights are read."""
     config = experiment.config
     variables = init(experiment.model, jax.random.key(config.seed), image_size=tuple(config.data.crop))
-    if config.model.encoder_weights and not resuming:
+    if not resuming:
+        variables = _load_weights(variables, config)
+    tx = experiments.make_optimizer(config, schedule)
+    return create_state(variables, tx, ema=config.optim.ema > 0, freeze=tuple(config.optim.freeze)), tx
+
+
+def _load_weights(variables, config):
+    """Returns the variables with the weights that `config.model` names, if any."""
+    c = config.model
+    if c.encoder_weights:
         from jaxseg.pretrained import load_encoder
 
-        c = config.model
         encoder = load_encoder(experiments.encoder_name(config), c.encoder_weights, **c.encoder_options.to_dict())
         for collection, values in encoder.items():
-            variables[collection]["encoder"] = values
-    if config.model.weights and not resuming:
+            if values:  # an encoder without running statistics has none in the model's variables either
+                variables[collection]["encoder"] = values
+    if c.weights:
         from jaxseg.trained import load_weights
 
-        variables = load_weights(variables, config.model.weights, replace_head=config.model.replace_head)
-    tx = make_optimizer(config.optim, schedule, variables["params"])
-    return create_state(variables, tx, ema=config.optim.ema > 0), tx
+        variables = load_weights(variables, c.weights, replace_head=c.replace_head)
+    return variables
 
 
 def _batches(experiment):

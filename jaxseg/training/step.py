@@ -1,98 +1,177 @@
 """The training step: augment, forward, loss, gradient, update; one jit, the state donated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
-from jaxseg import losses
-from jaxseg.data.augment import augment
-from jaxseg.experiment.devices import batched, replicated
+from jaxseg.checks import UserError
+from jaxseg.experiment.devices import batched, make_mesh, replicated
+from jaxseg.experiment.freeze import Prefixes, join_frozen, path_name, split_frozen, under
 from jaxseg.experiment.state import TrainState, average
-from jaxseg.training.optim import pack_vectors, under
 
-
-def freeze_norms(prefixes: tuple[str, ...]) -> Callable:
-    """Returns a linen interceptor that runs the modules below `prefixes` in evaluation mode.
-
-    A frozen part must not drift through its running statistics either.
-    """
-
-    def interceptor(call, args, kwargs, context):
-        if "train" in kwargs and under("/".join(context.module.path), prefixes):
-            kwargs = {**kwargs, "train": False}
-        return call(*args, **kwargs)
-
-    return interceptor
-
-
-def make_loss(model: nn.Module, config: Any) -> Callable:
-    """Returns (params, batch_stats, sample, key, step) -> (loss, (new batch_stats, parts of the loss))."""
-    frozen = tuple(config.optim.freeze)
-    c = config.loss.to_dict()
-
-    def loss_function(params, batch_stats, sample, key, step):
-        with nn.intercept_methods(freeze_norms(frozen)):
-            outputs, updated = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                sample["image"],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-        loss, parts = losses.weighted_sum(outputs, sample["label"], sample["where"], **c, step=step)
-        return loss, (updated.get("batch_stats", {}), parts)
-
-    return loss_function
+Batch = Mapping[str, Any]
+Metrics = dict[str, Array]
+Scalar = Float[Array, ""]
+# (variables, images, key of the randomness) -> (outputs, new batch_stats); variables are {"params", "batch_stats"}.
+Forward = Callable[[dict[str, Any], Array, Array], tuple[Any, Any]]
+# (outputs, labels, where, step) -> the loss, or (the loss, its parts by name)
+LossFn = Callable[[Any, Any, Any, Int[Array, ""]], Scalar | tuple[Scalar, Mapping[str, Scalar]]]
+AugmentFn = Callable[[Array, Batch], Batch]  # (key, batch) -> {"image", "label", "where"}
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    model: nn.Module,
+    model: nn.Module | Forward,
     tx: optax.GradientTransformation,
-    config: Any,
-    mesh: Mesh,
+    loss_fn: LossFn,
     *,
-    ignore: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns the jitted (state, batch) -> (state, metrics).
+    augment_fn: AugmentFn | None = None,
+    mesh: Mesh | None = None,
+    state_sharding: Any = None,
+    seed: int = 0,
+    ema_decay: float | None = None,
+    freeze: Prefixes = (),
+    grad_norm: bool = False,
+) -> TrainStep:
+    """Returns the jitted function (state, batch) -> (new state, metrics).
 
-    The randomness of a step is a function of (config.seed, state.step) alone, so a resumed run repeats it.
+    The state that it is called with is donated: its arrays can't be used afterwards. The randomness of a step is a
+    function of `seed` and `state.step` alone, so a resumed run repeats it.
 
     Args:
-      model: the linen module.
-      tx: the optax transformation that made `state.opt_state`.
-      config: the whole config.
-      mesh: devices to run on.
-      ignore: the label value that marks pixels which do not count.
-      mean: of each channel, in units of the uint8 picture, subtracted before the division by `std`.
-      std: see `mean`.
-    """
-    crop = tuple(config.data.crop)
-    decay = config.optim.ema
-    gradient = jax.value_and_grad(make_loss(model, config), has_aux=True)
+      model: a linen module with `model(images, train=bool)`; or, for anything else, a function
+        `(variables, images, key) -> (outputs, new batch_stats)`, which is the forward pass of training.
+      tx: the optax transformation that `create_state` was given.
+      loss_fn: `(outputs, labels, where, step) -> loss`, or `-> (loss, parts)` with further scalars to report. `outputs`
+        are the model's; `labels` and `where` the batch's, `where` None if it has none; `step` i32[].
+      augment_fn: `(key, batch) -> {"image", "label", "where"}`, run on the device. None takes the batch as it is.
+      mesh: devices, one axis "data", over which the batch is split; None is all devices. The batch's size must be a
+        multiple of their number.
+      state_sharding: where the state lives, a sharding or a `TrainState` of them; None is a copy on every device.
+      seed: of dropout and augmentation.
+      ema_decay: of the averaged variables in `state.ema`; None leaves them alone.
+      freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. No
+        gradient is computed for them, nor for what only their gradients would need.
+      grad_norm: whether to report the global norm of the gradient, of the parameters that are trained.
 
-    def train_step(state, batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        augment_key, dropout_key = jax.random.split(key)
-        sample = augment(augment_key, batch, config.augment, crop=crop, ignore=ignore, mean=mean, std=std)
-        arguments = (state.params, state.batch_stats, sample, dropout_key, state.step)
-        (loss, (batch_stats, parts)), grads = gradient(*arguments)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        new = {"params": params, "batch_stats": batch_stats}
-        ema = average(state.ema, new, state.step, decay) if decay else state.ema
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(pack_vectors(grads))}
-        metrics |= {f"loss/{name}": part for name, part in parts.items()}
+    Returns:
+      The step; its metrics are "loss", "loss/NAME" for every part, and "grad_norm".
+
+    >>> from jaxseg.experiment.state import create_state
+    >>> def forward(variables, images, key):  # any function of the parameters is a model; this one has no statistics
+    ...     return {"logits": images @ variables["params"]["kernel"]}, {}
+    >>> def loss_fn(outputs, labels, where, step):
+    ...     return optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], labels).mean()
+    >>> tx = optax.lamb(0.1)
+    >>> state = create_state({"params": {"kernel": jnp.zeros((3, 2))}}, tx)
+    >>> train_step = make_train_step(forward, tx, loss_fn, grad_norm=True)
+    >>> batch = {"image": jnp.ones((8, 4, 4, 3)), "label": jnp.zeros((8, 4, 4), jnp.int32)}
+    >>> state, metrics = train_step(state, batch)
+    >>> print(f"{metrics['loss']:.4f} {metrics['grad_norm']:.4f}", int(state.step))  # log 2
+    0.6931 1.2247 1
+    """
+    forward = linen_forward(model, freeze) if isinstance(model, nn.Module) else model
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        _check_state(state, tx, ema_decay, freeze)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        augment_key, forward_key = jax.random.split(key)
+        sample = augment_fn(augment_key, batch) if augment_fn else batch
+        trained, frozen = split_frozen(state.params, freeze)
+
+        def objective(trained: Any) -> tuple[Scalar, tuple[Any, Mapping[str, Scalar]]]:
+            variables = {"params": join_frozen(trained, frozen), "batch_stats": state.batch_stats}
+            outputs, batch_stats = forward(variables, sample["image"], forward_key)
+            found = loss_fn(outputs, sample["label"], sample.get("where"), state.step)
+            loss, parts = found if isinstance(found, tuple) else (found, {})
+            return loss, (batch_stats, parts)
+
+        (loss, (batch_stats, parts)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+        updates, opt_state = tx.update(grads, state.opt_state, trained)
+        params = join_frozen(optax.apply_updates(trained, updates), frozen)
+        batch_stats = _keep_frozen(state.batch_stats, batch_stats, freeze)
+        ema = state.ema
+        if ema_decay is not None:
+            ema = average(ema, {"params": params, "batch_stats": batch_stats}, state.step, ema_decay)
+        metrics = {"loss": loss, **{f"loss/{name}": part for name, part in parts.items()}}
+        if grad_norm:
+            metrics["grad_norm"] = global_norm(grads)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
+    mesh = make_mesh() if mesh is None else mesh
+    state_sharding = replicated(mesh) if state_sharding is None else state_sharding
     return jax.jit(
         train_step,
         donate_argnums=0,
-        in_shardings=(replicated(mesh), batched(mesh)),
-        out_shardings=(replicated(mesh), replicated(mesh)),
+        in_shardings=(state_sharding, batched(mesh)),
+        out_shardings=(state_sharding, replicated(mesh)),
     )
+
+
+def global_norm(tree: Any) -> Scalar:
+    """Returns the square root of the sum of all squares, as `optax.tree.norm` does.
+
+    A network has some hundred biases and scales of norms. Summed one by one, they are two small kernels each, which a
+    CPU takes seconds to compile; here they are joined first. Kernels are not: that would copy all of them.
+
+    >>> print(global_norm({"bias": 2 * jnp.ones(3), "kernel": jnp.ones((2, 2)), "scale": jnp.array([3.0, 0.0])}))
+    5.0
+    """
+    leaves = jax.tree.leaves(tree)
+    vectors = [x.ravel() for x in leaves if x.ndim < 2]
+    joined = [jnp.concatenate(vectors)] if vectors else []
+    return optax.tree.norm([x for x in leaves if x.ndim > 1] + joined)
+
+
+def linen_forward(model: nn.Module, freeze: Prefixes = ()) -> Forward:
+    """Returns the forward pass of training of a linen module.
+
+    Modules below `freeze` run in evaluation mode: a frozen part must not drift through its running statistics either.
+    """
+
+    def as_in_evaluation(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
+        if "train" in kwargs and under("/".join(context.module.path), freeze):
+            kwargs = {**kwargs, "train": False}
+        return call(*args, **kwargs)
+
+    def forward(variables: dict[str, Any], images: Array, key: Array) -> tuple[Any, Any]:
+        with nn.intercept_methods(as_in_evaluation):
+            outputs, updated = model.apply(
+                variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            )
+        return outputs, updated.get("batch_stats", {})
+
+    return forward
+
+
+def _keep_frozen(old: Any, new: Any, freeze: Prefixes) -> Any:
+    """Returns the new statistics, those below `freeze` as they were."""
+    if not freeze:
+        return new
+    return jax.tree_util.tree_map_with_path(lambda path, a, b: a if under(path_name(path), freeze) else b, old, new)
+
+
+def _check_state(
+    state: TrainState, tx: optax.GradientTransformation, ema_decay: float | None, freeze: Prefixes
+) -> None:
+    """Raises, at trace time, where the state was made for another step."""
+    trained, _ = split_frozen(state.params, freeze)
+    expected = jax.tree.structure(jax.eval_shape(tx.init, trained))
+    if jax.tree.structure(state.opt_state) != expected:
+        raise UserError(
+            "state.opt_state was not made by this tx for these parameters. Make the state with"
+            f" create_state(variables, tx, freeze={freeze}), the tx and freeze that make_train_step gets."
+        )
+    if ema_decay is not None and not state.ema:
+        raise UserError(
+            f"ema_decay={ema_decay}, but state.ema holds no averages. Make the state with"
+            " create_state(variables, tx, ema=True)."
+        )

@@ -11,7 +11,7 @@ def get_config():
     c.model.update(name="unet", encoder="plain")
     c.model.encoder_options = {"widths": (8, 12, 16)}
     c.model.options = {"decoder_channels": (16, 12, 8)}
-    c.loss.terms = {"cross_entropy": 1.0, "dice": 0.5}
+    c.loss.terms = {"cross_entropy": 1.0, "dice": {"start": 0.5, "end": 1.0, "begin_step": 4, "end_step": 20}}
     c.optim.update(lr=2e-3, ema=0.9, clip_norm=1.0)
     c.train.steps = 20
     c.log.update(every=3, pictures=3)

@@ -71,3 +71,29 @@ def test_a_disk_without_room_is_noticed_before_writing(tmp_path):
     with pytest.raises(UserError, match="the disk has .* MB left.\\nThe last good checkpoint, step 1, is intact"):
         checkpoints.save(2, _state(0.0).replace(ema=huge), {})
     assert checkpoints.latest() == 1
+
+
+def test_a_state_of_the_former_layout_says_what_to_do(tmp_path):
+    """Adam's memory once had all vectors of a part of the model in one array; parameters never had."""
+    state = _state(3.0)
+    tx = optax.chain(optax.scale_by_adam(), optax.scale(-0.1))
+    old = tx.init({"head/kernel": jnp.zeros((2, 3)), "head/vectors": jnp.zeros(5)})
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state.replace(opt_state=old), {})
+    checkpoints.close()
+    with pytest.raises(UserError, match=f"written by an older jaxseg.* --config.model.weights={tmp_path}"):
+        Checkpoints(tmp_path).restore(1, state)
+    restored = Checkpoints(tmp_path).restore_variables(1)
+    jax.tree.map(np.testing.assert_array_equal, restored, eval_variables(state))
+
+
+def test_a_state_with_frozen_parameters_comes_back(tmp_path):
+    """The optimizer has no memory of them, and the places without one come back too."""
+    variables = {"params": {"encoder": {"kernel": jnp.ones((2, 3))}, "head": {"kernel": jnp.ones((3, 3))}}}
+    state = create_state(variables, optax.adam(1e-3), freeze=("encoder",))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {})
+    checkpoints.close()
+    restored, _ = Checkpoints(tmp_path).restore(1, state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)

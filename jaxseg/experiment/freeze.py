@@ -1,0 +1,71 @@
+"""Frozen parts: the parameters that training leaves as they are, and the tree of all others."""
+
+from typing import Any, TypeVar
+
+import jax
+import optax
+
+from jaxseg.checks import UserError
+
+Tree = TypeVar("Tree")
+Prefixes = tuple[str, ...]  # paths of parameters or of the modules that hold them: ("encoder", "decoder/block1")
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Returns a parameter's path as people write it: "encoder/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def under(name: str, prefixes: Prefixes) -> bool:
+    """Whether the path `name` is one of `prefixes` or lies below one.
+
+    >>> under("encoder/conv1", ("encoder",)), under("encoder2/conv1", ("encoder",))
+    (True, False)
+    """
+    return any(name == p or name.startswith(p.rstrip("/") + "/") for p in prefixes)
+
+
+def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:
+    """Returns (trained, frozen): `params` twice, each without the arrays of the other.
+
+    In place of an array that is left out stands `optax.MaskedNode()`, which JAX and optax take for an empty subtree:
+    gradients and the optimizer's state have the paths of the parameters, and nothing at all for a frozen one.
+
+    Args:
+      params: the parameters, arrays or their shapes.
+      freeze: paths; all parameters below one of them are frozen.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"encoder": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(3)}}
+    >>> trained, frozen = split_frozen(params, ("encoder",))
+    >>> jax.tree.map(jnp.shape, trained)
+    {'encoder': {'kernel': MaskedNode()}, 'head': {'kernel': (3,)}}
+    >>> jax.tree.map(jnp.shape, join_frozen(trained, frozen))
+    {'encoder': {'kernel': (2,)}, 'head': {'kernel': (3,)}}
+    """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for prefix in freeze:
+        if not any(under(name, (prefix,)) for name in names):
+            parts = sorted({name.split("/")[0] for name in names})
+            raise UserError(
+                f"freeze names '{prefix}', but no parameter lies below it. The model's parts: {', '.join(parts)}."
+            )
+    if freeze and all(under(name, freeze) for name in names):
+        raise UserError(f"freeze={freeze} leaves no parameter to train. Leave one of these paths out.")
+
+    def keep(frozen: bool) -> Tree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: x if under(path_name(path), freeze) == frozen else optax.MaskedNode(), params
+        )
+
+    return keep(False), keep(True)
+
+
+def join_frozen(trained: Tree, frozen: Tree) -> Tree:
+    """Undoes `split_frozen`."""
+    return jax.tree.map(
+        lambda mine, other: other if isinstance(mine, optax.MaskedNode) else mine,
+        trained,
+        frozen,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )

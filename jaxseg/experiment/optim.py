@@ -1,0 +1,100 @@
+"""Learning rate schedules and optimizers, out of optax's parts."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+
+from jaxseg.checks import UserError, lookup
+from jaxseg.experiment.freeze import path_name, under
+
+SCHEDULES: dict[str, Callable[[float, int, float], optax.Schedule]] = {  # (lr, steps, power) -> schedule
+    # (1 - step / steps) ** power is DeepLab's (Chen et al., 2016, arXiv:1606.00915, section 4.1).
+    "poly": lambda lr, steps, power: optax.polynomial_schedule(lr, 0.0, power, steps),
+    "cosine": lambda lr, steps, power: optax.cosine_decay_schedule(lr, steps),
+    "constant": lambda lr, steps, power: optax.constant_schedule(lr),
+}
+OPTIMIZERS = ("adamw", "sgd")
+
+
+def make_schedule(
+    steps: int, *, lr: float, schedule: str, power: float, warmup_steps: int, accumulate: int
+) -> optax.Schedule:
+    """Returns update -> learning rate.
+
+    Args:
+      steps: batches of the whole run; with accumulation there are fewer updates.
+      lr: the highest learning rate.
+      schedule: a key of `SCHEDULES`, of the updates after the warm-up.
+      power: of the "poly" schedule.
+      warmup_steps: updates from 0 to `lr` in a straight line.
+      accumulate: batches of one update.
+
+    >>> half = make_schedule(100, lr=0.1, schedule="cosine", power=0.9, warmup_steps=0, accumulate=1)
+    >>> print(f"{half(50):.3f}")
+    0.050
+    """
+    updates = max(steps // accumulate, 1)
+    if warmup_steps >= updates:
+        raise UserError(
+            f"config.optim.warmup_steps={warmup_steps} leaves nothing of a run of {updates} updates."
+            " Train longer or warm up for fewer steps."
+        )
+    decay = lookup(SCHEDULES, schedule, "schedule")(lr, updates - warmup_steps, power)
+    if not warmup_steps:
+        return decay
+    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup_steps), decay], [warmup_steps])
+
+
+def make_optimizer(
+    learning_rate: optax.Schedule,
+    *,
+    name: str,
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
+    momentum: float,
+    nesterov: bool,
+    clip_norm: float,
+    encoder_lr_factor: float,
+    accumulate: int,
+) -> optax.GradientTransformation:
+    """Returns the optax transformation: clip, precondition and decay, learning rate, the encoder's factor.
+
+    Its state has the tree of the parameters wherever it has a number for each of them, as optax's own have.
+
+    Args:
+      learning_rate: update -> learning rate.
+      name: one of `OPTIMIZERS`.
+      weight_decay: decoupled for "adamw", added to the gradient for "sgd"; of kernels only, not of vectors.
+      beta1: of "adamw".
+      beta2: of "adamw".
+      momentum: of "sgd".
+      nesterov: of "sgd".
+      clip_norm: largest global norm of the gradient; 0 is off.
+      encoder_lr_factor: learning rate of the parameters below "encoder", relative to the others'.
+      accumulate: consecutive gradients that are averaged into one update.
+    """
+    decay = optax.add_decayed_weights(weight_decay, _is_kernel)
+    rules = {
+        "adamw": [optax.scale_by_adam(beta1, beta2), decay],
+        "sgd": [decay, optax.trace(momentum, nesterov=nesterov)],
+    }
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    parts += lookup(rules, name, "optimizer")
+    parts += [optax.scale_by_learning_rate(learning_rate)]
+    if encoder_lr_factor != 1.0:
+        parts += [optax.masked(optax.scale(encoder_lr_factor), partial(_is_under, prefix="encoder"))]
+    tx = optax.chain(*parts)
+    return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
+
+
+def _is_kernel(params: Any) -> Any:
+    """Biases and the scales of norms, which are vectors, do not decay."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _is_under(params: Any, prefix: str) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: under(path_name(path), (prefix,)), params)

@@ -1,0 +1,150 @@
+"""The optimizer: schedule, decay, clipping, the encoder's rate, accumulation; its state mirrors the parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.config import default_config
+from jaxseg.experiment.build import make_optimizer, make_schedule
+
+PARAMS = {
+    "encoder": {"conv": {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2)}},
+    "head": {"kernel": jnp.full((1, 1, 2, 2), 2.0), "bias": jnp.ones(2)},
+}
+
+
+def _config(**optim):
+    c = default_config()
+    c.optim.update(**optim)
+    return c
+
+
+def _update(c, params, grads, steps=1):
+    tx = make_optimizer(c, make_schedule(c, 100))
+    state = tx.init(params)
+    for grad in grads if isinstance(grads, list) else [grads] * steps:
+        updates, state = tx.update(grad, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    return params
+
+
+@pytest.mark.parametrize("power", [0.9, 2.0])
+def test_poly_schedule_is_the_papers(power):
+    schedule = make_schedule(_config(lr=0.5, power=power), 40)
+    for step in (0, 1, 20, 39):
+        np.testing.assert_allclose(schedule(step), 0.5 * (1 - step / 40) ** power, rtol=1e-5)
+
+
+def test_with_accumulation_the_schedule_still_ends_with_the_run():
+    """40 batches are 10 updates: the schedule counts updates."""
+    schedule = make_schedule(_config(lr=0.5, power=1.0, accumulate=4, warmup_steps=2), 40)
+    np.testing.assert_allclose([schedule(update) for update in (0, 1, 2, 6, 10)], [0, 0.25, 0.5, 0.25, 0], atol=1e-7)
+
+
+def test_cosine_schedule_and_warmup():
+    schedule = make_schedule(_config(lr=1.0, schedule="cosine", warmup_steps=10), 110)
+    np.testing.assert_allclose([schedule(0), schedule(5), schedule(10)], [0.0, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(schedule(60), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(schedule(110), 0.0, atol=1e-7)
+
+
+def test_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(UserError, match="warmup_steps=100 leaves nothing"):
+        make_schedule(_config(warmup_steps=100), 100)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_only_kernels_decay(name):
+    c = _config(name=name, lr=0.1, weight_decay=0.5, schedule="constant")
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    new = _update(c, PARAMS, zero)
+    np.testing.assert_allclose(new["head"]["kernel"], 2.0 * (1 - 0.1 * 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(new["head"]["bias"], 1.0)
+    np.testing.assert_array_equal(new["encoder"]["conv"]["bias"], 1.0)
+
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.9, False), (0.5, True)])
+def test_sgd_is_torchs(momentum, nesterov):
+    """v = momentum * v + d, d = g + decay * p; p -= lr * v, or lr * (d + momentum * v) for Nesterov's."""
+    c = _config(name="sgd", lr=0.1, weight_decay=0.01, momentum=momentum, nesterov=nesterov, schedule="constant")
+    grads = [jax.tree.map(lambda p, s=s: jnp.full_like(p, s), PARAMS) for s in (1.0, -2.0, 0.5)]
+    new = _update(c, PARAMS, grads)
+    p, v = 2.0, 0.0
+    for g in (1.0, -2.0, 0.5):
+        d = g + 0.01 * p
+        v = momentum * v + d
+        p -= 0.1 * (d + momentum * v if nesterov else v)
+    np.testing.assert_allclose(new["head"]["kernel"], p, rtol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_largest_norm():
+    """A gradient of norm 5 moves the parameters by 1, in its own direction; one of norm 0.5 stays."""
+    c = _config(name="sgd", momentum=0.0, lr=1.0, weight_decay=0.0, schedule="constant", clip_norm=1.0)
+    for scale, moved in ((1.0, (0.6, 0.8)), (0.1, (0.3, 0.4))):
+        grads = jax.tree.map(jnp.zeros_like, PARAMS)
+        grads["encoder"]["conv"]["bias"] = scale * jnp.array([3.0, 0.0])
+        grads["head"]["bias"] = scale * jnp.array([0.0, 4.0])
+        new = _update(c, PARAMS, grads)
+        np.testing.assert_allclose(1 - new["encoder"]["conv"]["bias"], [moved[0], 0], atol=1e-6)
+        np.testing.assert_allclose(1 - new["head"]["bias"], [0, moved[1]], atol=1e-6)
+
+
+def test_encoder_learns_slower_by_the_factor():
+    c = _config(lr=0.1, weight_decay=0.0, encoder_lr_factor=0.1, schedule="constant")
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    new = _update(c, PARAMS, grads)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), new, PARAMS)
+    np.testing.assert_allclose(moved["encoder"]["conv"]["kernel"], 0.01, rtol=1e-5)
+    np.testing.assert_allclose(moved["head"]["kernel"], 0.1, rtol=1e-5)
+
+
+def test_accumulation_averages_batches():
+    c = _config(name="sgd", momentum=0.0, lr=0.1, weight_decay=0.0, schedule="constant", accumulate=2)
+    grads = [jax.tree.map(lambda p, s=s: jnp.full_like(p, s), PARAMS) for s in (1.0, 3.0)]
+    first = _update(c, PARAMS, grads[:1])
+    np.testing.assert_array_equal(first["head"]["kernel"], 2.0)
+    both = _update(c, PARAMS, grads)
+    np.testing.assert_allclose(both["head"]["kernel"], 2.0 - 0.1 * 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("key,value", [("name", "adam"), ("schedule", "polynomial")])
+def test_unknown_names_are_explained(key, value):
+    c = _config(**{key: value})
+    with pytest.raises(UserError, match=f"Unknown .* '{value}'. .*Known: "):
+        make_optimizer(c, make_schedule(c, 10))
+
+
+def test_adamw_is_optaxs():
+    """Also with betas that are not the defaults, and clipped: every gradient has another norm."""
+    rng = np.random.default_rng(0)
+    grads = [
+        jax.tree.map(lambda p, s=s: jnp.asarray(rng.normal(size=p.shape) * s, jnp.float32), PARAMS)
+        for s in (0.01, 1.0, 3.0)
+    ]
+    c = _config(lr=0.01, beta1=0.6, beta2=0.8, weight_decay=0.1, clip_norm=1.0)
+    kernels = jax.tree.map(lambda p: p.ndim > 1, PARAMS)
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(make_schedule(c, 100), 0.6, 0.8, weight_decay=0.1, mask=kernels)
+    )
+    params, state = PARAMS, theirs.init(PARAMS)
+    for grad in grads:
+        updates, state = theirs.update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+    ours = _update(c, PARAMS, grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, params)
+
+
+@pytest.mark.parametrize("name, accumulate, copies", [("adamw", 1, 2), ("sgd", 1, 1), ("adamw", 2, 3)])
+def test_the_state_has_the_parameters_tree(name, accumulate, copies):
+    """Whatever is done by a parameter's path (its sharding, its moments) finds it in the state."""
+    tx = make_optimizer(_config(name=name, accumulate=accumulate, clip_norm=1.0, encoder_lr_factor=0.1), lambda _: 0.1)
+    shapes = jax.tree.map(jnp.shape, PARAMS)
+    leaves = jax.tree.leaves(
+        jax.eval_shape(tx.init, PARAMS), is_leaf=lambda x: jax.tree.structure(x) == jax.tree.structure(PARAMS)
+    )
+    found = [jax.tree.map(jnp.shape, tree) for tree in leaves if isinstance(tree, dict)]
+    assert found == [shapes] * copies
+    assert all(tree.shape == () for tree in leaves if not isinstance(tree, dict))  # counts

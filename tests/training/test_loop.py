@@ -1,0 +1,94 @@
+"""The run: when it evaluates, what it logs, what it starts from."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.config import default_config
+from jaxseg.encoders import create_encoder
+from jaxseg.experiment import build
+from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.log import read_rows
+from jaxseg.models import init
+from jaxseg.pretrained.bundle import save_bundle
+from jaxseg.training.loop import _initial_state, train
+
+WIDTHS = (4, 6)
+
+
+def _config(cache):
+    c = default_config()
+    c.data.update(name="shapes", canvas=(16, 16), crop=(16, 16), batch_size=2)
+    c.data.options = {"size": 16, "train": 6, "val": 3}
+    c.model.encoder = "plain"
+    c.model.encoder_options = {"widths": WIDTHS, "convs": 1}
+    c.model.options = {"decoder_channels": (6, 4)}
+    c.optim.update(lr=0.02, power=1.0, accumulate=2)
+    c.train.update(steps=5, compilation_cache=str(cache))
+    c.log.update(every=1, tensorboard=False, pictures=0)
+    c.checkpoint.update(every=2, keep=1)
+    c.eval.update(every=2, batch_size=3)
+    return c
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return _config(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    """The folder of a whole run."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    train(config, workdir)
+    return workdir
+
+
+def _evaluations(workdir):
+    rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "eval"]
+    return [{key: value for key, value in row.items() if key not in ("time", "seconds")} for row in rows]
+
+
+def test_the_last_step_is_evaluated_too(workdir):
+    """5 steps, one evaluation every 2."""
+    assert [row["step"] for row in _evaluations(workdir)] == [2, 4, 5]
+    scores = {row["step"]: row["miou"] for row in _evaluations(workdir)}
+    assert Checkpoints(workdir).scores == scores
+    assert scores[5] is not None
+
+
+def test_the_learning_rate_falls_to_its_end_with_accumulation(workdir):
+    """5 batches are 2 updates; the fifth starts a third."""
+    rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "train"]
+    np.testing.assert_allclose([row["lr"] for row in rows], [0.02, 0.02, 0.01, 0.01, 0.0], rtol=1e-6)
+    assert all(row["grad_norm"] > 0 for row in rows)
+
+
+def test_an_evaluation_that_a_kill_prevented_comes_later(config, workdir, tmp_path):
+    """A state is saved before it is evaluated."""
+    killed = tmp_path / "killed"
+    shutil.copytree(workdir, killed)
+    rows = read_rows(killed / "metrics.jsonl")
+    kept = [row for row in rows if (row["kind"], row["step"]) != ("eval", 5)]
+    assert len(kept) == len(rows) - 1
+    (killed / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    train(config, killed)
+    assert _evaluations(killed) == _evaluations(workdir)
+
+
+def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path):
+    encoder = create_encoder("plain", widths=WIDTHS, convs=1)
+    variables = init(encoder, jax.random.key(9), image_size=(16, 16))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.uniform(0.5, 2.0, x.shape).astype(np.float32), variables)
+    save_bundle(tmp_path / "encoder", encoder, variables)
+    c = config.copy_and_resolve_references()
+    c.model.encoder_weights = str(tmp_path / "encoder")
+    experiment = build.build(c, splits=())
+    state, _ = _initial_state(experiment, build.make_schedule(c, 5), False)
+    assert jax.tree.leaves(variables["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], variables["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats["encoder"], variables["batch_stats"])
