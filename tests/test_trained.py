@@ -195,7 +195,7 @@ def test_weights_to_go_on_from(before, tmp_path):
     run = load(before / "workdir")
     fresh = made(run.model, seed=5)
     jax.tree.map(np.testing.assert_array_equal, load_weights(fresh, before / "workdir"), run.variables)
-    other = made(run.model.clone(num_classes=5), seed=5)
+    other = made(run.model.clone(head=run.model.head.clone(num_classes=5)), seed=5)
     with pytest.raises(UserError, match="has another head than this one.*config.model.replace_head=True"):
         load_weights(other, before / "workdir")
     mixed = load_weights(other, before / "workdir", replace_head=True)
