@@ -9,7 +9,7 @@ import pytest
 
 import jaxseg
 from jaxseg import DATASETS, ENCODERS, LOSSES, MODELS
-from jaxseg.models import architecture
+from jaxseg.models import architecture, create_model
 
 MODULES = [
     importlib.import_module(info.name)
@@ -56,7 +56,7 @@ def test_models_have_the_common_fields(name):
     assert ("encoder" in parameters) == (architecture(name).default_encoder is not None)
     own = [p for n, p in parameters.items() if n not in ("encoder", "num_classes")]
     assert all(p.default is not p.empty for p in own), "every option of an architecture has a default"
-    call = inspect.signature(architecture(name).__call__).parameters
+    call = inspect.signature(type(create_model(name, num_classes=2)).__call__).parameters
     assert list(call)[1:] == ["image", "train"]
     assert call["train"].kind is inspect.Parameter.KEYWORD_ONLY, "the signature is (self, image, *, train: bool)"
     assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"

@@ -1,5 +1,6 @@
 """What it saves to label all pixels at once instead of a patch around each of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,3 +32,29 @@ def patch_speedup(
     functions = [lambda f=f: f(variables, image).block_until_ready() for f in (sliding, dense)]
     slow, fast = (float(np.median(times)) for times in alternate(functions, repeats))
     return {"sliding_s": slow, "dense_s": fast, "speedup": slow / fast, "difference": difference}
+
+
+def shared_work(model: PatchCNN, size: tuple[int, int]) -> float:
+    """Returns how many times fewer multiplications the model needs than `slide` for a picture of `size` pixels.
+
+    >>> round(shared_work(PatchCNN(num_classes=2), (512, 512)))
+    522
+    """
+    channels, rate, side = 3, 1, model.patch
+    extents = [n + model.patch - 1 for n in size]
+    sliding, dense = 0, 0
+    layers = [
+        *zip(model.widths, model.kernel_sizes, strict=True),
+        (model.hidden, model.positions),
+        (model.num_classes, 1),
+    ]
+    for number, (width, kernel) in enumerate(layers, start=1):
+        cost = kernel * kernel * channels * width
+        side -= kernel - 1
+        extents = [n - rate * (kernel - 1) for n in extents]
+        sliding += cost * side * side * math.prod(size)
+        dense += cost * math.prod(extents)
+        channels = width
+        if number <= len(model.widths):  # a pooling follows
+            side, extents, rate = side // 2, [n - rate for n in extents], 2 * rate
+    return sliding / dense

@@ -66,7 +66,7 @@ class ASPPSum(nn.Module):
     convolution to the scores, as with ResNet-101.
     """
 
-    features: int  # of the sum: the classes
+    num_classes: int
     rates: Sequence[int] = (6, 12, 18, 24)  # in pixels of the feature map
     hidden: int = 0
     dropout: float = 0.0  # after each hidden layer
@@ -86,12 +86,12 @@ class ASPPSum(nn.Module):
             )
 
         def direct(name, rate):
-            return conv(self.features, 3, xavier_uniform, name, rate)
+            return conv(self.num_classes, 3, xavier_uniform, name, rate)
 
         def deep(name, rate):
             fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", rate)
             fc7 = conv(self.hidden, 1, he_uniform, f"{name}_fc7")
-            fc8 = conv(self.features, 1, xavier_uniform, f"{name}_fc8")
+            fc8 = conv(self.num_classes, 1, xavier_uniform, f"{name}_fc8")
 
             def drop(x):
                 return nn.Dropout(self.dropout)(x, deterministic=not train)

@@ -25,7 +25,10 @@ class Head(nn.Module):
     kernel_init: Any = xavier_uniform
 
     @nn.compact
-    def __call__(self, x: Feature, size: tuple[int, int]) -> Float[Array, "b h2 w2 num_classes"]:
+    def __call__(
+        self, x: Feature, size: tuple[int, int], *, train: bool = False
+    ) -> Float[Array, "b h2 w2 num_classes"]:
+        del train  # other heads need it
         conv = Conv(
             self.num_classes,
             self.kernel_size,

@@ -12,6 +12,8 @@ from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import scaled
 from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
+from jaxseg.variants import Variant
 
 Norm = partial(LayerNorm, epsilon=1e-6)
 small_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)
@@ -102,7 +104,7 @@ class ConvNeXt(nn.Module):
     torchvision_head = ("classifier.",)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         stem = ConvNormAct(
             self.widths[0],
             4,
@@ -128,7 +130,7 @@ class ConvNeXt(nn.Module):
                 x = block(x, train=train)
                 done += 1
             levels[f"c{index + 1}"] = x
-        return levels
+        return Levels(levels, output_stride=self.output_stride)
 
     @staticmethod
     def torch_key(path: tuple[str, ...]) -> str:
@@ -192,7 +194,7 @@ TORCHVISION_NAMES = {
 
 VARIANTS = {
     "convnext_tiny": ConvNeXt,
-    "convnext_small": partial(ConvNeXt, blocks=(3, 3, 27, 3)),
-    "convnext_base": partial(ConvNeXt, widths=(128, 256, 512, 1024), blocks=(3, 3, 27, 3)),
-    "convnext_large": partial(ConvNeXt, widths=(192, 384, 768, 1536), blocks=(3, 3, 27, 3)),
+    "convnext_small": Variant(ConvNeXt, blocks=(3, 3, 27, 3)),
+    "convnext_base": Variant(ConvNeXt, widths=(128, 256, 512, 1024), blocks=(3, 3, 27, 3)),
+    "convnext_large": Variant(ConvNeXt, widths=(192, 384, 768, 1536), blocks=(3, 3, 27, 3)),
 }

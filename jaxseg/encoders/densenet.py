@@ -11,8 +11,10 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import scaled
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.pool import avg_pool
+from jaxseg.variants import Variant
 
 he_normal_fan_in = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 
@@ -65,7 +67,7 @@ class DenseNet(nn.Module):
     timm_options: ClassVar = {"raw_levels": True}
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_fan_in)
         stem = partial(ConvNormAct, 2 * self.growth, 7, stride=2, dtype=self.dtype, kernel_init=he_normal_fan_in)
         x = stem(name="stem")(x, train=train)
@@ -91,7 +93,7 @@ class DenseNet(nn.Module):
             if self.raw_levels or block < 4:
                 x = nn.relu(x)
             levels.setdefault(f"c{block + 1}", x)
-        return levels
+        return Levels(levels, output_stride=self.output_stride)
 
     @staticmethod
     def torch_key(path: tuple[str, ...]) -> str:
@@ -110,7 +112,7 @@ class DenseNet(nn.Module):
 
 VARIANTS = {
     "densenet121": DenseNet,
-    "densenet161": partial(DenseNet, layers=(6, 12, 36, 24), growth=48),
-    "densenet169": partial(DenseNet, layers=(6, 12, 32, 32)),
-    "densenet201": partial(DenseNet, layers=(6, 12, 48, 32)),
+    "densenet161": Variant(DenseNet, layers=(6, 12, 36, 24), growth=48),
+    "densenet169": Variant(DenseNet, layers=(6, 12, 32, 32)),
+    "densenet201": Variant(DenseNet, layers=(6, 12, 48, 32)),
 }

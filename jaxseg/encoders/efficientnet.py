@@ -1,14 +1,13 @@
 """EfficientNet B0 to B7 (Tan & Le, 2019, arXiv:1905.11946), and Lite 0 to 4, its like for mobile devices."""
 
 import math
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Activation, Feature
+from jaxseg.blocks.conv import Activation
 from jaxseg.encoders.inverted_residual import (
     Block,
     descend,
@@ -17,6 +16,8 @@ from jaxseg.encoders.inverted_residual import (
     sequential_key,
     timm_key,
 )
+from jaxseg.encoders.levels import Levels
+from jaxseg.variants import Variant
 
 
 class StageSpec(NamedTuple):
@@ -119,7 +120,7 @@ class EfficientNet(nn.Module):
         return scaled_stages(round_channels(32 * self.width), self.width, repeats, nn.silu, squeezed=True)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         stem = round_channels(32 * self.width)
         return descend(self, x, stem=stem, activation=nn.silu, squeeze_activation=nn.silu, train=train)
 
@@ -198,7 +199,7 @@ class EfficientNetLite(nn.Module):
         return scaled_stages(32, self.width, self.repeats, nn.relu6, squeezed=False)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         return descend(self, x, stem=32, activation=nn.relu6, train=train)
 
     @staticmethod
@@ -214,10 +215,10 @@ class EfficientNetLite(nn.Module):
 
 
 VARIANTS = {
-    **{f"efficientnet_b{i}": partial(EfficientNet, width=w, stretch=s) for i, (w, s, _) in enumerate(SCALES)},
+    **{f"efficientnet_b{i}": Variant(EfficientNet, width=w, stretch=s) for i, (w, s, _) in enumerate(SCALES)},
     "efficientnet_lite0": EfficientNetLite,
-    "efficientnet_lite1": partial(EfficientNetLite, stretch=1.1),
-    "efficientnet_lite2": partial(EfficientNetLite, width=1.1, stretch=1.2),
-    "efficientnet_lite3": partial(EfficientNetLite, width=1.2, stretch=1.4),
-    "efficientnet_lite4": partial(EfficientNetLite, width=1.4, stretch=1.8),
+    "efficientnet_lite1": Variant(EfficientNetLite, stretch=1.1),
+    "efficientnet_lite2": Variant(EfficientNetLite, width=1.1, stretch=1.2),
+    "efficientnet_lite3": Variant(EfficientNetLite, width=1.2, stretch=1.4),
+    "efficientnet_lite4": Variant(EfficientNetLite, width=1.4, stretch=1.8),
 }

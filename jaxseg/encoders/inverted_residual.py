@@ -13,6 +13,7 @@ from jaxseg.blocks.conv import Activation, BatchNorm, Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import scaled
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
 
@@ -143,7 +144,7 @@ def descend(
     gate: Activation = nn.sigmoid,
     squeeze_activation: Activation = nn.relu,
     train: bool,
-) -> dict[str, Feature]:
+) -> Levels:
     """Runs a stem and all blocks of `net` on the picture `x`, within its compact method; the levels on the way down.
 
     Args:
@@ -194,7 +195,7 @@ def descend(
             closed.add(f"c{level}")
     if last and deepest == 5:
         levels["c5"] = layer(last, 1, name="last")(levels["c5"], train=train)
-    return levels
+    return Levels(levels, output_stride=net.output_stride)
 
 
 def flat_index(stages: Sequence[Sequence[Block]], name: str) -> int:

@@ -14,6 +14,8 @@ from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.mix_transformer import EfficientAttention, MixFFN
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
+from jaxseg.variants import Variant
 
 HEADS = (1, 2, 5, 8)
 RATIOS = (8, 4, 2, 1)  # between positions and keys, along each axis
@@ -65,7 +67,7 @@ class MiT(nn.Module):
     torch_head = ("head.",)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         plan = replace_strides((4, 2, 2, 2), stem=1, output_stride=self.output_stride, dilate_first=True)
         levels, done = {}, 0
         for index, (stage, width) in enumerate(zip(plan[: self.depth - 1], self.widths, strict=False), start=1):
@@ -93,7 +95,7 @@ class MiT(nn.Module):
                 done += 1
             x = BlockNorm(dtype=self.dtype, name=f"stage{index}_norm")(x, train=train)
             levels[f"c{index + 1}"] = x
-        return levels
+        return Levels(levels, output_stride=self.output_stride)
 
     @staticmethod
     def torch_key(path: tuple[str, ...]) -> str:
@@ -130,10 +132,10 @@ NAMES = {
 }
 
 VARIANTS = {
-    "mit_b0": partial(MiT, widths=(32, 64, 160, 256)),
+    "mit_b0": Variant(MiT, widths=(32, 64, 160, 256)),
     "mit_b1": MiT,
-    "mit_b2": partial(MiT, blocks=(3, 4, 6, 3)),
-    "mit_b3": partial(MiT, blocks=(3, 4, 18, 3)),
-    "mit_b4": partial(MiT, blocks=(3, 8, 27, 3)),
-    "mit_b5": partial(MiT, blocks=(3, 6, 40, 3)),
+    "mit_b2": Variant(MiT, blocks=(3, 4, 6, 3)),
+    "mit_b3": Variant(MiT, blocks=(3, 4, 18, 3)),
+    "mit_b4": Variant(MiT, blocks=(3, 8, 27, 3)),
+    "mit_b5": Variant(MiT, blocks=(3, 6, 40, 3)),
 }

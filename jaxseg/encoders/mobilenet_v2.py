@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Feature
 from jaxseg.encoders.inverted_residual import Block, descend, flat_index, sequential_key, timm_key
+from jaxseg.encoders.levels import Levels
 
 
 class Row(NamedTuple):
@@ -66,7 +66,7 @@ class MobileNetV2(nn.Module):
         return stages
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         return descend(self, x, stem=32, last=1280 if self.last_conv else 0, activation=nn.relu6, train=train)
 
     @property

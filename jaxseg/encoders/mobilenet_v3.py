@@ -1,14 +1,12 @@
 """MobileNetV3 (Howard et al., 2019, arXiv:1905.02244), large and small, as torchvision builds it."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Feature
 from jaxseg.checks import lookup
 from jaxseg.encoders.inverted_residual import (
     Block,
@@ -18,6 +16,8 @@ from jaxseg.encoders.inverted_residual import (
     sequential_key,
     timm_key,
 )
+from jaxseg.encoders.levels import Levels
+from jaxseg.variants import Variant
 
 
 def stage(
@@ -87,7 +87,7 @@ class MobileNetV3(nn.Module):
         return lookup(TABLES, self.size, "size of MobileNetV3")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         last = 6 * self.stages[-1][-1].features if self.last_conv else 0
         return descend(self, x, stem=16, last=last, activation=nn.hard_swish, gate=nn.hard_sigmoid, train=train)
 
@@ -127,4 +127,4 @@ class MobileNetV3(nn.Module):
         return timm_key(path, expanded=not path[0].startswith("stage0_"))
 
 
-VARIANTS = {"mobilenet_v3_large": MobileNetV3, "mobilenet_v3_small": partial(MobileNetV3, size="small")}
+VARIANTS = {"mobilenet_v3_large": MobileNetV3, "mobilenet_v3_small": Variant(MobileNetV3, size="small")}

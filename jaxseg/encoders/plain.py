@@ -1,17 +1,18 @@
 """Plain encoders: stacks of 3x3 convolutions, with and without downsampling, for first steps and small
 tests."""
 
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import ConvNormAct, Feature
+from jaxseg.blocks.conv import ConvNormAct
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
 from jaxseg.ops.max_pool import max_pool
+from jaxseg.variants import Variant
 
 
 class Plain(nn.Module):
@@ -31,9 +32,10 @@ class Plain(nn.Module):
     output_strides = (1, 2, 4, 8, 16, 32)
     pixel_mean = (127.5, 127.5, 127.5)
     pixel_std = (64.0, 64.0, 64.0)
+    stem = ("level1_conv1", "conv")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         if not 1 <= len(self.widths) <= 5:
             raise UserError(f"A plain encoder has 1 to 5 levels, got {len(self.widths)} widths.")
         strides = [2 if self.downsample else 1] * len(self.widths)
@@ -46,10 +48,10 @@ class Plain(nn.Module):
                 conv = ConvNormAct(width, rate=stage.rate, dtype=self.dtype, name=f"level{level}_conv{i}")
                 x = conv(x, train=train)
             levels[f"c{level}"] = x
-        return levels
+        return Levels(levels, output_stride=self.output_stride)
 
 
 VARIANTS = {
     "plain": Plain,
-    "plain_fullres": partial(Plain, widths=(32,) * 5, convs=1, downsample=False),
+    "plain_fullres": Variant(Plain, widths=(32,) * 5, convs=1, downsample=False),
 }

@@ -15,7 +15,9 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import Stage, replace_strides
+from jaxseg.encoders.levels import Levels
 from jaxseg.ops.max_pool import max_pool
+from jaxseg.variants import Variant
 
 
 class BasicBlock(nn.Module):
@@ -87,7 +89,7 @@ class ResNet(nn.Module):
     timm_options: ClassVar = {"dilate_first": False}
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         x = ConvNormAct(64, 7, stride=2, dtype=self.dtype, name="stem")(x, train=train)
         levels = {"c1": x}
         x = max_pool(x, 3)
@@ -104,7 +106,7 @@ class ResNet(nn.Module):
                 )
                 x = block(x, train=train)
             levels[f"c{index + 1}"] = x
-        return levels
+        return Levels(levels, output_stride=self.output_stride)
 
     def _rates(self, index: int, stage: Stage) -> list[tuple[int, int]]:
         """The dilation of the two 3x3 convolutions of each block of stage `index`."""
@@ -139,13 +141,13 @@ class ResNet(nn.Module):
 
 VARIANTS = {
     "resnet18": ResNet,
-    "resnet34": partial(ResNet, blocks=(3, 4, 6, 3)),
-    "resnet50": partial(ResNet, blocks=(3, 4, 6, 3), block=Bottleneck),
-    "resnet101": partial(ResNet, blocks=(3, 4, 23, 3), block=Bottleneck),
-    "resnet152": partial(ResNet, blocks=(3, 8, 36, 3), block=Bottleneck),
-    "resnext50_32x4d": partial(ResNet, blocks=(3, 4, 6, 3), block=partial(Bottleneck, groups=32, base_width=4)),
-    "resnext101_32x4d": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, groups=32, base_width=4)),
-    "resnext101_32x8d": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, groups=32, base_width=8)),
-    "wide_resnet50_2": partial(ResNet, blocks=(3, 4, 6, 3), block=partial(Bottleneck, base_width=128)),
-    "wide_resnet101_2": partial(ResNet, blocks=(3, 4, 23, 3), block=partial(Bottleneck, base_width=128)),
+    "resnet34": Variant(ResNet, blocks=(3, 4, 6, 3)),
+    "resnet50": Variant(ResNet, blocks=(3, 4, 6, 3), block=Bottleneck),
+    "resnet101": Variant(ResNet, blocks=(3, 4, 23, 3), block=Bottleneck),
+    "resnet152": Variant(ResNet, blocks=(3, 8, 36, 3), block=Bottleneck),
+    "resnext50_32x4d": Variant(ResNet, blocks=(3, 4, 6, 3), block=Variant(Bottleneck, groups=32, base_width=4)),
+    "resnext101_32x4d": Variant(ResNet, blocks=(3, 4, 23, 3), block=Variant(Bottleneck, groups=32, base_width=4)),
+    "resnext101_32x8d": Variant(ResNet, blocks=(3, 4, 23, 3), block=Variant(Bottleneck, groups=32, base_width=8)),
+    "wide_resnet50_2": Variant(ResNet, blocks=(3, 4, 6, 3), block=Variant(Bottleneck, base_width=128)),
+    "wide_resnet101_2": Variant(ResNet, blocks=(3, 4, 23, 3), block=Variant(Bottleneck, base_width=128)),
 }

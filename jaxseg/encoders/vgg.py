@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
+from jaxseg.blocks.conv import BatchNorm, ConvNormAct
 from jaxseg.encoders.dilation import replace_strides
+from jaxseg.encoders.levels import Levels
 from jaxseg.ops.max_pool import max_pool
+from jaxseg.variants import Variant
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five blocks
 
@@ -38,7 +40,7 @@ class VGG(nn.Module):
     timm_head = ("pre_logits.", "head.")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Feature]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         pools = replace_strides((2,) * 5, stem=1, output_stride=self.output_stride, dilate_first=False)
         levels, rate = {}, 1
         for block, (count, width, pool) in enumerate(zip(self.convs, WIDTHS, pools, strict=True), start=1):
@@ -49,10 +51,12 @@ class VGG(nn.Module):
             if block > 1:
                 levels[f"c{block - 1}"] = x
             if len(levels) == self.depth:
-                return levels
+                break
             x = max_pool(x, 2, stride=pool.stride, rate=pool.first_rate)
             rate = pool.rate
-        return levels | {"c5": x}
+        else:
+            levels["c5"] = x
+        return Levels(levels, output_stride=self.output_stride, before_pooling=True)
 
     def torch_key(self, path: tuple[str, ...]) -> str:
         """Names a module as torchvision, timm and smp do: all layers, with poolings and ReLUs, are numbered.
@@ -74,6 +78,6 @@ CONVS = {
     "vgg19": (2, 2, 4, 4, 4),
 }
 VARIANTS = {
-    **{name: partial(VGG, convs=convs) for name, convs in CONVS.items()},
-    **{f"{name}_bn": partial(VGG, convs=convs, norm=BatchNorm) for name, convs in CONVS.items()},
+    **{name: Variant(VGG, convs=convs) for name, convs in CONVS.items()},
+    **{f"{name}_bn": Variant(VGG, convs=convs, norm=BatchNorm) for name, convs in CONVS.items()},
 }

@@ -20,7 +20,6 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -78,9 +77,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **upernet.VARIANTS,
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
-    **image_pyramid.VARIANTS,
     **lraspp.VARIANTS,
 }
+MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
 __all__ = ["MODELS", "architecture", "create_model", "init", "pixel_statistics"]
 
@@ -106,48 +105,46 @@ def create_model(
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
       dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
       encoder_options: further fields of the encoder's module, when it is given by name.
-      **options: further fields of the model's module.
+      **options: of the architecture, see `jaxseg.models.parts`.
 
-    >>> create_model("unet", "resnet18", num_classes=2, attention="scse").decoder_channels
+    >>> create_model("unet", "resnet18", num_classes=2, attention="scse").decoder.decoder_channels
     (256, 128, 64, 32, 16)
     """
-    constructor = lookup(MODELS, name, "model")
-    check_options(constructor, options, f"model '{name}'")
+    entry = architecture(name)
+    check_options(entry, options, f"model '{name}'")
     if not isinstance(num_classes, int) or num_classes < 1:
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
     dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
-    make = partial(constructor, num_classes=num_classes, dtype=dtype, **_frozen(options))
-    own = architecture(name)
-    encoder = encoder or own.default_encoder
-    if own.default_encoder is None:
+    options = {"num_classes": num_classes, "dtype": dtype, **_frozen(options)}
+    encoder = encoder or entry.default_encoder
+    if entry.default_encoder is None:
         if encoder or output_stride or encoder_options:
             raise UserError(
                 f"Model '{name}' is its own encoder: encoder, output_stride and encoder_options do not apply."
                 " Leave them out."
             )
-        return make()
+        return entry(**options)
     if not isinstance(encoder, nn.Module):
         for key in ("output_stride", "dtype"):
             if key in (encoder_options or {}):
                 raise UserError(f"encoder_options holds '{key}', which is an argument of create_model. Give it there.")
-        stride = own.default_output_stride if output_stride is None else output_stride
+        stride = entry.default_output_stride if output_stride is None else output_stride
         encoder = create_encoder(encoder, output_stride=stride, dtype=dtype, **_frozen(encoder_options or {}))
     elif output_stride is not None or encoder_options:
         raise UserError(
             "output_stride and encoder_options apply to an encoder given by name, and this one is a module."
             " Set them as the module's fields."
         )
-    return make(encoder=encoder)
+    return entry(encoder=encoder, **options)
 
 
-def architecture(name: str) -> type[nn.Module]:
-    """Returns the class behind an entry of `MODELS`, which may be that class with some fields set.
+def architecture(name: str) -> Any:
+    """Returns the entry `name` of `MODELS`, with its `default_encoder`.
 
-    >>> architecture("fcn8s") is architecture("fcn32s")
-    True
+    >>> architecture("fcn8s").default_encoder
+    'vgg16'
     """
-    constructor = lookup(MODELS, name, "model")
-    return getattr(constructor, "func", constructor)
+    return lookup(MODELS, name, "model")
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

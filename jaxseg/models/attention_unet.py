@@ -6,12 +6,12 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.attention_gate import AttentionGate
 from jaxseg.blocks.conv import Feature
-from jaxseg.blocks.head import Head
-from jaxseg.models.unet import Block, UNetBlock, check_channels, deepest, way_up
+from jaxseg.blocks.unet import Block, UNetBlock
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import HEAD_3X3, Architecture, check_channels
 from jaxseg.ops.resize import resize
 
 Gate = Callable[[Feature, Feature], Feature]
@@ -35,20 +35,30 @@ def climb_gated(
 
 
 class AttentionUNetDecoder(nn.Module):
-    """The right-hand side of the U, with a gate on every skip but the finest, which says too little to be gated."""
+    """Attention U-Net (Oktay et al., 2018, arXiv:1804.03999, fig. 1) on any encoder.
 
-    channels: Sequence[int]
-    gate_features: int | None = None
-    method: str = "bilinear"
+    Each skip but the finest, which says too little, is weighed, position by position, by an additive gate that sees it
+    and the decoder's features one level deeper. Unlike the paper: pictures instead of volumes, a pretrained encoder
+    whose finest features have half the picture's size, a deepest level that gates as it is (the authors' code filters
+    it once more), and one head (there, the scores of every level of the decoder are joined). The gates' weights are
+    the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder starts from He's
+    uniform initialisation, the head from Glorot's.
+
+    Outputs: "logits".
+    """
+
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
+    gate_features: int | None = None  # channels in which a gate compares; None is as many as the skip has
+    method: str = "bilinear"  # of the enlargement: "nearest" or "bilinear"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> Feature:
-        check_channels(self.channels, levels)
-        skips, sizes = way_up(levels, size)
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        check_channels(self.decoder_channels, levels)
+        skips, sizes = levels.skips(size)
         gated = [i for i, skip in enumerate(skips) if skip is not None][:-1]
         return climb_gated(
-            levels[f"c{deepest(levels)}"],
+            levels.deepest,
             skips,
             sizes,
             gates=[
@@ -57,42 +67,12 @@ class AttentionUNetDecoder(nn.Module):
             ],
             blocks=[
                 partial(UNetBlock(features, dtype=self.dtype, name=f"block{i}"), train=train)
-                for i, features in enumerate(self.channels)
+                for i, features in enumerate(self.decoder_channels)
             ],
             upsample=partial(resize, method=self.method),
         )
 
 
-class AttentionUNet(nn.Module):
-    """Attention U-Net (Oktay et al., 2018, arXiv:1804.03999, fig. 1) on any encoder.
-
-    Each skip but the finest is weighed, position by position, by an additive gate that sees it and the decoder's
-    features one level deeper. Unlike the paper: pictures instead of volumes, a pretrained encoder whose finest
-    features have half the picture's size, a deepest level that gates as it is (the authors' code filters it once more),
-    and one head (there, the scores of every level of the decoder are joined). The gates'
-    weights are the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder
-    starts from He's uniform initialisation, the head from Glorot's.
-
-    Outputs: "logits".
-    """
-
-    encoder: nn.Module
-    num_classes: int
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
-    gate_features: int | None = None  # channels in which a gate compares; None is as many as the skip has
-    method: str = "bilinear"  # of the enlargement: "nearest" or "bilinear"
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet34"
-    default_output_stride = 32
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        levels = self.encoder(image, train=train)
-        options = (self.decoder_channels, self.gate_features, self.method, self.dtype)
-        x = AttentionUNetDecoder(*options, name="decoder")(levels, size, train=train)
-        return {"logits": Head(self.num_classes, kernel_size=3, dtype=self.dtype, name="head")(x, size)}
-
-
-VARIANTS = {"attention_unet": AttentionUNet}
+VARIANTS = {
+    "attention_unet": Architecture(AttentionUNetDecoder, HEAD_3X3, default_encoder="resnet34", default_output_stride=32)
+}

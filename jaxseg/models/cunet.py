@@ -10,12 +10,13 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import pytorch_uniform
+from jaxseg.blocks.small_unet import NormActConv, StageHead
+from jaxseg.blocks.types import Function
 from jaxseg.checks import UserError
-from jaxseg.models.stacked_unet import NormActConv, StageHead
+from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.resize import resize_like
 
-Function = Callable[[Feature], Feature]
 DEPTH = 4  # halvings in a U-Net
 
 
@@ -127,9 +128,11 @@ class CUNet(nn.Module):
     default_encoder = None
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
+    stem = ("encoder", "conv")
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        check_images(self, image)
         order = self.units - 1 if self.order is None else self.order
         if self.units < 1 or not 0 <= order < self.units:
             raise UserError(

@@ -1,6 +1,6 @@
 """DeconvNet: VGG16 with its fully connected layers, and its mirror image of unpooling and transposed convolution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_normal, he_normal_in, xavier_uniform
+from jaxseg.blocks.types import Function
+from jaxseg.blocks.unpooling import PoolingEncoder, UnpoolingDecoder, mirrored
 from jaxseg.blocks.upsample import ConvTranspose
 from jaxseg.checks import UserError
-from jaxseg.models.segnet import PoolingEncoder, UnpoolingDecoder, mirrored
-
-Function = Callable[[Feature], Feature]
+from jaxseg.models.segmenter import check_images
 
 
 def bottleneck(x: Feature, kernel_size: int, layers: Sequence[Function]) -> Feature:
@@ -86,9 +86,11 @@ class DeconvNet(nn.Module):
     default_encoder = None
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
+    stem = ("encoder", "block1", "conv1", "conv")
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        check_images(self, image)
         if len(self.widths) != len(self.convs):
             raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry a block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))

@@ -1,26 +1,26 @@
 """DeepLabV3 and V3+: atrous convolutions side by side or one after the other, and a decoder for the borders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.aspp import ASPP
 from jaxseg.blocks.conv import ConvNormAct, Feature
-from jaxseg.blocks.head import FCNHead, Head
+from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import pytorch_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
+from jaxseg.blocks.types import Function
+from jaxseg.encoders.levels import Levels
 from jaxseg.encoders.resnet import Bottleneck
-from jaxseg.models.unet import deepest
+from jaxseg.models.parts import Architecture, AuxiliaryHead, Option
 from jaxseg.ops.resize import resize_like
+from jaxseg.variants import Variant
 
-Function = Callable[[Feature], Feature]
 
-
-class DeepLabV3(nn.Module):
+class DeepLabV3Decoder(nn.Module):
     """DeepLabV3 (Chen et al., 2017, arXiv:1706.05587, fig. 5).
 
     After the ASPP, a further 3x3 convolution, as in segmentation_models_pytorch and torchvision. `rates` are the
@@ -32,48 +32,16 @@ class DeepLabV3(nn.Module):
     it (on c3 of MobileNetV3).
     """
 
-    encoder: nn.Module
-    num_classes: int
     features: int = 256
     rates: Sequence[int] = (12, 24, 36)  # in pixels of the feature map
     separable: bool = False
     dropout: float = 0.5  # after the ASPP
-    align_corners: bool = True  # of the final enlargement; torchvision's models have False
-    auxiliary: bool = False
-    auxiliary_level: str = "c4"
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet50"
-    default_output_stride = 8
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        levels = self.encoder(image, train=train)
-        decoder = DeepLabV3Decoder(
-            self.features, self.rates, self.separable, self.dropout, dtype=self.dtype, name="decoder"
-        )
-        head = Head(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="head")
-        outputs = {"logits": head(decoder(levels[f"c{deepest(levels)}"], train=train), size)}
-        if self.auxiliary:
-            head = FCNHead(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="auxiliary")
-            outputs["auxiliary"] = head(levels[self.auxiliary_level], size, train=train)
-        return outputs
-
-
-class DeepLabV3Decoder(nn.Module):
-    """ASPP, dropout and a 3x3 convolution."""
-
-    features: int = 256
-    rates: Sequence[int] = (12, 24, 36)
-    separable: bool = False
-    dropout: float = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
-        x = ASPP(self.features, self.rates, self.separable, dtype=self.dtype, name="aspp")(x, train=train)
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        aspp = ASPP(self.features, self.rates, self.separable, dtype=self.dtype, name="aspp")
+        x = nn.Dropout(self.dropout)(aspp(levels.deepest, train=train), deterministic=not train)
         conv = ConvNormAct(self.features, dtype=self.dtype, kernel_init=pytorch_uniform, name="conv")
         return conv(x, train=train)
 
@@ -85,7 +53,7 @@ def cascade(x: Feature, blocks: Sequence[Function]) -> Feature:
     return x
 
 
-class DeepLabV3Cascade(nn.Module):
+class CascadeDecoder(nn.Module):
     """DeepLabV3 that goes deeper (Chen et al., 2017, arXiv:1706.05587, sections 3.1 and 3.2, fig. 3): blocks 5 to 7.
 
     Each further block has the form of ResNet-50's last one, block 4 (three bottlenecks as wide as c5), on any encoder.
@@ -97,39 +65,17 @@ class DeepLabV3Cascade(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
-    num_classes: int
     blocks: int = 3  # beyond the encoder's four
     multi_grid: Sequence[int] = (1, 2, 1)  # factors of the rates within a block
     atrous: bool = True
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet50"
-    default_output_stride = 16
-
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        x = self.encoder(image, train=train)["c5"]
-        dilation = 32 // self.encoder.output_stride  # of block 4, whose stride is 32 when nothing is dilated
-        decoder = CascadeDecoder(self.blocks, self.multi_grid, dilation, self.atrous, dtype=self.dtype, name="decoder")
-        head = Head(self.num_classes, dtype=self.dtype, name="head")
-        return {"logits": head(decoder(x, train=train), image.shape[1:3])}
-
-
-class CascadeDecoder(nn.Module):
-    """Blocks 5, 6, … of DeepLabV3."""
-
-    blocks: int = 3
-    multi_grid: Sequence[int] = (1, 2, 1)
-    dilation: int = 1  # of the block before the first
-    atrous: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        x, dilation = levels["c5"], 32 // levels.stride("c5")  # of block 4, whose stride is 32 when nothing is dilated
         blocks = []
         for index in range(1, self.blocks + 1):
-            rate = self.dilation * 2**index if self.atrous else 1
+            rate = dilation * 2**index if self.atrous else 1
             for i, factor in enumerate(self.multi_grid):
                 block = Bottleneck(
                     x.shape[-1] // 4,
@@ -148,7 +94,7 @@ def refine(context: Feature, detail: Feature, reduce: Function, fuse: Function) 
     return fuse(jnp.concatenate([resize_like(context, detail, align_corners=True), detail], axis=-1))
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3PlusDecoder(nn.Module):
     """DeepLabV3+ (Chen et al., 2018, arXiv:1802.02611, fig. 2).
 
     As in segmentation_models_pytorch: a separable 3x3 convolution after the ASPP and one after the fusion (the paper
@@ -159,8 +105,6 @@ class DeepLabV3Plus(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
-    num_classes: int
     features: int = 256
     detail_features: int = 48  # of c2, where it joins
     rates: Sequence[int] = (6, 12, 18)  # in pixels of the feature map
@@ -168,50 +112,28 @@ class DeepLabV3Plus(nn.Module):
     dropout: float = 0.5  # after the ASPP
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet50"
-    default_output_stride = 16
-
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = self.encoder(image, train=train)
-        decoder = DeepLabV3PlusDecoder(
-            self.features,
-            self.detail_features,
-            self.rates,
-            self.separable,
-            self.dropout,
-            dtype=self.dtype,
-            name="decoder",
-        )
-        x = decoder(levels[f"c{deepest(levels)}"], levels["c2"], train=train)
-        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
-
-
-class DeepLabV3PlusDecoder(nn.Module):
-    """ASPP on the coarsest level, refined by c2."""
-
-    features: int = 256
-    detail_features: int = 48
-    rates: Sequence[int] = (6, 12, 18)
-    separable: bool = True
-    dropout: float = 0.5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Feature, detail: Feature, *, train: bool) -> Feature:
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
         options = {"dtype": self.dtype, "kernel_init": pytorch_uniform}
-        x = ASPP(self.features, self.rates, self.separable, **options, name="aspp")(x, train=train)
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        aspp = ASPP(self.features, self.rates, self.separable, **options, name="aspp")
+        x = nn.Dropout(self.dropout)(aspp(levels.deepest, train=train), deterministic=not train)
         return refine(
             context=SeparableConvNormAct(self.features, **options, name="context")(x, train=train),
-            detail=detail,
+            detail=levels["c2"],
             reduce=partial(ConvNormAct(self.detail_features, 1, **options, name="reduce"), train=train),
             fuse=partial(SeparableConvNormAct(self.features, **options, name="fuse"), train=train),
         )
 
 
+ALIGN_CORNERS = Option("align_corners", True)  # of the final enlargement; torchvision's models have False
 VARIANTS = {
-    "deeplabv3": DeepLabV3,
-    "deeplabv3_cascade": DeepLabV3Cascade,
-    "deeplabv3plus": DeepLabV3Plus,
+    "deeplabv3": Architecture(
+        DeepLabV3Decoder,
+        Variant(Head, align_corners=ALIGN_CORNERS),
+        auxiliary=Variant(AuxiliaryHead, level=Option("auxiliary_level", "c4"), align_corners=ALIGN_CORNERS),
+        default_encoder="resnet50",
+        default_output_stride=8,
+    ),
+    "deeplabv3_cascade": Architecture(CascadeDecoder, default_encoder="resnet50", default_output_stride=16),
+    "deeplabv3plus": Architecture(DeepLabV3PlusDecoder, default_encoder="resnet50", default_output_stride=16),
 }

@@ -1,6 +1,6 @@
 """FCN: a classifier run as a convolution, whose coarse scores earlier layers refine; and torchvision's short form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
-from jaxseg.blocks.head import FCNHead
+from jaxseg.blocks.fully_connected import fully_connected
 from jaxseg.blocks.initializers import xavier_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, fit
 from jaxseg.checks import UserError
-from jaxseg.encoders.vgg import VGG
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import Architecture, AuxiliaryHead, Option
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.resize import resize
+from jaxseg.variants import Variant
 
-Function = Callable[[Feature], Feature]
 Scores = Float[Array, "b h w num_classes"]
 LEVELS = {32: (), 16: ("c4",), 8: ("c4", "c3")}  # that refine the scores, by the stride of the finest
 
@@ -35,7 +37,7 @@ def refine_scores(
     return scores
 
 
-class FCN(nn.Module):
+class FCNDecoder(nn.Module):
     """Fully convolutional network (Long, Shelhamer & Darrell, 2015, arXiv:1411.4038, fig. 3), on any encoder.
 
     `finest` says which of the three: FCN-32s, -16s or -8s. VGG16's fully connected layers are convolutions of 7x7 and
@@ -50,68 +52,40 @@ class FCN(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
-    num_classes: int
     finest: int = 8  # stride of the finest level that is scored, in pixels: 32, 16 or 8
     features: int = 4096  # of the two layers that were fully connected
     kernel_size: int = 7  # of the first of them
     dropout: float = 0.5  # after each of them
-    pooled_skips: bool | None = None  # take each skip from the level before it, pooled; None: if the encoder is a VGG
+    pooled_skips: bool | None = None  # take each skip from the level before it, pooled; None: as a VGG's levels need it
     dtype: Any = jnp.float32
 
-    default_encoder = "vgg16"
-    default_output_stride = 32
-
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Levels:
         if self.finest not in LEVELS:
             raise UserError(f"FCN's finest stride is one of {', '.join(map(str, LEVELS))}, got {self.finest!r}.")
-        levels = self.encoder(image, train=train)
-        x = Classifier(self.features, self.kernel_size, self.dropout, self.dtype, name="decoder")(
-            levels["c5"], train=train
-        )
-        names = LEVELS[self.finest]
-        stride_of = [min(2 ** int(name[1:]), self.encoder.output_stride) for name in ("c5", *names)]
-        head = RefinedScores(self.num_classes, names, tuple(stride_of), self.dtype, name="head")
-        scores = head(x, [self._skip(levels, name) for name in names]).astype(jnp.float32)
-        (_, h, w, _), times = scores.shape, stride_of[-1]
-        return {"logits": fit(resize(scores, (h * times, w * times)), image.shape[1:3], times)}
+        x = levels["c5"]
+        for layer in fully_connected(self.features, self.kernel_size, self.dropout, train=train, dtype=self.dtype):
+            x = layer(x)
+        skips = {name: self._skip(levels, name) for name in LEVELS[self.finest]}
+        return Levels({**skips, "c5": x}, output_stride=levels.output_stride)
 
-    def _skip(self, levels: Mapping[str, Feature], name: str) -> Feature:
+    def _skip(self, levels: Levels, name: str) -> Feature:
         """The features at level `name`: those of VGG's "pool3" and "pool4" are the level before, pooled."""
-        pooled = isinstance(self.encoder, VGG) if self.pooled_skips is None else self.pooled_skips
+        pooled = levels.before_pooling if self.pooled_skips is None else self.pooled_skips
         if not pooled:
             return levels[name]
-        before = levels[f"c{int(name[1:]) - 1}"]
+        before = levels.shallower(name)
         return max_pool(before, 2, stride=1 if before.shape[1:3] == levels[name].shape[1:3] else 2)
 
 
-class Classifier(nn.Module):
-    """VGG's fully connected layers fc6 and fc7 as convolutions, with dropout."""
-
-    features: int = 4096
-    kernel_size: int = 7
-    dropout: float = 0.5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Feature:
-        for name, size in (("fc6", self.kernel_size), ("fc7", 1)):
-            x = nn.relu(Conv(self.features, size, use_bias=True, dtype=self.dtype, name=name)(x))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
-        return x
-
-
-class RefinedScores(nn.Module):
-    """Scores of the deepest level, refined by those of the `names`d levels; `strides` has one more entry."""
+class FCNScores(nn.Module):
+    """Scores of the deepest level, refined by those of the others, and enlarged to the picture's size."""
 
     num_classes: int
-    names: tuple[str, ...]
-    strides: tuple[int, ...]
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Feature, skips: Sequence[Feature]) -> Scores:
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
         score = partial(Conv, self.num_classes, 1, use_bias=True, dtype=self.dtype)
 
         def enlarge(name, skip, times):
@@ -128,13 +102,17 @@ class RefinedScores(nn.Module):
             )
             return lambda scores: fit(layer(scores), skip.shape[1:3], times)
 
-        ratios = [coarse // fine for coarse, fine in zip(self.strides, self.strides[1:], strict=False)]
-        return refine_scores(
-            score(kernel_init=xavier_uniform, name="score_c5")(x),
+        coarsest, *names = levels.names()
+        skips, times = [levels[name] for name in names], levels.stride(names[-1] if names else coarsest)
+        ratios = [levels.stride(a) // levels.stride(b) for a, b in zip((coarsest, *names), names, strict=False)]
+        scores = refine_scores(
+            score(kernel_init=xavier_uniform, name=f"score_{coarsest}")(levels[coarsest]),
             skips,
-            enlarge=[enlarge(*step) for step in zip(self.names, skips, ratios, strict=True)],
-            predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in self.names],
-        )
+            enlarge=[enlarge(*step) for step in zip(names, skips, ratios, strict=True)],
+            predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in names],
+        ).astype(jnp.float32)
+        _, h, w, _ = scores.shape
+        return fit(resize(scores, (h * times, w * times)), size, times)
 
 
 def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +137,7 @@ def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str
     return unflatten_dict({**new, **old}) | {"batch_stats": dict(coarser.get("batch_stats", {}))}
 
 
-class DilatedFCN(nn.Module):
+class DilatedFCN(AuxiliaryHead):
     """FCN's idea on a dilated ResNet, as torchvision trained it: a head of two convolutions on c5, then bilinear.
 
     Parameters with its auxiliary head and 21 classes: 35,322,218 on "resnet50", 54,314,346 on "resnet101". Dropout is
@@ -168,30 +146,20 @@ class DilatedFCN(nn.Module):
     Outputs: "logits"; with `auxiliary` also "auxiliary", the same head on c4.
     """
 
-    encoder: nn.Module
-    num_classes: int
-    dropout: float = 0.1  # of whole channels
+    level: str = "c5"
     align_corners: bool = False  # of the final enlargement
-    auxiliary: bool = False
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet50"
-    default_output_stride = 8
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = self.encoder(image, train=train)
-        head = partial(FCNHead, self.num_classes, self.dropout, self.align_corners, self.dtype)
-        size = image.shape[1:3]
-        outputs = {"logits": head(name="head")(levels["c5"], size, train=train)}
-        if self.auxiliary:
-            outputs["auxiliary"] = head(name="auxiliary")(levels["c4"], size, train=train)
-        return outputs
 
 
+FCN = Architecture(FCNDecoder, FCNScores, default_encoder="vgg16", default_output_stride=32)
 VARIANTS = {
-    "fcn32s": partial(FCN, finest=32),
-    "fcn16s": partial(FCN, finest=16),
+    "fcn32s": Variant(FCN, finest=32),
+    "fcn16s": Variant(FCN, finest=16),
     "fcn8s": FCN,
-    "fcn": DilatedFCN,
+    "fcn": Architecture(
+        None,
+        Variant(DilatedFCN, level="c5"),
+        auxiliary=Variant(AuxiliaryHead, dropout=Option("dropout", 0.1), align_corners=Option("align_corners", False)),
+        default_encoder="resnet50",
+        default_output_stride=8,
+    ),
 }

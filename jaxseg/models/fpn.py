@@ -5,35 +5,15 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Feature
-from jaxseg.blocks.head import Head
 from jaxseg.blocks.pyramid import add, laterals, mask_branches, merge, top_down
 from jaxseg.checks import lookup
-from jaxseg.models.unet import deepest
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import DROPPING, Architecture
 
 
 class FPNDecoder(nn.Module):
-    """The feature pyramid and the branches that merge it, on the four deepest levels."""
-
-    pyramid_features: int = 256
-    features: int = 128
-    method: str = "nearest"
-    policy: str = "add"
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, levels: dict[str, Feature], *, train: bool) -> Feature:
-        last = deepest(levels)
-        names = [f"c{i}" for i in range(last, last - 4, -1)]
-        inward = laterals(names, self.pyramid_features, dtype=self.dtype)
-        pyramid = top_down([lookup(levels, name, "level of the encoder") for name in names], inward, self.method)
-        join = lookup({"add": add, "cat": partial(jnp.concatenate, axis=-1)}, self.policy, "policy of merging")
-        return merge(pyramid, mask_branches(names, self.features, train=train, dtype=self.dtype), join)
-
-
-class FPN(nn.Module):
     """Feature pyramid network (Lin et al., 2016, arXiv:1612.03144) with the mask branch of Panoptic FPN (Kirillov et
     al., 2019, arXiv:1901.02446, fig. 3).
 
@@ -45,25 +25,21 @@ class FPN(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
-    num_classes: int
     pyramid_features: int = 256
     features: int = 128  # of the merged map
-    dropout: float = 0.2  # of whole channels
     method: str = "nearest"  # of the enlargement on the way down the pyramid: "nearest" or "bilinear"
     policy: str = "add"  # of merging the levels: "add", or "cat" to put them side by side
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet50"
-    default_output_stride = 32
+    reaches_image = True
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = {"c0": image.astype(self.dtype), **self.encoder(image, train=train)}
-        options = (self.pyramid_features, self.features, self.method, self.policy, self.dtype)
-        decoder = FPNDecoder(*options, name="decoder")
-        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(decoder(levels, train=train), deterministic=not train)
-        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        names = [f"c{i}" for i in range(levels.depth, levels.depth - 4, -1)]
+        inward = laterals(names, self.pyramid_features, dtype=self.dtype)
+        pyramid = top_down([levels[name] for name in names], inward, self.method)
+        join = lookup({"add": add, "cat": partial(jnp.concatenate, axis=-1)}, self.policy, "policy of merging")
+        return merge(pyramid, mask_branches(names, self.features, train=train, dtype=self.dtype), join)
 
 
-VARIANTS = {"fpn": FPN}
+VARIANTS = {"fpn": Architecture(FPNDecoder, default_encoder="resnet50", default_output_stride=32, segmenter=DROPPING)}

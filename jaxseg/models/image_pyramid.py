@@ -1,6 +1,6 @@
 """Image pyramid: one network on several sizes of the picture, and one set of scores out of all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -9,9 +9,11 @@ from flax import linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.scale_attention import ScaleAttention
 from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import described
+from jaxseg.models.segmenter import Segmenter, check_images
 from jaxseg.ops.resize import resize
 
 MERGES = ("attention", "max", "mean")
@@ -30,63 +32,93 @@ class ImagePyramid(nn.Module):
     "scale2", "scale3", …; the architecture's own further heads, as the first scale has them.
     """
 
-    encoder: nn.Module
-    num_classes: int
-    architecture: str = "deeplabv2"  # a key of `jaxseg.MODELS`, of an architecture with an encoder
-    architecture_options: Mapping[str, Any] = FrozenDict()  # its further fields
+    network: Segmenter
     scales: Sequence[float] = (1.0, 0.75, 0.5)  # of the picture
     merge: str = "attention"  # "attention", "max" or "mean"
     features: int = 512  # of the attention's hidden layer
-    dtype: Any = jnp.float32
 
-    default_encoder = "resnet101"
-    default_output_stride = 8
+    @property
+    def encoder(self) -> nn.Module:
+        """The network's."""
+        return self.network.encoder
 
-    def setup(self):
-        from jaxseg.models import MODELS, architecture  # this file is one of its entries
+    @property
+    def num_classes(self) -> int:
+        """Of the logits."""
+        return self.network.num_classes
 
-        constructor = lookup(MODELS, self.architecture, "architecture of the image pyramid")
-        check_options(constructor, self.architecture_options, f"model '{self.architecture}'")
-        if architecture(self.architecture).default_encoder is None or self.architecture == "image_pyramid":
-            raise UserError(f"An image pyramid cannot be made of '{self.architecture}'. Choose a model on an encoder.")
+    @property
+    def dtype(self) -> Any:
+        """Of the computation."""
+        return self.network.dtype
+
+    def setup(self) -> None:
         lookup(dict.fromkeys(MERGES), self.merge, "way to merge scales")
-        self.network = constructor(
-            encoder=self.encoder, num_classes=self.num_classes, dtype=self.dtype, **self.architecture_options
-        )
         nn.share_scope(self, self.network)
         if self.merge == "attention":
             self.attention = ScaleAttention(self.features, dtype=self.dtype)
 
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        views = []
+    def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
+        """Returns what the network's encoder sees in images at their own size."""
+        return self.network.encode(image, train=train)
+
+    def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        """Returns the network's outputs at the one scale that the levels are of."""
+        return self.network.decode(levels, size, train=train)
+
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        check_images(self.encoder, image)
+        size, views, deepest = image.shape[1:3], [], []
         for scale in self.scales:
-            height, width = (max(1, round(n * scale)) for n in size)
-            views.append(self._look(resize(image, (height, width)), train=train))
-        scores = [resize(outputs["logits"], size, align_corners=True) for outputs, _ in views]
-        outputs = {name: resize(head, size, align_corners=True) for name, head in views[0][0].items()}
+            view = tuple(max(1, round(n * scale)) for n in size)
+            levels = self.encode(resize(image, view), train=train)
+            deepest.append(levels.deepest)
+            views.append(self.decode(levels, view, train=train))
+        scores = [resize(outputs["logits"], size, align_corners=True) for outputs in views]
+        outputs = {name: resize(head, size, align_corners=True) for name, head in views[0].items()}
         outputs |= {f"scale{i}": x for i, x in enumerate(scores, start=1)}
         if self.merge == "attention":
-            merged = self.attention(scores, [features for _, features in views])
+            merged = self.attention(scores, deepest)
         elif self.merge == "max":
             merged = reduce(jnp.maximum, scores)
         else:
             merged = sum(scores) / len(scores)
         return outputs | {"logits": merged}
 
-    def _look(self, image: Float[Array, "b h w 3"], *, train: bool) -> tuple[dict[str, Feature], Feature]:
-        """The network's outputs, and the deepest level that its encoder made on the way."""
-        seen = {}
 
-        def watch(call, args, kwargs, context):
-            result = call(*args, **kwargs)
-            if context.method_name == "__call__" and context.module.path == self.encoder.path:
-                seen.update(result)
-            return result
+class PyramidOf:
+    """The entry of `MODELS` that makes an `ImagePyramid` of any of the `networks`, name -> architecture."""
 
-        with nn.intercept_methods(watch):
-            outputs = self.network(image, train=train)
-        return outputs, seen[max(seen)]
+    default_encoder = "resnet101"
+    default_output_stride = 8
 
+    def __init__(self, networks: Mapping[str, Callable[..., nn.Module]]) -> None:
+        self.networks = dict(networks)
+        self.__doc__ = ImagePyramid.__doc__
 
-VARIANTS = {"image_pyramid": ImagePyramid}
+    def __call__(
+        self,
+        *,
+        encoder: nn.Module,
+        num_classes: int,
+        architecture: str = "deeplabv2",
+        architecture_options: Mapping[str, Any] = FrozenDict(),
+        dtype: Any = jnp.float32,
+        scales: Sequence[float] = ImagePyramid.scales,
+        merge: str = ImagePyramid.merge,
+        features: int = ImagePyramid.features,
+    ) -> ImagePyramid:
+        entry = lookup(self.networks, architecture, "architecture of the image pyramid")
+        check_options(entry, architecture_options, f"model '{architecture}'")
+        if entry.default_encoder is None:
+            raise UserError(f"An image pyramid cannot be made of '{architecture}'. Choose a model on an encoder.")
+        network = entry(encoder=encoder, num_classes=num_classes, dtype=dtype, **architecture_options)
+        return ImagePyramid(network, scales, merge, features)
+
+    def options_of(self, model: nn.Module) -> dict[str, Any] | None:
+        """Returns the options that make `model`; None if it is no image pyramid."""
+        if not isinstance(model, ImagePyramid):
+            return None
+        name, options = described(model.network, self.networks, "the networks of an image pyramid")
+        own = {name: getattr(model, name) for name in ("scales", "merge", "features")}
+        return {"architecture": name, "architecture_options": FrozenDict(options), **own}

@@ -1,20 +1,18 @@
 """LinkNet: a light decoder that adds the encoder's features to its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
-from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose, fit
-from jaxseg.models.unet import deepest, way_up
-
-Function = Callable[[Feature], Feature]
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import Architecture
 
 
 def link(
@@ -47,26 +45,6 @@ class LinkNetBlock(nn.Module):
 
 
 class LinkNetDecoder(nn.Module):
-    """A block for each halving of the encoder; the last, at the picture's own size, has `features` channels."""
-
-    features: int = 32
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> Feature:
-        skips, sizes = way_up(levels, size)
-        x = levels[f"c{deepest(levels)}"]
-        widths = [x.shape[-1]]
-        for skip in skips[:-1]:  # where the encoder has no features to add, the width stays
-            widths.append(widths[-1] if skip is None else skip.shape[-1])
-        blocks = [
-            LinkNetBlock(features, self.dtype, name=f"block{i}")
-            for i, features in enumerate([*widths[1:], self.features])
-        ]
-        return link(x, skips, sizes, [partial(block, train=train) for block in blocks])
-
-
-class LinkNet(nn.Module):
     """LinkNet (Chaurasia & Culurciello, 2017, arXiv:1707.03718, figs. 1 and 3) on any encoder.
 
     As in segmentation_models_pytorch, and unlike the paper: transposed convolutions of 4x4 (the paper's are 3x3); c1
@@ -77,20 +55,21 @@ class LinkNet(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
-    num_classes: int
     features: int = 32  # of the last block, at the picture's own size
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet18"
-    default_output_stride = 32
-
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        levels = self.encoder(image, train=train)
-        x = LinkNetDecoder(self.features, self.dtype, name="decoder")(levels, size, train=train)
-        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, size)}
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        skips, sizes = levels.skips(size)
+        x = levels.deepest
+        widths = [x.shape[-1]]
+        for skip in skips[:-1]:  # where the encoder has no features to add, the width stays
+            widths.append(widths[-1] if skip is None else skip.shape[-1])
+        blocks = [
+            LinkNetBlock(features, self.dtype, name=f"block{i}")
+            for i, features in enumerate([*widths[1:], self.features])
+        ]
+        return link(x, skips, sizes, [partial(block, train=train) for block in blocks])
 
 
-VARIANTS = {"linknet": LinkNet}
+VARIANTS = {"linknet": Architecture(LinkNetDecoder, default_encoder="resnet18", default_output_stride=32)}

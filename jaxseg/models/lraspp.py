@@ -1,6 +1,5 @@
 """LR-ASPP: MobileNetV3's segmentation head, whose one view of the whole picture is a weight for every channel."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,11 +9,12 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import pytorch_uniform
-from jaxseg.checks import lookup
+from jaxseg.blocks.types import Function
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import Architecture
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize, resize_like
 
-Function = Callable[[Feature], Feature]
 Scores = Float[Array, "b h w num_classes"]
 
 
@@ -27,27 +27,6 @@ def lraspp(
 
 
 class LRASPPHead(nn.Module):
-    """The two branches of fig. 10, scored at the resolution of the fine features."""
-
-    num_classes: int
-    features: int = 128
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, deep: Feature, fine: Feature, *, train: bool) -> Scores:
-        conv = partial(Conv, kernel_size=1, dtype=self.dtype, kernel_init=pytorch_uniform)
-        project = ConvNormAct(self.features, 1, dtype=self.dtype, kernel_init=pytorch_uniform, name="project")
-        return lraspp(
-            deep,
-            fine,
-            project=partial(project, train=train),
-            weigh=conv(self.features, name="weigh"),
-            predict_deep=conv(self.num_classes, use_bias=True, name="deep"),
-            predict_fine=conv(self.num_classes, use_bias=True, name="fine"),
-        )
-
-
-class LRASPP(nn.Module):
     """Lite R-ASPP (Howard et al., 2019, arXiv:1905.02244, fig. 10).
 
     As in torchvision, and unlike the paper: the average is over the whole picture, not over windows of 49x49 pixels at
@@ -60,21 +39,24 @@ class LRASPP(nn.Module):
     Outputs: "logits".
     """
 
-    encoder: nn.Module
     num_classes: int
     features: int = 128  # of the deep branch
     fine_level: str = "c3"
     dtype: Any = jnp.float32
 
-    default_encoder = "mobilenet_v3_large"
-    default_output_stride = 16
-
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = self.encoder(image, train=train)
-        head = LRASPPHead(self.num_classes, self.features, dtype=self.dtype, name="head")
-        scores = head(levels["c5"], lookup(levels, self.fine_level, "level of the encoder"), train=train)
-        return {"logits": resize(scores.astype(jnp.float32), image.shape[1:3])}
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
+        conv = partial(Conv, kernel_size=1, dtype=self.dtype, kernel_init=pytorch_uniform)
+        project = ConvNormAct(self.features, 1, dtype=self.dtype, kernel_init=pytorch_uniform, name="project")
+        scores = lraspp(
+            levels["c5"],
+            levels[self.fine_level],
+            project=partial(project, train=train),
+            weigh=conv(self.features, name="weigh"),
+            predict_deep=conv(self.num_classes, use_bias=True, name="deep"),
+            predict_fine=conv(self.num_classes, use_bias=True, name="fine"),
+        )
+        return resize(scores.astype(jnp.float32), size)
 
 
-VARIANTS = {"lraspp": LRASPP}
+VARIANTS = {"lraspp": Architecture(None, LRASPPHead, default_encoder="mobilenet_v3_large", default_output_stride=16)}

@@ -5,24 +5,32 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
-from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.pyramid import bottom_up, laterals, mask_branches, merge, top_down
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import DROPPING, Architecture
 
 
 class PANetDecoder(nn.Module):
-    """The path down, the path back up, and the branches that merge the second pyramid, on levels c2 to c5."""
+    """Path aggregation network (Liu et al., 2018, arXiv:1803.01534, section 3.1, fig. 1 a and b) for segmentation.
+
+    A feature pyramid whose finest level climbs back up, so that c2's borders reach the coarsest level in a few
+    convolutions instead of through the whole encoder. The paper goes on to detect objects; here the second pyramid is
+    merged to a mask as `fpn`'s is (Kirillov et al., 2019, arXiv:1901.02446, fig. 3), with the same dropout and
+    enlargement. Beyond `fpn` it has 3,540,480 parameters, six 3x3 convolutions with bias and ReLU.
+
+    Outputs: "logits".
+    """
 
     pyramid_features: int = 256
-    features: int = 128
-    method: str = "nearest"
+    features: int = 128  # of the merged map
+    method: str = "nearest"  # of the enlargement on the way down the pyramid: "nearest" or "bilinear"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, levels: dict[str, Feature], *, train: bool) -> Feature:
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
         names = ("c5", "c4", "c3", "c2")
         inward = laterals(names, self.pyramid_features, dtype=self.dtype)
         pyramid = top_down([levels[name] for name in names], inward, self.method)
@@ -48,34 +56,6 @@ class PANetDecoder(nn.Module):
         return merge(pyramid, mask_branches(names, self.features, train=train, dtype=self.dtype))
 
 
-class PANet(nn.Module):
-    """Path aggregation network (Liu et al., 2018, arXiv:1803.01534, section 3.1, fig. 1 a and b) for segmentation.
-
-    A feature pyramid whose finest level climbs back up, so that c2's borders reach the coarsest level in a few
-    convolutions instead of through the whole encoder. The paper goes on to detect objects; here the second pyramid is
-    merged to a mask as `fpn`'s is (Kirillov et al., 2019, arXiv:1901.02446, fig. 3), with the same dropout and
-    enlargement. Beyond `fpn` it has 3,540,480 parameters, six 3x3 convolutions with bias and ReLU.
-
-    Outputs: "logits".
-    """
-
-    encoder: nn.Module
-    num_classes: int
-    pyramid_features: int = 256
-    features: int = 128  # of the merged map
-    dropout: float = 0.2  # of whole channels
-    method: str = "nearest"  # of the enlargement on the way down the pyramid: "nearest" or "bilinear"
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet50"
-    default_output_stride = 32
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = self.encoder(image, train=train)
-        decoder = PANetDecoder(self.pyramid_features, self.features, self.method, self.dtype, name="decoder")
-        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(decoder(levels, train=train), deterministic=not train)
-        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
-
-
-VARIANTS = {"panet": PANet}
+VARIANTS = {
+    "panet": Architecture(PANetDecoder, default_encoder="resnet50", default_output_stride=32, segmenter=DROPPING)
+}

@@ -1,6 +1,5 @@
 """A classifier of patches, and the fully convolutional network that is the same function at every pixel at once."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,9 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_normal_in, xavier_uniform
 from jaxseg.checks import UserError
-from jaxseg.models.unet_original import mirror
+from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
+from jaxseg.ops.mirror import mirror
 
 
 def patch_features(
@@ -115,6 +115,7 @@ class PatchCNN(nn.Module):
     default_encoder = None
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
+    stem = ("encoder", "conv1")
 
     @property
     def patch(self) -> int:
@@ -131,6 +132,7 @@ class PatchCNN(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         del train  # nothing here behaves differently
+        check_images(self, image)
         x = extend(image, self.patch)
         x, rate = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
         head = PatchHead(self.num_classes, self.positions, self.hidden, rate, self.dtype, name="head")
@@ -179,32 +181,6 @@ def slide(
         return logits.reshape(batch, width, -1)
 
     return jax.lax.map(row, jnp.arange(height)).transpose(1, 0, 2, 3)
-
-
-def shared_work(model: PatchCNN, size: tuple[int, int]) -> float:
-    """Returns how many times fewer multiplications the model needs than `slide` for a picture of `size` pixels.
-
-    >>> round(shared_work(PatchCNN(num_classes=2), (512, 512)))
-    522
-    """
-    channels, rate, side = 3, 1, model.patch
-    extents = [n + model.patch - 1 for n in size]
-    sliding, dense = 0, 0
-    layers = [
-        *zip(model.widths, model.kernel_sizes, strict=True),
-        (model.hidden, model.positions),
-        (model.num_classes, 1),
-    ]
-    for number, (width, kernel) in enumerate(layers, start=1):
-        cost = kernel * kernel * channels * width
-        side -= kernel - 1
-        extents = [n - rate * (kernel - 1) for n in extents]
-        sliding += cost * side * side * math.prod(size)
-        dense += cost * math.prod(extents)
-        channels = width
-        if number <= len(model.widths):  # a pooling follows
-            side, extents, rate = side // 2, [n - rate for n in extents], 2 * rate
-    return sliding / dense
 
 
 VARIANTS = {"patch_cnn": PatchCNN}

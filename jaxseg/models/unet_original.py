@@ -1,22 +1,21 @@
 """U-Net as it was published: valid convolutions, cropped skips, and pictures mirrored at their border."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_normal_in
+from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose
 from jaxseg.checks import UserError
+from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
-from jaxseg.ops.resize import mix
-
-Function = Callable[[Feature], Feature]
+from jaxseg.ops.mirror import mirror
 
 
 class Tile(NamedTuple):
@@ -45,27 +44,6 @@ def tile(size: int, depth: int) -> Tile:
     for _ in range(depth):
         seen = 2 * seen + 4
     return Tile(seen, labelled(bottom))
-
-
-def mirror(x: Feature, before: tuple[int, int], new_size: tuple[int, int]) -> Feature:
-    """Extends a picture to `new_size` by its mirror images, as often as it takes (fig. 2, "overlap-tile").
-
-    Args:
-      x: the picture.
-      before: rows above and columns to the left that are added.
-      new_size: (height, width) of the result.
-
-    >>> mirror(jnp.arange(3.0).reshape(1, 1, 3, 1), (0, 3), (1, 8)).ravel().tolist()
-    [1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0]
-    """
-
-    def picks(old, first, new):  # a matrix: a gather's gradient would be a scatter
-        period = max(2 * (old - 1), 1)
-        position = (np.arange(new) - first) % period
-        return np.eye(old, dtype=np.float32)[np.minimum(position, period - position) if old > 1 else 0 * position]
-
-    rows, columns = (picks(*axis) for axis in zip(x.shape[1:3], before, new_size, strict=True))
-    return mix(x, rows, columns)
 
 
 def crop(x: Feature, size: tuple[int, int]) -> Feature:
@@ -131,9 +109,11 @@ class UNetOriginal(nn.Module):
     default_encoder = None
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
+    stem = ("decoder", "down1", "conv1")
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        check_images(self, image)
         size = image.shape[1:3]
         tiles = [tile(n, len(self.widths) - 1) for n in size]
         margins = tuple((t.seen - t.labelled) // 2 for t in tiles)

@@ -10,9 +10,13 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import Head
-from jaxseg.checks import UserError, lookup
-from jaxseg.models.unet import UNetBlock, check_channels, deepest, way_up
+from jaxseg.blocks.unet import UNetBlock
+from jaxseg.checks import UserError
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import HEAD_3X3, Architecture, Option, check_channels
+from jaxseg.models.segmenter import Segmenter
 from jaxseg.ops.resize import resize
+from jaxseg.variants import Variant
 
 Node = tuple[int, int]  # (row, column) in fig. 1: row i has the size of the encoder's level ci, row 0 the picture's
 Block = Callable[[Feature, Sequence[Feature]], Feature]
@@ -36,48 +40,7 @@ def nest(
     return nodes
 
 
-class Nest(nn.Module):
-    """The nodes between the encoder and the picture; returns those that can be scored, from L1 to the full depth.
-
-    With `level`, only what L1 to that level need.
-    """
-
-    channels: Sequence[int]
-    attention: str | None = None
-    method: str = "nearest"
-    level: int | None = None
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, levels: dict[str, Feature], size: tuple[int, int], *, train: bool) -> dict[int, Feature]:
-        check_channels(self.channels, levels)
-        last = deepest(levels)
-        pruned = self.level is not None and self.level < last - 1
-        rows = {i: lookup(levels, f"c{i}", "level of the encoder") for i in range(last, 1, -1)}
-        if "c1" in levels:
-            rows[1] = levels["c1"]
-
-        def block(i, j):
-            features = self.channels[last - 1 - i] if i + j == last else rows[i].shape[-1]
-            made = UNetBlock(features, self.attention, i > 0, self.dtype, name=f"x{i}_{j}")
-            return lambda x, beside: made(x, jnp.concatenate(beside, axis=-1) if beside else None, train=train)
-
-        if pruned:
-            wanted = [(i, j) for i in rows for j in range(1, self.level + 2 - i)]
-        else:  # a row without features of the encoder has one node, the last
-            wanted = [(i, j) for i in range(last) for j in range(1, last + 1 - i) if i in rows or i + j == last]
-        _, sizes = way_up(levels, size)
-        nodes = nest(
-            rows,
-            dict(zip(reversed(range(last)), sizes, strict=True)),
-            {node: block(*node) for node in wanted},
-            partial(resize, method=self.method),
-        )
-        views = {j: nodes[1, j] for j in range(1, last - 1) if (1, j) in nodes}
-        return views if pruned else {**views, last - 1: nodes[0, last]}
-
-
-class UNetPlusPlus(nn.Module):
+class UNetPlusPlusDecoder(nn.Module):
     """U-Net++ (Zhou et al., 2018, arXiv:1807.10165, fig. 1) on any encoder.
 
     As in segmentation_models_pytorch, and unlike the paper: the first row is the encoder's c1, at half the picture's
@@ -97,30 +60,61 @@ class UNetPlusPlus(nn.Module):
     n - 2).
     """
 
-    encoder: nn.Module
-    num_classes: int
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # of each row's last node, from the deepest to the picture
     attention: str | None = None  # None, "se" or "scse"
     method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
-    deep_supervision: bool = False
     level: int | None = None  # to prune to, 1 to the encoder's levels - 1; None is the whole net
     dtype: Any = jnp.float32
 
-    default_encoder = "resnet34"
-    default_output_stride = 32
+    @nn.compact
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[int, Feature]:
+        """Returns the nodes that can be scored, from L1 to the full depth, or what L1 to `level` need."""
+        check_channels(self.decoder_channels, levels)
+        last = levels.depth
+        pruned = self.level is not None and self.level < last - 1
+        rows = {i: levels[f"c{i}"] for i in range(last, 1, -1)}
+        if "c1" in levels:
+            rows[1] = levels["c1"]
+
+        def block(i, j):
+            features = self.decoder_channels[last - 1 - i] if i + j == last else rows[i].shape[-1]
+            made = UNetBlock(features, self.attention, i > 0, self.dtype, name=f"x{i}_{j}")
+            return lambda x, beside: made(x, jnp.concatenate(beside, axis=-1) if beside else None, train=train)
+
+        if pruned:
+            wanted = [(i, j) for i in rows for j in range(1, self.level + 2 - i)]
+        else:  # a row without features of the encoder has one node, the last
+            wanted = [(i, j) for i in range(last) for j in range(1, last + 1 - i) if i in rows or i + j == last]
+        _, sizes = levels.skips(size)
+        nodes = nest(
+            rows,
+            dict(zip(reversed(range(last)), sizes, strict=True)),
+            {node: block(*node) for node in wanted},
+            partial(resize, method=self.method),
+        )
+        views = {j: nodes[1, j] for j in range(1, last - 1) if (1, j) in nodes}
+        return views if pruned else {**views, last - 1: nodes[0, last]}
+
+
+class UNetPlusPlus(Segmenter):
+    """A segmenter whose decoder's inner nodes may have a head each, "level1", "level2", …"""
+
+    deep_supervision: bool = False
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        size = image.shape[1:3]
-        levels = self.encoder(image, train=train)
-        self._check(levels)
-        options = (self.decoder_channels, self.attention, self.method, self.level)
-        views = Nest(*options, dtype=self.dtype, name="decoder")(levels, size, train=train)
-        whole, wanted = deepest(levels) - 1, self.level or deepest(levels) - 1
+    def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        whole, pruned = levels.depth - 1, self.decoder.level
+        if pruned is not None and pruned not in range(1, whole + 1):
+            raise UserError(f"U-Net++ has no level {pruned!r} on this encoder. Choose one of 1 to {whole}.")
+        if "c1" not in levels and (self.deep_supervision or pruned not in (None, whole)):
+            raise UserError(
+                "deep_supervision and level need the encoder's c1, and this encoder has none. Choose another encoder."
+            )
+        views, wanted = self.decoder(levels, size, train=train), pruned or whole
 
         def score(level):
             if level == whole:
-                return Head(self.num_classes, kernel_size=3, dtype=self.dtype, name="head")(views[level], size)
+                return self.head(views[level], size)
             return Head(self.num_classes, dtype=self.dtype, name=f"level{level}")(views[level], size)
 
         outputs = {"logits": score(wanted)}
@@ -128,15 +122,13 @@ class UNetPlusPlus(nn.Module):
             outputs |= {f"level{level}": score(level) for level in range(1, wanted)}
         return outputs
 
-    def _check(self, levels: dict[str, Feature]) -> None:
-        """Raises a `UserError` if the encoder has no such level to supervise or to prune to."""
-        highest = deepest(levels) - 1
-        if self.level is not None and self.level not in range(1, highest + 1):
-            raise UserError(f"U-Net++ has no level {self.level!r} on this encoder. Choose one of 1 to {highest}.")
-        if "c1" not in levels and (self.deep_supervision or self.level not in (None, highest)):
-            raise UserError(
-                "deep_supervision and level need the encoder's c1, and this encoder has none. Choose another encoder."
-            )
 
-
-VARIANTS = {"unetplusplus": UNetPlusPlus}
+VARIANTS = {
+    "unetplusplus": Architecture(
+        UNetPlusPlusDecoder,
+        HEAD_3X3,
+        segmenter=Variant(UNetPlusPlus, deep_supervision=Option("deep_supervision", False)),
+        default_encoder="resnet34",
+        default_output_stride=32,
+    )
+}

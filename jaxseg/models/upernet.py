@@ -1,22 +1,21 @@
 """UPerNet: a feature pyramid whose top has seen the whole picture, all of its levels fused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
-from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.ppm import ppm
 from jaxseg.blocks.pyramid import top_down
+from jaxseg.blocks.types import Function
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import Architecture
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def fuse_pyramid(
@@ -36,15 +35,23 @@ def fuse_pyramid(
 
 
 class UPerNetDecoder(nn.Module):
-    """Pyramid pooling on the deepest level, a feature pyramid above it down to c2, and their fusion."""
+    """Unified perceptual parsing network (Xiao et al., 2018, arXiv:1807.10221, fig. 4), its object branch.
+
+    As in segmentation_models_pytorch, and unlike the paper: every level of the encoder first goes through a layer
+    normalisation, which encoders without one after their stages need (Swin, ConvNeXt); 256 channels, the paper's 512;
+    no convolution between the fusion and the scores, which are enlarged with `align_corners`. All other enlargements
+    keep the half-pixel convention. The decoder starts from He's uniform initialisation, the head from Glorot's.
+
+    Outputs: "logits".
+    """
 
     features: int = 256
-    bins: Sequence[int] = (1, 2, 3, 6)
+    bins: Sequence[int] = (1, 2, 3, 6)  # along each side of the deepest level
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, levels: dict[str, Feature], *, train: bool) -> Feature:
-        names = sorted((name for name in levels if name != "c1"), reverse=True)
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        names = levels.names(finest=2)
 
         def layer(kernel_size, name):
             made = ConvNormAct(self.features, kernel_size, dtype=self.dtype, kernel_init=he_uniform, name=name)
@@ -64,31 +71,4 @@ class UPerNetDecoder(nn.Module):
         )
 
 
-class UPerNet(nn.Module):
-    """Unified perceptual parsing network (Xiao et al., 2018, arXiv:1807.10221, fig. 4), its object branch.
-
-    As in segmentation_models_pytorch, and unlike the paper: every level of the encoder first goes through a layer
-    normalisation, which encoders without one after their stages need (Swin, ConvNeXt); 256 channels, the paper's 512;
-    no convolution between the fusion and the scores, which are enlarged with `align_corners`. All other enlargements
-    keep the half-pixel convention. The decoder starts from He's uniform initialisation, the head from Glorot's.
-
-    Outputs: "logits".
-    """
-
-    encoder: nn.Module
-    num_classes: int
-    features: int = 256
-    bins: Sequence[int] = (1, 2, 3, 6)  # along each side of the deepest level
-    dtype: Any = jnp.float32
-
-    default_encoder = "resnet50"
-    default_output_stride = 32
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        levels = self.encoder(image, train=train)
-        x = UPerNetDecoder(self.features, self.bins, dtype=self.dtype, name="decoder")(levels, train=train)
-        return {"logits": Head(self.num_classes, dtype=self.dtype, name="head")(x, image.shape[1:3])}
-
-
-VARIANTS = {"upernet": UPerNet}
+VARIANTS = {"upernet": Architecture(UPerNetDecoder, default_encoder="resnet50", default_output_stride=32)}

@@ -11,8 +11,8 @@ from jaxseg.blocks.ppm import ppm
 from jaxseg.blocks.pyramid import bottom_up, merge, top_down
 from jaxseg.blocks.scale_attention import scale_attention
 from jaxseg.blocks.separable import separable
+from jaxseg.blocks.unet import climb
 from jaxseg.models.deeplabv3 import cascade, refine
-from jaxseg.models.unet import climb
 
 X = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
 

@@ -18,7 +18,7 @@ def shapes(name, *, height=64, width=96, channels=3, **options):
 
 
 def family(name):
-    return getattr(ENCODERS[name], "func", ENCODERS[name])
+    return getattr(ENCODERS[name], "make", ENCODERS[name])
 
 
 # One of each class, the first; of a bigger one only what its own numbers could spoil is tested, in one trace.

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.checks import UserError
 from jaxseg.models import MODELS, architecture, create_model, init
+from jaxseg.variants import defaults
 
 CLASSES = 3
 SIZE = (48, 64)
@@ -40,10 +42,10 @@ OPTIONS = {  # model -> what makes it small
 
 def has_encoder(name):
     own = architecture(name)
-    takes_one = "encoder" in own.__dataclass_fields__
-    needed = ["default_encoder", *(["default_output_stride"] if takes_one else ["pixel_mean", "pixel_std"])]
+    takes_one = "encoder" in inspect.signature(own).parameters
+    needed = ["default_encoder", *(["default_output_stride"] if takes_one else ["pixel_mean", "pixel_std", "stem"])]
     missing = [attribute for attribute in needed if not hasattr(own, attribute)]
-    assert not missing, f"{own.__name__} lacks {missing}: class attributes, see the docstring of jaxseg.models"
+    assert not missing, f"the entry '{name}' lacks {missing}, see the docstring of jaxseg.models"
     return own.default_encoder is not None
 
 
@@ -129,6 +131,37 @@ def test_any_output_stride(name, output_stride):
     assert outputs["logits"].shape == (1, *SIZE, CLASSES)
 
 
+@pytest.mark.parametrize("name", WITH_ENCODER)
+def test_a_model_can_be_taken_apart_between_encoder_and_decoder(name):
+    def apart(key, images):
+        variables = model.init(key, images, train=False)
+        levels = model.apply(variables, images, train=False, method="encode")
+        features = model.encoder.apply({k: v["encoder"] for k, v in variables.items()}, images, train=False)
+        outputs = model.apply(variables, levels, SIZE, train=False, method="decode")
+        return levels, features, outputs, model.apply(variables, images, train=False)
+
+    model = tiny(name)
+    levels, features, outputs, whole = jax.eval_shape(apart, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+    assert list(levels) == ["c1", "c2", "c3", "c4", "c5"]
+    assert levels == features
+    assert outputs.items() <= whole.items()
+    assert "logits" in outputs
+
+
+@pytest.mark.parametrize(
+    "shape, dtype, said",
+    [
+        ((1, 8, 8, 3), jnp.uint8, "got uint8"),
+        ((8, 8, 3), jnp.float32, "Add the batch axis"),
+        ((1, 8, 8, 4), jnp.float32, "for images of 3 channels, got shape"),
+        ((1, 8, 0, 3), jnp.float32, "at least one pixel"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused_in_a_sentence(case, shape, dtype, said):
+    with pytest.raises(UserError, match=said):
+        jax.eval_shape(partial(case.model.apply, train=False), case.variables, jax.ShapeDtypeStruct(shape, dtype))
+
+
 @pytest.mark.parametrize("encoder", ["resnet18"])
 @pytest.mark.parametrize("name", WITH_ENCODER)
 def test_any_encoder(name, encoder):
@@ -150,7 +183,7 @@ def test_parameters_are_float32_and_in_named_parts(case):
 
 
 def test_every_output_is_listed_in_the_docstring(case):
-    _, _, listed = inspect.getdoc(type(case.model)).partition("Outputs:")
+    _, _, listed = inspect.getdoc(MODELS[case.name]).partition("Outputs:")
     missing = {name for name in shapes(case.model, case.variables, case.images) if f'"{name}"' not in listed}
     assert not missing, f'the last paragraph of the docstring is `Outputs: "logits", ….`; it does not list {missing}'
 
@@ -186,5 +219,5 @@ def test_training_is_repeatable_by_the_dropout_key(case):
     keys = [jax.random.key(n) for n in (0, 0, 1)]
     first, again, other = (case.train(case.variables, case.images, key)[1][0]["logits"] for key in keys)
     np.testing.assert_array_equal(first, again)
-    draws = getattr(case.model, "dropout", 0) > 0
+    draws = defaults(MODELS[case.name]).get("dropout", 0) > 0
     assert (np.abs(first - other).max() > 0) == draws

@@ -16,8 +16,8 @@ WIDTHS = {"widths": (4, 6, 8, 12, 16), "convs": 1}
 def test_fields_reach_the_model_and_its_encoder():
     options = {"encoder_options": {"widths": [4, 8, 8, 8, 8]}, "dtype": "bfloat16", "output_stride": 16}
     model = create_model("unet", "plain", num_classes=2, decoder_channels=[8, 8, 8, 8, 4], **options)
-    assert model.decoder_channels == (8, 8, 8, 8, 4)
-    assert (model.dtype, model.encoder.dtype) == (jnp.bfloat16, jnp.bfloat16)
+    assert model.decoder.decoder_channels == (8, 8, 8, 8, 4)
+    assert {part.dtype for part in (model, model.encoder, model.decoder, model.head)} == {jnp.bfloat16}
     assert (model.encoder.output_stride, model.encoder.widths) == (16, (4, 8, 8, 8, 8))
     hash(model)  # a static argument of jit
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxseg.blocks.aspp import ASPPSum
+from jaxseg.encoders.levels import Levels
 from jaxseg.models import create_model, init
 from jaxseg.models.deeplab import LargeFOV
 from jaxseg.models.deeplabv3 import CascadeDecoder
@@ -85,21 +86,27 @@ def at_rate(kind, factor):
         "large field of view": lambda: LargeFOV(6, rate=3 * factor),
         "aspp": lambda: ASPPSum(5, rates=(2 * factor, 3 * factor)),
         "aspp with hidden layers": lambda: ASPPSum(5, rates=(2 * factor, 3 * factor), hidden=6),
-        "cascade": lambda: CascadeDecoder(blocks=1, dilation=factor),
+        "cascade": lambda: CascadeDecoder(blocks=1),
     }[kind]()
+
+
+def call(kind, factor, x):
+    """What the module makes of features `x` that are `factor` times as dense as at stride 32."""
+    arguments = (x,) if kind.startswith("aspp") else (Levels({"c5": x}, output_stride=32 // factor), (352, 448))
+    return at_rate(kind, factor), arguments
 
 
 @pytest.mark.parametrize("kind", ["large field of view", "aspp", "aspp with hidden layers", "cascade"])
 def test_dense_features_subsampled_are_strided_ones(kind):
     x = jax.random.normal(jax.random.key(0), (2, 11, 14, 8))
-    dense, strided = at_rate(kind, 4), at_rate(kind, 1)
 
     @jax.jit
     def both(x):
-        variables = dense.init(jax.random.key(1), x, train=False)
-        return dense.apply(variables, x, train=False)[:, ::4, ::4], strided.apply(
-            variables, x[:, ::4, ::4], train=False
-        )
+        dense, arguments = call(kind, 4, x)
+        variables = dense.init(jax.random.key(1), *arguments, train=False)
+        ours = dense.apply(variables, *arguments, train=False)[:, ::4, ::4]
+        strided, arguments = call(kind, 1, x[:, ::4, ::4])
+        return ours, strided.apply(variables, *arguments, train=False)
 
     ours, theirs = both(x)
     assert ours.shape == theirs.shape

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.bench.patch_speedup import patch_speedup
+from jaxseg.bench.patch_speedup import patch_speedup, shared_work
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
-from jaxseg.models.patch_cnn import classify, shared_work, slide
+from jaxseg.models.patch_cnn import classify, slide
 
 SMALL = {"num_classes": 3, "widths": (4, 6, 8), "kernel_sizes": (4, 3, 2), "positions": 2, "hidden": 16}
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.blocks.unpooling import PoolingEncoder, UnpoolingDecoder, mirrored, pool_down, unpool_up
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 from jaxseg.models.deconvnet import bottleneck
-from jaxseg.models.segnet import PoolingEncoder, UnpoolingDecoder, mirrored, pool_down, unpool_up
 
 
 def shapes(name, size, **options):

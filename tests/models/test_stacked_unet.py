@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.blocks.small_unet import NormActTranspose, small_unet
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 from jaxseg.models.cunet import couple, hourglass
-from jaxseg.models.stacked_unet import VARIANTS, NormActTranspose, small_unet
+from jaxseg.models.stacked_unet import VARIANTS
 
 STACKED = {"num_classes": 2, "features": 4, "stem_features": 4, "widths": (8, 12, 12, 16), "counts": (1, 1, 2, 1)}
 CUNET = {"num_classes": 2, "features": 8, "growth": 4}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxseg.models import create_model, init
-from jaxseg.models.unet_original import UDecoder, mirror, u
+from jaxseg.models.unet_original import UDecoder, u
+from jaxseg.ops.mirror import mirror
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # after each block, as the figure writes them

@@ -1,0 +1,137 @@
+"""Small U-Nets as the blocks of a network, and the layers of networks that normalise before they convolve."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.conv import BatchNorm, Conv, Feature
+from jaxseg.blocks.head import Head
+from jaxseg.blocks.initializers import he_normal
+from jaxseg.blocks.types import Function
+from jaxseg.blocks.upsample import fit
+from jaxseg.ops.conv import conv2d
+from jaxseg.ops.upsample import conv_transpose2d
+
+
+def small_unet(
+    x: Feature, reduce: Function, down: Sequence[Function], up: Sequence[Callable], expand: Function, shortcut: Function
+) -> Feature:
+    """Down, up beside what was seen on the way, and the result added to `x` (Shah et al.).
+
+    `up` is listed from the deepest step to the finest; each takes features and the (height, width) to come to. There
+    is no skip at the finest step: the shortcut is in its place.
+    """
+    y, seen = reduce(x), []
+    for block in down:
+        seen.append(y)
+        y = block(y)
+    for depth, block in zip(range(len(up) - 1, -1, -1), up, strict=True):
+        y = block(y, seen[depth].shape[1:3])
+        if depth > 0:
+            y = jnp.concatenate([y, seen[depth]], axis=-1)
+    return expand(y) + shortcut(x)
+
+
+class NormActConv(nn.Module):
+    """Batch normalisation and ReLU (or not), then a convolution."""
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    rate: int = 1
+    norm: bool = True
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+    kernel_init: Any = he_normal
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        if self.norm:
+            x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            stride=self.stride,
+            rate=self.rate,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="conv",
+        )
+        return conv(x)
+
+
+class NormActTranspose(nn.Module):
+    """Batch normalisation, ReLU, and a transposed 3x3 convolution to twice the size.
+
+    With a `rate` it keeps the size and is dilated instead; the kernel is laid out the same, [3, 3, out, in].
+    """
+
+    features: int
+    rate: int | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, size: tuple[int, int], *, train: bool) -> Feature:
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        kernel = self.param("kernel", he_normal, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+        if self.rate is None:
+            return fit(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
+        return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.rate, rate=self.rate) + bias
+
+
+class UNetModule(nn.Module):
+    """One small U-Net with a shortcut, and with `rate` its dilated form."""
+
+    features: int  # inside
+    out_features: int
+    depth: int = 2
+    rate: int = 0  # of the first convolution, where strides are replaced by dilation; 0: strides
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, *, train: bool) -> Feature:
+        first = x.shape[-1] != self.out_features  # the first U-Net at a resolution changes the channels
+        if first:
+            x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        layer = partial(NormActConv, dtype=self.dtype)
+
+        def step(i):
+            rate = self.rate * 2**i
+            strides = {"rate": rate} if rate else {"stride": 2}
+            one = layer(self.features, **strides, name=f"down{i + 1}_conv1")
+            two = layer(self.features, rate=2 * rate or 1, name=f"down{i + 1}_conv2")
+            return lambda x: two(one(x, train=train), train=train)
+
+        def climb(i):
+            rate = self.rate * 2**i
+            one = NormActTranspose(self.features, 2 * rate or None, self.dtype, name=f"up{i + 1}_conv1")
+            two = layer(self.features, rate=rate or 1, name=f"up{i + 1}_conv2")
+            return lambda x, size: two(one(x, size, train=train), train=train)
+
+        project = layer(self.out_features, 1, norm=False, name="shortcut") if first else None
+        return small_unet(
+            x,
+            reduce=partial(layer(self.features, 1, norm=not first, name="reduce"), train=train),
+            down=[step(i) for i in range(self.depth)],
+            up=[climb(i) for i in range(self.depth - 1, -1, -1)],
+            expand=partial(layer(self.out_features, 1, name="expand"), train=train),
+            shortcut=partial(project, train=train) if first else lambda x: x,
+        )
+
+
+class StageHead(nn.Module):
+    """Batch normalisation, ReLU and the classes' scores at the picture's size."""
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Feature, size: tuple[int, int], *, train: bool) -> Float[Array, "b h w k"]:
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+        return Head(self.num_classes, align_corners=False, dtype=self.dtype, name="scores")(x, size)

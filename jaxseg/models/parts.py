@@ -1,0 +1,170 @@
+"""How an architecture's parts make a model: which options it has, and where each one goes."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.blocks.head import FCNHead, Head
+from jaxseg.checks import UserError, check_options
+from jaxseg.encoders.levels import Levels
+from jaxseg.models.segmenter import Segmenter
+from jaxseg.variants import Variant, defaults
+
+Part = type[nn.Module] | Variant
+COMMON = ("num_classes", "dtype")  # every part gets them that has such fields
+# Fields of the parts that are no options of the model.
+RESERVED = ("parent", "name", "encoder", "decoder", "head", "auxiliary", "kernel_init", *COMMON)
+
+
+class Option(NamedTuple):
+    """Stands in a part for a value that is left open: an option of the model."""
+
+    name: str
+    default: Any
+
+
+HEAD_3X3 = Variant(Head, kernel_size=3)
+DROPPING = Variant(Segmenter, dropout=Option("dropout", 0.2))  # whole channels, before the head
+
+
+class Architecture:
+    """An entry of `MODELS`: makes a `Segmenter` from an encoder, num_classes, dtype and options.
+
+    The options are the fields of the decoder (of the head, where there is no decoder), and those fields of the other
+    parts in whose place an `Option` stands; with `auxiliary`, also a switch of that name. Its documentation is that of
+    the decoder or the head.
+
+    Args:
+      decoder: makes the decoder; None for an architecture without.
+      head: makes the head.
+      default_encoder: a key of `ENCODERS`.
+      default_output_stride: of the encoder, in pixels.
+      auxiliary: makes the auxiliary head.
+      has_auxiliary: whether the model has it unless told otherwise.
+      segmenter: makes the whole; its fields are those of a `Segmenter`, and maybe more.
+
+    >>> net = Architecture(None, AuxiliaryHead, default_encoder="vgg16", default_output_stride=32)
+    >>> list(defaults(net))
+    ['dropout', 'align_corners', 'level', 'dtype']
+    """
+
+    def __init__(
+        self,
+        decoder: Part | None,
+        head: Part = Head,
+        *,
+        default_encoder: str,
+        default_output_stride: int,
+        auxiliary: Part | None = None,
+        has_auxiliary: bool = False,
+        segmenter: Part = Segmenter,
+    ) -> None:
+        self.parts = {"decoder": decoder, "head": head, "auxiliary": auxiliary, "segmenter": segmenter}
+        self.parts = {name: part for name, part in self.parts.items() if part is not None}
+        self.default_encoder, self.default_output_stride = default_encoder, default_output_stride
+        self.__doc__ = inspect.getdoc(decoder or head)
+        options = {option.name: option.default for part in self.parts for _, option in self._open(part)}
+        if auxiliary is not None:
+            options["auxiliary"] = has_auxiliary
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        self.__signature__ = inspect.Signature(
+            [inspect.Parameter(name, keyword) for name in ("encoder", "num_classes")]
+            + [inspect.Parameter(n, keyword, default=value) for n, value in (options | {"dtype": jnp.float32}).items()]
+        )
+
+    def __call__(self, *, encoder: nn.Module, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
+        check_options(self, options, "the model")
+        options = {**defaults(self), **options}
+        made: dict[str, Any] = {"encoder": encoder, "decoder": None}
+        for name, part in self.parts.items():
+            if name == "auxiliary" and not options["auxiliary"]:
+                continue
+            fields = {field: options[option.name] for field, option in self._open(name)}
+            if name == "segmenter":
+                return part(**made, **fields)
+            common = {"num_classes": num_classes, "dtype": dtype}
+            made[name] = part(**fields, **{field: common[field] for field in _fields(part) & common.keys()})
+        raise AssertionError("the segmenter is the last part")
+
+    def options_of(self, model: nn.Module) -> dict[str, Any] | None:
+        """Returns the options with which this architecture makes `model`; None if it cannot make it."""
+        options = dict(defaults(self))
+        for name, part in self.parts.items():
+            module = model if name == "segmenter" else getattr(model, name, None)
+            if name == "auxiliary":
+                options["auxiliary"] = module is not None
+                if module is None:
+                    continue
+            if type(module) is not getattr(part, "make", part):
+                return None
+            options |= {option.name: getattr(module, field) for field, option in self._open(name)}
+        del options["dtype"]
+        made = self(encoder=model.encoder, num_classes=model.num_classes, dtype=model.dtype, **options)
+        return options if made == model else None
+
+    def _open(self, name: str) -> Iterator[tuple[str, Option]]:
+        """The fields of a part that are options, with the option."""
+        part = self.parts[name]
+        given = getattr(part, "options", {})
+        first = next(iter(self.parts)) == name
+        for field in dataclasses.fields(getattr(part, "make", part)):
+            option = given.get(field.name, Option(field.name, field.default) if first else None)
+            if isinstance(option, Option) and field.name not in RESERVED:
+                yield field.name, option
+
+
+class AuxiliaryHead(FCNHead):
+    """An FCN head (see `FCNHead`) on one of the encoder's levels."""
+
+    level: str = "c4"
+
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Float[Array, "b h w num_classes"]:
+        return super().__call__(levels[self.level], size, train=train)
+
+
+def check_channels(channels: Sequence[int], levels: Levels) -> None:
+    """Raises a `UserError` unless there is a number of channels for each block of the decoder."""
+    if len(channels) != levels.depth:
+        raise UserError(
+            f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {levels.depth}:"
+            f" one for each halving of the encoder, whose deepest level is c{levels.depth}."
+        )
+
+
+def described(model: nn.Module, table: Mapping[str, Callable[..., nn.Module]], where: str) -> tuple[str, dict]:
+    """Returns the name of the entry of `table` that `model` differs least from, and the options in which it does.
+
+    Args:
+      model: a model or an encoder.
+      table: name -> class, `Variant` or `Architecture`.
+      where: the table's own name, for the error.
+    """
+    found = {}
+    for name, entry in table.items():
+        options = _options_of(getattr(entry, "make", entry), model)
+        if options is not None:
+            preset = defaults(entry)
+            found[name] = {key: value for key, value in options.items() if value != preset[key]}
+    if not found:
+        raise UserError(
+            f"This {type(model).__name__} is not in {where}: only what has a name there can be written to a file."
+        )
+    name = min(found, key=lambda n: len(found[n]))
+    return name, found[name]
+
+
+def _options_of(make: Any, model: nn.Module) -> dict[str, Any] | None:
+    if hasattr(make, "options_of"):
+        return make.options_of(model)
+    given = ("parent", "name", "encoder", "num_classes", "output_stride", "dtype")  # arguments of their own
+    fields = _fields(make) - set(given) if type(model) is make else None
+    return None if fields is None else {name: getattr(model, name) for name in defaults(make) if name in fields}
+
+
+def _fields(part: Part) -> set[str]:
+    return {field.name for field in dataclasses.fields(getattr(part, "make", part))}

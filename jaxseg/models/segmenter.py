@@ -1,0 +1,99 @@
+"""What most models are: an encoder, a decoder, a head, and the seam between the encoder and the rest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxseg.checks import UserError
+from jaxseg.encoders.levels import Levels
+
+
+class Segmenter(nn.Module):
+    """A model made of parts: image -> levels (`encode`) -> {"logits": …} (`decode`).
+
+    The seam is where features are taken for distillation, stopped to freeze the encoder, or exchanged:
+
+        levels = model.apply(variables, images, train=False, method="encode")
+        outputs = model.apply(variables, levels, images.shape[1:3], train=False, method="decode")
+
+    Args:
+      encoder: keeps the encoders' contract.
+      decoder: (levels, size, *, train) -> features; None hands the levels themselves to the head.
+      head: (features, size, *, train) -> scores f32[B,H,W,num_classes] at `size`; has the fields `num_classes` and
+        `dtype`.
+      auxiliary: (levels, size, *, train) -> scores, the output "auxiliary"; None for a model without.
+      dropout: probability that training drops a whole channel between decoder and head.
+
+    Outputs: "logits"; with `auxiliary` also "auxiliary".
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module | None
+    head: nn.Module
+    auxiliary: nn.Module | None = None
+    dropout: float = 0.0
+
+    @property
+    def num_classes(self) -> int:
+        """Of the logits."""
+        return self.head.num_classes
+
+    @property
+    def dtype(self) -> Any:
+        """Of the computation after the encoder."""
+        return self.head.dtype
+
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        return self.decode(self.encode(image, train=train), image.shape[1:3], train=train)
+
+    def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
+        """Returns what the encoder sees in normalized images, level by level."""
+        check_images(self.encoder, image)
+        levels = self.encoder(image, train=train)
+        if not isinstance(levels, Levels):  # an encoder from elsewhere may return a dict
+            levels = Levels(levels, output_stride=getattr(self.encoder, "output_stride", 32))
+        if getattr(self.decoder, "reaches_image", False):
+            levels = Levels({"c0": image.astype(self.dtype)}) | levels
+        return levels
+
+    @nn.compact
+    def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        """Returns the outputs that the levels of an image of `size`, (height, width) in pixels, lead to."""
+        x = levels if self.decoder is None else self.decoder(levels, size, train=train)
+        if self.dropout:
+            x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(x, deterministic=not train)
+        outputs = {"logits": self.head(x, size, train=train)}
+        if self.auxiliary is not None:
+            outputs["auxiliary"] = self.auxiliary(levels, size, train=train)
+        return outputs
+
+
+def check_images(module: nn.Module, image: Any) -> None:
+    """Raises a `UserError`, at trace time, for what is no batch of images that a bound `module` can look at.
+
+    Args:
+      module: a model or an encoder; its class attribute `stem`, if it has one, is the path of its first convolution,
+        whose kernel says how many channels its images have.
+      image: expected to be floating point, [batch, height, width, channels].
+    """
+    if image.ndim != 4:
+        remedy = " Add the batch axis: image[None]." if image.ndim == 3 else ""
+        raise UserError(f"Images have four axes, [batch, height, width, channels], got shape {image.shape}.{remedy}")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise UserError(
+            f"Images are normalized floating-point numbers, got {image.dtype}. Subtract the mean and divide by the"
+            " standard deviation first: `jaxseg.models.pixel_statistics(model)` returns both."
+        )
+    if 0 in image.shape[1:]:
+        raise UserError(f"Images have at least one pixel, got shape {image.shape}.")
+    kernel = module.variables.get("params", {})
+    for name in (*getattr(module, "stem", ()), "kernel"):
+        kernel = kernel.get(name, {}) if isinstance(kernel, Mapping) else {}
+    if hasattr(kernel, "shape") and kernel.shape[2] != image.shape[3]:
+        raise UserError(
+            f"The model's parameters are for images of {kernel.shape[2]} channels, got shape {image.shape}. Channels"
+            " come last; for other images make new parameters, or convert them with `in_channels`."
+        )
