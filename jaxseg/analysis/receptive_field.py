@@ -18,6 +18,7 @@ from jaxseg.analysis.spans import trace_spans
 from jaxseg.checks import UserError
 from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.models import MODELS, create_model, init, pixel_statistics
+from jaxseg.models.parts import title
 from jaxseg.ops.normalize import normalize
 from jaxseg.trained import load
 
@@ -59,7 +60,7 @@ def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dic
       image: normalised.
       depth: of the modules, in names; those inside the encoder are left out.
     """
-    found = {}
+    found, running = {}, []
 
     def keep(name, result):
         for path, leaf in jax.tree.leaves_with_path(result):
@@ -69,10 +70,15 @@ def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dic
                 found[f"{full} #{calls + 1}" if calls else full] = leaf
 
     def watch(call, args, kwargs, context):
-        result, path = call(*args, **kwargs), context.module.path
-        if context.method_name == "__call__" and 0 < len(path) <= depth and path[0] != "encoder":
+        path = context.module.path
+        if context.method_name != "__call__" or path in running:  # within a call of the same module
+            return call(*args, **kwargs)
+        running.append(path)
+        result = call(*args, **kwargs)
+        running.pop()
+        if 0 < len(path) <= depth and path[0] != "encoder":
             keep("/".join(path), result)
-        elif context.method_name == "__call__" and path == ("encoder",):
+        elif path == ("encoder",):
             keep("", result)
         return result
 
@@ -211,15 +217,14 @@ def run(args: argparse.Namespace) -> int:
         variables = init(model, key) if variables is None else variables
         heat = effective(model, variables, images, names, key=key)
         fields = [dataclasses.replace(field, heat=heat.get(field.name)) for field in fields]
-    parts = [type(part).__name__ for part in (model, getattr(model, "encoder", None)) if part is not None]
-    title = f"{' / '.join(parts)}, {size[0]} x {size[1]} pixels"
-    print(f"{title}\n\n{table(fields)}\n\n{FOOTNOTE}")
+    headline = f"{title(model)}, {size[0]} x {size[1]} pixels"
+    print(f"{headline}\n\n{table(fields)}\n\n{FOOTNOTE}")
     if args.out:
         from jaxseg import visualize
 
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
-        visualize.fields_figure(fields, size, out / "receptive_field.png", title=title, image=backdrop)
+        visualize.fields_figure(fields, size, out / "receptive_field.png", title=headline, image=backdrop)
         (out / "receptive_field.json").write_text(json.dumps([_plain(field) for field in fields], indent=1) + "\n")
         print(f"\n-> {out / 'receptive_field.png'}")
     return 0

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxseg.analysis.flops import count_macs
 from jaxseg.checks import UserError
 from jaxseg.models import MODELS, create_model
+from jaxseg.models.parts import title
 
 FOOTNOTE = """\
 Names joined by "/" are the path of a part in variables["params"]; a row counts all inside it. Stride: image pixels a
@@ -101,9 +102,8 @@ def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512), depth:
     root = tree(model, image_size)
     rows = [("", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
     width = max(28, *(len(label) for label, _ in rows)) + 2
-    names = [type(part).__name__ for part in (model, getattr(model, "encoder", None)) if part is not None]
     lines = [
-        f"{' / '.join(names)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
+        f"{title(model)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
         "",
         f"{'part':{width}}{COLUMNS}  what it is",
     ]

@@ -31,7 +31,7 @@ class FPNDecoder(nn.Module):
     policy: str = "add"  # of merging the levels: "add", or "cat" to put them side by side
     dtype: Any = jnp.float32
 
-    reaches_image = True
+    least_levels = 4
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.scale_attention import ScaleAttention
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import described
-from jaxseg.models.segmenter import Segmenter, check_images
+from jaxseg.models.segmenter import check_images
 from jaxseg.ops.resize import resize
+from jaxseg.variants import Variant, defaults
 
 MERGES = ("attention", "max", "mean")
 
@@ -32,15 +32,11 @@ class ImagePyramid(nn.Module):
     "scale2", "scale3", …; the architecture's own further heads, as the first scale has them.
     """
 
-    network: Segmenter
+    encoder: nn.Module
+    network: Variant  # makes the network, given the encoder: an entry of `MODELS` with num_classes, dtype and options
     scales: Sequence[float] = (1.0, 0.75, 0.5)  # of the picture
     merge: str = "attention"  # "attention", "max" or "mean"
     features: int = 512  # of the attention's hidden layer
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The network's."""
-        return self.network.encoder
 
     @property
     def num_classes(self) -> int:
@@ -54,17 +50,21 @@ class ImagePyramid(nn.Module):
 
     def setup(self) -> None:
         lookup(dict.fromkeys(MERGES), self.merge, "way to merge scales")
-        nn.share_scope(self, self.network)
+        segmenter = self.network(encoder=self.encoder)
+        # Parts that belong to the pyramid first keep the paths, and the initial values, that they have without it.
+        self.decoder, self.head, self.auxiliary = segmenter.decoder, segmenter.head, segmenter.auxiliary
+        self.segmenter = segmenter
+        nn.share_scope(self, self.segmenter)
         if self.merge == "attention":
             self.attention = ScaleAttention(self.features, dtype=self.dtype)
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
         """Returns what the network's encoder sees in images at their own size."""
-        return self.network.encode(image, train=train)
+        return self.segmenter.encode(image, train=train)
 
     def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         """Returns the network's outputs at the one scale that the levels are of."""
-        return self.network.decode(levels, size, train=train)
+        return self.segmenter.decode(levels, size, train=train)
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self.encoder, image)
@@ -112,13 +112,22 @@ class PyramidOf:
         check_options(entry, architecture_options, f"model '{architecture}'")
         if entry.default_encoder is None:
             raise UserError(f"An image pyramid cannot be made of '{architecture}'. Choose a model on an encoder.")
-        network = entry(encoder=encoder, num_classes=num_classes, dtype=dtype, **architecture_options)
-        return ImagePyramid(network, scales, merge, features)
+        options = {**defaults(entry), **architecture_options}
+        network = Variant(entry, **{**options, "num_classes": num_classes, "dtype": dtype})
+        return ImagePyramid(encoder, network, scales, merge, features)
 
     def options_of(self, model: nn.Module) -> dict[str, Any] | None:
-        """Returns the options that make `model`; None if it is no image pyramid."""
+        """Returns the options that make `model`; None if it is no image pyramid of one of the networks."""
         if not isinstance(model, ImagePyramid):
             return None
-        name, options = described(model.network, self.networks, "the networks of an image pyramid")
-        own = {name: getattr(model, name) for name in ("scales", "merge", "features")}
+        name = next((name for name, entry in self.networks.items() if entry == model.network.make), None)
+        if name is None:
+            return None
+        preset = defaults(model.network.make)
+        options = {
+            key: value
+            for key, value in model.network.options.items()
+            if key not in ("num_classes", "dtype") and value != preset[key]
+        }
+        own = {key: getattr(model, key) for key in ("scales", "merge", "features")}
         return {"architecture": name, "architecture_options": FrozenDict(options), **own}

@@ -136,6 +136,12 @@ def check_channels(channels: Sequence[int], levels: Levels) -> None:
         )
 
 
+def title(model: nn.Module) -> str:
+    """Returns the names of what a model or an encoder mainly is, and of its encoder: "UNetDecoder / ResNet"."""
+    main = getattr(model, "decoder", None) or getattr(model, "head", model)
+    return " / ".join(type(part).__name__ for part in (main, getattr(model, "encoder", None)) if part is not None)
+
+
 def described(model: nn.Module, table: Mapping[str, Callable[..., nn.Module]], where: str) -> tuple[str, dict]:
     """Returns the name of the entry of `table` that `model` differs least from, and the options in which it does.
 

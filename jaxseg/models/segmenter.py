@@ -21,7 +21,8 @@ class Segmenter(nn.Module):
 
     Args:
       encoder: keeps the encoders' contract.
-      decoder: (levels, size, *, train) -> features; None hands the levels themselves to the head.
+      decoder: (levels, size, *, train) -> features; None hands the levels themselves to the head. Where an encoder has
+        fewer levels than its class attribute `least_levels`, if it has one, it finds the image itself as "c0".
       head: (features, size, *, train) -> scores f32[B,H,W,num_classes] at `size`; has the fields `num_classes` and
         `dtype`.
       auxiliary: (levels, size, *, train) -> scores, the output "auxiliary"; None for a model without.
@@ -55,7 +56,7 @@ class Segmenter(nn.Module):
         levels = self.encoder(image, train=train)
         if not isinstance(levels, Levels):  # an encoder from elsewhere may return a dict
             levels = Levels(levels, output_stride=getattr(self.encoder, "output_stride", 32))
-        if getattr(self.decoder, "reaches_image", False):
+        if levels.depth < getattr(self.decoder, "least_levels", 0):
             levels = Levels({"c0": image.astype(self.dtype)}) | levels
         return levels
 

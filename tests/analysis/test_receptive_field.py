@@ -64,7 +64,7 @@ def test_vgg16_and_fcn_as_published():
     blocks = [layer for convs in (2, 2, 3, 3, 3) for layer in [(3, 1)] * convs + [(2, 2)]]
     assert found["c5"] == by_hand(*blocks) == 212
     assert found["c4"] == by_hand(*blocks[:-1]) == 196
-    assert found["decoder"] == by_hand(*blocks, (7, 1)) == 404
+    assert found["decoder/c5"] == by_hand(*blocks, (7, 1)) == 404
     assert found["logits"] == 404 + 32  # between two scores
     assert fields["c1"].box == (26, 26, 40, 40) and fields["c5"].box == (0, 0, 64, 64)
 

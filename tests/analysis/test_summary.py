@@ -65,9 +65,11 @@ def test_parts_by_hand(root):
 
 def test_text_from_the_figure_to_the_path(model):
     lines = summary.summarize(model, (64, 96)).splitlines()
-    assert lines[0] == "UNet / ResNet, float32, one image of 64 x 96 pixels"
+    assert lines[0] == "UNetDecoder / ResNet, float32, one image of 64 x 96 pixels"
     whole = next(line for line in lines if line.startswith("the whole model"))
-    assert "64 x 96 x 3" in whole and "U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1)" in whole
+    assert "64 x 96 x 3" in whole and "Segmenter: A model made of parts" in whole
+    decoder = next(line for line in lines if line.startswith("├ decoder"))
+    assert "UNetDecoder: U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1)" in decoder
     stage = next(line for line in lines if "stage4_block0 … 1" in line)
     assert stage.startswith("│ └ ") and "2 x 3 x 512" in stage and " 32 " in stage and "8,393,728" in stage
     assert "2 BasicBlock" in stage
@@ -110,9 +112,9 @@ def test_show_takes_configs_and_models(capsys, tmp_path):
         "    return c\n"
     )
     assert summary.run(parser.parse_args([str(path), "--size", "64"])) == 0
-    assert "UNet / Plain, float32, one image of 64 x 64 pixels" in capsys.readouterr().out
+    assert "UNetDecoder / Plain, float32, one image of 64 x 64 pixels" in capsys.readouterr().out
     assert summary.run(parser.parse_args(["fpn", "--encoder", "plain", "--size", "64", "32"])) == 0
-    assert "FPN / Plain" in capsys.readouterr().out
+    assert "FPNDecoder / Plain" in capsys.readouterr().out
     with pytest.raises(UserError, match="neither a config file nor a model"):
         summary.run(parser.parse_args(["unett"]))
     with pytest.raises(UserError, match="does not exist"):

@@ -142,8 +142,8 @@ def test_a_model_can_be_taken_apart_between_encoder_and_decoder(name):
 
     model = tiny(name)
     levels, features, outputs, whole = jax.eval_shape(apart, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
-    assert list(levels) == ["c1", "c2", "c3", "c4", "c5"]
     assert levels == features
+    assert list(levels) == ["c1", "c2", "c3", "c4", "c5"]
     assert outputs.items() <= whole.items()
     assert "logits" in outputs
 
