@@ -1,6 +1,6 @@
 """Atrous spatial pyramid pooling: one feature map seen at several scales at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,9 @@ from flax import linen as nn
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform, xavier_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
+from jaxseg.blocks.types import Function
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def aspp(x: Feature, branches: Sequence[Function], image: Function, project: Function) -> Feature:

@@ -1,6 +1,5 @@
 """Attention that recalibrates a feature map: squeeze-and-excitation and its spatial companion."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,9 +8,8 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.pool import global_avg_pool
-
-Function = Callable[[Feature], Feature]
 
 
 def channel_weights(

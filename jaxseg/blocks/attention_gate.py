@@ -1,6 +1,5 @@
 """Attention gate: coarse features say where the finer ones of a skip count."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,9 +8,8 @@ from flax import linen as nn
 from jaxseg.blocks.attention import shown
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def attention_gate(

@@ -1,6 +1,6 @@
 """Feature pyramid attention: where to look, found at several scales, and what the whole picture says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,10 @@ from flax import linen as nn
 from jaxseg.blocks.attention import shown
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def fpa(x: Feature, attention: Function, middle: Function, image: Function) -> Feature:

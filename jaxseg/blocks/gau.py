@@ -10,10 +10,9 @@ from flax import linen as nn
 from jaxseg.blocks.attention import shown
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def gau(

@@ -12,9 +12,8 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.attention import ChannelWeights
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def pab(

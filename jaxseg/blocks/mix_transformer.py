@@ -1,6 +1,5 @@
 """The two halves of SegFormer's transformer block: attention on fewer keys, and a feed-forward net that sees around."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,9 +9,8 @@ from flax import linen as nn
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import scaled
 from jaxseg.blocks.layer_norm import LayerNorm
+from jaxseg.blocks.types import Function
 from jaxseg.ops.attention import dot_product_attention
-
-Function = Callable[[Feature], Feature]
 
 token_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)  # of the linear layers, as in BERT and ViT
 depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)  # He's: each output has one kernel's inputs

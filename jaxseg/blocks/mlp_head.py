@@ -1,6 +1,6 @@
 """SegFormer's decoder: every level mapped to the same channels, brought to the same size, and mixed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,9 +8,8 @@ from flax import linen as nn
 
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform, xavier_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.resize import resize
-
-Function = Callable[[Feature], Feature]
 
 
 def mlp_head(

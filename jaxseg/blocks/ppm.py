@@ -1,6 +1,6 @@
 """Pyramid pooling: the whole picture, its quarters, its ninths, …, beside every pixel."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,10 +9,9 @@ from flax import linen as nn
 
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.pool import adaptive_avg_pool
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def ppm(

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature, GroupNorm
 from jaxseg.blocks.initializers import he_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.resize import resize, resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def top_down(levels: Sequence[Feature], laterals: Sequence[Function], method: str = "nearest") -> list[Feature]:

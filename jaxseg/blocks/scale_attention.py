@@ -1,6 +1,6 @@
 """Attention to scale: at every pixel, how much each size of the same picture is worth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,8 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform, xavier_uniform
+from jaxseg.blocks.types import Function
 from jaxseg.ops.resize import resize_like
-
-Function = Callable[[Feature], Feature]
 
 
 def scale_attention(

@@ -1,6 +1,5 @@
 """Depthwise separable convolution: space first, channels after."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,8 +7,7 @@ from flax import linen as nn
 
 from jaxseg.blocks.conv import Activation, BatchNorm, Conv, Feature
 from jaxseg.blocks.initializers import he_normal
-
-Function = Callable[[Feature], Feature]
+from jaxseg.blocks.types import Function
 
 
 def separable(x: Feature, depthwise: Function, pointwise: Function) -> Feature:

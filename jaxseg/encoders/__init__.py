@@ -3,15 +3,16 @@
 The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENCODERS` to:
 
 - `encoder.apply(variables, images, train=bool)` maps f32[B,H,W,C], normalised, of any size and any number of
-  channels to a dict of feature maps f[B,h,w,c] in the encoder's dtype, keyed "c1" to "c5" from fine to
-  coarse.
+  channels to `Levels`: a mapping of feature maps f[B,h,w,c] in the encoder's dtype, keyed "c1" to "c5" from
+  fine to coarse, that knows the encoder's output stride.
 - Level ci has the nominal stride 2^i, that is, height ceil(H / 2^i) and the width likewise. A level that an
   encoder does not have is absent. Dilation (`output_stride`) changes the stride of the deepest levels, never
   their names: no level is coarser than `output_stride`.
 - Fields: `output_stride` (one of the class's `output_strides`) and `dtype`, the compute type; parameters are
   float32.
 - Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
-  subtract and what to divide by.
+  subtract and what to divide by; `stem`, if it is not ("stem", "conv"), is the path of the first convolution,
+  whose kernel says how many channels its images have.
 - An encoder with published PyTorch weights has `torch_key`, a method from the path of one of its modules
   to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
   prefixes of the names there that lie beyond its features; and a field `depth`, the levels to compute (5).
@@ -30,7 +31,7 @@ from flax import linen as nn
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import convnext, densenet, efficientnet, mit, mobilenet_v2, mobilenet_v3, plain, resnet, vgg
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+ENCODERS: dict[str, Callable[..., nn.Module]] = {  # name -> module or `Variant` of one
     **plain.VARIANTS,
     **vgg.VARIANTS,
     **resnet.VARIANTS,
@@ -43,7 +44,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float32, **options) -> nn.Module:
+def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
     """Makes the encoder `name` of `ENCODERS`.
 
     Args:

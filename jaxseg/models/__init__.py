@@ -4,19 +4,23 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
 
 - `model.apply(variables, images, train=bool)` maps f32[B,H,W,3], normalised, of any height and width, to a dict whose
   "logits" are f32[B,H,W,num_classes] whatever the compute type. Further heads are further keys of the same shape,
-  listed in the model's docstring; no option changes the type of the result.
+  listed in the architecture's docstring; no option changes the type of the result.
 - In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
   In evaluation the result is a function of the variables and the one image.
-- Fields: `encoder` (a module of `jaxseg.encoders`), `num_classes`, `dtype` (compute type; parameters are float32) and
-  the architecture's own, each with a default. Class attributes: `default_encoder` and `default_output_stride`, those it
-  was published with or, where the paper's encoder is not of the library, its peer's or its nearest relative's.
-- An encoder's levels may be 1x1 pixels, of odd size, of one size (dilation), of any width, or absent (a "c1", and those
-  deeper than it goes); no parameter's shape depends on the picture's size. `jaxseg.models.unet.way_up` lists skips so.
-- Every module has a `name`, and the docstring ends with the paragraph `Outputs: "logits", …`.
-- An architecture that is its own encoder has no field `encoder`, `default_encoder = None`, no `default_output_stride`,
-  and the encoders' `pixel_mean` and `pixel_std`.
-- Parameters lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's own, under
-  "attention".
+- A model on an encoder is a `Segmenter`: parts, and a seam, `method="encode"` and `method="decode"`, between them. Its
+  entry is an `Architecture`, which makes it from a decoder and a head; the options are the fields of the decoder, each
+  with a default. `default_encoder` and `default_output_stride` are those it was published with or, where the paper's
+  encoder is not of the library, its peer's or its nearest relative's.
+- A decoder is called (levels, size, *, train) and returns what the head takes; `Levels` says what can be asked of the
+  first, `size` is (height, width) of the image. Levels may be 1x1 pixels, of odd size, of one size (dilation), of any
+  width, or absent (a "c1", and those deeper than the encoder goes); no parameter's shape depends on the image's size.
+- Every module has a `name`. The docstring of the decoder (of the head, if there is no decoder) is the architecture's:
+  its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
+- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype` and its own, all but the
+  first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it calls
+  `check_images` first.
+- Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
+  own, under "attention".
 """
 
 from collections.abc import Callable, Mapping

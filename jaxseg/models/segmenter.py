@@ -76,8 +76,8 @@ def check_images(module: nn.Module, image: Any) -> None:
     """Raises a `UserError`, at trace time, for what is no batch of images that a bound `module` can look at.
 
     Args:
-      module: a model or an encoder; its class attribute `stem`, if it has one, is the path of its first convolution,
-        whose kernel says how many channels its images have.
+      module: a model or an encoder; its class attribute `stem` (default: ("stem", "conv")) is the path of its first
+        convolution, whose kernel says how many channels its images have.
       image: expected to be floating point, [batch, height, width, channels].
     """
     if image.ndim != 4:
@@ -91,7 +91,7 @@ def check_images(module: nn.Module, image: Any) -> None:
     if 0 in image.shape[1:]:
         raise UserError(f"Images have at least one pixel, got shape {image.shape}.")
     kernel = module.variables.get("params", {})
-    for name in (*getattr(module, "stem", ()), "kernel"):
+    for name in (*getattr(module, "stem", ("stem", "conv")), "kernel"):
         kernel = kernel.get(name, {}) if isinstance(kernel, Mapping) else {}
     if hasattr(kernel, "shape") and kernel.shape[2] != image.shape[3]:
         raise UserError(
