@@ -9,6 +9,7 @@ Context            aspp ASPP, aspp_sum ASPPSum, ppm PPM, fpa FPA
 Attention          squeeze_excite SqueezeExcite, scse SCSE, attention_gate AttentionGate, gau GAU, pab PAB, mfab MFAB,
                    scale_attention ScaleAttention, efficient_attention EfficientAttention
 Pyramids           top_down, bottom_up, merge, bifpn BiFPN
+U-shapes           climb, small_unet, pool_down, unpool_up
 Heads              Head, FCNHead, mlp_head MLPHead
 Refinement         crf CRF
 """
@@ -30,6 +31,10 @@ from jaxseg.blocks.ppm import PPM, ppm
 from jaxseg.blocks.pyramid import bottom_up, merge, top_down
 from jaxseg.blocks.scale_attention import ScaleAttention, scale_attention
 from jaxseg.blocks.separable import SeparableConvNormAct, separable
+from jaxseg.blocks.small_unet import small_unet
+from jaxseg.blocks.types import Function
+from jaxseg.blocks.unet import climb
+from jaxseg.blocks.unpooling import pool_down, unpool_up
 from jaxseg.blocks.upsample import ConvTranspose
 
 __all__ = [
@@ -50,6 +55,7 @@ __all__ = [
     "ConvTranspose",
     "EfficientAttention",
     "FCNHead",
+    "Function",
     "GroupNorm",
     "Head",
     "LayerNorm",
@@ -64,6 +70,7 @@ __all__ = [
     "attention_gate",
     "bifpn",
     "bottom_up",
+    "climb",
     "crf",
     "efficient_attention",
     "fpa",
@@ -73,10 +80,13 @@ __all__ = [
     "mix_ffn",
     "mlp_head",
     "pab",
+    "pool_down",
     "ppm",
     "scale_attention",
     "scse",
     "separable",
+    "small_unet",
     "squeeze_excite",
     "top_down",
+    "unpool_up",
 ]

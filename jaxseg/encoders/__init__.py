@@ -30,6 +30,7 @@ from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.encoders import convnext, densenet, efficientnet, mit, mobilenet_v2, mobilenet_v3, plain, resnet, vgg
+from jaxseg.encoders.levels import Levels
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {  # name -> module or `Variant` of one
     **plain.VARIANTS,
@@ -42,6 +43,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {  # name -> module or `Variant`
     **convnext.VARIANTS,
     **mit.VARIANTS,
 }
+
+__all__ = ["ENCODERS", "Levels", "create_encoder"]
 
 
 def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float32, **options: Any) -> nn.Module:

@@ -58,6 +58,8 @@ from jaxseg.models import (
     upernet,
 )
 from jaxseg.models.init import init
+from jaxseg.models.parts import Architecture
+from jaxseg.models.segmenter import Segmenter
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **unet.VARIANTS,
@@ -85,7 +87,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
-__all__ = ["MODELS", "architecture", "create_model", "init", "pixel_statistics"]
+__all__ = ["MODELS", "Architecture", "Segmenter", "architecture", "create_model", "init", "pixel_statistics"]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
