@@ -79,17 +79,10 @@ class Architecture:
 
     def __call__(self, *, encoder: nn.Module, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
         check_options(self, options, "the model")
-        options = {**defaults(self), **options}
-        made: dict[str, Any] = {"encoder": encoder, "decoder": None}
-        for name, part in self.parts.items():
-            if name == "auxiliary" and not options["auxiliary"]:
-                continue
-            fields = {field: options[option.name] for field, option in self._open(name)}
-            if name == "segmenter":
-                return part(**made, **fields)
-            common = {"num_classes": num_classes, "dtype": dtype}
-            made[name] = part(**fields, **{field: common[field] for field in _fields(part) & common.keys()})
-        raise AssertionError("the segmenter is the last part")
+        values = {**defaults(self), **options, "num_classes": num_classes, "dtype": dtype}
+        names = [name for name in ("decoder", "head", "auxiliary") if name in self.parts and values.get(name, True)]
+        made = {name: self.parts[name](**self._fill(name, values)) for name in names}
+        return self.parts["segmenter"](encoder=encoder, **{"decoder": None, **made}, **self._fill("segmenter", values))
 
     def options_of(self, model: nn.Module) -> dict[str, Any] | None:
         """Returns the options with which this architecture makes `model`; None if it cannot make it."""
@@ -106,6 +99,11 @@ class Architecture:
         del options["dtype"]
         made = self(encoder=model.encoder, num_classes=model.num_classes, dtype=model.dtype, **options)
         return options if made == model else None
+
+    def _fill(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a part that get one of `values`, by field."""
+        common = {field: values[field] for field in COMMON if field in _fields(self.parts[name])}
+        return {**common, **{field: values[option.name] for field, option in self._open(name)}}
 
     def _open(self, name: str) -> Iterator[tuple[str, Option]]:
         """The fields of a part that are options, with the option."""
