@@ -10,7 +10,7 @@ from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.scale_attention import ScaleAttention
-from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.checks import check_options, lookup
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.resize import resize
@@ -87,13 +87,13 @@ class ImagePyramid(nn.Module):
 
 
 class PyramidOf:
-    """The entry of `MODELS` that makes an `ImagePyramid` of any of the `networks`, name -> architecture."""
+    """The entry of `MODELS` that makes an `ImagePyramid` of any of the `networks` (by name) that has an encoder."""
 
     default_encoder = "resnet101"
     default_output_stride = 8
 
     def __init__(self, networks: Mapping[str, Callable[..., nn.Module]]) -> None:
-        self.networks = dict(networks)
+        self.networks = {name: entry for name, entry in networks.items() if entry.default_encoder is not None}
         self.__doc__ = ImagePyramid.__doc__
 
     def __call__(
@@ -108,10 +108,8 @@ class PyramidOf:
         merge: str = ImagePyramid.merge,
         features: int = ImagePyramid.features,
     ) -> ImagePyramid:
-        entry = lookup(self.networks, architecture, "architecture of the image pyramid")
+        entry = lookup(self.networks, architecture, "architecture for an image pyramid")
         check_options(entry, architecture_options, f"model '{architecture}'")
-        if entry.default_encoder is None:
-            raise UserError(f"An image pyramid cannot be made of '{architecture}'. Choose a model on an encoder.")
         options = {**defaults(entry), **architecture_options}
         network = Variant(entry, **{**options, "num_classes": num_classes, "dtype": dtype})
         return ImagePyramid(encoder, network, scales, merge, features)

@@ -73,8 +73,8 @@ def test_a_bundle_remembers_the_network(tmp_path):
     "options, said",
     [
         ({"architecture": "unte"}, "Did you mean 'unet'"),
-        ({"architecture": "image_pyramid"}, "cannot be made of 'image_pyramid'"),
-        ({"architecture": "segnet"}, "Choose a model on an encoder"),
+        ({"architecture": "image_pyramid"}, "Unknown architecture for an image pyramid 'image_pyramid'"),
+        ({"architecture": "segnet"}, "Unknown architecture for an image pyramid 'segnet'"),
         ({"architecture_options": {"rate": 3}}, "Did you mean 'rates'"),
         ({"merge": "maximum"}, "Unknown way to merge scales"),
     ],
