@@ -26,8 +26,8 @@ class Variant:
     def __init__(self, make: Callable[..., Any], /, **options: Any) -> None:
         vars(self).update(make=make, options=options, __doc__=inspect.getdoc(make))
 
-    def __call__(self, **options: Any) -> Any:
-        return self.make(**{**self.options, **options})
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.make(*arguments, **{**self.options, **options})
 
     def __getattr__(self, name: str) -> Any:
         if name == "__signature__":

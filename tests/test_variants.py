@@ -16,6 +16,7 @@ def test_a_variant_answers_for_its_class_and_its_own_fields():
     assert entry.blocks == (3, 4, 6, 3) != entry.make.blocks
     assert entry().blocks == (3, 4, 6, 3)
     assert entry(blocks=(1, 1, 1, 1)).blocks == (1, 1, 1, 1)
+    assert Variant(complex, imag=1)(2) == 2 + 1j
     assert inspect.getdoc(entry) == inspect.getdoc(entry.make)
     assert defaults(entry)["blocks"] == (3, 4, 6, 3)
     assert "blocks" in inspect.signature(entry).parameters
