@@ -90,7 +90,7 @@ def test_datasets_take_a_root_and_keywords(name):
             jaxseg.create_model,
             ["name", "encoder", "num_classes", "output_stride", "dtype", "encoder_options", "options"],
         ),
-        (jaxseg.init, ["model", "key", "image_size"]),
+        (jaxseg.init, ["model", "key", "image_size", "in_channels"]),
         (jaxseg.create_dataset, ["name", "root", "label_offset", "label_ignore", "options"]),
         (jaxseg.metrics.confusion_matrix, ["predictions", "labels", "num_classes", "where"]),
         (jaxseg.losses.weighted_sum, ["outputs", "labels", "where", "terms", "heads", "options", "step"]),

@@ -13,13 +13,8 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
 - Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
   subtract and what to divide by; `stem`, if it is not ("stem", "conv"), is the path of the first convolution,
   whose kernel says how many channels its images have.
-- An encoder with published PyTorch weights has `torch_key`, a method from the path of one of its modules
-  to the name of the same module there (its first convolution is ("stem", "conv")); `torch_head`, the
-  prefixes of the names there that lie beyond its features; and a field `depth`, the levels to compute (5).
-  Where torchvision, timm or smp have names of their own, `torchvision_key`, `timm_key`, `smp_key` (and
-  `torchvision_head` …) take the place of `torch_key` (`torch_head`) for weights from there; and where a library
-  makes the encoder otherwise than the defaults do, `timm_options`, `smp_options` are the fields that say how.
-  `torch_aliases`, if there are, are substitutions of patterns that turn other spellings in published files into those.
+- An encoder with published weights has a field `depth`, the levels to compute (5), and its first convolution is
+  ("stem", "conv"). What other libraries call its layers is said in `jaxseg.pretrained.names`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,5 @@
 """ConvNeXt (Liu et al., 2022, arXiv:2201.03545): a ResNet with a transformer's proportions."""
 
-import re
 from functools import partial
 from typing import Any
 
@@ -100,8 +99,6 @@ class ConvNeXt(nn.Module):
     output_strides = (4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("head.",)
-    torchvision_head = ("classifier.",)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
@@ -132,65 +129,6 @@ class ConvNeXt(nn.Module):
             levels[f"c{index + 1}"] = x
         return Levels(levels, output_stride=self.output_stride)
 
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as timm does.
-
-        >>> ConvNeXt.torch_key(("stage2_down", "conv"))
-        'stages.1.downsample.1'
-        >>> ConvNeXt.torch_key(("stage3_block8", "project"))
-        'stages.2.blocks.8.mlp.fc2'
-        """
-        first, layer = path
-        if first == "stem":
-            return {"conv": "stem.0", "norm": "stem.1"}[layer]
-        stage, kind, block = re.fullmatch(r"stage(\d)_([a-z]+)(\d*)", first).groups()
-        if kind == "down":
-            return f"stages.{int(stage) - 1}.downsample.{('norm', 'conv').index(layer)}"
-        return f"stages.{int(stage) - 1}.blocks.{block}.{TIMM_NAMES[layer]}"
-
-    @staticmethod
-    def smp_key(path: tuple[str, ...]) -> str:
-        """Names a module as timm's feature extractor does, which smp wraps.
-
-        >>> ConvNeXt.smp_key(("stage2_down", "conv"))
-        'stages_1.downsample.1'
-        """
-        return ConvNeXt.torch_key(path).replace(".", "_", 1)
-
-    @staticmethod
-    def torchvision_key(path: tuple[str, ...]) -> str:
-        """Names a module as torchvision does.
-
-        >>> ConvNeXt.torchvision_key(("stage2_down", "conv"))
-        'features.2.1'
-        >>> ConvNeXt.torchvision_key(("stage3_block8", "layer_scale"))
-        'features.5.8.layer_scale'
-        """
-        first, layer = path
-        if first == "stem":
-            return {"conv": "features.0.0", "norm": "features.0.1"}[layer]
-        stage, kind, block = re.fullmatch(r"stage(\d)_([a-z]+)(\d*)", first).groups()
-        if kind == "down":
-            return f"features.{2 * int(stage) - 2}.{('norm', 'conv').index(layer)}"
-        return f"features.{2 * int(stage) - 1}.{block}.{TORCHVISION_NAMES[layer]}"
-
-
-# Of the parts of a block.
-TIMM_NAMES = {
-    "depthwise": "conv_dw",
-    "norm": "norm",
-    "expand": "mlp.fc1",
-    "project": "mlp.fc2",
-    "layer_scale": "gamma",
-}
-TORCHVISION_NAMES = {
-    "depthwise": "block.0",
-    "norm": "block.2",
-    "expand": "block.3",
-    "project": "block.5",
-    "layer_scale": "layer_scale",
-}
 
 VARIANTS = {
     "convnext_tiny": ConvNeXt,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -62,9 +62,6 @@ class DenseNet(nn.Module):
     output_strides = (4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("classifier.",)
-    torch_aliases = ((r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),)  # torchvision's files have "norm.1"
-    timm_options: ClassVar = {"raw_levels": True}
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
@@ -94,20 +91,6 @@ class DenseNet(nn.Module):
                 x = nn.relu(x)
             levels.setdefault(f"c{block + 1}", x)
         return Levels(levels, output_stride=self.output_stride)
-
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as torchvision, timm and smp do.
-
-        >>> DenseNet.torch_key(("block2_layer7", "conv1"))
-        'features.denseblock2.denselayer7.conv1'
-        >>> DenseNet.torch_key(("transition1_norm",)), DenseNet.torch_key(("stem", "norm"))
-        ('features.transition1.norm', 'features.norm0')
-        """
-        if path[0] == "stem":
-            return f"features.{path[1]}0"
-        name = ".".join(path).replace("block", "denseblock").replace("layer", "denselayer")
-        return f"features.{name.replace('_', '.')}"
 
 
 VARIANTS = {

@@ -1,21 +1,14 @@
 """EfficientNet B0 to B7 (Tan & Le, 2019, arXiv:1905.11946), and Lite 0 to 4, its like for mobile devices."""
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Activation
-from jaxseg.encoders.inverted_residual import (
-    Block,
-    descend,
-    flat_index,
-    round_channels,
-    sequential_key,
-    timm_key,
-)
+from jaxseg.encoders.inverted_residual import Block, descend, round_channels
 from jaxseg.encoders.levels import Levels
 from jaxseg.variants import Variant
 
@@ -80,7 +73,7 @@ class EfficientNet(nn.Module):
 
     Three kinds of weights are in use. torchvision's and timm's `efficientnet_b0` pad symmetrically, the default here
     (torchvision's B5 to B7 with epsilon=1e-3, momentum=0.99). timm's `tf_efficientnet_b0` has TensorFlow's padding and
-    epsilon=1e-3. smp's `efficientnet-b0` (`smp_options`) has TensorFlow's padding for pictures of one size, with which
+    epsilon=1e-3. smp's `efficientnet-b0` has TensorFlow's padding for pictures of one size, with which
     a level can be a pixel smaller than ceil(size / stride), and as c1 the stem's features, before the first block.
     """
 
@@ -99,19 +92,6 @@ class EfficientNet(nn.Module):
     output_strides = (2, 4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("conv_head.", "bn2.", "classifier.")
-    torchvision_head = ("features.8.", "classifier.")
-    smp_head = ("_conv_head.", "_bn1.", "_fc.")
-    timm_options: ClassVar = {"dilate_first": False}
-
-    @property
-    def smp_options(self) -> dict[str, Any]:
-        """The fields with which it is smp's."""
-        side = {(width, stretch): side for width, stretch, side in SCALES}[self.width, self.stretch]
-        statistics = {"momentum": 0.99, "epsilon": 1e-3}
-        # smp counts the blocks of B0 as if stage 4 ended with its first
-        early = ("c1", "stage4_block0") if side == 224 else ("c1",)
-        return {"padding": side, **statistics, "early_levels": early, "dilate_first": True}
 
     @property
     def stages(self) -> list[list[Block]]:
@@ -123,42 +103,6 @@ class EfficientNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         stem = round_channels(32 * self.width)
         return descend(self, x, stem=stem, activation=nn.silu, squeeze_activation=nn.silu, train=train)
-
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as timm does.
-
-        >>> EfficientNet.torch_key(("stage1_block0", "squeeze"))
-        'blocks.1.0.se.conv_reduce'
-        """
-        return timm_key(path, expanded=not path[0].startswith("stage0_"))
-
-    @staticmethod
-    def torchvision_key(path: tuple[str, ...]) -> str:
-        """Names a module as torchvision does.
-
-        >>> EfficientNet.torchvision_key(("stage1_block0", "project", "norm"))
-        'features.2.0.block.3.1'
-        """
-        if path[0] == "stem":
-            return f"features.0.{('conv', 'norm').index(path[1])}"
-        stage, block = path[0].removeprefix("stage").split("_block")
-        prefix = f"features.{int(stage) + 1}.{block}.block"
-        return sequential_key(path, prefix, expanded=stage != "0", squeezed=True)
-
-    def smp_key(self, path: tuple[str, ...]) -> str:
-        """Names a module as smp's `efficientnet-b0` and its kin do.
-
-        >>> EfficientNet().smp_key(("stage2_block1", "project", "norm"))
-        '_blocks.4._bn2'
-        """
-        if path[0] == "stem":
-            return {"conv": "_conv_stem", "norm": "_bn0"}[path[1]]
-        prefix = f"_blocks.{flat_index(self.stages, path[0])}"
-        if path[1] in ("squeeze", "excite"):
-            return f"{prefix}.{'_se_reduce' if path[1] == 'squeeze' else '_se_expand'}"
-        number = ("expand", "depthwise", "project").index(path[1])
-        return f"{prefix}.{f'_{path[1]}_conv' if path[2] == 'conv' else f'_bn{number}'}"
 
 
 class EfficientNetLite(nn.Module):
@@ -184,8 +128,6 @@ class EfficientNetLite(nn.Module):
     output_strides = (2, 4, 8, 16, 32)
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
-    torch_head = ("conv_head.", "bn2.", "classifier.")
-    timm_options: ClassVar = {"dilate_first": False}
 
     @property
     def repeats(self) -> tuple[int, ...]:
@@ -201,17 +143,6 @@ class EfficientNetLite(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         return descend(self, x, stem=32, activation=nn.relu6, train=train)
-
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as timm does (`tf_efficientnet_lite0` and its kin).
-
-        >>> EfficientNetLite.torch_key(("stage0_block0", "project", "conv"))
-        'blocks.0.0.conv_pw'
-        >>> EfficientNetLite.torch_key(("stage1_block0", "project", "norm"))
-        'blocks.1.0.bn3'
-        """
-        return timm_key(path, expanded=not path[0].startswith("stage0_"))
 
 
 VARIANTS = {

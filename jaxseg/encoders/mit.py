@@ -64,7 +64,6 @@ class MiT(nn.Module):
     output_strides = (8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("head.",)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
@@ -97,39 +96,6 @@ class MiT(nn.Module):
             levels[f"c{index + 1}"] = x
         return Levels(levels, output_stride=self.output_stride)
 
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as the published weights and smp do.
-
-        >>> MiT.torch_key(("stem", "conv"))
-        'patch_embed1.proj'
-        >>> MiT.torch_key(("stage2_block0", "attention", "reduce", "norm"))
-        'block2.0.attn.norm'
-        >>> MiT.torch_key(("stage4_block1", "ffn", "depthwise"))
-        'block4.1.mlp.dwconv.dwconv'
-        """
-        first, *rest = path
-        if first == "stem" or first.endswith("_patch"):
-            stage = "1" if first == "stem" else first.removeprefix("stage").removesuffix("_patch")
-            return f"patch_embed{stage}.{ {'conv': 'proj', 'norm': 'norm'}[rest[0]] }"
-        if first.endswith("_norm"):
-            return first.removesuffix("_norm").replace("stage", "norm")
-        prefix = first.replace("stage", "block").replace("_block", ".")
-        return f"{prefix}.{NAMES['.'.join(rest)]}"
-
-
-NAMES = {
-    "norm1": "norm1",
-    "attention.query": "attn.q",
-    "attention.key_value": "attn.kv",
-    "attention.reduce.conv": "attn.sr",
-    "attention.reduce.norm": "attn.norm",
-    "attention.project": "attn.proj",
-    "norm2": "norm2",
-    "ffn.expand": "mlp.fc1",
-    "ffn.depthwise": "mlp.dwconv.dwconv",
-    "ffn.project": "mlp.fc2",
-}
 
 VARIANTS = {
     "mit_b0": Variant(MiT, widths=(32, 64, 160, 256)),

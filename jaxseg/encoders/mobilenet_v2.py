@@ -1,12 +1,12 @@
 """MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381), as torchvision builds it."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.encoders.inverted_residual import Block, descend, flat_index, sequential_key, timm_key
+from jaxseg.encoders.inverted_residual import Block, descend
 from jaxseg.encoders.levels import Levels
 
 
@@ -51,7 +51,6 @@ class MobileNetV2(nn.Module):
     output_strides = (2, 4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    timm_options: ClassVar = {"last_conv": False, "dilate_first": False}
 
     @property
     def stages(self) -> list[list[Block]]:
@@ -68,40 +67,6 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         return descend(self, x, stem=32, last=1280 if self.last_conv else 0, activation=nn.relu6, train=train)
-
-    @property
-    def torch_head(self) -> tuple[str, ...]:
-        """The prefixes of what torchvision has beyond these features."""
-        return ("classifier.",) if self.last_conv else ("features.18.", "classifier.")
-
-    @property
-    def timm_head(self) -> tuple[str, ...]:
-        """The prefixes of what timm has beyond these features."""
-        return ("classifier.",) if self.last_conv else ("conv_head.", "bn2.", "classifier.")
-
-    def torch_key(self, path: tuple[str, ...]) -> str:
-        """Names a module as torchvision and smp do.
-
-        >>> MobileNetV2().torch_key(("stage1_block0", "project", "norm"))
-        'features.2.conv.3'
-        """
-        kind = ("conv", "norm").index(path[-1])
-        if path[0] in ("stem", "last"):
-            return f"features.{0 if path[0] == 'stem' else sum(map(len, self.stages)) + 1}.{kind}"
-        prefix = f"features.{flat_index(self.stages, path[0]) + 1}.conv"
-        expanded = not path[0].startswith("stage0_")
-        if path[1] == "project":  # not a Sequential of its own
-            return f"{prefix}.{1 + expanded + kind}"
-        return sequential_key(path, prefix, expanded=expanded, squeezed=False)
-
-    @staticmethod
-    def timm_key(path: tuple[str, ...]) -> str:
-        """Names a module as timm does.
-
-        >>> MobileNetV2.timm_key(("stage1_block0", "project", "norm"))
-        'blocks.1.0.bn3'
-        """
-        return timm_key(path, expanded=not path[0].startswith("stage0_"))
 
 
 VARIANTS = {"mobilenet_v2": MobileNetV2}

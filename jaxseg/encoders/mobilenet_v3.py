@@ -1,21 +1,14 @@
 """MobileNetV3 (Howard et al., 2019, arXiv:1905.02244), large and small, as torchvision builds it."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.checks import lookup
-from jaxseg.encoders.inverted_residual import (
-    Block,
-    descend,
-    flat_index,
-    round_channels,
-    sequential_key,
-    timm_key,
-)
+from jaxseg.encoders.inverted_residual import Block, descend, round_channels
 from jaxseg.encoders.levels import Levels
 from jaxseg.variants import Variant
 
@@ -79,7 +72,6 @@ class MobileNetV3(nn.Module):
     output_strides = (2, 4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    timm_options: ClassVar = {"momentum": 0.9, "dilate_first": False}
 
     @property
     def stages(self) -> tuple[tuple[Block, ...], ...]:
@@ -90,41 +82,6 @@ class MobileNetV3(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         last = 6 * self.stages[-1][-1].features if self.last_conv else 0
         return descend(self, x, stem=16, last=last, activation=nn.hard_swish, gate=nn.hard_sigmoid, train=train)
-
-    @property
-    def torch_head(self) -> tuple[str, ...]:
-        """The prefixes of what torchvision has beyond these features."""
-        last = f"features.{sum(map(len, self.stages)) + 1}."
-        return ("classifier.",) if self.last_conv else (last, "classifier.")
-
-    @property
-    def timm_head(self) -> tuple[str, ...]:
-        """The prefixes of what timm has beyond these features."""
-        beyond = ("conv_head.", "norm_head.", "classifier.")
-        return beyond if self.last_conv else (f"blocks.{len(self.stages)}.", *beyond)
-
-    def torch_key(self, path: tuple[str, ...]) -> str:
-        """Names a module as torchvision does.
-
-        >>> MobileNetV3().torch_key(("stage2_block0", "squeeze"))
-        'features.4.block.2.fc1'
-        """
-        if path[0] in ("stem", "last"):
-            number = 0 if path[0] == "stem" else sum(map(len, self.stages)) + 1
-            return f"features.{number}.{('conv', 'norm').index(path[1])}"
-        index = flat_index(self.stages, path[0])
-        squeezed = [block.squeezed > 0 for stage in self.stages for block in stage][index]
-        return sequential_key(path, f"features.{index + 1}.block", expanded=index > 0, squeezed=squeezed)
-
-    def timm_key(self, path: tuple[str, ...]) -> str:
-        """Names a module as timm does.
-
-        >>> MobileNetV3().timm_key(("last", "conv"))
-        'blocks.6.0.conv'
-        """
-        if path[0] == "last":
-            return f"blocks.{len(self.stages)}.0.{'conv' if path[1] == 'conv' else 'bn1'}"
-        return timm_key(path, expanded=not path[0].startswith("stage0_"))
 
 
 VARIANTS = {"mobilenet_v3_large": MobileNetV3, "mobilenet_v3_small": Variant(MobileNetV3, size="small")}

@@ -6,7 +6,7 @@ as wide.
 """
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -85,8 +85,6 @@ class ResNet(nn.Module):
     output_strides = (4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("fc.",)
-    timm_options: ClassVar = {"dilate_first": False}
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
@@ -120,23 +118,6 @@ class ResNet(nn.Module):
                 " one for each block of the last stage."
             )
         return [(a * factor, b * factor) for (a, b), factor in zip(rates, self.multi_grid, strict=True)]
-
-    @staticmethod
-    def torch_key(path: tuple[str, ...]) -> str:
-        """Names a module as torchvision, timm and smp do.
-
-        >>> ResNet.torch_key(("stem", "norm"))
-        'bn1'
-        >>> ResNet.torch_key(("stage2_block0", "shortcut", "conv"))
-        'layer2.0.downsample.0'
-        """
-        *block, layer, kind = path
-        if not block:
-            return {"conv": "conv1", "norm": "bn1"}[kind]
-        prefix = block[0].replace("stage", "layer").replace("_block", ".")
-        if layer == "shortcut":
-            return f"{prefix}.downsample.{('conv', 'norm').index(kind)}"
-        return f"{prefix}.{layer if kind == 'conv' else layer.replace('conv', 'bn')}"
 
 
 VARIANTS = {

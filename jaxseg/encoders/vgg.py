@@ -36,8 +36,6 @@ class VGG(nn.Module):
     output_strides = (1, 2, 4, 8, 16, 32)
     pixel_mean = (123.675, 116.28, 103.53)
     pixel_std = (58.395, 57.12, 57.375)
-    torch_head = ("classifier.",)
-    timm_head = ("pre_logits.", "head.")
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
@@ -57,18 +55,6 @@ class VGG(nn.Module):
         else:
             levels["c5"] = x
         return Levels(levels, output_stride=self.output_stride, before_pooling=True)
-
-    def torch_key(self, path: tuple[str, ...]) -> str:
-        """Names a module as torchvision, timm and smp do: all layers, with poolings and ReLUs, are numbered.
-
-        >>> VGG().torch_key(("conv3_2", "conv")), VGG(norm=BatchNorm).torch_key(("conv3_2", "norm"))
-        ('features.8', 'features.12')
-        """
-        layer, kind = path
-        block, i = (1, 1) if layer == "stem" else map(int, layer.removeprefix("conv").split("_"))
-        before = sum(self.convs[: block - 1]) + i - 1
-        of_each = 2 if self.norm is None else 3
-        return f"features.{before * of_each + block - 1 + ('conv', 'norm').index(kind)}"
 
 
 CONVS = {

@@ -12,7 +12,9 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxseg.blocks.initializers import assemble
 
 
-def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
+def init(
+    model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64), in_channels: int = 3
+) -> dict[str, Any]:
     """Makes the initial variables of `model`, {"params", "batch_stats"}, the same ones as `model.init` makes.
 
     No forward pass is run: the whole of `model.init` is traced, and only the equations that the variables depend on
@@ -23,8 +25,9 @@ def init(model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64,
       model: any model or encoder.
       key: a key of `jax.random`; the same key, the same variables.
       image_size: (height, width) in pixels to trace with; no parameter depends on it.
+      in_channels: channels of the images.
     """
-    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *image_size, in_channels), jnp.float32)
     program, shapes = jax.make_jaxpr(partial(model.init, train=False), return_shape=True)(key, images)
     variables = _evaluate(_needed_part(program), key, np.zeros(images.shape, images.dtype))
     return {"batch_stats": {}, **jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(variables))}

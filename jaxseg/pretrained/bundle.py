@@ -2,6 +2,7 @@
 
     DIR/model.safetensors   every array of the variables by its path: "params/head/conv/kernel"
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
+                             "in_channels": of the images, 3 where it is missing,
                              "preprocessing": {"mean", "std"}, "classes", "palette", "ignore", "activation", "source"}
 
 A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model". Bundles of older versions have no
@@ -21,9 +22,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
 from jaxseg.files import atomic_path, write_json
-from jaxseg.models import create_model, pixel_statistics
+from jaxseg.models import create_model
 from jaxseg.models.describe import describe, describe_encoder
-from jaxseg.pretrained.convert import variables_template
+from jaxseg.pretrained.convert import channel_statistics, input_channels, variables_template
 
 FORMAT = "jaxseg 1"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -71,10 +72,12 @@ def save_bundle(
     else:
         name, options = describe_encoder(module)
         what = {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
-    usual = pixel_statistics(module)
+    channels = input_channels(module, variables)
+    usual = channel_statistics(module, channels)
     config = {
         "format": FORMAT,
         **what,
+        "in_channels": channels,
         "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1])},
         "classes": list(classes),
         "palette": [list(map(int, colour)) for colour in palette],
@@ -120,7 +123,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in config["encoder"]["options"].items()}
         module = create_encoder(config["encoder"]["name"], **options)
     variables = {"batch_stats": {}, **unflatten_dict(load_file(directory / WEIGHTS), sep="/")}
-    _check(variables, variables_template(module), directory)
+    _check(variables, variables_template(module, config.get("in_channels", 3)), directory)
     return Bundle(module, variables, {"activation": "softmax", **config})
 
 

@@ -1,7 +1,7 @@
 """From a state dict to variables: strict on missing, extra and misshapen entries."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,12 +11,9 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError
-
-ModulePath = tuple[str, ...]
-Renames = tuple[tuple[str, str], ...]
-
-# A convolution and its normalisation are entries 0 and 1 of a Sequential, unless a later substitution says more.
-SEQUENTIAL: Renames = ((r"\.conv$", ".0"), (r"\.norm$", ".1"))
+from jaxseg.models import pixel_statistics
+from jaxseg.pretrained.names import find_source
+from jaxseg.pretrained.names.source import ModulePath, Renames, Spelling
 
 # What Linen's leaves are called in PyTorch.
 LEAVES = {
@@ -30,9 +27,51 @@ LEAVES = {
 
 
 def variables_template(module: nn.Module, in_channels: int = 3) -> dict[str, Any]:
-    """Returns the variables of an encoder or a model with shapes in place of arrays; nothing is computed."""
+    """Returns the variables of an encoder or a model with shapes in place of arrays; nothing is computed.
+
+    Args:
+      module: an encoder or a model.
+      in_channels: of its images.
+    """
     image = jax.ShapeDtypeStruct((1, 64, 64, in_channels), jnp.float32)
     return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
+
+
+def input_channels(module: nn.Module, variables: Mapping[str, Any]) -> int:
+    """Returns the number of channels of the images that `variables` of an encoder or a model are for.
+
+    >>> from jaxseg.encoders import create_encoder
+    >>> input_channels(create_encoder("plain"), variables_template(create_encoder("plain"), 5))
+    5
+    """
+    found, three, four = (
+        {path: leaf.shape for path, leaf in flatten_dict(tree).items()}
+        for tree in (variables, variables_template(module, 3), variables_template(module, 4))
+    )
+    for path in three:  # the first convolution is what the channels make a difference to
+        for axis, sizes in enumerate(zip(three[path], four[path], strict=True)):
+            if sizes == (3, 4) and path in found and axis < len(found[path]):
+                return found[path][axis]
+    return 3
+
+
+def channel_statistics(module: nn.Module, in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the mean and the standard deviation of each channel, 0..255, as far as the encoder's for RGB tell them.
+
+    One channel has the average of the three; more repeat them in turn, as the first convolution's weights do.
+
+    Args:
+      module: an encoder or a model.
+      in_channels: of its images.
+
+    >>> from jaxseg.encoders import create_encoder
+    >>> channel_statistics(create_encoder("resnet18"), 4)[0]
+    (123.675, 116.28, 103.53, 123.675)
+    """
+    of_rgb = pixel_statistics(module)
+    if in_channels == 1:
+        return tuple((sum(values) / len(values),) for values in of_rgb)
+    return tuple(tuple(values[i % len(values)] for i in range(in_channels)) for values in of_rgb)
 
 
 def convert(
@@ -42,6 +81,7 @@ def convert(
     *,
     what: str,
     unused: Callable[[str], bool] = lambda key: False,
+    hint: str = "Check the name and the options.",
 ) -> dict[str, Any]:
     """Fills `template` from `state_dict`, or raises a `UserError` that lists every entry that does not fit.
 
@@ -51,6 +91,7 @@ def convert(
       torch_key: from the path of a module in `template` to its name in `state_dict`.
       what: the name of the thing, for the error.
       unused: true for the names in `state_dict` that the thing rightly lacks.
+      hint: what the error tells the user to do.
     """
     missing, misshapen, filled, used = [], [], {}, set()
     for path, leaf in flatten_dict(template).items():
@@ -68,7 +109,7 @@ def convert(
     problems = {"missing": missing, "not known": extra, "of another shape": misshapen}
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
-        raise UserError(f"The state dict does not fit {what}. {found}. Check the name and the options.")
+        raise UserError(f"The state dict does not fit {what}. {found}. {hint}")
     return unflatten_dict(filled)
 
 
@@ -89,23 +130,6 @@ def rename(path: ModulePath, renames: Renames) -> str:
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def aspp_renames(rates: Sequence[int]) -> Renames:
-    """The names within an ASPP, in smp as in torchvision: numbered branches; the pooling is entry 0 of the last."""
-    last = len(rates) + 1
-    renames = [
-        (r"\.point\.(\d)$", r".convs.0.\1"),
-        (r"\.image\.0$", f".convs.{last}.1"),
-        (r"\.image\.1$", f".convs.{last}.2"),
-    ]
-    for i, rate in enumerate(rates, start=1):
-        renames += [
-            (rf"\.rate{rate}\.depthwise$", f".convs.{i}.0.0"),
-            (rf"\.rate{rate}\.pointwise$", f".convs.{i}.0.1"),
-            (rf"\.rate{rate}\.(\d)$", rf".convs.{i}.\1"),
-        ]
-    return tuple(renames)
 
 
 def _some(keys: list[str]) -> str:
@@ -143,43 +167,64 @@ def adapt_input(weight: np.ndarray, channels: int) -> np.ndarray:
 
 
 def convert_encoder(
-    encoder: nn.Module, name: str, state_dict: Mapping[str, np.ndarray], *, source: str, in_channels: int = 3
+    encoder: nn.Module, name: str, state_dict: Mapping[str, np.ndarray], *, library: str, in_channels: int = 3
 ) -> dict[str, Any]:
     """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
-
-    Where libraries name the same layers differently, the encoder has `torchvision_key`, `timm_key` or `smp_key` beside
-    `torch_key`, and likewise `…_head`; `source` says whose names these are.
 
     It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is
     then checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is
     adapted.
+
+    Args:
+      encoder: what to fill.
+      name: of the encoder, a key of `jaxseg.ENCODERS`, for errors.
+      state_dict: PyTorch's names and arrays.
+      library: "torchvision", "timm" or "smp": whose names these are.
+      in_channels: of the images.
     """
-    if not hasattr(encoder, "torch_key"):
-        raise UserError(f"Encoder '{name}' has no published weights to convert. Train it from random weights.")
-    torch_key = getattr(encoder, f"{source}_key", encoder.torch_key)
-    torch_head = getattr(encoder, f"{source}_head", encoder.torch_head)
-    stem = f"{torch_key(('stem', 'conv'))}.weight"
+    source = find_source(encoder, name, library)
+    stem = f"{source.key(('stem', 'conv'))}.weight"
     whole = variables_template(encoder.clone(depth=5), in_channels)
-    known = {torch_name(path, torch_key) for path in flatten_dict(whole)}
-    for pattern, spelling in getattr(encoder, "torch_aliases", ()):
-        state_dict = {re.sub(pattern, spelling, key): value for key, value in state_dict.items()}
+    known = {torch_name(path, source.key) for path in flatten_dict(whole)}
+    state_dict = respell(state_dict, source.spellings)
     # timm's feature extractors flatten the outermost Sequential: stages_0.blocks for stages.0.blocks
     flat = {key: key.replace("_", ".", 1) for key in state_dict.keys() - known}
     state_dict = {flat[key] if flat.get(key) in known else key: value for key, value in state_dict.items()}
     if stem in state_dict and in_channels != 3 and state_dict[stem].shape[1] == 3:
         state_dict[stem] = adapt_input(state_dict[stem], in_channels)
-    template = variables_template(encoder, in_channels)
+    template = whole if encoder.depth == 5 else variables_template(encoder, in_channels)
     deeper = flatten_dict(whole).keys() - flatten_dict(template).keys()
-    is_whole = any(torch_name(path, torch_key) in state_dict for path in deeper)
+    is_whole = any(torch_name(path, source.key) in state_dict for path in deeper)
     variables = convert(
         whole if is_whole else template,
         state_dict,
-        torch_key,
+        source.key,
         what=f"encoder '{name}'",
-        unused=lambda key: key.startswith(torch_head),
+        unused=lambda key: key.startswith(source.head),
+        **_channels_hint(state_dict.get(stem), in_channels),
     )
     kept = unflatten_dict({path: v for path, v in flatten_dict(variables).items() if path not in deeper})
     return {"batch_stats": {}, **kept}
+
+
+def respell(state_dict: Mapping[str, np.ndarray], spellings: tuple[Spelling, ...]) -> dict[str, np.ndarray]:
+    """Renames the entries of an older file to today's names.
+
+    >>> respell({"norm.1.bias": 0}, (Spelling(r"norm\\.1", ((r"(norm|conv)\\.", r"\\1"),)),))
+    {'norm1.bias': 0}
+    """
+    for spelling in spellings:
+        if any(re.search(spelling.sign, key) for key in state_dict):
+            state_dict = {rename((key,), spelling.renames): value for key, value in state_dict.items()}
+    return dict(state_dict)
+
+
+def _channels_hint(stem: np.ndarray | None, in_channels: int) -> dict[str, str]:
+    """The hint for `convert` where the first convolution says what is wrong."""
+    if stem is None or stem.ndim != 4 or stem.shape[1] == in_channels:
+        return {}
+    channels = stem.shape[1]
+    return {"hint": f"Its first convolution is for images of {channels} channels: give in_channels={channels}."}
 
 
 def convert_model(
@@ -187,25 +232,24 @@ def convert_model(
     encoder: str,
     state_dict: Mapping[str, np.ndarray],
     *,
-    source: str,
+    library: str,
     prefix: str,
     renames: Renames,
     what: str,
     in_channels: int = 3,
     unused: Callable[[str], bool] = lambda key: False,
 ) -> dict[str, Any]:
-    """Converts the state dict of a whole model: its encoder by the encoder's own names, the rest by
-    `renames`.
+    """Converts the state dict of a whole model: its encoder by the encoder's own names, the rest by `renames`.
 
     Args:
       model: what to fill; the name of its encoder is `encoder`.
       encoder: a key of `jaxseg.ENCODERS`.
       state_dict: PyTorch's names and arrays.
-      source: "torchvision", "timm" or "smp": whose names the encoder's entries have.
+      library: "torchvision", "timm" or "smp": whose names the encoder's entries have.
       prefix: of the encoder's entries in `state_dict`.
       renames: see `rename`.
       what: the name of the rest, for the error.
-      in_channels: of the pictures.
+      in_channels: of the images.
       unused: true for the names that the model rightly lacks.
     """
     template = variables_template(model, in_channels)
@@ -214,7 +258,7 @@ def convert_model(
     features = {key.removeprefix(prefix): v for key, v in state_dict.items() if key.startswith(prefix)}
     rest = {key: v for key, v in state_dict.items() if not key.startswith(prefix)}
     variables = convert(template, rest, lambda path: rename(path, renames), what=what, unused=unused)
-    converted = convert_encoder(model.encoder, encoder, features, source=source, in_channels=in_channels)
+    converted = convert_encoder(model.encoder, encoder, features, library=library, in_channels=in_channels)
     for collection, values in converted.items():
         variables.setdefault(collection, {}).update({"encoder": values} if values else {})
     return variables

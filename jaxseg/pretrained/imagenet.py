@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.encoders.efficientnet import EfficientNetLite
+from jaxseg.pretrained.names.inverted_residual import timm_key
 from jaxseg.pretrained.state_dict import read_state_dict
 
 # source -> encoder -> the importable package whose folder holds the `.pth`
@@ -64,7 +65,7 @@ def timm_names(state_dict: Mapping[str, np.ndarray], encoder: EfficientNetLite) 
     def rename(key):
         if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
             stage, block = blocks[int(match[1])]
-            return f"{encoder.torch_key((f'stage{stage}_block{block}', *layers[match[2]]))}.{match[3]}"
+            return f"{timm_key((f'stage{stage}_block{block}', *layers[match[2]]))}.{match[3]}"
         module, leaf = key.split(".")
         return f"{top[module]}.{leaf}"
 

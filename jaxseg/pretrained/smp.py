@@ -9,61 +9,96 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
-from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model
-from jaxseg.pretrained.convert import SEQUENTIAL, convert_encoder, convert_model
-from jaxseg.pretrained.names import smp_encoder
-from jaxseg.pretrained.smp_decoders import ARCHITECTURES, Recipe
-from jaxseg.pretrained.state_dict import StateDict, read_state_dict
+from jaxseg.pretrained.convert import convert_model
+from jaxseg.pretrained.encoder import OF_TIMM, read_encoder
+from jaxseg.pretrained.imported import Imported
+from jaxseg.pretrained.names import SMP_MODELS
+from jaxseg.pretrained.names.origin import smp_encoder
+from jaxseg.pretrained.names.recipe import SEQUENTIAL, Recipe
+from jaxseg.pretrained.state_dict import StateDict, read_entries
+from jaxseg.pretrained.wrapping import drop_prefix, find_prefix
 
 HEAD = (r"^head\.", "segmentation_head.")
-# Arguments of every smp model: these must have one of the values given, and these others change no weight.
-REQUIRED = {"activation": (None, "identity"), "aux_params": (None,), "decoder_use_norm": ("batchnorm", True)}
-WITHOUT_EFFECT = ("encoder_name", "encoder_weights", "classes", "upsampling")
+SCORES = "segmentation_head.0.bias"  # one for every class
+# Arguments of every smp model that change no weight.
+WITHOUT_EFFECT = ("encoder_name", "encoder_weights", "classes", "aux_params", "activation", "decoder_use_norm")
 # What older versions called their arguments; smp still takes these names.
-FORMERLY = {"decoder_use_batchnorm": "decoder_use_norm", "upscale_mode": "decoder_interpolation"}
+FORMERLY = {
+    "decoder_use_batchnorm": "decoder_use_norm",
+    "psp_use_batchnorm": "decoder_use_norm",
+    "upscale_mode": "decoder_interpolation",
+}
+ACTIVATIONS = {"sigmoid": "sigmoid", "softmax": "softmax", "softmax2d": "softmax", "logsoftmax": "softmax"}
+BATCHNORM = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}  # PyTorch's defaults
 
 
-def encoder_from_smp(name: str, state_dict: StateDict, *, in_channels: int = 3, **options) -> dict[str, Any]:
+def encoder_from_smp(name: str, state_dict: StateDict, *, in_channels: int = 3, **options: Any) -> dict[str, Any]:
     """Converts an encoder of smp (`model.encoder.state_dict()`) to the variables of an encoder.
 
     Args:
       name: jaxseg's or smp's, e.g. "resnet34", "efficientnet-b0", "tu-tf_efficientnet_lite0"; `smp_encoder` says which
         options of `create_encoder` make it smp's.
       state_dict: smp's, or the path of one.
-      in_channels: of the pictures; if not 3, the first convolution is adapted as smp does.
+      in_channels: of the images; if not 3, the first convolution is adapted as smp does.
       **options: the encoder's, as for `create_encoder`.
 
     Returns:
       {"params": ..., "batch_stats": ...} of the encoder.
     """
-    arrays = read_state_dict(state_dict)
-    origin = smp_encoder(name, by_timm=any(key.startswith("model.") for key in arrays))
-    encoder = create_encoder(origin.encoder, **(origin.options | options))
-    arrays = {key.removeprefix("model."): value for key, value in arrays.items()}
-    return convert_encoder(encoder, origin.encoder, arrays, source=origin.source, in_channels=in_channels)
+    return read_encoder("smp", name, state_dict, in_channels=in_channels, **options).warn().variables
 
 
 def from_smp(
-    arch: str, encoder: str, state_dict: StateDict, num_classes: int, *, in_channels: int = 3, **arguments
+    arch: str,
+    encoder: str,
+    state_dict: StateDict,
+    num_classes: int | None = None,
+    *,
+    in_channels: int = 3,
+    **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuilds a model of smp: the same logits, to float32's rounding, at any picture size.
+    """Rebuilds a model of smp: the same logits, to float32's rounding, at any image size.
 
     Args:
-      arch: a key of `ARCHITECTURES`, e.g. "fpn", which is smp's name for it too.
+      arch: smp's name of it, in any case, e.g. "fpn", "DeepLabV3Plus".
       encoder: of the model, by jaxseg's or smp's name, e.g. "resnet34", "efficientnet-b0".
-      state_dict: of the whole model, or the path of one.
-      num_classes: smp's `classes`.
-      in_channels: of the pictures.
-      **arguments: any others that the model was made with, by smp's names and with smp's defaults.
+      state_dict: of the whole model, or the path of one, or of a trainer's checkpoint with one.
+      num_classes: smp's `classes`; None takes the number that the head has.
+      in_channels: of the images.
+      **arguments: any others that the model was made with, by smp's names and with smp's defaults. The logits are those
+        before smp's `activation`.
 
     Returns:
       The model and its variables, {"params": ..., "batch_stats": ...}.
     """
-    recipe = _recipe(arch, {FORMERLY.get(name, name): v for name, v in arguments.items()})
-    arrays = read_state_dict(state_dict)
+    imported = read_smp(arch, encoder, state_dict, num_classes, in_channels=in_channels, **arguments).warn()
+    return imported.module, imported.variables
+
+
+def read_smp(
+    arch: str,
+    encoder: str,
+    state_dict: StateDict,
+    num_classes: int | None = None,
+    *,
+    in_channels: int = 3,
+    **arguments: Any,
+) -> Imported:
+    """Rebuilds a model of smp as `from_smp` does, and returns all that is known of it."""
+    arch = arch.lower()
+    arguments = _renamed(arguments)
+    recipe = _recipe(arch, arguments)
+    entries = read_entries(state_dict)
+    entries = drop_prefix(entries, find_prefix(entries.arrays.keys(), SCORES)[0])
+    arrays = entries.arrays
+    if num_classes is None:
+        if SCORES not in arrays:
+            raise UserError(f"The state dict is not of a model of smp: it has no entry '{SCORES}'.")
+        num_classes = arrays[SCORES].size
+    activation = smp_activation(arguments.get("activation"), num_classes)
     encoder_options = recipe.options.pop("encoder_options", {})
-    origin = smp_encoder(encoder, by_timm=any(key.startswith("encoder.model.") for key in arrays))
+    origin = smp_encoder(encoder, by_timm=any(OF_TIMM.match(key) for key in arrays))
     encoder_options |= origin.options
     options = recipe.options | {
         name: any(key.startswith(prefix) for key in arrays) for name, prefix in recipe.switches.items()
@@ -72,15 +107,15 @@ def from_smp(
     variables = convert_model(
         model,
         origin.encoder,
-        {re.sub(r"^encoder\.model\.", "encoder.", key): value for key, value in arrays.items()},
-        source=origin.source,
+        {OF_TIMM.sub(r"\1", key): value for key, value in arrays.items()},
+        library=origin.library,
         prefix="encoder.",
         renames=(*SEQUENTIAL, HEAD, *recipe.renames),
         what=f"smp's '{arch}' decoder and head",
         in_channels=in_channels,
         unused=lambda key: re.match(recipe.idle, key) is not None,
     )
-    return model, variables
+    return Imported(model, variables, in_channels, activation, entries.notes)
 
 
 def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -95,6 +130,12 @@ def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     Returns:
       The model and its variables, {"params": ..., "batch_stats": ...}.
     """
+    imported = read_smp_folder(directory).warn()
+    return imported.module, imported.variables
+
+
+def read_smp_folder(directory: str | Path) -> Imported:
+    """Rebuilds a model of smp as `load_smp` does, and returns all that is known of it."""
     folder = Path(directory).expanduser()
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -106,8 +147,8 @@ def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         if name not in config:
             raise UserError(f"'{folder / 'config.json'}' has no entry '{name}', so it is not one of smp's models.")
     arguments = {name: value for name, value in config.items() if not name.startswith("_")}
-    return from_smp(
-        config["_model_class"].lower(),
+    return read_smp(
+        config["_model_class"],
         arguments.pop("encoder_name"),
         folder / "model.safetensors",
         arguments.pop("classes"),
@@ -116,15 +157,61 @@ def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     )
 
 
+def smp_activation(given: str | None, num_classes: int) -> str:
+    """Returns "softmax" or "sigmoid": what makes probabilities of a model's logits.
+
+    Args:
+      given: smp's `activation`. None, its default, says nothing; then it is the only one that makes sense for one
+        class, a sigmoid, and softmax otherwise.
+      num_classes: smp's `classes`.
+
+    >>> smp_activation(None, num_classes=1), smp_activation("softmax2d", num_classes=3)
+    ('sigmoid', 'softmax')
+    """
+    if given in (None, "identity"):
+        return "sigmoid" if num_classes == 1 else "softmax"
+    if given not in ACTIVATIONS:
+        raise UserError(
+            f"smp's activation={given!r} has no counterpart here; expected one of {', '.join(ACTIVATIONS)} or None."
+            " The weights are the same: give the activation that their loss was made for."
+        )
+    if num_classes == 1 and ACTIVATIONS[given] == "softmax":
+        raise UserError(f"smp's activation={given!r} of a single class is 1 at every pixel. Give activation='sigmoid'.")
+    return ACTIVATIONS[given]
+
+
+def _renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """smp's arguments by today's names; where an older name is given, too, it counts, as for smp."""
+    older = {FORMERLY[name]: value for name, value in arguments.items() if name in FORMERLY and value is not None}
+    return {name: value for name, value in arguments.items() if name not in FORMERLY} | older
+
+
 def _recipe(arch: str, arguments: Mapping[str, Any]) -> Recipe:
     """The recipe for smp's arguments, or a `UserError` about the one that has no counterpart."""
-    make = lookup(ARCHITECTURES, arch, "smp architecture")
-    for name, allowed in REQUIRED.items():
-        if name in arguments and arguments[name] not in allowed:
-            raise UserError(
-                f"smp's {name}={arguments[name]!r} has no counterpart here; expected {allowed[0]!r}."
-                " Such a model cannot be converted."
-            )
-    own = {name: v for name, v in arguments.items() if name not in (*REQUIRED, *WITHOUT_EFFECT)}
+    make = lookup(SMP_MODELS, arch, "smp architecture")
+    if arguments.get("aux_params") is not None:
+        raise UserError(
+            f"smp's aux_params={arguments['aux_params']!r} makes a classifier of images, which has no counterpart here;"
+            " expected None. Such a model cannot be converted."
+        )
+    _check_norm(arguments.get("decoder_use_norm", "batchnorm"))
+    own = {name: value for name, value in arguments.items() if name not in WITHOUT_EFFECT}
     check_options(make, own, f"smp's '{arch}'")
     return make(**own)
+
+
+def _check_norm(given: Any) -> None:
+    """Raises a `UserError` unless smp's `decoder_use_norm`, however it is spelled, is PyTorch's batch normalization."""
+    options = dict(given) if isinstance(given, Mapping) else {"type": given}
+    kind = {True: "batchnorm", False: "identity"}.get(options.get("type"), options.get("type"))
+    if str(kind).lower() == "batchnorm" and all(BATCHNORM.get(k) == v for k, v in options.items() if k != "type"):
+        return
+    why = {
+        "inplace": "InPlaceABN scales by |weight| + eps, not by weight",
+        "identity": "the decoders here always normalize",
+        "batchnorm": f"the decoders here have PyTorch's defaults, {BATCHNORM}",
+    }.get(str(kind).lower(), "the decoders here normalize by the batch")
+    raise UserError(
+        f"smp's decoder_use_norm={given!r} has no counterpart here: {why}. Expected 'batchnorm', True or"
+        " {'type': 'batchnorm'}. Such a model cannot be converted."
+    )

@@ -1,4 +1,4 @@
-"""Reads PyTorch's state dicts as arrays."""
+"""Reading PyTorch's state dicts as arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.pretrained.wrapping import Entries, drop_compiled, unwrap
 
 StateDict = str | Path | Mapping[str, Any]
 
@@ -14,27 +15,51 @@ StateDict = str | Path | Mapping[str, Any]
 def read_state_dict(source: StateDict) -> dict[str, np.ndarray]:
     """Returns the arrays of a `.safetensors` or PyTorch file, or of a mapping of arrays or tensors.
 
-    PyTorch's files need no PyTorch and may run no code: see `torch_file`.
+    A checkpoint of a trainer may hold the state dict under "state_dict", "model_state_dict", "model" or the like; what
+    `torch.compile` puts before the names is left out. PyTorch's files need no PyTorch and may run no code: see
+    `torch_file`.
 
-    >>> read_state_dict({"fc.bias": [0.0, 1.0]})["fc.bias"].shape
-    (2,)
+    >>> read_state_dict({"epoch": 3, "model": {"_orig_mod.fc.bias": [0.0, 1.0]}})
+    {'fc.bias': array([0., 1.])}
     """
+    return read_entries(source).arrays
+
+
+def read_entries(source: StateDict | Entries) -> Entries:
+    """Reads as `read_state_dict` does, and returns the notes on it, too."""
+    if isinstance(source, Entries):
+        return source
     if isinstance(source, Mapping):
-        return {key: _to_numpy(value) for key, value in source.items()}
+        try:
+            state_dict, notes = unwrap(_arrays(source), np.ndarray)
+        except UserError as error:
+            raise UserError(f"The state dict cannot be read: {error}") from None
+        return drop_compiled(Entries(state_dict, notes))
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file '{path}' to read a state dict from.")
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
-        return load_file(path)
+        return drop_compiled(Entries(load_file(path)))
     from jaxseg.pretrained.torch_file import read_torch_file
 
-    return read_torch_file(path)
+    return drop_compiled(read_torch_file(path))
 
 
-def _to_numpy(value: Any) -> np.ndarray:
+def _arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with arrays in place of tensors and lists of numbers; what is neither stays."""
+    return {key: _arrays(value) if isinstance(value, Mapping) else _to_numpy(value) for key, value in content.items()}
+
+
+def _to_numpy(value: Any) -> Any:
     if hasattr(value, "detach"):  # a tensor of PyTorch
         value = value.detach().cpu()
-        value = value.float() if value.is_floating_point() else value
-    return np.asarray(value)
+        return np.asarray(value.float() if value.is_floating_point() else value)
+    if isinstance(value, str | bytes | int | float | None):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        return value
+    return value if array.dtype.kind in "OUSMm" else array

@@ -2,8 +2,9 @@
 
 `torch.save` writes a pickle that refers to raw arrays, since PyTorch 1.6 as a zip archive and before that as
 one flat file. The pickle is read with an allowlist of exactly what a state dict needs: ordered dictionaries,
-tensors and storages. Everything else that a pickle can name is refused, which is what `torch.load(...,
-weights_only=True)` does too.
+tensors and storages. Everything else that a pickle can name is neither imported nor called: an inert `Unknown` stands
+in its place. So the weights in a trainer's checkpoint can be read beside its settings and counters, and an `Unknown`
+among the weights is refused.
 """
 
 import math
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.pretrained.wrapping import Entries, unwrap
 
 DTYPES = {
     "DoubleStorage": np.dtype("<f8"),
@@ -45,8 +47,25 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+class Unknown:
+    """What stands for an object whose class is not loaded: it takes whatever a pickle does to it, and does nothing."""
+
+    refers_to = ""  # the name of the class or function
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "Unknown":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        pass
+
+    def _nothing(self, *arguments: Any) -> "Unknown":
+        return self
+
+    __call__ = __setstate__ = __setitem__ = append = extend = add = _nothing
+
+
 class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries of `Tensor`s and refuses the rest."""
+    """Builds dictionaries of `Tensor`s, with an `Unknown` for the rest."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
@@ -57,12 +76,11 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return self._tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda data, *_: data
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
-        raise UserError(
-            f"it refers to {module}.{name}, where a state dict holds tensors only. Save"
-            " `model.state_dict()`, or convert the file to safetensors where you trust it."
-        )
+        return type("Unknown", (Unknown,), {"refers_to": f"{module}.{name}"})
 
     def persistent_load(self, pid: tuple) -> tuple[np.dtype, str]:
         kind, dtype, key, *_ = pid
@@ -76,14 +94,16 @@ class _Unpickler(pickle.Unpickler):
         return Tensor(*storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
-def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a state dict that `torch.save` wrote (a `.pth`, `.pt` or `.bin` file)."""
+def read_torch_file(path: str | Path) -> Entries:
+    """Reads a state dict, or a trainer's checkpoint with one, that `torch.save` wrote (a `.pth`, `.pt`, `.ckpt` or
+    `.bin` file)."""
     try:
         with open(path, "rb") as file:
             read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
             file.seek(0)
             content, storage_of = read(file)
-            return {key: _array(tensor, storage_of) for key, tensor in _tensors(content).items()}
+            state_dict, notes = unwrap(content, Tensor)
+            return Entries({key: _array(tensor, storage_of) for key, tensor in state_dict.items()}, notes)
     except UserError as error:
         raise UserError(f"Cannot read '{path}' as a PyTorch state dict: {error}") from None
     except Exception as error:  # whatever a damaged pickle or archive may raise
@@ -106,9 +126,14 @@ def _read_zip(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
 
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
-    magic, _protocol, system = (_Unpickler(file).load() for _ in range(3))
-    if magic != LEGACY_MAGIC or not system["little_endian"]:
-        raise UserError("it is not what torch.save writes on a little-endian machine.")
+    magic = _Unpickler(file).load()
+    if isinstance(magic, Unknown):
+        raise UserError(f"it refers to {magic.refers_to}, where a state dict holds tensors only.")
+    if magic != LEGACY_MAGIC:
+        raise UserError("it is not what torch.save writes.")
+    _protocol, system = (_Unpickler(file).load() for _ in range(2))
+    if not system["little_endian"]:
+        raise UserError("it was written on a big-endian machine; save it again on a little-endian one.")
     unpickler = _Unpickler(file)
     content = unpickler.load()
     storages = {}
@@ -116,18 +141,6 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
         (count,) = struct.unpack("<q", file.read(8))
         storages[key] = file.read(count * unpickler.itemsizes[key])
     return content, storages.__getitem__
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of the state dict in a training checkpoint."""
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise UserError(f"it holds a {type(content).__name__}, expected a dictionary of tensors.")
-    other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if other:
-        raise UserError(f"these entries are no tensors: {', '.join(other[:5])}. Save `model.state_dict()`.")
-    return content
 
 
 def _array(tensor: Tensor, storage_of: Callable[[str], bytes]) -> np.ndarray:

@@ -68,15 +68,3 @@ def test_pixel_statistics_are_in_units_of_a_picture(name):
     encoder = create_encoder(name)
     assert len(encoder.pixel_mean) == len(encoder.pixel_std) == 3
     assert all(1 < value < 255 for value in (*encoder.pixel_mean, *encoder.pixel_std))
-
-
-@pytest.mark.parametrize("name", ENCODERS)
-def test_torch_keys_are_one_to_one(name):
-    encoder = create_encoder(name)
-    if not hasattr(encoder, "torch_key"):
-        assert name.startswith("plain")
-        return
-    _, variables = shapes(name, **ODD)
-    paths = jax.tree_util.tree_flatten_with_path(variables["params"])[0]
-    modules = {tuple(key.key for key in path[:-1]) for path, _ in paths}
-    assert len({encoder.torch_key(path) for path in modules}) == len(modules)

@@ -9,7 +9,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
-from jaxseg.encoders.inverted_residual import Block, InvertedResidual, choose_padding, flat_index
+from jaxseg.encoders.inverted_residual import Block, InvertedResidual, choose_padding
 
 
 @cache
@@ -88,12 +88,6 @@ def test_the_squeezed_average_scales_the_channels():
     params["excite"]["bias"] = jnp.array([-3.0, 1.5])  # hard sigmoid: 0 and 3/4
     y = block.apply({**variables, "params": params}, x, train=False)
     np.testing.assert_allclose(y[0, 0, 0], [1.0, 1.75], rtol=1e-4)
-
-
-def test_blocks_are_counted_through():
-    stages = create_encoder("mobilenet_v3_large").stages
-    names = [f"stage{s}_block{b}" for s, stage in enumerate(stages) for b in range(len(stage))]
-    assert [flat_index(stages, name) for name in names] == list(range(15))
 
 
 def test_an_encoder_of_the_family_takes_any_number_of_channels():

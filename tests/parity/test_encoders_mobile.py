@@ -48,7 +48,7 @@ def zeros(module):
 def test_levels_are_smps_at_odd_sizes(peers, randomise, check_levels, count, images, name, output_stride):
     origin = smp_encoder(name)
     module = randomise(peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride))
-    convert = {"smp": encoder_from_smp, "timm": encoder_from_timm}[origin.source]
+    convert = {"smp": encoder_from_smp, "timm": encoder_from_timm}[origin.library]
     head = sum(count(part) for part_name, part in module.named_children() if part_name in BEYOND)
     options = {"peer": f"smp's {name}", "head": head, "output_stride": output_stride, **origin.options}
     pictures = images[:1, :61, :93]

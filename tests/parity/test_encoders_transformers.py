@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 from jaxseg.encoders import create_encoder
 from jaxseg.pretrained import encoder_from_smp, encoder_from_timm, encoder_from_torchvision
 from jaxseg.pretrained.convert import to_linen, torch_name, variables_template
+from jaxseg.pretrained.names import find_source
 
 SMALL = {"widths": (8, 16, 24, 32), "blocks": (1, 2, 2, 1)}  # a ConvNeXt
 
@@ -89,12 +90,11 @@ def test_large_ones_have_the_same_names_and_shapes(peers, monkeypatch, name):
     for source in LARGE[name]:
         with torch.device("meta"):
             module = PEERS[source](peers, name)
-        torch_key = getattr(encoder, f"{source}_key", encoder.torch_key)
-        head = getattr(encoder, f"{source}_head", encoder.torch_head)
-        ours = {torch_name(path, torch_key): leaf.shape for path, leaf in leaves.items()}
+        names = find_source(encoder, name, source)
+        ours = {torch_name(path, names.key): leaf.shape for path, leaf in leaves.items()}
         theirs = {
             key: to_linen(np.broadcast_to(np.float32(0), value.shape), len(ours.get(key, ()))).shape
             for key, value in module.state_dict().items()
-            if not key.startswith(head)
+            if not key.startswith(names.head)
         }
         assert ours == theirs

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxseg.checks import UserError
 from jaxseg.pretrained import from_smp, load_smp
-from jaxseg.pretrained.smp_decoders import ARCHITECTURES
+from jaxseg.pretrained.names import SMP_MODELS as ARCHITECTURES
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 # Of smp's encoders; every architecture is compared on each, unless smp refuses the pair.

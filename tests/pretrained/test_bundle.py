@@ -76,10 +76,11 @@ def test_an_encoder_takes_state_dicts_with_prefixes(tmp_path):
     from safetensors.numpy import save_file
 
     from jaxseg.pretrained.convert import torch_name
+    from jaxseg.pretrained.names.resnet import key
 
     encoder = create_encoder("resnet18")
     variables = jax.tree.map(np.asarray, init(encoder, jax.random.key(0)))
-    arrays = {torch_name(path, encoder.torch_key): x for path, x in flatten_dict(variables).items()}
+    arrays = {torch_name(path, key): x for path, x in flatten_dict(variables).items()}
     arrays = {k: np.ascontiguousarray(x.transpose(3, 2, 0, 1) if x.ndim == 4 else x) for k, x in arrays.items()}
     save_file(
         {f"backbone.{key}": x for key, x in arrays.items()} | {"head.bias": np.zeros(3)}, tmp_path / "a.safetensors"

@@ -1,5 +1,8 @@
 """Strictness, layouts and the adapted first convolution of conversions from state dicts."""
 
+import re
+
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -7,18 +10,19 @@ from safetensors.numpy import save_file
 
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
-from jaxseg.pretrained import encoder_from_timm, read_state_dict
-from jaxseg.pretrained.convert import LEAVES, variables_template
+from jaxseg.pretrained import encoder_from_timm, encoder_from_torchvision, read_state_dict
+from jaxseg.pretrained.convert import LEAVES, respell, variables_template
+from jaxseg.pretrained.names import find_source
 
 
-def torch_state_dict(name, **options):
+def torch_state_dict(name, library="timm", **options):
     """A state dict that fits the encoder, each array full of random numbers."""
     encoder = create_encoder(name, **options)
     random = np.random.default_rng(0)
     state_dict = {}
     for (collection, *module, leaf), shape in flatten_dict(variables_template(encoder)).items():
         shape = shape.shape if len(shape.shape) < 4 else tuple(shape.shape[axis] for axis in (3, 2, 0, 1))
-        key = f"{encoder.torch_key(tuple(module))}.{LEAVES[collection, leaf]}"
+        key = f"{find_source(encoder, name, library).key(tuple(module))}.{LEAVES[collection, leaf]}"
         state_dict[key] = random.normal(size=shape).astype(np.float32)
     return state_dict
 
@@ -92,3 +96,51 @@ def test_safetensors(tmp_path, resnet18):
 def test_an_encoder_without_published_weights_says_so():
     with pytest.raises(UserError, match="'plain' has no published weights"):
         encoder_from_timm("plain", {})
+
+
+def test_a_prefix_is_found_and_said(resnet18):
+    wrapped = {"model": {f"module.{key}": value for key, value in resnet18.items()}, "epoch": 3}
+    with pytest.warns(UserWarning, match="entry 'model'") as said:
+        variables = encoder_from_timm("resnet18", wrapped)
+    assert [("'module.'" in str(each.message), each.filename) for each in said] == [(False, __file__), (True, __file__)]
+    np.testing.assert_array_equal(variables["params"]["stem"]["norm"]["scale"], resnet18["bn1.weight"])
+
+
+def test_the_first_convolution_hints_at_the_channels(resnet18):
+    six = {**resnet18, "conv1.weight": np.ones((64, 6, 7, 7), np.float32)}
+    with pytest.raises(UserError, match=r"conv1\.weight .* images of 6 channels: give in_channels=6\."):
+        encoder_from_timm("resnet18", six)
+    assert encoder_from_timm("resnet18", six, in_channels=6)["params"]["stem"]["conv"]["kernel"].shape[2] == 6
+
+
+def flat(path, leaf):
+    """What torchvision before 0.3 calls a leaf of MobileNetV2."""
+    kind = ("conv", "norm").index(path[-1])
+    if path[0] in ("stem", "last"):
+        return f"features.{0 if path[0] == 'stem' else 18}.{kind}.{leaf}"
+    stage, block = map(int, path[0].removeprefix("stage").split("_block"))
+    number = sum((1, 2, 3, 4, 3, 3, 1)[:stage]) + block + 1
+    layers = ("depthwise", "project") if number == 1 else ("expand", "depthwise", "project")  # a ReLU after each
+    return f"features.{number}.conv.{3 * layers.index(path[1]) + kind}.{leaf}"
+
+
+def test_mobilenet_v2_of_old_is_one_flat_sequential():
+    encoder = create_encoder("mobilenet_v2")
+    for library in ("torchvision", "smp"):
+        source = find_source(encoder, "mobilenet_v2", library)
+        old, today = {}, {}
+        for collection, *path, leaf in flatten_dict(variables_template(encoder)):
+            name = LEAVES[collection, leaf]
+            old[flat(path, name)] = today[f"{source.key(tuple(path))}.{name}"] = (*path, leaf)
+        assert old.keys() != today.keys()
+        assert respell(old, source.spellings) == today
+        assert respell(today, source.spellings) == today
+
+
+def test_densenets_published_files_spell_their_names_otherwise():
+    small = {"layers": (2, 1, 1, 1)}
+    today = torch_state_dict("densenet121", "torchvision", **small)
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in today.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    found = [encoder_from_torchvision("densenet121", arrays, **small) for arrays in (old, today)]
+    jax.tree.map(np.testing.assert_array_equal, *found)

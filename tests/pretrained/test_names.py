@@ -1,13 +1,25 @@
-"""What timm and smp call the encoders."""
+"""Names of encoders and of their weights in other libraries."""
 
 import pytest
+from flax.traverse_util import flatten_dict
 
+from jaxseg.checks import UserError
 from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.pretrained import smp_encoder, timm_encoder
+from jaxseg.pretrained.convert import variables_template
+from jaxseg.pretrained.names import FAMILIES, find_source, find_sources
+from jaxseg.pretrained.names.inverted_residual import flat_index
+
+# One of every way that names are made; that larger ones fit, tests/parity asks.
+SMALL = [
+    *("resnet18", "resnet50", "vgg11", "vgg11_bn", "densenet121", "convnext_tiny", "mit_b0"),
+    *("efficientnet_b0", "efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+]
+PUBLISHED = [name for name in ENCODERS if not name.startswith("plain")]
 
 
 @pytest.mark.parametrize(
-    "name, encoder, source, options",
+    "name, encoder, library, options",
     [
         ("resnet34", "resnet34", "smp", {}),
         ("tu-resnet34", "resnet34", "timm", {"dilate_first": False}),
@@ -20,9 +32,9 @@ from jaxseg.pretrained import smp_encoder, timm_encoder
         ("timm-mobilenetv3_large_100", "mobilenet_v3_large", "timm", {"padding": "tensorflow", "momentum": 0.9}),
     ],
 )
-def test_names_of_smp(name, encoder, source, options):
+def test_names_of_smp(name, encoder, library, options):
     origin = smp_encoder(name)
-    assert (origin.encoder, origin.source) == (encoder, source)
+    assert (origin.encoder, origin.library) == (encoder, library)
     assert options.items() <= origin.options.items()
 
 
@@ -35,7 +47,36 @@ def test_the_tag_of_timms_weights_makes_no_difference():
     assert timm_encoder("mobilenetv2_100").options["last_conv"] is False
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if hasattr(create_encoder(name), "torch_key")])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_options_of_every_encoder_are_fields_of_it(name):
-    for origin in (smp_encoder(name), timm_encoder(name)):
-        create_encoder(origin.encoder, **origin.options)
+    known = find_sources(create_encoder(name), name)
+    for library, origin in (("smp", smp_encoder), ("timm", timm_encoder)):
+        if library in known:
+            create_encoder(origin(name).encoder, **origin(name).options)
+        else:
+            with pytest.raises(UserError, match=f"{library} has no encoder '{name}'"):
+                origin(name)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_module_has_a_name_of_its_own_in_every_library(name):
+    encoder = create_encoder(name)
+    modules = {path[1:-1] for path in flatten_dict(variables_template(encoder))}
+    for library, source in find_sources(encoder, name).items():
+        names = {source.key(path) for path in modules}
+        assert len(names) == len(modules), library
+        assert not any(key.startswith(source.head) for key in names), library  # else they would not be asked for
+
+
+def test_every_published_encoder_has_its_family():
+    assert {type(create_encoder(name)) for name in PUBLISHED} == set(FAMILIES)
+    with pytest.raises(UserError, match="no published weights"):
+        find_sources(create_encoder("plain"), "plain")
+    with pytest.raises(UserError, match="torchvision has no encoder 'mit_b0': .* names of smp"):
+        find_source(create_encoder("mit_b0"), "mit_b0", "torchvision")
+
+
+def test_blocks_are_counted_through():
+    stages = create_encoder("mobilenet_v3_large").stages
+    names = [f"stage{s}_block{b}" for s, stage in enumerate(stages) for b in range(len(stage))]
+    assert [flat_index(stages, name) for name in names] == list(range(15))

@@ -1,8 +1,9 @@
-"""What timm and smp call the encoders, and the options with which these are theirs."""
+"""Names of encoders in timm and smp, with the options that make ours equal to theirs."""
 
 from typing import Any, NamedTuple
 
 from jaxseg.encoders import create_encoder
+from jaxseg.pretrained.names import find_source
 
 
 class Origin(NamedTuple):
@@ -10,7 +11,7 @@ class Origin(NamedTuple):
 
     encoder: str  # a key of `ENCODERS`
     options: dict[str, Any]  # further arguments of `create_encoder`
-    source: str  # "timm" or "smp": whose names its weights have
+    library: str  # "timm" or "smp": whose names its weights have
 
 
 TIMM = {
@@ -54,11 +55,11 @@ def smp_encoder(name: str, *, by_timm: bool = False) -> Origin:
         return timm_encoder(name.removeprefix("tu-"))
     encoder = name.removeprefix("timm-").removeprefix("tf_").replace("-", "_")
     if not name.startswith("timm-"):
-        source = "timm" if by_timm else "smp"
-        return Origin(encoder, _options(encoder, source), source)
+        library = "timm" if by_timm else "smp"
+        return Origin(encoder, _options(encoder, library), library)
     # timm's EfficientNet, with smp's levels and dilation
     return Origin(encoder, {**PYTORCH, "early_levels": ("c1",), "dilate_first": True}, "timm")
 
 
-def _options(encoder: str, source: str) -> dict[str, Any]:
-    return dict(getattr(create_encoder(encoder), f"{source}_options", {}))
+def _options(encoder: str, library: str) -> dict[str, Any]:
+    return dict(find_source(create_encoder(encoder), encoder, library).options)

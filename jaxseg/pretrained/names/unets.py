@@ -1,11 +1,11 @@
-"""How the decoders of segmentation_models_pytorch (smp) 0.6 that climb the encoder's levels are made here.
+"""Names of the weights of smp's decoders that climb the encoder's levels: Unet, UnetPlusPlus, Linknet, MAnet.
 
 One function an architecture; its arguments and their defaults are smp's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jaxseg.pretrained.smp_recipe import Recipe
+from jaxseg.pretrained.names.recipe import Recipe
 
 SCSE = (
     (r"\.channel\.squeeze$", ".attention.cSE.1"),
@@ -109,3 +109,11 @@ def manet(
             (r"\.excite$", ".3"),
         ),
     )
+
+
+SMP: dict[str, Callable[..., Recipe]] = {
+    "unet": unet,
+    "unetplusplus": unetplusplus,
+    "linknet": linknet,
+    "manet": manet,
+}

@@ -1,13 +1,11 @@
-"""How each decoder of segmentation_models_pytorch (smp) 0.6 is made here: its arguments, and the names of its weights.
+"""Names of the weights of smp's decoders that read a pyramid of features: PAN, FPN, PSPNet, UPerNet.
 
 One function an architecture; its arguments and their defaults are smp's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from jaxseg.pretrained.convert import aspp_renames
-from jaxseg.pretrained.smp_recipe import Recipe
-from jaxseg.pretrained.smp_unets import linknet, manet, unet, unetplusplus
+from jaxseg.pretrained.names.recipe import Recipe, check_upsampling
 
 
 def pan(
@@ -16,8 +14,10 @@ def pan(
     encoder_output_stride: int = 16,
     decoder_channels: int = 32,
     decoder_interpolation: str = "bilinear",
+    upsampling: int = 4,
 ) -> Recipe:
     """How smp's PAN is made here."""
+    check_upsampling(upsampling, 4)
     return Recipe(
         options={
             "encoder_options": {"depth": encoder_depth},
@@ -49,8 +49,10 @@ def fpn(
     decoder_merge_policy: str = "add",
     decoder_dropout: float = 0.2,
     decoder_interpolation: str = "nearest",
+    upsampling: int = 4,
 ) -> Recipe:
     """How smp's FPN is made here, which calls the deepest level p5 whatever the encoder's depth."""
+    check_upsampling(upsampling, 2 ** (encoder_depth - 3))
     levels = [(encoder_depth - i, 5 - i) for i in range(4)]
     branches = [
         (rf"^decoder\.branch_c{ours}_conv{j + 1}\.", f"decoder.seg_blocks.{5 - theirs}.block.{j}.block.")
@@ -74,8 +76,11 @@ def fpn(
     )
 
 
-def pspnet(*, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: float = 0.2) -> Recipe:
+def pspnet(
+    *, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: float = 0.2, upsampling: int = 8
+) -> Recipe:
     """How smp's PSPNet is made here."""
+    check_upsampling(upsampling, 2**encoder_depth)
     bins = (1, 2, 3, 6)
     return Recipe(
         options={
@@ -96,85 +101,9 @@ def pspnet(*, encoder_depth: int = 3, psp_out_channels: int = 512, psp_dropout: 
     )
 
 
-def deeplabv3(
-    *,
-    encoder_depth: int = 5,
-    encoder_output_stride: int = 8,
-    decoder_channels: int = 256,
-    decoder_atrous_rates: Sequence[int] = (12, 24, 36),
-    decoder_aspp_separable: bool = False,
-    decoder_aspp_dropout: float = 0.5,
-) -> Recipe:
-    """How smp's DeepLabV3 is made here."""
-    return Recipe(
-        options={
-            "encoder_options": {"depth": encoder_depth},
-            "output_stride": encoder_output_stride,
-            "features": decoder_channels,
-            "rates": tuple(decoder_atrous_rates),
-            "separable": decoder_aspp_separable,
-            "dropout": decoder_aspp_dropout,
-        },
-        renames=(
-            *aspp_renames(decoder_atrous_rates),
-            (r"^decoder\.conv\.0$", "decoder.conv"),
-            (r"^decoder\.conv\.1$", "decoder.bn"),
-        ),
-    )
-
-
-def deeplabv3plus(
-    *,
-    encoder_depth: int = 5,
-    encoder_output_stride: int = 16,
-    decoder_channels: int = 256,
-    decoder_atrous_rates: Sequence[int] = (12, 24, 36),
-    decoder_aspp_separable: bool = True,
-    decoder_aspp_dropout: float = 0.5,
-) -> Recipe:
-    """How smp's DeepLabV3Plus is made here."""
-    same = deeplabv3(
-        encoder_depth=encoder_depth,
-        encoder_output_stride=encoder_output_stride,
-        decoder_channels=decoder_channels,
-        decoder_atrous_rates=decoder_atrous_rates,
-        decoder_aspp_separable=decoder_aspp_separable,
-        decoder_aspp_dropout=decoder_aspp_dropout,
-    )
-    return Recipe(
-        options=same.options,
-        renames=(
-            *aspp_renames(decoder_atrous_rates),
-            (r"^decoder\.aspp\.", "decoder.aspp.0."),
-            (r"^decoder\.context\.1$", "decoder.aspp.2"),
-            (r"^decoder\.context\.depthwise$", "decoder.aspp.1.0"),
-            (r"^decoder\.context\.pointwise$", "decoder.aspp.1.1"),
-            (r"^decoder\.reduce\.", "decoder.block1."),
-            (r"^decoder\.fuse\.1$", "decoder.block2.1"),
-            (r"^decoder\.fuse\.depthwise$", "decoder.block2.0.0"),
-            (r"^decoder\.fuse\.pointwise$", "decoder.block2.0.1"),
-        ),
-    )
-
-
-def segformer(*, encoder_depth: int = 5, decoder_segmentation_channels: int = 256) -> Recipe:
-    """How smp's Segformer is made here."""
-    levels = range(1, encoder_depth + 1)
-    return Recipe(
-        options={
-            "encoder_options": {"depth": encoder_depth},
-            "features": decoder_segmentation_channels,
-            "levels": tuple(f"c{i}" for i in levels),
-        },
-        renames=(
-            *((rf"^decoder\.project_c{i}$", f"decoder.mlp_stage.{encoder_depth - i}.linear") for i in levels),
-            (r"^decoder\.fuse\.", "decoder.fuse_stage."),
-        ),
-    )
-
-
-def upernet(*, encoder_depth: int = 5, decoder_channels: int = 256) -> Recipe:
+def upernet(*, encoder_depth: int = 5, decoder_channels: int = 256, upsampling: int = 4) -> Recipe:
     """How smp's UPerNet is made here."""
+    check_upsampling(upsampling, 4)
     bins = (1, 2, 3, 6)
     finer = range(2, encoder_depth)  # all levels but the deepest
     return Recipe(
@@ -193,16 +122,4 @@ def upernet(*, encoder_depth: int = 5, decoder_channels: int = 256) -> Recipe:
     )
 
 
-ARCHITECTURES: dict[str, Callable[..., Recipe]] = {
-    "unet": unet,
-    "unetplusplus": unetplusplus,
-    "linknet": linknet,
-    "manet": manet,
-    "pan": pan,
-    "fpn": fpn,
-    "pspnet": pspnet,
-    "deeplabv3": deeplabv3,
-    "deeplabv3plus": deeplabv3plus,
-    "segformer": segformer,
-    "upernet": upernet,
-}
+SMP: dict[str, Callable[..., Recipe]] = {"pan": pan, "fpn": fpn, "pspnet": pspnet, "upernet": upernet}

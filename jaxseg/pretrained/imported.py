@@ -1,0 +1,22 @@
+"""The record of what was imported from another library."""
+
+import warnings
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+
+
+class Imported(NamedTuple):
+    """A model or an encoder with another library's weights."""
+
+    module: nn.Module
+    variables: dict[str, Any]  # {"params", "batch_stats"}, NumPy arrays
+    in_channels: int = 3  # of its images
+    activation: str = "softmax"  # or "sigmoid": what makes probabilities of a model's logits
+    notes: tuple[str, ...] = ()  # what was done to get at the weights, a sentence each
+
+    def warn(self) -> "Imported":
+        """Says the notes as warnings of the caller's caller."""
+        for note in self.notes:
+            warnings.warn(note, stacklevel=3)
+        return self

@@ -1,0 +1,50 @@
+"""One call for weights of any library: what `jaxseg convert` does before it writes a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxseg.checks import UserError
+from jaxseg.pretrained.encoder import read_encoder
+from jaxseg.pretrained.hub import locate
+from jaxseg.pretrained.imported import Imported
+from jaxseg.pretrained.smp import read_smp, read_smp_folder
+from jaxseg.pretrained.torchvision import read_torchvision
+
+LIBRARIES = ("torchvision", "timm", "smp")
+
+
+def import_weights(
+    library: str,
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    encoder: str | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> Imported:
+    """Imports a model, or an encoder alone, of another library.
+
+    Args:
+      library: one of `LIBRARIES`, which wrote the file.
+      source: the path of a state dict or of a trainer's checkpoint with one; a folder of smp's `save_pretrained`; or
+        either as `hf:OWNER/REPO`.
+      arch: the library's name of the model, in any case; None if the file is to give an encoder alone.
+      encoder: a key of `jaxseg.ENCODERS`, or smp's name of it.
+      num_classes: of an smp model; None takes the number that its head has.
+      **options: further arguments that the model was made with, by the library's names, or the encoder's fields.
+        `in_channels` is that of the images.
+    """
+    path = locate(source)
+    if library not in LIBRARIES:
+        raise UserError(f"Unknown library '{library}'. Known: {', '.join(LIBRARIES)}.")
+    if library == "smp" and path.is_dir():
+        return read_smp_folder(path)
+    if arch is None or library == "smp":
+        if encoder is None:
+            raise UserError("Converting this needs the name of an encoder. Give --encoder.")
+        if arch is None:
+            return read_encoder(library, encoder, path, **options)
+        return read_smp(arch, encoder, path, num_classes, **options)
+    if library == "timm":
+        raise UserError("timm has no segmentation models. Leave --arch out and name --encoder.")
+    return read_torchvision(arch, path, **options)

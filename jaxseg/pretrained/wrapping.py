@@ -1,0 +1,118 @@
+"""State dicts out of what people wrap them in: checkpoints of trainers, and prefixes of the names."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxseg.checks import UserError
+
+# Where a checkpoint has its weights, the first one there is. Averaged weights come last: who wants them names the file.
+ENTRIES = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params"),
+    *("model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "ema"),
+)
+COMPILED = "_orig_mod."  # of torch.compile, wherever a part of the model was compiled
+WRITERS = {"module.": "DataParallel", "model.": "Lightning"}  # whose prefix it commonly is
+
+
+class Entries(NamedTuple):
+    """A state dict, and what was done to get at it."""
+
+    arrays: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()  # a sentence each, for the user
+
+
+def unwrap(content: Any, is_tensor: type | tuple[type, ...]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Finds the state dict in a checkpoint, which may be the state dict itself.
+
+    Args:
+      content: what a file holds.
+      is_tensor: the types of an entry of a state dict.
+
+    Returns:
+      The state dict and the notes on it.
+
+    >>> unwrap({"epoch": 3, "model": {"fc.bias": 1.0}}, float)
+    ({'fc.bias': 1.0}, ("The weights are the file's entry 'model'; it also has 'epoch'.",))
+    """
+    _refuse_objects([content])
+    if not isinstance(content, Mapping):
+        raise UserError(f"it holds a {type(content).__name__}, expected a dictionary of tensors.")
+    other = [name for name, value in content.items() if not isinstance(value, is_tensor)]
+    holders = [name for name in other if _holds_tensors(content[name], is_tensor)]
+    # a checkpoint may hold single tensors, such as a score, beside the weights
+    if not holders or len(other) < len(content) / 2:
+        _refuse_objects(content[name] for name in other)
+        if other:
+            raise UserError(
+                f"these entries are no tensors: {', '.join(map(str, other[:5]))}. Save `model.state_dict()`."
+            )
+        return dict(content), ()
+    known = [name for name in ENTRIES if name in holders]
+    if not known and len(holders) > 1:
+        raise UserError(f"it holds several dictionaries of tensors: {', '.join(holders)}. Save the one that is wanted.")
+    chosen = (known or holders)[0]
+    beside = ", ".join(f"'{name}'" for name in content if name != chosen)
+    state_dict, notes = unwrap(content[chosen], is_tensor)
+    note = f"The weights are the file's entry '{chosen}'" + (f"; it also has {beside}." if beside else ".")
+    return state_dict, (note, *notes)
+
+
+def drop_compiled(entries: Entries) -> Entries:
+    """Removes what `torch.compile` puts before the names of what it compiled."""
+    if not any(COMPILED in key for key in entries.arrays):
+        return entries
+    arrays = {key.replace(COMPILED, ""): value for key, value in entries.arrays.items()}
+    return Entries(arrays, (*entries.notes, f"'{COMPILED}' of torch.compile is left out of the names."))
+
+
+def find_prefix(keys: Collection[str], anchor: str, wanted: Collection[str] = ()) -> tuple[str, int]:
+    """Returns the prefix under which a state dict has the most of the names that are wanted, and how many.
+
+    Args:
+      keys: of the state dict.
+      anchor: a name that the model has; whatever stands before it in `keys` may be the prefix.
+      wanted: the names that the model has.
+
+    >>> find_prefix(["model.bn1.bias", "model.layer1.bn1.bias", "model.fc.bias"], "bn1.bias", ["bn1.bias", "fc.bias"])
+    ('model.', 2)
+    """
+    prefixes = {key.removesuffix(anchor) for key in keys if key == anchor or key.endswith(f".{anchor}")}
+    found = {prefix: sum(prefix + name in keys for name in wanted) for prefix in sorted(prefixes, key=len)}
+    best = max(found, key=found.__getitem__, default="")
+    return best, found.get(best, 0)
+
+
+def drop_prefix(entries: Entries, prefix: str) -> Entries:
+    """Keeps the entries whose names begin with `prefix`, without it."""
+    if not prefix:
+        return entries
+    inside = {key.removeprefix(prefix): value for key, value in entries.arrays.items() if key.startswith(prefix)}
+    outside = [key for key in entries.arrays if not key.startswith(prefix)]
+    writer = f" ({WRITERS[prefix]})" if prefix in WRITERS else ""
+    note = f"The names begin with '{prefix}'{writer}, which is left out"
+    if outside:
+        some = ", ".join(outside[:3]) + (", …" if len(outside) > 3 else "")
+        note += f"; {len(outside)} entries without it are not read: {some}"
+    return Entries(inside, (*entries.notes, f"{note}."))
+
+
+def _holds_tensors(content: Any, is_tensor: type | tuple[type, ...]) -> bool:
+    """Says whether a dictionary is a state dict, or holds one."""
+    if not isinstance(content, Mapping):
+        return False
+    tensors = sum(isinstance(value, is_tensor) for value in content.values())
+    return tensors > len(content) // 2 or any(
+        name in ENTRIES and _holds_tensors(value, is_tensor) for name, value in content.items()
+    )
+
+
+def _refuse_objects(values: Iterable[Any]) -> None:
+    """Raises a `UserError` about the first of `values` that is an object whose class was not loaded."""
+    for value in values:
+        if hasattr(value, "refers_to"):
+            raise UserError(
+                f"it refers to {value.refers_to}, where a state dict holds tensors only. Save `model.state_dict()`, or"
+                " convert the file to safetensors where you trust it."
+            )
