@@ -230,3 +230,25 @@ def test_what_cannot_be_converted_is_said_before_reading(peers):
     state_dict["decoder.blocks.9.weight"] = peers.torch.zeros(1)
     with pytest.raises(UserError, match=r"1 not known: decoder\.blocks\.9\.weight"):
         from_smp("unet", "resnet18", state_dict, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    "arch, arguments",
+    [
+        *((arch, {}) for arch in ("fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer")),
+        *(("fpn", {"encoder_depth": depth, "upsampling": factor}) for depth in (3, 4) for factor in (1, 2, 4)),
+        *(("pspnet", {"encoder_depth": depth, "upsampling": 16}) for depth in (3, 4, 5)),
+        *(("deeplabv3", {"encoder_depth": depth, "encoder_output_stride": 16}) for depth in (3, 4, 5)),
+        *(("deeplabv3", {"encoder_output_stride": stride, "upsampling": 8}) for stride in (8, 16)),
+        *((arch, {"upsampling": 8}) for arch in ("deeplabv3plus", "pan", "upernet", "segformer")),
+    ],
+)
+def test_upsampling_is_refused_exactly_where_smps_logits_have_another_size(peers, arch, arguments):
+    with peers.torch.device("meta"):
+        theirs = peers.smp.create_model(arch, "resnet18", encoder_weights=None, classes=2, **arguments).eval()
+        images = peers.torch.zeros(1, 3, 128, 160)
+    if theirs(images).shape[2:] == images.shape[2:]:
+        ARCHITECTURES[arch](**arguments)
+    else:
+        with pytest.raises(UserError, match="upsampling="):
+            ARCHITECTURES[arch](**arguments)

@@ -114,7 +114,7 @@ def test_the_first_convolution_hints_at_the_channels(resnet18):
 
 
 def flat(path, leaf):
-    """What torchvision before 0.3 calls a leaf of MobileNetV2."""
+    """What older files call a leaf of MobileNetV2."""
     kind = ("conv", "norm").index(path[-1])
     if path[0] in ("stem", "last"):
         return f"features.{0 if path[0] == 'stem' else 18}.{kind}.{leaf}"

@@ -6,8 +6,8 @@ from jaxseg.encoders.mobilenet_v2 import MobileNetV2
 from jaxseg.pretrained.names.inverted_residual import flat_index, sequential_key, timm_key
 from jaxseg.pretrained.names.source import ModulePath, Source, Spelling
 
-# Before torchvision 0.3 a block was one flat Sequential of convolutions, normalizations and ReLUs: 0, 1, _, 3, 4, _, 6,
-# 7; in the first block, which does not expand, 0, 1, _, 3, 4. Today all convolutions but the last have a Sequential.
+# In many older files a block is one flat Sequential of convolutions, normalizations and ReLUs: 0, 1, _, 3, 4, _, 6, 7;
+# in the first block, which does not expand, 0, 1, _, 3, 4. In torchvision all convolutions but the last have their own.
 FLAT = Spelling(
     r"features\.2\.conv\.7\.weight",
     (
