@@ -24,8 +24,9 @@ from jaxseg.losses import LOSSES, asks_every_class
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
 from jaxseg.pretrained.bundle import is_bundle, load_bundle, replace_variables, save_bundle
+from jaxseg.pretrained.convert import channel_statistics
 from jaxseg.pretrained.hub import locate
-from jaxseg.pretrained.smp import load_smp
+from jaxseg.pretrained.smp import read_smp_folder
 
 __all__ = ["TrainedModel", "load", "load_weights"]
 
@@ -115,7 +116,7 @@ def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = Non
         if is_bundle(path):
             trained = _from_bundle(path, source)
         elif "_model_class" in config:
-            trained = _from_smp(path, config, source)
+            trained = _from_smp(path, source)
         else:
             raise UserError(
                 f"{source} holds no trained model: expected a run's workdir, a bundle (`jaxseg convert` writes one) or"
@@ -228,20 +229,19 @@ def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
     )
 
 
-def _from_smp(path: Path, config: Mapping[str, Any], source: str | Path) -> TrainedModel:
-    model, variables = load_smp(path)
-    mean, std = pixel_statistics(model)
-    classes, palette = _labels(model.num_classes)
-    sigmoids = model.num_classes == 1 or config.get("activation") in ("sigmoid", "logsigmoid")
+def _from_smp(path: Path, source: str | Path) -> TrainedModel:
+    smp = read_smp_folder(path)
+    mean, std = channel_statistics(smp.module, smp.in_channels)
+    classes, palette = _labels(smp.module.num_classes)
     return TrainedModel(
-        model=model,
-        variables=variables,
+        model=smp.module,
+        variables=smp.variables,
         classes=classes,
         palette=palette,
         ignore=255,
         mean=mean,
         std=std,
-        activation="sigmoid" if sigmoids else "softmax",
+        activation=smp.activation,
         source=f"converted from smp: {source}",
     )
 
