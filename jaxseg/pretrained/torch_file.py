@@ -82,8 +82,10 @@ class _Unpickler(pickle.Unpickler):
             return DTYPES[name]
         return type("Unknown", (Unknown,), {"refers_to": f"{module}.{name}"})
 
-    def persistent_load(self, pid: tuple) -> tuple[np.dtype, str]:
+    def persistent_load(self, pid: tuple) -> tuple[np.dtype, str] | type[Unknown]:
         kind, dtype, key, *_ = pid
+        if kind == "module" and isinstance(dtype, type) and issubclass(dtype, Unknown):
+            return dtype  # the flat format keeps the source code of a module's class
         if kind != "storage" or not isinstance(dtype, np.dtype):
             raise UserError(f"it refers to a {kind!r}, where a state dict holds storages only.")
         self.itemsizes[str(key)] = dtype.itemsize
