@@ -18,17 +18,12 @@ OPTIONS = {
 
 
 def main(_):
-    from jaxseg.evaluation.data import find_dataset
-    from jaxseg.evaluation.score import evaluate
-    from jaxseg.experiment.build import enable_compilation_cache
-    from jaxseg.trained import load
+    from jaxseg import evaluation, load
 
     options = {name: flag.value for name, flag in OPTIONS.items()}
     options["refine"] = "crf" if CRF.value else options["refine"]
     trained = load(WORKDIR.value, CHECKPOINT.value)
-    if trained.config:
-        enable_compilation_cache(trained.config.train.compilation_cache)
-    evaluate(trained, *find_dataset(trained, SPLIT.value, root=ROOT.value), **options)
+    evaluation.evaluate(trained, *evaluation.find_dataset(trained, SPLIT.value, root=ROOT.value), **options)
 
 
 if __name__ == "__main__":

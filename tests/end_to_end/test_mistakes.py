@@ -161,7 +161,7 @@ def test_a_write_that_fails_keeps_the_last_good_checkpoint(run, tmp_path):
 
 
 def test_missing_programs_arguments(run, tmp_path):
-    assert "config.json is missing" in run("eval.py", "--workdir", tmp_path, code=1)
-    assert "missing" in run(
+    assert "holds no trained model" in run("eval.py", "--workdir", tmp_path, code=1)
+    assert "holds no trained model" in run(
         "-m", "jaxseg", "predict", "--workdir", tmp_path, "--images", tmp_path, "--out", tmp_path / "o", code=1
     )
