@@ -1,12 +1,10 @@
 """What a model is made of, as a tree from the figure to the parameter: shapes, parameters, multiply-accumulates."""
 
-import argparse
 import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +12,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.analysis.flops import count_macs
-from jaxseg.checks import UserError
-from jaxseg.models import MODELS, create_model
 from jaxseg.models.parts import title
 
 FOOTNOTE = """\
@@ -51,44 +47,6 @@ class Node:
         for name in path:
             node = node.children.setdefault(name, Node(name))
             yield node
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("what", metavar="CONFIG_OR_MODEL", help="a file of configs/, or a key of jaxseg.MODELS")
-    parser.add_argument(
-        "--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's; a config has its own"
-    )
-    parser.add_argument("--classes", type=int, default=21)
-    parser.add_argument("--size", type=int, nargs="+", help="height and width in pixels; default: the crop, or 512")
-    parser.add_argument(
-        "--depth", type=int, default=3, help="of the tree; 0: every module, and no stage folded into a row"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prints the summary of a config's or an architecture's model and returns the exit status."""
-    if args.what in MODELS:
-        model, size = create_model(args.what, args.encoder, num_classes=args.classes), (512, 512)
-    elif Path(args.what).suffix == ".py":
-        model, size = _from_config(Path(args.what), args.classes)
-    else:
-        raise UserError(f"'{args.what}' is neither a config file nor a model. Known models: {', '.join(MODELS)}.")
-    if args.size:
-        size = (args.size[0], args.size[-1])
-    print(summarize(model, size, args.depth))
-    return 0
-
-
-def _from_config(path: Path, num_classes: int) -> tuple[nn.Module, tuple[int, int]]:
-    import runpy
-
-    from jaxseg.experiment.build import build_model
-
-    if not path.exists():
-        raise UserError(f"{path} does not exist. Give a file of configs/, or one of: {', '.join(MODELS)}.")
-    config = runpy.run_path(str(path))["get_config"]()
-    return build_model(config, num_classes), tuple(config.data.crop)
 
 
 def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3) -> str:

@@ -1,7 +1,5 @@
 """The table of `show` adds up, and names the parts a reader looks for."""
 
-import argparse
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,6 +8,7 @@ from jaxseg import create_model
 from jaxseg.analysis import summary
 from jaxseg.analysis.flops import count_macs
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +100,6 @@ def test_a_model_around_a_model():
 
 
 def test_show_takes_configs_and_models(capsys, tmp_path):
-    parser = argparse.ArgumentParser()
-    summary.add_arguments(parser)
     path = tmp_path / "mine.py"
     path.write_text(
         "from jaxseg.config import default_config\n"
@@ -111,11 +108,11 @@ def test_show_takes_configs_and_models(capsys, tmp_path):
         "    c.model.encoder = 'plain'\n"
         "    return c\n"
     )
-    assert summary.run(parser.parse_args([str(path), "--size", "64"])) == 0
+    assert call("show", str(path), "--size", "64") == 0
     assert "UNetDecoder / Plain, float32, one image of 64 x 64 pixels" in capsys.readouterr().out
-    assert summary.run(parser.parse_args(["fpn", "--encoder", "plain", "--size", "64", "32"])) == 0
+    assert call("show", "fpn", "--encoder", "plain", "--size", "64", "32") == 0
     assert "FPNDecoder / Plain" in capsys.readouterr().out
-    with pytest.raises(UserError, match="neither a config file nor a model"):
-        summary.run(parser.parse_args(["unett"]))
-    with pytest.raises(UserError, match="does not exist"):
-        summary.run(parser.parse_args([str(tmp_path / "no.py")]))
+    with pytest.raises(UserError, match="neither a config file nor a recipe nor a model. Did you mean 'unet'"):
+        call("show", "unett")
+    with pytest.raises(UserError, match="There is no config file"):
+        call("show", str(tmp_path / "no.py"))

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jaxseg.__main__ import main
 from jaxseg.bench import ablation, league
+from jaxseg.cli.program import main
 from jaxseg.data.shapes import CLASSES
 from jaxseg.experiment.build import build_model, check_config
 from jaxseg.models import MODELS

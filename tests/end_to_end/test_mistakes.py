@@ -32,7 +32,10 @@ def _refused(run, workdir, *arguments, config=TINY, **options):
         (["--config.model.encoder=resnet5"], "Unknown encoder 'resnet5'. Did you mean 'resnet50'?"),
         (["--config.data.name=shape"], "Unknown data set 'shape'. Did you mean 'shapes'?"),
         (["--config.data.eval_split=test"], "test"),
-        (["--config.data.name=folder"], "Unknown option 'size' of data set 'folder'"),
+        (["--config.data.name=folder"], "Data folder '' does not exist. Set data.root"),
+        (["--config.data.options.siez=3"], "Unknown option 'siez' of data set 'shapes'. Did you mean 'size'?"),
+        (["--config.loss.terms.focl=1"], "Unknown loss 'focl'. Did you mean 'focal'?"),
+        (["--config.optim.lr=abc"], "config.optim.lr must be a number, got 'abc'"),
         (["--config.train.epochs=3"], "Set one of config.train.steps and config.train.epochs"),
         (["--config.data.crop=(200,200)"], "can never be filled"),
         (["--config.data.batch_size=64"], "fewer than config.data.batch_size=64"),
@@ -158,6 +161,21 @@ def test_a_write_that_fails_keeps_the_last_good_checkpoint(run, tmp_path):
     assert "File too large" in text
     assert "same command again" in text
     run(*command)
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["train.py", "--config", TINY], "required: --workdir"),
+        (["train.py", "--config", TINY, "--worksdir", "x"], "Unknown flag '--worksdir'. Did you mean '--workdir'?"),
+        (["eval.py", "--workdir", "x", "--refine", "xx"], "invalid choice: 'xx'"),
+    ],
+)
+def test_flags(run, arguments, words):
+    text = run(*arguments, code=2)
+    assert words in text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 12
 
 
 def test_missing_programs_arguments(run, tmp_path):
