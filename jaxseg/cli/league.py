@@ -13,7 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder for league.md, league.json, league.png and a run a model")
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="of `jaxseg list models` (default: all)")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each")
-    parser.add_argument("--pictures", type=int, default=4, help="validation images to show")
+    parser.add_argument("--images", type=int, default=4, help="validation images to show")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -35,6 +35,6 @@ def main(args: argparse.Namespace) -> int:
         (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
         jax.clear_caches()
         gc.collect()
-    picture([row["model"] for row in rows], out, args.pictures)
+    picture([row["model"] for row in rows], out, args.images)
     print(table(rows))
     return 0

@@ -8,6 +8,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli import source
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
+from jaxseg.trained import TrainedModel
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,5 +72,17 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     if several:
         return Ensemble(trained)
     if args.dropout is not None:
+        _check_dropout(trained[0])
         return Ensemble.from_dropout(trained[0], samples=args.dropout)
     return Predictor(trained[0], refine=args.refine)
+
+
+def _check_dropout(trained: TrainedModel) -> None:
+    """Raises the error of a model without dropout once, rather than at every image; nothing is computed."""
+    import jax
+
+    from jaxseg.inference.uncertainty import dropout_logits
+
+    logits = dropout_logits(trained.model, mean=trained.mean, std=trained.std, samples=1)
+    image = jax.ShapeDtypeStruct((1, trained.bucket, trained.bucket, len(trained.mean)), "uint8")
+    jax.eval_shape(logits, trained.variables, image)

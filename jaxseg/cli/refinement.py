@@ -10,7 +10,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.add_argument("--root", required=True, help="of a folder data set (docs/data.md)")
     parser.add_argument("--split", default="val", help="of the data set")
-    parser.add_argument("--pictures", type=int, default=8, help="how many, evenly spread over the split")
+    parser.add_argument("--images", type=int, default=8, help="how many, evenly spread over the split")
     parser.add_argument("--flipped", type=float, default=0.4, help="share of the pixels with a random class")
     parser.add_argument("--sure", type=float, default=0.5, help="probability of the class named")
     parser.add_argument("--out", required=True, help="PNG file to write")
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
 
     data = create_dataset("folder", args.root)
     source = data.splits[args.split]
-    records = [source[int(i)] for i in np.linspace(0, len(source) - 1, args.pictures).round()]
+    records = [source[int(i)] for i in np.linspace(0, len(source) - 1, args.images).round()]
     settings = default_config().eval
     refiners = {name: jax.jit(partial(function, **settings[name])) for name, function in REFINERS.items()}
     noise = {"flipped": args.flipped, "sure": args.sure}

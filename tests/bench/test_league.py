@@ -19,7 +19,7 @@ def test_every_model_has_a_small_config(name):
 
 
 def test_the_league_trains_what_is_asked_for_once(tmp_path, capsys):
-    command = ["league", "--out", str(tmp_path), "--models", "segnet_basic", "--steps", "1", "--pictures", "1"]
+    command = ["league", "--out", str(tmp_path), "--models", "segnet_basic", "--steps", "1", "--images", "1"]
     assert main(command) == 0
     (row,) = json.loads((tmp_path / "league.json").read_text())
     assert row["model"] == "segnet_basic"

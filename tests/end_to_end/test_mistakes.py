@@ -180,6 +180,4 @@ def test_flags(run, arguments, words):
 
 def test_missing_programs_arguments(run, tmp_path):
     assert "holds no trained model" in run("eval.py", "--workdir", tmp_path, code=1)
-    assert "holds no trained model" in run(
-        "-m", "jaxseg", "predict", "--workdir", tmp_path, "--images", tmp_path, "--out", tmp_path / "o", code=1
-    )
+    assert "holds no trained model" in run("-m", "jaxseg", "predict", tmp_path, TINY, "--out", tmp_path / "o", code=1)

@@ -78,7 +78,7 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
     (tmp_path / "in").mkdir()
     for i, picture in enumerate(pictures):
         Image.fromarray(picture[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
-    run("-m", "jaxseg", "predict", "--workdir", trained, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    run("-m", "jaxseg", "predict", trained, tmp_path / "in", "--out", tmp_path / "out")
     predictor = Predictor(load(trained))
     for i, picture in enumerate(pictures):
         written = [p for p in (tmp_path / "out").rglob(f"p{i}*.png") if Image.open(p).mode == "P"]
