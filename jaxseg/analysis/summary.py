@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -17,13 +18,13 @@ from jaxseg.models.parts import title
 FOOTNOTE = """\
 Names joined by "/" are the path of a part in variables["params"]; a row counts all inside it. Stride: image pixels a
 feature. GMAC: 10^9 multiply-accumulates of convolutions and matrix products (resizing included), one image, forward; a
-training step takes three times as many. Memory: what the part's convolutions, norms and other innermost modules put
-out, one image; about what training keeps of it for the backward pass."""
+training step takes three times as many. MiB: memory, what the part's convolutions, norms and other innermost modules
+put out, one image; about what training keeps of it for the backward pass."""
 
 # A convolution, its norm and its activation go without saying, unless every module is asked for.
 BRICKS = ("jaxseg.blocks.conv", "jaxseg.blocks.head", "jaxseg.blocks.separable")
 REPEATED = re.compile(r"_(block|conv)(?P<number>[0-9]+)$")
-COLUMNS = f"{'output':>17}{'stride':>8}{'parameters':>13}{'GMAC':>10}{'':7}{'memory':>12}"
+COLUMNS = f"{'output':>14}{'stride':>7}{'parameters':>13}{'GMAC':>9}{'':6}{'MiB':>8}"
 
 
 @dataclass
@@ -49,34 +50,44 @@ class Node:
             yield node
 
 
-def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3) -> str:
+def summarize(
+    model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3, *, columns: int | None = None
+) -> str:
     """Returns the model's parts as a tree, in the order in which they run; nothing is computed.
 
     Args:
       model: of `jaxseg.create_model`.
       image_size: (height, width) in pixels.
       depth: of the tree, at least 1, with the blocks of a stage folded into a row; 0 for every module.
+      columns: of the terminal; where what each part is does not fit beside it, it is said below the table.
     """
     root = tree(model, image_size)
-    rows = [("", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
-    width = max(28, *(len(label) for label, _ in rows)) + 2
-    lines = [
-        f"{title(model)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
-        "",
-        f"{'part':{width}}{COLUMNS}  what it is",
-    ]
-    told = set()
+    rows = [("the whole model", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
+    size = f"{image_size[0]} x {image_size[1]} pixels"
+    headline = f"{title(model)}, {jnp.dtype(model.dtype).name}, one image of {size}"
+    width = max(len(label) for label, _ in rows)
+    lines = [f"{'part':{width}}{COLUMNS}"]
+    lines += [f"{label:{width}}{_cells(node, root, image_size)}" for label, node in rows]
+    told: dict[str, str] = {}  # about -> the part that says it
+    kinds = ["what it is"]
     for label, node in rows:
-        shape = " x ".join(map(str, node.output))
-        stride = f"{image_size[0] / node.output[0]:.3g}" if len(node.output) == 3 else ""
-        share = f"{100 * node.macs / max(root.macs, 1):.0f} %"
         about = "" if node.about in told else f": {node.about}"
-        told.add(node.about)
-        lines.append(
-            f"{label or 'the whole model':{width}}{shape:>17}{stride:>8}{node.parameters:>13,}{node.macs / 1e9:>10.3f}"
-            f"{share:>7}{node.memory / 2**20:>8.1f} MiB  {node.kind}{about}"
-        )
-    return "\n".join([*lines, "", FOOTNOTE])
+        told.setdefault(node.about, f"{label.lstrip('│├└ ')}: {node.kind}{about}")
+        kinds.append(f"{node.kind}{about}")
+    whole = [f"{line}  {kind}" for line, kind in zip(lines, kinds, strict=True)]
+    if columns is None or max(map(len, whole)) <= columns:
+        return "\n".join([headline, "", *whole, "", FOOTNOTE])
+    glossary = [textwrap.fill(text, columns, subsequent_indent="  ") for text in told.values()]
+    footnote = textwrap.fill(FOOTNOTE.replace("\n", " "), columns)
+    return "\n".join([headline, "", *lines, "", *glossary, "", footnote])
+
+
+def _cells(node: Node, root: Node, image_size: tuple[int, int]) -> str:
+    """The numbers of a row, under `COLUMNS`."""
+    shape = "x".join(map(str, node.output))
+    stride = f"{image_size[0] / node.output[0]:.3g}" if len(node.output) == 3 else ""
+    share = f"{100 * node.macs / max(root.macs, 1):.0f} %"
+    return f"{shape:>14}{stride:>7}{node.parameters:>13,}{node.macs / 1e9:>9.3f}{share:>6}{node.memory / 2**20:>8.1f}"
 
 
 def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:

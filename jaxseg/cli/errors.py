@@ -44,5 +44,5 @@ def main(args: argparse.Namespace) -> int:
     text = page(found, dataset, records, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
     write_text(out / "errors.html", text)
     wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
-    print(f"{len(records)} images, {wrong:.4f} of the pixels wrong -> {out / 'errors.html'}")
+    print(f"{len(records)} images, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
     return 0

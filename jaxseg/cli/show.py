@@ -1,6 +1,7 @@
 """jaxseg show: what a model is made of, as a tree from the figure to the parameter."""
 
 import argparse
+import shutil
 
 from flax import linen as nn
 
@@ -32,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
         model, size = _from_config(args)
     if args.size:
         size = (args.size[0], args.size[-1])
-    print(summarize(model, size, args.depth))
+    print(summarize(model, size, args.depth, columns=shutil.get_terminal_size().columns))
     return 0
 
 

@@ -66,11 +66,11 @@ def test_text_from_the_figure_to_the_path(model):
     lines = summary.summarize(model, (64, 96)).splitlines()
     assert lines[0] == "UNetDecoder / ResNet, float32, one image of 64 x 96 pixels"
     whole = next(line for line in lines if line.startswith("the whole model"))
-    assert "64 x 96 x 3" in whole and "Segmenter: A model made of parts" in whole
+    assert "64x96x3" in whole and "Segmenter: A model made of parts" in whole
     decoder = next(line for line in lines if line.startswith("├ decoder"))
     assert "UNetDecoder: U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1)" in decoder
     stage = next(line for line in lines if "stage4_block0 … 1" in line)
-    assert stage.startswith("│ └ ") and "2 x 3 x 512" in stage and " 32 " in stage and "8,393,728" in stage
+    assert stage.startswith("│ └ ") and "2x3x512" in stage and " 32 " in stage and "8,393,728" in stage
     assert "2 BasicBlock" in stage
     assert not any(" conv " in line for line in lines)  # within a brick
     (first, *others) = [line for line in lines if line.endswith("UNetBlock") or "UNetBlock:" in line]
@@ -116,3 +116,11 @@ def test_show_takes_configs_and_models(capsys, tmp_path):
         call("show", "unett")
     with pytest.raises(UserError, match="There is no config file"):
         call("show", str(tmp_path / "no.py"))
+
+
+def test_show_fits_the_terminal_and_still_says_what_each_part_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call("show", "fpn", "--encoder", "plain", "--size", "64") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Feature pyramid network (Lin et al., 2016" in " ".join(text.split())

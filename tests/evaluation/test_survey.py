@@ -81,7 +81,7 @@ def test_page_holds_all_it_needs(dataset, found):
     assert "a &lt;run&gt;" in text and "road &amp; &lt;kerb&gt;" in text and "<kerb>" not in text
     worst = re.findall(r"<b>\d\. (\w+)</b>", text)
     assert worst == ["street9", "street8", "street7"]
-    assert "100.0 %" in text and "nan" not in re.sub(r"base64,[^\"]*", "", text)
+    assert "100.0&nbsp;%" in text and "nan" not in re.sub(r"base64,[^\"]*", "", text)
 
 
 def test_page_of_a_perfect_model(dataset):
@@ -113,7 +113,7 @@ def test_command(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("jaxseg.evaluation.data.create_dataset", lambda name, root, **options: dataset)
     assert call("errors", str(tmp_path), "--worst", "2") == 0
     wrong = sum(50 + 6 * (4 + n) for n in range(10)) / (10 * 38 * 50)
-    assert f"10 pictures, {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
+    assert f"10 images, {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
     assert (tmp_path / "errors" / "val" / "errors.html").read_text().startswith("<!doctype html>")
     with pytest.raises(UserError, match="at least 1"):
         call("errors", str(tmp_path), "--worst", "0")
