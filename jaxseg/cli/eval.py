@@ -36,12 +36,12 @@ def main(args: argparse.Namespace) -> int:
     args.model = args.model or args.flag
     trained = source.trained(args)
     dataset, split = source.data(args, trained)
-    name = f"{split}-{args.refine}" if args.refine else split
+    out = source.out_folder(args, trained, f"eval/{split}-{args.refine}" if args.refine else f"eval/{split}")
     evaluate(
         trained,
         dataset,
         split,
-        out=source.out_folder(args, trained, f"eval/{name}"),
+        out=out,
         metric_names=args.metrics,
         calibrate=args.calibrate,
         refine=args.refine,
