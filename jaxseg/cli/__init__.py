@@ -9,7 +9,7 @@ COMMANDS = {
     "train": ("train", "train a model of a recipe or config file, in a folder"),
     "eval": ("eval", "score a trained model: table, scores.json, figures"),
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
-    "bundle": ("bundle", "write a trained model as a folder to keep, share and predict with"),
+    "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
     "list": ("list", "what can be named: configs, models, encoders, losses, ..."),
     "show": ("show", "parameters, FLOPs, strides and memory of a model, by part"),

@@ -125,15 +125,15 @@ def _choices(parser: Parser) -> dict[str, list[str]]:
 
 def _positionals(name: str, parser: Parser) -> list[str]:
     """What may stand for the arguments without a flag, other than files."""
+    from jaxseg.cli.list import SECTIONS
     from jaxseg.cli.recipes import recipes
-    from jaxseg.encoders import ENCODERS
     from jaxseg.losses import LOSSES
     from jaxseg.models import MODELS
 
     known: dict[str, Iterable[str]] = {
         "train": recipes(),
         "show": [*recipes(), *MODELS],
-        "receptive-field": [*MODELS, *ENCODERS],
+        "list": SECTIONS,
         "losses": LOSSES,
     }
     choices = [word for action in parser._actions if not action.option_strings for word in action.choices or () if word]

@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxseg.checks import lookup
+
 
 def _configs() -> dict[str, str]:
     from jaxseg.cli.recipes import about, recipes
@@ -62,7 +64,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "sections",
         metavar="SECTION",
         nargs="*",
-        choices=[[], *SECTIONS],
         help=f"{', '.join(SECTIONS)}: these in full; all, a line each, if none",
     )
 
@@ -70,8 +71,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Prints the sections and returns the exit status."""
     columns = shutil.get_terminal_size().columns
-    for name in args.sections or SECTIONS:
-        rows = SECTIONS[name]()
+    tables = {name: lookup(SECTIONS, name, "section") for name in args.sections or SECTIONS}
+    for name, rows_of in tables.items():
+        rows = rows_of()
         print(f"{name}:")
         print(table(rows, columns, whole=bool(args.sections)))
     return 0

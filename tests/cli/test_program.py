@@ -40,7 +40,6 @@ def test_version(capsys):
         (["train", "shapes_unet", "--worksdir", "x"], "Unknown flag '--worksdir'. Did you mean '--workdir'?"),
         (["train", "shapes_unet"], "required: --workdir"),
         (["eval", "run", "--refine", "xx"], "invalid choice: 'xx'"),
-        (["list", "modells"], "modells"),
         (["league", "--out", "x", "--steps", "many"], "invalid int value: 'many'"),
     ],
 )
@@ -49,6 +48,11 @@ def test_a_line_that_cannot_be_read_is_one_screen(words, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) <= 20
+
+
+def test_list_names_the_section_that_was_meant(capsys):
+    assert main(["list", "modells"]) == 1
+    assert "Unknown section 'modells'. Did you mean 'models'?" in capsys.readouterr().err
 
 
 def test_train_and_eval_want_one_source(capsys):
