@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -39,9 +40,7 @@ def _run(argv: list[str]) -> int:
         print(_overview())
         return 0 if argv else 2
     if argv[0] in ("-V", "--version", "version"):
-        from jaxseg import __version__
-
-        print(f"jaxseg {__version__}")
+        print(f"jaxseg {_version()}")
         return 0
     if argv[0] not in COMMANDS:
         return launch.fail(
@@ -64,11 +63,16 @@ def call(name: str, *words: str) -> int:
     return args.main(args)
 
 
-def _overview() -> str:
-    from jaxseg import __version__
+def _version() -> str:
+    try:
+        return importlib.metadata.version("jaxseg")
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
 
+
+def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"jaxseg {__version__}: semantic segmentation for JAX", "", "usage: jaxseg COMMAND ...", ""]
+    lines = [f"jaxseg {_version()}: semantic segmentation for JAX", "", "usage: jaxseg COMMAND ...", ""]
     lines += [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join([*lines, "", "jaxseg COMMAND --help tells the flags of a command."])
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-import jaxseg
 from jaxseg.checks import UserError, closest
 from jaxseg.cli import settings as values
 
 
 def folder() -> Path:
     """Returns the folder of the recipes: `jaxseg/configs` where jaxseg is installed, `configs` in a checkout."""
-    package = Path(jaxseg.__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
