@@ -78,7 +78,7 @@ def test_list_tells_variants_apart_and_marks_weights(capsys):
     assert main(["list", "encoders"]) == 0
     text = capsys.readouterr().out
     rows = {line.split()[0]: line for line in text.splitlines()}
-    assert len({rows[name].partition("  ")[2].lstrip() for name in ("resnet50", "resnet101", "resnet152")}) == 3
+    assert len({rows[name].split(maxsplit=1)[1] for name in ("resnet50", "resnet101", "resnet152")}) == 3
     assert "imagenet weights" in rows["efficientnet_lite0"]
     assert "models:" not in text
 

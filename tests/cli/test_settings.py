@@ -55,6 +55,14 @@ def test_a_value_has_the_type_of_its_key(word, value):
     found = found.to_dict() if hasattr(found, "to_dict") else found
     assert found == value
     assert type(found) is type(value)
+    if isinstance(value, tuple):
+        assert list(map(type, found)) == list(map(type, value))
+
+
+def test_a_flag_after_a_switch_is_a_flag():
+    rest, found = settings.split(["--config.optim.nesterov", "--workdir", "x", "--config.data.label_offset", "-1"])
+    assert rest == ["--workdir", "x"]
+    assert found == [("optim.nesterov", None), ("data.label_offset", "-1")]
 
 
 @pytest.mark.parametrize("word", ["loss.terms.dice=0", "loss.terms.dice=none"])
