@@ -222,3 +222,11 @@ def test_a_bundle_predicts_what_its_run_does(trained, run, tmp_path):
     assert "--data NAME --root DIR" in text
     text = run("-m", "jaxseg", "eval", tmp_path / "bundle", "--data", "shapes", code=1)
     assert "Name the folder to write to with --out" in text
+
+
+def test_a_model_without_dropout_is_refused_once(trained, run, tmp_path):
+    """Not at every image, and before any is predicted."""
+    grid = trained / "pictures" / "val_000020.png"
+    text = run("-m", "jaxseg", "predict", trained, grid, "--dropout", "2", "--out", tmp_path / "out", code=1)
+    assert text.count("has no dropout") == 1
+    assert "images predicted" not in text
