@@ -141,8 +141,10 @@ def test_workdir_of_another_config(trained, run):
 def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
     workdir = tmp_path / "run"
     blow_up = ("--config.optim.name=sgd", "--config.optim.clip_norm=0.0", "--config.optim.lr=1e30")
-    message = _refused(run, workdir, *blow_up, "--config.checkpoint.every=1")
+    first_well = ("--config.optim.warmup_steps=4", "--config.eval.every=1", "--config.checkpoint.every=1")
+    message = _refused(run, workdir, *blow_up, *first_well)
     assert "Training stopped at step" in message and "config.optim.lr" in message
+    assert (workdir / "curves.png").stat().st_size > 0, "the curves wait for the end of the run"
     latest = Checkpoints(workdir).latest()
     if latest is not None:
         params = Checkpoints(workdir).restore_variables(latest)["params"]
