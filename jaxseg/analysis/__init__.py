@@ -1,4 +1,4 @@
-"""Analysis: what a model is made of and costs, what it can see and does see, where its attention looks, what losses ask.
+"""Analysis: what a model is made of and costs, what it can see and does see, where its attention looks.
 
-`summary` and `flops`, `receptive_field` and `spans`, `attention`, `loss_maps`: functions that return numbers and arrays.
+`summary`, `flops`, `receptive_field`, `spans`, `attention`, `loss_maps`: functions that return numbers and arrays.
 """

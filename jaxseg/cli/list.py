@@ -110,12 +110,22 @@ def _abouts(registry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _about(thing: Any) -> str:
-    fields = ""
-    if isinstance(thing, functools.partial):
-        fields = ", ".join(f"{key}={_short(value)}" for key, value in thing.keywords.items())
-        thing = thing.func
-    text = (thing.__doc__ or "").strip().partition("\n")[0]
+    fields = ", ".join(f"{key}={_short(value)}" for key, value in _options(thing).items())
+    text = (getattr(thing, "func", thing).__doc__ or "").strip().partition("\n")[0]
     return f"{fields}: {text}" if fields else text
+
+
+def _options(thing: Any) -> Mapping[str, Any]:
+    """What an entry of a registry sets of the class or function that it stands for."""
+    from jaxseg.models.parts import Architecture, Option
+    from jaxseg.variants import Variant
+
+    if isinstance(thing, Architecture):
+        thing = next(iter(thing.parts.values()))
+    if isinstance(thing, functools.partial):
+        return thing.keywords
+    options = thing.options if isinstance(thing, Variant) else {}
+    return {name: value for name, value in options.items() if not isinstance(value, Option)}
 
 
 def _short(value: Any) -> str:
