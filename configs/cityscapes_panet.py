@@ -1,6 +1,6 @@
 """FPN with a second, bottom-up path / ResNet-50 / Cityscapes.
 
-python train.py --config configs/cityscapes_panet.py --config.data.root=DIR --workdir runs/cityscapes_panet
+jaxseg train cityscapes_panet --config.data.root=DIR --workdir runs/cityscapes_panet
 Liu et al., 2018, arXiv:1803.01534, section 3.1; the paper segments instances, so the schedule is that of
 cityscapes_fpn.py.
 DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.

@@ -1,6 +1,6 @@
 """A patch classifier / ISBI 2012, neurons under the electron microscope.
 
-python train.py --config configs/isbi_patch_cnn.py --config.data.root=DIR --workdir runs/isbi_patch_cnn
+jaxseg train isbi_patch_cnn --config.data.root=DIR --workdir runs/isbi_patch_cnn
 Ciresan et al., 2012, Deep neural networks segment neuronal membranes in electron microscopy images, section 2: a
 network that labels the centre of a window, here trained densely.
 DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, pictures of 512 x 512.

@@ -1,6 +1,6 @@
 """MA-Net / ResNet-34 / LiTS, livers and their tumours in slices of CT.
 
-python train.py --config configs/lits_manet.py --config.data.root=DIR --workdir runs/lits_manet
+jaxseg train lits_manet --config.data.root=DIR --workdir runs/lits_manet
 Fan et al., 2020, MA-Net: a multi-scale attention network for liver and tumor segmentation, IEEE Access 8, section IV:
 slices of 256 x 256, Dice beside cross entropy.
 DIR holds {train,val}/{images,labels} and classes.json: background, liver, tumour.

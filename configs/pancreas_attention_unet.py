@@ -1,6 +1,6 @@
 """Attention U-Net / pancreas and spleen in slices of CT (TCIA Pancreas-CT or CT-150).
 
-python train.py --config configs/pancreas_attention_unet.py --config.data.root=DIR --workdir runs/pancreas
+jaxseg train pancreas_attention_unet --config.data.root=DIR --workdir runs/pancreas
 Oktay et al., 2018, arXiv:1804.03999, section 3: Dice, Adam, and a U-Net of 16 to 256 channels. Rate, decay, epochs and
 augmentation are those of the authors' code, where the rate falls in steps. The paper's inputs are volumes resampled to
 2 mm, here slices of them.

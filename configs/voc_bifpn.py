@@ -1,6 +1,6 @@
 """BiFPN / EfficientNet-B4 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_bifpn.py --config.data.root=DIR --workdir runs/voc_bifpn
+jaxseg train voc_bifpn --config.data.root=DIR --workdir runs/voc_bifpn
 Tan, Pang & Le, 2020, arXiv:1911.09070, section 5.2; the paper gives the architecture and no schedule, which is
 DeepLabV3+'s here.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

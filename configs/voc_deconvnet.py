@@ -1,6 +1,6 @@
 """DeconvNet / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deconvnet.py --config.data.root=DIR --workdir runs/voc_deconvnet
+jaxseg train voc_deconvnet --config.data.root=DIR --workdir runs/voc_deconvnet
 Noh, Hong & Han, 2015, arXiv:1505.04366, section 4: crops of 224 x 224, batches of 64, momentum 0.9, rate 0.01.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes. The paper trains on crops around objects first;
 this is the second of its two stages.

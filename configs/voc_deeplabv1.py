@@ -1,6 +1,6 @@
 """DeepLab-LargeFOV / VGG-16 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deeplabv1.py --config.data.root=DIR --workdir runs/voc_deeplabv1
+jaxseg train voc_deeplabv1 --config.data.root=DIR --workdir runs/voc_deeplabv1
 Chen et al., 2014, arXiv:1412.7062, section 5: crops of 321 x 321, batches of 20, rate 1e-3 and ten times that for the
 classifier, 6000 steps, the rate by polynomial decay as in the second paper.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

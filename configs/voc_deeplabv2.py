@@ -1,6 +1,6 @@
 """DeepLabV2 / ResNet-101 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deeplabv2.py --config.data.root=DIR --workdir runs/voc_deeplabv2
+jaxseg train voc_deeplabv2 --config.data.root=DIR --workdir runs/voc_deeplabv2
 Chen et al., 2016, arXiv:1606.00915, section 4.1: scales 0.5 to 1.5, crops of 321 x 321, batches of 10, poly 0.9 from
 2.5e-4, ten times that for the new layers, 20 000 steps.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

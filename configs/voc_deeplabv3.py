@@ -1,6 +1,6 @@
 """DeepLabV3 / ResNet-101, multi-grid (1, 2, 4) / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deeplabv3.py --config.data.root=DIR --workdir runs/voc_deeplabv3
+jaxseg train voc_deeplabv3 --config.data.root=DIR --workdir runs/voc_deeplabv3
 Chen et al., 2017, arXiv:1706.05587, section 4: output stride 16, crops of 513 x 513, batches of 16, scales 0.5 to 2,
 poly 0.9 from 0.007, 30 000 steps.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

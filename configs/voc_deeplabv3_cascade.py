@@ -1,6 +1,6 @@
 """DeepLabV3, cascaded blocks 5 to 7 / ResNet-50 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deeplabv3_cascade.py --config.data.root=DIR --workdir runs/voc_deeplabv3_cascade
+jaxseg train voc_deeplabv3_cascade --config.data.root=DIR --workdir runs/voc_deeplabv3_cascade
 Chen et al., 2017, arXiv:1706.05587, sections 3.2 and 4.2: output stride 16, multi-grid (1, 2, 1); otherwise as
 voc_deeplabv3.py.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

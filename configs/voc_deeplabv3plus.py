@@ -1,6 +1,6 @@
 """DeepLabV3+ / ResNet-101 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_deeplabv3plus.py --config.data.root=DIR --workdir runs/voc_deeplabv3plus
+jaxseg train voc_deeplabv3plus --config.data.root=DIR --workdir runs/voc_deeplabv3plus
 Chen et al., 2018, arXiv:1802.02611, section 4: output stride 16, crops of 513 x 513, batches of 16, scales 0.5 to 2,
 poly 0.9 from 0.007, 30 000 steps.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

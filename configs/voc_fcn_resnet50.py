@@ -1,6 +1,6 @@
 """FCN / dilated ResNet-50 / PASCAL VOC 2012, as torchvision trains it.
 
-python train.py --config configs/voc_fcn_resnet50.py --config.data.root=DIR --workdir runs/voc_fcn_resnet50
+jaxseg train voc_fcn_resnet50 --config.data.root=DIR --workdir runs/voc_fcn_resnet50
 Long et al., 2015, arXiv:1411.4038, on the encoder of Chen et al., 2017, arXiv:1706.05587; auxiliary loss and schedule
 are those of torchvision's reference scripts.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

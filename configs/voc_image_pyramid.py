@@ -1,6 +1,6 @@
 """DeepLab-LargeFOV at scales 1, 0.75 and 0.5, weighed by attention / PASCAL VOC 2012.
 
-python train.py --config configs/voc_image_pyramid.py --config.data.root=DIR --workdir runs/voc_image_pyramid
+jaxseg train voc_image_pyramid --config.data.root=DIR --workdir runs/voc_image_pyramid
 Chen et al., 2016, arXiv:1511.03339, section 4: batches of 30, rate 1e-3 and ten times that for the classifier,
 momentum 0.9; here by polynomial decay.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

@@ -1,6 +1,6 @@
 """PAN / ResNet-101 / PASCAL VOC 2012.
 
-python train.py --config configs/voc_pan.py --config.data.root=DIR --workdir runs/voc_pan
+jaxseg train voc_pan --config.data.root=DIR --workdir runs/voc_pan
 Li et al., 2018, arXiv:1805.10180, section 4: output stride 16, crops of 512 x 512, batches of 16, scales 0.5 to 2,
 poly 0.9 from 4e-3.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

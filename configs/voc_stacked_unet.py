@@ -1,6 +1,6 @@
 """Stacked U-Nets / PASCAL VOC 2012.
 
-python train.py --config configs/voc_stacked_unet.py --config.data.root=DIR --workdir runs/voc_stacked_unet
+jaxseg train voc_stacked_unet --config.data.root=DIR --workdir runs/voc_stacked_unet
 Shah et al., 2018, arXiv:1804.10343, section 4: crops of 512 x 512, batches of 22, poly 0.9 from 2e-4 with Adam's
 relatives; AdamW here.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes.

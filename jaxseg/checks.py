@@ -25,9 +25,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
     "Did you mean 'resnet50'? Known: resnet50, vgg16."
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    question = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{question}Known: {', '.join(known) or 'none'}."
+    return f"{closest(name, known)}Known: {', '.join(known) or 'none'}."
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Returns "Did you mean 'x'? ", or nothing where no known name is like `name`.
+
+    >>> closest("lst", ["list", "show"])
+    "Did you mean 'list'? "
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:

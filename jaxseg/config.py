@@ -99,14 +99,14 @@ def default_config() -> ConfigDict:
     c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
     c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}
 
-    c.eval.crf = ConfigDict()  # of eval.py --crf and predict --crf; tune-crf's WORKDIR/crf.json goes before it
+    c.eval.crf = ConfigDict()  # of `jaxseg eval --crf` and `predict --crf`; tune-crf's WORKDIR/crf.json goes before it
     c.eval.crf.iterations = 5  # of the mean field
     c.eval.crf.spatial_weight = 3.0  # of the kernel of positions, in units of the scores
     c.eval.crf.spatial_sigma = 3.0  # its width, pixels
     c.eval.crf.bilateral_weight = 4.0  # of the kernel of positions and colours, in units of the scores
     c.eval.crf.bilateral_sigma = 50.0  # its width in space, pixels
     c.eval.crf.colour_sigma = 5.0  # its width in colour, in units of 1/255
-    c.eval.guided = ConfigDict()  # of eval.py --refine=guided, the guided filter
+    c.eval.guided = ConfigDict()  # of `jaxseg eval --refine guided`, the guided filter
     c.eval.guided.radius = 8  # of its windows, pixels
     c.eval.guided.eps = 1e-3  # variance of a flat window, in units of the picture from 0 to 1, squared
     c.lock()

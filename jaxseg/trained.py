@@ -180,7 +180,7 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     config = read_config(workdir)
     path = workdir / "dataset.json"
     if not path.exists():
-        raise UserError(f"{path} is missing: the run was not started by train.py, or the file was removed.")
+        raise UserError(f"{path} is missing: the run was not started by `jaxseg train`, or the file was removed.")
     info = json.loads(path.read_text())
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     try:

@@ -53,7 +53,7 @@ def test_config_traces(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_config_opens_with_its_command_and_what_was_measured(path):
     text = _load(path).__doc__
-    assert f"python train.py --config configs/{path.name}" in text
+    assert f"jaxseg train {path.stem} " in text
     assert "Measured: " in text
 
 

@@ -1,8 +1,6 @@
 """Where a model's attention blocks look in a picture, drawn: what they hand out as the intermediate "attention"."""
 
-import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +9,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
-from jaxseg.ops.normalize import normalize
-from jaxseg.trained import load
 
 
 class Attention(NamedTuple):
@@ -80,46 +76,3 @@ def _map_size(count, image_shape):
         if size[0] * size[1] == count:
             return size
     raise UserError(f"No map of a picture of {height} x {width} pixels has {count} positions. Give another size.")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", help="folder that train.py wrote")
-    source.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
-    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
-    parser.add_argument("--images", required=True, nargs="+", help="picture files, or folders of them")
-    parser.add_argument("--out", required=True, help="folder to write NAME_BLOCK.png to")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Draws the attention over every picture and returns the exit status."""
-    from jaxseg import visualize
-    from jaxseg.data.imagefile import read_picture
-    from jaxseg.inference.files import find_pictures
-
-    files, out = find_pictures(args.images), Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out: {out} is a file, expected a folder.")
-    trained = load(args.bundle or args.workdir, args.checkpoint)
-    name = type(trained.model).__name__
-    for file in files:
-        image = read_picture(str(file))
-        found = attention(trained.model, trained.variables, normalize(image, trained.mean, trained.std))
-        if not found:
-            raise UserError(
-                f"{name} has no attention that can be drawn. Models with some: attention_unet, manet,"
-                ' pan, image_pyramid, and unet and unetplusplus with options={"attention": "scse"}.'
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        names = []
-        for block, (maps, _) in found.items():
-            if maps:
-                names.append(out / f"{file.stem}_{block.replace('/', '.').replace(' ', '_')}.png")
-                visualize.attention_figure(image, maps, names[-1], title=block)
-        channels = {block: weights for block, (_, weights) in found.items() if weights is not None}
-        if channels:
-            names.append(out / f"{file.stem}_channels.png")
-            visualize.channels_figure(image, channels, names[-1])
-        print(f"{file}: {len(found)} blocks -> {', '.join(map(str, names))}")
-    return 0

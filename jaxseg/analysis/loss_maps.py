@@ -1,9 +1,6 @@
-"""python -m jaxseg losses: what each loss says of right and wrong probabilities, and where it pushes; one picture."""
+"""What a loss says of right and wrong probabilities, and where it pushes."""
 
-import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,35 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxseg.checks import lookup
-from jaxseg.losses import LOSSES, asks_every_class
+from jaxseg.losses import asks_every_class
 
 SIZE = 64  # of the example, in pixels
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help="names; default: all")
-    parser.add_argument("--out", required=True, help="folder to write losses.png to")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Draws the losses. Returns the exit status."""
-    from tqdm import tqdm
-
-    from jaxseg.visualize import losses_figure
-
-    names = args.losses or list(LOSSES)
-    losses = {name: lookup(LOSSES, name, "loss") for name in names}
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    label, probability = example()
-    maps = {}
-    for name, loss in tqdm(losses.items(), disable=not sys.stderr.isatty()):
-        maps[name] = {"surface": surface(loss, label), "push": push(loss, label, probability)}
-    losses_figure(maps, label, probability, out / "losses.png")
-    print(out / "losses.png")
-    return 0
 
 
 def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:

@@ -1,11 +1,8 @@
 """How much of the picture a feature or a score sees: what can reach it, and what does."""
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,12 +12,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.analysis.spans import trace_spans
-from jaxseg.checks import UserError
-from jaxseg.encoders import ENCODERS, create_encoder
-from jaxseg.models import MODELS, create_model, init, pixel_statistics
-from jaxseg.models.parts import title
-from jaxseg.ops.normalize import normalize
-from jaxseg.trained import load
 
 UNBOUNDED = 4096  # pixels; a field that fills a picture of this size is said to be the whole picture
 THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
@@ -183,84 +174,6 @@ def effective(
     return dict(zip(names, np.sqrt(total / len(images)), strict=True))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a key of jaxseg.MODELS or ENCODERS, freshly made")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--workdir", help="folder that train.py wrote")
-    source.add_argument("--bundle", help="folder that `jaxseg convert` wrote, or hf:OWNER/REPO")
-    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
-    parser.add_argument("--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's")
-    parser.add_argument("--output-stride", type=int, help="of the encoder; default: the architecture's")
-    parser.add_argument("--classes", type=int, default=21)
-    parser.add_argument("--size", type=int, nargs="+", default=[512], help="height and width in pixels")
-    parser.add_argument("--depth", type=int, help="of the modules whose features are listed; default: 1, encoders 0")
-    parser.add_argument("--images", nargs="+", help="picture files or folders for the gradients; default: noise")
-    parser.add_argument("--draws", type=int, default=8, help="pictures to average over; 0: no effective field")
-    parser.add_argument("--seed", type=int, default=0, help="of fresh variables, of noise and of signs")
-    parser.add_argument("--out", help="folder to write receptive_field.png and .json to")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prints the table of fields, writes the picture and returns the exit status."""
-    size = (args.size[0], args.size[-1])
-    if min(size) < 1 or args.draws < 0 or (args.depth or 0) < 0:
-        raise UserError("--size must be positive, --draws and --depth at least 0.")
-    model, variables, mean, std = _model(args)
-    depth = int(hasattr(model, "num_classes")) if args.depth is None else args.depth
-    fields = theoretical(model, size, depth)
-    backdrop = None
-    if args.draws:
-        key = jax.random.key(args.seed)
-        names = [field.name for field in fields if field.name != "head" and not set("/#") & set(field.name)]
-        images, backdrop = _images(args, size, mean, std)
-        variables = init(model, key) if variables is None else variables
-        heat = effective(model, variables, images, names, key=key)
-        fields = [dataclasses.replace(field, heat=heat.get(field.name)) for field in fields]
-    headline = f"{title(model)}, {size[0]} x {size[1]} pixels"
-    print(f"{headline}\n\n{table(fields)}\n\n{FOOTNOTE}")
-    if args.out:
-        from jaxseg import visualize
-
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        visualize.fields_figure(fields, size, out / "receptive_field.png", title=headline, image=backdrop)
-        (out / "receptive_field.json").write_text(json.dumps([_plain(field) for field in fields], indent=1) + "\n")
-        print(f"\n-> {out / 'receptive_field.png'}")
-    return 0
-
-
-def _model(args):
-    """Model, variables (None: to be made), mean and std."""
-    if args.workdir or args.bundle:
-        if args.model:
-            raise UserError(f"Give either MODEL, here '{args.model}', or --workdir or --bundle, not both.")
-        trained = load(args.bundle or args.workdir, args.checkpoint)
-        return trained.model, trained.variables, trained.mean, trained.std
-    if not args.model:
-        raise UserError("Name a model, or a --workdir or --bundle.")
-    if args.model in ENCODERS and args.model not in MODELS:
-        model = create_encoder(args.model, output_stride=args.output_stride or 32)
-    else:
-        model = create_model(args.model, args.encoder, num_classes=args.classes, output_stride=args.output_stride)
-    return model, None, *pixel_statistics(model)
-
-
-def _images(args, size, mean, std):
-    """Normalised pictures for the gradients, and one to draw them on (None: noise)."""
-    if not args.images:
-        return np.random.default_rng(args.seed).normal(size=(args.draws, *size, 3)).astype(np.float32), None
-    from PIL import Image, ImageOps
-
-    from jaxseg.data.imagefile import read_picture
-    from jaxseg.inference.files import find_pictures
-
-    files = find_pictures(args.images)
-    files = [files[i] for i in np.linspace(0, len(files) - 1, min(args.draws, len(files))).round().astype(int)]
-    pictures = [np.asarray(ImageOps.fit(Image.fromarray(read_picture(str(f))), size[::-1])) for f in files]
-    return np.asarray(normalize(np.stack(pictures), mean, std)), pictures[0]
-
-
 def table(fields: Sequence[Field]) -> str:
     """Returns the fields as text, one a line.
 
@@ -289,6 +202,7 @@ def share(field: Field) -> float:
     return field.side**2 / ((bottom - top) * (right - left))
 
 
-def _plain(field):
-    numbers = {key: getattr(field, key) for key in ("name", "stride", "box", "size", "local")}
-    return numbers if field.heat is None else {**numbers, "effective_side": field.side, "share": share(field)}
+def numbers(field: Field) -> dict[str, Any]:
+    """Returns a field as JSON holds it: all but its heat."""
+    found = {key: getattr(field, key) for key in ("name", "stride", "box", "size", "local")}
+    return found if field.heat is None else {**found, "effective_side": field.side, "share": share(field)}

@@ -1,12 +1,11 @@
 """What a model is made of, as a tree from the figure to the parameter: shapes, parameters, multiply-accumulates."""
 
-import argparse
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,20 +13,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.analysis.flops import count_macs
-from jaxseg.checks import UserError
-from jaxseg.models import MODELS, create_model
 from jaxseg.models.parts import title
 
 FOOTNOTE = """\
 Names joined by "/" are the path of a part in variables["params"]; a row counts all inside it. Stride: image pixels a
 feature. GMAC: 10^9 multiply-accumulates of convolutions and matrix products (resizing included), one image, forward; a
-training step takes three times as many. Memory: what the part's convolutions, norms and other innermost modules put
-out, one image; about what training keeps of it for the backward pass."""
+training step takes three times as many. MiB: memory, what the part's convolutions, norms and other innermost modules
+put out, one image; about what training keeps of it for the backward pass."""
 
 # A convolution, its norm and its activation go without saying, unless every module is asked for.
 BRICKS = ("jaxseg.blocks.conv", "jaxseg.blocks.head", "jaxseg.blocks.separable")
 REPEATED = re.compile(r"_(block|conv)(?P<number>[0-9]+)$")
-COLUMNS = f"{'output':>17}{'stride':>8}{'parameters':>13}{'GMAC':>10}{'':7}{'memory':>12}"
+COLUMNS = f"{'output':>14}{'stride':>7}{'parameters':>13}{'GMAC':>9}{'':6}{'MiB':>8}"
 
 
 @dataclass
@@ -53,72 +50,44 @@ class Node:
             yield node
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("what", metavar="CONFIG_OR_MODEL", help="a file of configs/, or a key of jaxseg.MODELS")
-    parser.add_argument(
-        "--encoder", default="", help="a key of jaxseg.ENCODERS; default: the architecture's; a config has its own"
-    )
-    parser.add_argument("--classes", type=int, default=21)
-    parser.add_argument("--size", type=int, nargs="+", help="height and width in pixels; default: the crop, or 512")
-    parser.add_argument(
-        "--depth", type=int, default=3, help="of the tree; 0: every module, and no stage folded into a row"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prints the summary of a config's or an architecture's model and returns the exit status."""
-    if args.what in MODELS:
-        model, size = create_model(args.what, args.encoder, num_classes=args.classes), (512, 512)
-    elif Path(args.what).suffix == ".py":
-        model, size = _from_config(Path(args.what), args.classes)
-    else:
-        raise UserError(f"'{args.what}' is neither a config file nor a model. Known models: {', '.join(MODELS)}.")
-    if args.size:
-        size = (args.size[0], args.size[-1])
-    print(summarize(model, size, args.depth))
-    return 0
-
-
-def _from_config(path: Path, num_classes: int) -> tuple[nn.Module, tuple[int, int]]:
-    import runpy
-
-    from jaxseg.experiment.build import build_model
-
-    if not path.exists():
-        raise UserError(f"{path} does not exist. Give a file of configs/, or one of: {', '.join(MODELS)}.")
-    config = runpy.run_path(str(path))["get_config"]()
-    return build_model(config, num_classes), tuple(config.data.crop)
-
-
-def summarize(model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3) -> str:
+def summarize(
+    model: nn.Module, image_size: tuple[int, int] = (512, 512), depth: int = 3, *, columns: int | None = None
+) -> str:
     """Returns the model's parts as a tree, in the order in which they run; nothing is computed.
 
     Args:
       model: of `jaxseg.create_model`.
       image_size: (height, width) in pixels.
       depth: of the tree, at least 1, with the blocks of a stage folded into a row; 0 for every module.
+      columns: of the terminal; where what each part is does not fit beside it, it is said below the table.
     """
     root = tree(model, image_size)
-    rows = [("", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
-    width = max(28, *(len(label) for label, _ in rows)) + 2
-    lines = [
-        f"{title(model)}, {jnp.dtype(model.dtype).name}, one image of {image_size[0]} x {image_size[1]} pixels",
-        "",
-        f"{'part':{width}}{COLUMNS}  what it is",
-    ]
-    told = set()
+    rows = [("the whole model", root), *_rows(root, "", depth or math.inf, fold=depth > 0)]
+    size = f"{image_size[0]} x {image_size[1]} pixels"
+    headline = f"{title(model)}, {jnp.dtype(model.dtype).name}, one image of {size}"
+    width = max(len(label) for label, _ in rows)
+    lines = [f"{'part':{width}}{COLUMNS}"]
+    lines += [f"{label:{width}}{_cells(node, root, image_size)}" for label, node in rows]
+    told: dict[str, str] = {}  # about -> the part that says it
+    kinds = ["what it is"]
     for label, node in rows:
-        shape = " x ".join(map(str, node.output))
-        stride = f"{image_size[0] / node.output[0]:.3g}" if len(node.output) == 3 else ""
-        share = f"{100 * node.macs / max(root.macs, 1):.0f} %"
         about = "" if node.about in told else f": {node.about}"
-        told.add(node.about)
-        lines.append(
-            f"{label or 'the whole model':{width}}{shape:>17}{stride:>8}{node.parameters:>13,}{node.macs / 1e9:>10.3f}"
-            f"{share:>7}{node.memory / 2**20:>8.1f} MiB  {node.kind}{about}"
-        )
-    return "\n".join([*lines, "", FOOTNOTE])
+        told.setdefault(node.about, f"{label.lstrip('│├└ ')}: {node.kind}{about}")
+        kinds.append(f"{node.kind}{about}")
+    whole = [f"{line}  {kind}" for line, kind in zip(lines, kinds, strict=True)]
+    if columns is None or max(map(len, whole)) <= columns:
+        return "\n".join([headline, "", *whole, "", FOOTNOTE])
+    glossary = [textwrap.fill(text, columns, subsequent_indent="  ") for text in told.values()]
+    footnote = textwrap.fill(FOOTNOTE.replace("\n", " "), columns)
+    return "\n".join([headline, "", *lines, "", *glossary, "", footnote])
+
+
+def _cells(node: Node, root: Node, image_size: tuple[int, int]) -> str:
+    """The numbers of a row, under `COLUMNS`."""
+    shape = "x".join(map(str, node.output))
+    stride = f"{image_size[0] / node.output[0]:.3g}" if len(node.output) == 3 else ""
+    share = f"{100 * node.macs / max(root.macs, 1):.0f} %"
+    return f"{shape:>14}{stride:>7}{node.parameters:>13,}{node.macs / 1e9:>9.3f}{share:>6}{node.memory / 2**20:>8.1f}"
 
 
 def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:

@@ -1,8 +1,5 @@
-"""python -m jaxseg ablation: every loss by itself, on the same small U-Net and data; a table of what each does."""
+"""The ablation: every loss by itself, on the same small U-Net and data; a table of what each does."""
 
-import argparse
-import gc
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,48 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg.bench import speed as bench
 from jaxseg.bench.league import make_config
-from jaxseg.bench.timing import Case, alternate
-from jaxseg.checks import lookup
+from jaxseg.bench.timing import alternate
 from jaxseg.data import create_dataset
-from jaxseg.losses import LOSSES, weighted_sum
+from jaxseg.losses import weighted_sum
 
 COMBINED = ("cross_entropy+dice", "focal+dice", "cross_entropy+boundary")  # what is used more than each alone
 MODEL = "unet"  # as the league makes it
 SHAPE = (4, 256, 256, 11)  # of the logits that a loss is timed on; the step is that of a U-Net on ResNet-34
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("--out", required=True, help="folder for ablation.md, ablation.json and a run a loss")
-    parser.add_argument(
-        "--losses", nargs="+", default=[*LOSSES, *COMBINED], help="names, or sums as in a+b; default: all"
-    )
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Trains with one loss after the other; what is done already is not done again. Returns the exit status."""
-    for name in args.losses:
-        for term in name.split("+"):
-            lookup(LOSSES, term, "loss")
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    step = bench.measure(Case("unet", "resnet34", SHAPE[1:3], SHAPE[0], classes=SHAPE[3]), steps=5)["jaxseg"]["step_s"]
-    rarest = rarest_class()
-    rows = []
-    for name in args.losses:
-        alone, reference = seconds(name)
-        rows.append(
-            {"loss": name, **measure(name, rarest, out / name, args.steps), "overhead": (alone - reference) / step}
-        )
-        (out / "ablation.md").write_text(table(rows, rarest))
-        (out / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
-        jax.clear_caches()
-        gc.collect()
-    print(table(rows, rarest))
-    return 0
 
 
 def rarest_class() -> str:

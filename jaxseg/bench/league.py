@@ -1,8 +1,5 @@
-"""python -m jaxseg league: every architecture, small, on the same data for the same steps; a table and a picture."""
+"""The league: every architecture, small, on the same data for the same steps; a table and a picture."""
 
-import argparse
-import gc
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +8,9 @@ import jax
 import numpy as np
 
 from jaxseg.analysis.summary import tree
-from jaxseg.checks import lookup
 from jaxseg.config import default_config
 from jaxseg.data import create_dataset
-from jaxseg.models import MODELS, architecture
+from jaxseg.models import architecture
 
 WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
 # Model -> options in place of the paper's widths, and of rates that look beyond pictures of 64 pixels.
@@ -48,34 +44,6 @@ SMALL: dict[str, dict[str, Any]] = {
 FINER = ("fcn32s", "fcn16s", "deeplabv3_cascade", "lraspp")  # output stride 8: theirs leaves 2x2 or 4x4 of 64x64
 VARIANTS = ("stacked_unet_128", "stacked_unet_7_128")  # that differ from another entry in what `SMALL` sets
 SIZE = 64  # pixels a side
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("--out", required=True, help="folder for league.md, league.json, league.png and a run a model")
-    parser.add_argument(
-        "--models", nargs="+", default=[name for name in MODELS if name not in VARIANTS], help="default: all"
-    )
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each")
-    parser.add_argument("--pictures", type=int, default=4, help="validation pictures to show")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Trains the models one after the other; what is done already is not done again. Returns the exit status."""
-    for name in args.models:
-        lookup(MODELS, name, "model")
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for name in args.models:
-        rows.append(measure(name, out / name, args.steps))
-        (out / "league.md").write_text(table(rows))
-        (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
-        jax.clear_caches()
-        gc.collect()
-    picture([row["model"] for row in rows], out, args.pictures)
-    print(table(rows))
-    return 0
 
 
 def make_config(name: str, steps: int) -> Any:

@@ -1,10 +1,8 @@
-"""What refinement gains on random errors: python -m jaxseg.bench.refinement --root DIR --out FILE."""
+"""What refinement gains on random errors: what `jaxseg refinement` measures."""
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,48 +79,37 @@ def refinement_gain(
     return found, maps
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table for pictures of a folder data set and draws the first of them."""
-    import jax
+def sheet(
+    record: Mapping[str, Any],
+    maps: Mapping[str, np.ndarray],
+    found: Mapping[str, Mapping[str, float]],
+    palette: np.ndarray,
+    ignore: int,
+    path: str | Path,
+) -> None:
+    """Writes a PNG of an image, its label and its label maps before and after refinement, side by side.
+
+    Args:
+      record: {"image", "label"}.
+      maps: name -> label map, "before", "guided" and "crf"; the first result's second half of `refinement_gain`.
+      found: name -> scores, the first half.
+      palette: uint8[classes, 3].
+      ignore: the label that is drawn in grey.
+      path: the file to write.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    from jaxseg import visualize
-    from jaxseg.config import default_config
-    from jaxseg.data import create_dataset
-    from jaxseg.inference.refine import REFINERS
+    from jaxseg.visualize import colorize
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True, help="of a folder data set (docs/data.md)")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--pictures", type=int, default=8, help="evenly spread over the split")
-    parser.add_argument("--flipped", type=float, default=0.4, help="share of the pixels with a random class")
-    parser.add_argument("--sure", type=float, default=0.5, help="probability of the class named")
-    parser.add_argument("--out", required=True, help="picture to write")
-    args = parser.parse_args(argv)
-    data = create_dataset("folder", args.root)
-    source = data.splits[args.split]
-    records = [source[int(i)] for i in np.linspace(0, len(source) - 1, args.pictures).round()]
-    settings = default_config().eval
-    refiners = {name: jax.jit(partial(function, **settings[name])) for name, function in REFINERS.items()}
-    noise = {"flipped": args.flipped, "sure": args.sure}
-    found, maps = refinement_gain(records, data.num_classes, refiners, ignore=data.ignore, **noise)
-    for name, row in found.items():
-        print(f"{name:8} mIoU {row['miou']:.4f}  right {row['pixel_accuracy']:.4f}  {row['seconds']:.2f} s a picture")
-    first = records[0]
-    panels = {"picture": first["image"], "label": visualize.colorize(first["label"], data.palette, ignore=data.ignore)}
-    panels |= {name: visualize.colorize(label, data.palette) for name, label in maps[0].items()}
-    h, w = first["label"].shape
-    sheet = Image.new("RGB", (3 * w + 32, 2 * (h + 30)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
+    panels = {"picture": record["image"], "label": colorize(record["label"], palette, ignore=ignore)}
+    panels |= {name: colorize(label, palette) for name, label in maps.items()}
+    h, w = record["label"].shape
+    drawn = Image.new("RGB", (3 * w + 32, 2 * (h + 30)), "white")
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(18)
     order = ("picture", "before", "guided", "label", "crf")
     for name, (column, row) in zip(order, ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), strict=True):
         left, top = 8 + column * (w + 8), 26 + row * (h + 30)
-        sheet.paste(Image.fromarray(np.ascontiguousarray(panels[name])), (left, top))
+        drawn.paste(Image.fromarray(np.ascontiguousarray(panels[name])), (left, top))
         score = f", mIoU {found[name]['miou']:.3f}" if name in found else ""
         draw.text((left, top - 23), f"{name}{score}", (40, 40, 46), font)
-    sheet.save(args.out)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    drawn.save(path)

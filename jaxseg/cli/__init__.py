@@ -1,1 +1,26 @@
-"""The command line: one file a command, and what all of them share."""
+"""The command line: one file a command, and one line here.
+
+A command is a module with `arguments(parser)`, which adds its flags, and `main(args)`, which does the work and returns
+the exit status. The module is imported only when its command is asked for.
+"""
+
+# name -> (module of jaxseg.cli, what it does)
+COMMANDS = {
+    "train": ("train", "train a model of a recipe or config file, in a folder"),
+    "eval": ("eval", "score a trained model: table, scores.json, figures"),
+    "predict": ("predict", "label images with a trained model: label maps and overlays"),
+    "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
+    "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
+    "list": ("list", "what can be named: configs, models, encoders, losses, ..."),
+    "show": ("show", "parameters, FLOPs, strides and memory of a model, by part"),
+    "errors": ("errors", "where a trained model fails, on one page with images"),
+    "attention": ("attention", "where a trained model's attention blocks look"),
+    "receptive-field": ("receptive_field", "what part of the image features can see, and do see"),
+    "tune-crf": ("tune_crf", "search the CRF's settings that score best on a split"),
+    "losses": ("losses", "draw what each loss says of right and wrong probabilities"),
+    "league": ("league", "train every architecture, small, on shapes; a table"),
+    "ablation": ("ablation", "train a small U-Net with every loss by itself; a table"),
+    "refinement": ("refinement", "what the CRF and the guided filter gain on random errors"),
+    "bench": ("bench", "init, compile, forward and train-step time of a model"),
+    "completion": ("completion", "a script for bash, zsh or fish to complete with Tab"),
+}

@@ -1,32 +1,18 @@
-"""Runs a program's main and turns what a user can mend into one screen of text instead of a traceback."""
+"""How a program ends: what a user can mend is one screen of text instead of a traceback."""
 
 import errno
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags, logging
+from absl import logging
 
-from jaxseg.checks import Interrupted, UserError, suggest
-from jaxseg.cli.heap import keep_freed_memory
-
-
-def run(main: Callable, *, required: Sequence[str] = ()) -> None:
-    """Parses absl flags, calls `main(argv)` and exits with its status: 0, 1 for an error, 128 + n for signal n.
-
-    Args:
-      main: called with what absl leaves of the command line.
-      required: flags that must be given.
-    """
-    keep_freed_memory()
-    _quieten()
-    for name in required:
-        flags.mark_flag_as_required(name)
-    app.run(lambda argv: sys.exit(guard(main, argv)), flags_parser=_parse)
+from jaxseg.checks import Interrupted, UserError
 
 
-def guard(function: Callable, *args: Any) -> int:
+def guard(function: Callable[..., int | None], *args: Any) -> int:
     """Calls `function(*args)` and returns the exit status; user errors are printed, others go through.
 
     >>> guard(lambda: 0)
@@ -47,46 +33,29 @@ def guard(function: Callable, *args: Any) -> int:
         return fail(f"The disk is full: {error}. Free some space and run the same command again.")
 
 
-def _quieten():
+def quieten() -> None:
     """Leaves to `guard` what libraries would print besides: their own log, and the traces of orbax's threads.
 
-    What fails in such a thread is raised again in the main one.
+    What fails in such a thread is raised again in the main one. A warning becomes one line of text.
     """
     logging.set_verbosity(logging.FATAL)
-    loud = threading.excepthook
+    warnings.showwarning = _show_warning
+    threading.excepthook = _show_thread_error
 
-    def hook(args):
-        if not type(args.thread).__module__.startswith("orbax."):
-            loud(args)
 
-    threading.excepthook = hook
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Prints the text of a warning, without the line of code that gave it."""
+    yellow, end = ("\033[33m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{yellow}warning:{end} {message}", file=sys.stderr, flush=True)
+
+
+def _show_thread_error(args: threading.ExceptHookArgs) -> None:
+    if not type(args.thread).__module__.startswith("orbax."):
+        threading.__excepthook__(args)
 
 
 def fail(message: str, code: int = 1) -> int:
     """Prints an error to stderr, red on a terminal, and returns `code`."""
-    colour, end = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-    print(f"\n{colour}error:{end} {message}", file=sys.stderr, flush=True)
+    red, end = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"\n{red}error:{end} {message}", file=sys.stderr, flush=True)
     return code
-
-
-def _parse(argv):
-    try:
-        return flags.FLAGS(argv, known_only=False)
-    except flags.Error:
-        raise  # absl prints the flag's own message and the usage
-    except Exception as error:
-        sys.exit(fail(_explain(error, argv)))
-
-
-def _explain(error, argv):
-    """Says which config key or file the command line or the config file got wrong."""
-    from jaxseg.config import default_config
-    from jaxseg.experiment.build import flatten
-
-    known = flatten(default_config())
-    for argument in argv:
-        key = argument.removeprefix("--config.").split("=")[0]
-        if argument.startswith("--config.") and key not in known:
-            return f"Unknown config key '{key}'. {suggest(key, known)}"
-    causes = str(error).splitlines()
-    return "Could not load the config: " + "\n".join(causes[:12])

@@ -1,4 +1,4 @@
-"""Fitting a calibration to a split of a run's data set: what eval.py --calibrate does before it scores."""
+"""Fitting a calibration to a split of a run's data set: what jaxseg eval --calibrate does before it scores."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ def calibrate_split(
 ) -> Calibration:
     """Fits a calibration of `kind` on a split; see `fit_calibration` and `sample_logits`."""
     if jax.process_count() > 1:
-        raise UserError("A calibration is fitted in one process. Run eval.py --calibrate without jax.distributed.")
+        raise UserError("A calibration is fitted in one process. Run jaxseg eval --calibrate without jax.distributed.")
     logits, labels = sample_logits(evaluator, split, progress=progress)
     if not len(labels):
         raise UserError(f"The split '{split}' has no pixel that counts: nothing to calibrate on. Name another --split.")

@@ -213,7 +213,7 @@ def _swatch(colour):
 
 
 def _percent(share):
-    return "–" if np.isnan(share) else f"{100 * share:.1f} %"
+    return "–" if np.isnan(share) else f"{100 * share:.1f}&nbsp;%"
 
 
 def _figure(data, caption):

@@ -1,16 +1,13 @@
 """Where a trained model fails: which pictures, which classes, how far from a border, on objects of which size."""
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxseg.checks import UserError
 from jaxseg.evaluation.objects import border_pixels, find_objects
 from jaxseg.inference.predict import padded_size
 from jaxseg.ops.distance import distance_transform
@@ -121,47 +118,3 @@ def pairs(matrix: Int[np.ndarray, "c c"], count: int) -> list[tuple[int, int]]:
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     return [divmod(int(i), len(matrix)) for i in order if wrong.ravel()[i]]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.add_argument("--workdir", required=True, help="folder that train.py wrote")
-    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
-    parser.add_argument("--split", help="of the data set; default: config.data.eval_split")
-    parser.add_argument("--root", help="where the data is now, if not at config.data.root")
-    parser.add_argument("--out", help="folder to write errors.html to; default: WORKDIR/errors/SPLIT")
-    parser.add_argument("--worst", type=int, default=12, help="pictures to show")
-    parser.add_argument("--pairs", type=int, default=10, help="confused pairs of classes to show")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Writes the page and returns the exit status."""
-    from tqdm import tqdm
-
-    from jaxseg.evaluation.data import find_dataset
-    from jaxseg.evaluation.error_page import page
-    from jaxseg.experiment import build as experiments
-    from jaxseg.files import write_text
-    from jaxseg.inference.predict import Predictor
-    from jaxseg.trained import load
-
-    if args.worst < 1 or args.pairs < 1:
-        raise UserError(f"--worst and --pairs must be at least 1, got {args.worst} and {args.pairs}.")
-    trained = load(args.workdir, args.checkpoint)
-    experiments.enable_compilation_cache(trained.config.train.compilation_cache)
-    dataset, split = find_dataset(trained, args.split, root=args.root)
-    predictor, source = Predictor(trained), dataset.splits[split]
-    found = survey(
-        predictor.predict_batch,
-        source,
-        len(trained.classes),
-        ignore=dataset.ignore,
-        progress=lambda batches: tqdm(batches, desc=f"errors {split}", unit="batch", dynamic_ncols=True),
-    )
-    out = Path(args.out) if args.out else Path(args.workdir) / "errors" / split
-    title = f"{Path(args.workdir).resolve().name}, split {split}"
-    text = page(found, dataset, source, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
-    write_text(out / "errors.html", text)
-    wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
-    print(f"{len(source)} pictures, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
-    return 0

@@ -1,18 +1,15 @@
-"""python -m jaxseg tune-crf: searches the CRF's settings on a split and keeps the best in WORKDIR/crf.json."""
+"""The CRF's settings that score best on a split: what `jaxseg tune-crf` searches with."""
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
-from jaxseg.inference.refine import FILE, picture_mask
+from jaxseg.inference.refine import picture_mask
 from jaxseg.trained import TrainedModel
 
 # What a trial may multiply a setting of the config by, drawn log-uniformly.
@@ -24,44 +21,6 @@ WIDE = {
     "colour_sigma": (1 / 4, 2),
 }
 NARROW = (1 / 1.5, 1.5)  # the same around the best trial so far
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command to its parser."""
-    parser.add_argument("--workdir", required=True, help="folder that train.py wrote")
-    parser.add_argument("--split", help="of the data set; the config's eval_split by default")
-    parser.add_argument("--checkpoint", default="best", help="best (by validation mIoU), latest or a step")
-    parser.add_argument("--root", help="where the data is now, if it moved since training")
-    parser.add_argument("--pictures", type=int, default=20, help="how many of the split, evenly spread; 0 is all")
-    parser.add_argument("--trials", type=int, default=24, help="how many settings; the first is the config's own")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prints a row a trial, best first, and writes WORKDIR/crf.json."""
-    from jaxseg.evaluation.data import find_dataset
-    from jaxseg.experiment import build as experiments
-    from jaxseg.experiment.log import progress_bar
-    from jaxseg.files import write_json
-    from jaxseg.trained import load
-
-    if args.trials < 1 or args.pictures < 0:
-        raise UserError(f"--trials must be at least 1 and --pictures 0, got {args.trials} and {args.pictures}.")
-    trained = load(args.workdir, args.checkpoint)
-    experiments.enable_compilation_cache(trained.config.train.compilation_cache)
-    dataset, split = find_dataset(trained, args.split, root=args.root)
-    counts = {"pictures": args.pictures, "trials": args.trials, "seed": args.seed}
-    found, trials = tune_crf(trained, dataset, split, **counts, progress=progress_bar)
-    print(format_trials(found["miou_without"], trials))
-    path = Path(args.workdir) / FILE
-    write_json(path, found)
-    print(
-        f"mIoU {found['miou_without']:.4f} without, {found['miou']:.4f} with the best CRF, on {found['pictures']}"
-        f" pictures of {split} -> {path}"
-    )
-    if found["miou"] <= found["miou_without"]:
-        print("No setting helped: predict without --crf, or tune with more --trials.")
-    return 0
 
 
 Trials = list[tuple[float, dict[str, float]]]  # (mIoU, settings), the best first

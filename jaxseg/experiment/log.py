@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
+
 
 def environment() -> dict[str, Any]:
     """Returns versions, devices and the commit of the code: what someone needs to repeat the run."""
@@ -111,6 +113,21 @@ def say(text: str) -> None:
     """Prints one line for the person at the terminal, from the first process only."""
     if jax.process_index() == 0:
         print(text, file=sys.stderr, flush=True)
+
+
+def train_bar(steps: Iterable[int], **options: Any) -> Any:
+    """The bar of a training run: what matters most is in sight on a terminal of 80 columns."""
+    return progress_bar(steps, desc="train", unit="step", bar_format=TRAIN_BAR, **options)
+
+
+def train_line(loss: float, images_per_s: float, val_miou: float | None) -> str:
+    """Returns what the bar shows beside the steps, the speed last, since a narrow terminal cuts the end.
+
+    >>> train_line(0.12345, 43.21, 0.8562)
+    'loss 0.1235, val mIoU 0.8562, 43.2 images/s'
+    """
+    score = "" if val_miou is None else f"val mIoU {val_miou:.4f}, "
+    return f"loss {loss:.4f}, {score}{images_per_s:.1f} images/s"
 
 
 def progress_bar(iterable: Iterable, **options: Any) -> Iterable:

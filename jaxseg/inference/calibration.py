@@ -158,7 +158,7 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     """Returns the calibration of a checkpoint in `workdir`; None if there is none, with a warning if it is of another.
 
     Args:
-      workdir: the folder that train.py wrote.
+      workdir: the folder that `jaxseg train` wrote.
       checkpoint: a step.
     """
     path = Path(workdir) / FILE
@@ -169,12 +169,12 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
         fields = {field.name: values[field.name] for field in dataclasses.fields(Calibration)}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} can't be read: {error!r}. Remove it, or fit it again with eval.py --calibrate."
+            f"{path} can't be read: {error!r}. Remove it, or fit it again with jaxseg eval --calibrate."
         ) from error
     if fields["checkpoint"] != checkpoint:
         warnings.warn(
             f"{path} was fitted to checkpoint {fields['checkpoint']}, not to {checkpoint}, and is not used."
-            f" Fit it again: eval.py --calibrate {fields['kind']} --checkpoint {checkpoint}",
+            f" Fit it again: jaxseg eval --calibrate {fields['kind']} --checkpoint {checkpoint}",
             stacklevel=2,
         )
         return None

@@ -130,24 +130,26 @@ def format_results(results: Mapping[str, Mapping[str, Any]], classes: Sequence[s
 
 
 def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
-    """Returns the per-class table of `scores`, in percent, then the means; an absent class has dashes.
+    """Returns the per-class table of `scores`, as fractions, then the means; an absent class has dashes.
+
+    The column "share" is the class's part of the labels' pixels.
 
     >>> print(format_table(scores([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["sky", "road", "car"]))
-    class  pixels     IoU    Dice  accuracy  precision
+    class   share     IoU    Dice  accuracy  precision
     --------------------------------------------------
-    sky     50.00   75.00   85.71     75.00     100.00
-    road    50.00   80.00   88.89    100.00      80.00
-    car      0.00       -       -         -          -
+    sky    0.5000  0.7500  0.8571    0.7500     1.0000
+    road   0.5000  0.8000  0.8889    1.0000     0.8000
+    car    0.0000       -       -         -          -
     --------------------------------------------------
-    mean            77.50   87.30     87.50      90.00
+    mean           0.7750  0.8730    0.8750     0.9000
     <BLANKLINE>
-    mIoU 77.50   pixel accuracy 87.50   frequency-weighted IoU 77.50   (percent; 2 of 3 classes present)
-    kappa 0.7500   MCC 0.7746
+    mIoU 0.7750   pixel accuracy 0.8750   frequency-weighted IoU 0.7750
+    kappa 0.7500   MCC 0.7746   (fractions of 1; 2 of 3 classes present)
     """
     if len(classes) != len(scores["iou"]):
         raise UserError(f"The scores are of {len(scores['iou'])} classes, but {len(classes)} names were given.")
     name_width = max([5, *map(len, classes)])
-    columns = {"frequency": "pixels", "iou": "IoU", "dice": "Dice", "accuracy": "accuracy", "precision": "precision"}
+    columns = {"frequency": "share", "iou": "IoU", "dice": "Dice", "accuracy": "accuracy", "precision": "precision"}
     widths = [max(8, len(title) + 2) for title in columns.values()]
 
     def line(name: str, cells: Sequence[str]) -> str:
@@ -155,15 +157,18 @@ def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
 
     header = line("class", list(columns.values()))
     rule = "-" * (name_width + sum(widths))
-    rows = [line(name, [_percent(scores[key][i]) for key in columns]) for i, name in enumerate(classes)]
+    rows = [line(name, [_number(scores[key][i]) for key in columns]) for i, name in enumerate(classes)]
     means = [scores[key] for key in ("miou", "mean_dice", "mean_accuracy", "mean_precision")]
     present = int(np.isfinite(scores["iou"]).sum())
     summary = (
-        f"mIoU {_percent(scores['miou'])}   pixel accuracy {_percent(scores['pixel_accuracy'])}   frequency-weighted"
-        f" IoU {_percent(scores['frequency_weighted_iou'])}   (percent; {present} of {len(classes)} classes present)"
+        f"mIoU {_number(scores['miou'])}   pixel accuracy {_number(scores['pixel_accuracy'])}   frequency-weighted IoU"
+        f" {_number(scores['frequency_weighted_iou'])}"
     )
-    agreement = f"kappa {_number(scores['kappa'])}   MCC {_number(scores['mcc'])}"
-    return "\n".join([header, rule, *rows, rule, line("mean", ["", *map(_percent, means)]), "", summary, agreement])
+    agreement = (
+        f"kappa {_number(scores['kappa'])}   MCC {_number(scores['mcc'])}   (fractions of 1; {present} of"
+        f" {len(classes)} classes present)"
+    )
+    return "\n".join([header, rule, *rows, rule, line("mean", ["", *map(_number, means)]), "", summary, agreement])
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -179,7 +184,3 @@ def _mean(values: np.ndarray) -> float:
 
 def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.4f}"
-
-
-def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{100 * value:.2f}"

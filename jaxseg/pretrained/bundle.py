@@ -103,7 +103,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
     """Reads a bundle of a model or an encoder, or raises a `UserError` that says what does not fit.
 
     Args:
-      directory: a folder that `save_bundle` or `python -m jaxseg convert` wrote.
+      directory: a folder that `save_bundle` or `jaxseg convert` wrote.
       dtype: compute type of the module.
     """
     from safetensors.numpy import load_file

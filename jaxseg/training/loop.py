@@ -18,7 +18,7 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
-from jaxseg.experiment.log import Log, environment, progress_bar, say
+from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import create_state, eval_variables
 from jaxseg.files import write_json
 from jaxseg.models import init
@@ -105,7 +105,7 @@ def _loop(run, state, batches, train_step):
         _evaluate(run, state, start)  # it was saved, and stopped before its evaluation
     pending: list[dict[str, Any]] = []
     since = time.perf_counter()
-    bar = progress_bar(range(start, steps), initial=start, total=steps, desc="train", unit="step")
+    bar = train_bar(range(start, steps), initial=start, total=steps)
     with Interrupts() as interrupts, bar:
         for step in bar:
             state, metrics = train_step(state, shard.shard_batch(next(batches), run.mesh))
@@ -119,8 +119,7 @@ def _loop(run, state, batches, train_step):
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
                 update = (done - 1) // config.optim.accumulate
                 log.write("train", done, **row, lr=float(run.schedule(update)), images_per_s=speed)
-                shown = {"loss": f"{row['loss']:.4f}", "images_per_s": f"{speed:.1f}", **_last_score(run)}
-                bar.set_postfix(shown, refresh=False)
+                bar.set_postfix_str(train_line(row["loss"], speed, _last_score(run)), refresh=False)
                 pending.clear()
                 since = time.perf_counter()
             if saving:
@@ -234,19 +233,21 @@ def _evaluate(run, state, step) -> None:
     numbers |= {f"iou/{name}": float(v) for name, v in zip(dataset.classes, scores["iou"], strict=True)}
     run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
     run.checkpoints.score(step, scores["miou"])
+    if jax.process_index() == 0:
+        visualize.curves(run.log.rows, run.workdir / "curves.png")
     if evaluation.samples and jax.process_index() == 0:
         path = run.workdir / "pictures" / f"{split}_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         visualize.prediction_grid(
             evaluation.samples, palette=dataset.palette, classes=dataset.classes, path=path, ignore=dataset.ignore
         )
-        run.log.picture(f"{split}/predictions", path, step)
+        run.log.picture("eval/predictions", path, step)
 
 
 def _last_score(run):
-    """What the progress bar shows of the last evaluation."""
+    """The mIoU of the last evaluation, None before the first."""
     scores = run.checkpoints.scores
-    return {"val_miou": _number(scores[max(scores)])} if scores else {}
+    return scores[max(scores)] if scores else None
 
 
 def _number(value):

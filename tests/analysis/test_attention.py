@@ -1,7 +1,5 @@
 """Attention comes out by block, as the block computed it, and is drawn."""
 
-import argparse
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +8,12 @@ from flax import linen as nn
 from PIL import Image
 
 from jaxseg import create_model
-from jaxseg.analysis import attention
-from jaxseg.analysis.attention import describe
+from jaxseg.analysis.attention import attention, describe
 from jaxseg.blocks.attention import SCSE
 from jaxseg.blocks.manet import PAB
 from jaxseg.blocks.scale_attention import ScaleAttention
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.models import init
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.pretrained import save_bundle
@@ -35,7 +33,7 @@ class Blocks(nn.Module):
 def found():
     model, image = Blocks(), jax.random.normal(jax.random.key(1), (8, 13, 3))
     variables = init(model, jax.random.key(0), image_size=(8, 13))
-    return attention.attention(model, variables, image), variables["params"], np.asarray(image)
+    return attention(model, variables, image), variables["params"], np.asarray(image)
 
 
 def test_every_kind_of_block(found):
@@ -66,14 +64,12 @@ def test_positions_by_hand():
 def test_command(tmp_path, capsys):
     options = {"encoder_options": {"widths": (4, 4), "convs": 1}, "decoder_channels": (4, 4), "num_classes": 2}
     Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / "street.png")
-    parser = argparse.ArgumentParser()
-    attention.add_arguments(parser)
 
     def run(**more):
         model = create_model("unet", "plain", **options, **more)
         save_bundle(tmp_path / "bundle", model, init(model, jax.random.key(0)))
-        words = ["--bundle", tmp_path / "bundle", "--images", tmp_path / "street.png", "--out", tmp_path / "out"]
-        return attention.run(parser.parse_args(list(map(str, words))))
+        words = [tmp_path / "bundle", tmp_path / "street.png", "--out", tmp_path / "out"]
+        return call("attention", *map(str, words))
 
     assert run(attention="scse") == 0
     names = {file.name for file in (tmp_path / "out").iterdir()}

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.__main__ import main
 from jaxseg.analysis.loss_maps import example, push, surface
+from jaxseg.cli.program import main
 from jaxseg.losses import LOSSES
 
 LABEL = np.array([[1, 1, 0], [0, 0, 0]])

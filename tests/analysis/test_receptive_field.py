@@ -1,6 +1,5 @@
 """Receptive fields against arithmetic by hand, published figures, and gradients."""
 
-import argparse
 import json
 
 import jax
@@ -13,6 +12,7 @@ from jaxseg.analysis import receptive_field
 from jaxseg.analysis.receptive_field import Field, effective, theoretical
 from jaxseg.blocks.conv import Conv
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.encoders import create_encoder
 from jaxseg.models import init
 
@@ -142,24 +142,18 @@ def test_effective_field_of_one_convolution():
     assert field.side == pytest.approx(2**0.5) and receptive_field.share(field) == pytest.approx(2 / 9)
 
 
-def arguments(*words):
-    parser = argparse.ArgumentParser()
-    receptive_field.add_arguments(parser)
-    return parser.parse_args(list(map(str, words)))
-
-
 def test_command(tmp_path, capsys):
-    words = ["plain", "--size", 40, 48, "--draws", 0, "--out", tmp_path]
-    assert receptive_field.run(arguments(*words)) == 0
+    words = ["--encoder", "plain", "--size", 40, 48, "--draws", 0, "--out", tmp_path]
+    assert call("receptive-field", *map(str, words)) == 0
     assert "280 x 280" in capsys.readouterr().out
     saved = {row["name"]: row for row in json.loads((tmp_path / "receptive_field.json").read_text())}
     assert saved["c2"]["size"] == [28, 28]
     assert (tmp_path / "receptive_field.png").stat().st_size > 1000
     for words, message in [
-        ([], "Name a model"),
-        (["unet", "--workdir", "x"], "not both"),
-        (["unett"], "Did you mean 'unet'"),
-        (["unet", "--size", 0], "must be positive"),
+        ([], "Name one"),
+        (["a run", "--model", "unet"], "Name one"),
+        (["--model", "unett"], "Did you mean 'unet'"),
+        (["--model", "unet", "--size", 0], "must be positive"),
     ]:
         with pytest.raises(UserError, match=message):
-            receptive_field.run(arguments(*words))
+            call("receptive-field", *map(str, words))

@@ -1,7 +1,5 @@
 """The table of `show` adds up, and names the parts a reader looks for."""
 
-import argparse
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,6 +8,7 @@ from jaxseg import create_model
 from jaxseg.analysis import summary
 from jaxseg.analysis.flops import count_macs
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +66,11 @@ def test_text_from_the_figure_to_the_path(model):
     lines = summary.summarize(model, (64, 96)).splitlines()
     assert lines[0] == "UNetDecoder / ResNet, float32, one image of 64 x 96 pixels"
     whole = next(line for line in lines if line.startswith("the whole model"))
-    assert "64 x 96 x 3" in whole and "Segmenter: A model made of parts" in whole
+    assert "64x96x3" in whole and "Segmenter: A model made of parts" in whole
     decoder = next(line for line in lines if line.startswith("├ decoder"))
     assert "UNetDecoder: U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1)" in decoder
     stage = next(line for line in lines if "stage4_block0 … 1" in line)
-    assert stage.startswith("│ └ ") and "2 x 3 x 512" in stage and " 32 " in stage and "8,393,728" in stage
+    assert stage.startswith("│ └ ") and "2x3x512" in stage and " 32 " in stage and "8,393,728" in stage
     assert "2 BasicBlock" in stage
     assert not any(" conv " in line for line in lines)  # within a brick
     (first, *others) = [line for line in lines if line.endswith("UNetBlock") or "UNetBlock:" in line]
@@ -101,8 +100,6 @@ def test_a_model_around_a_model():
 
 
 def test_show_takes_configs_and_models(capsys, tmp_path):
-    parser = argparse.ArgumentParser()
-    summary.add_arguments(parser)
     path = tmp_path / "mine.py"
     path.write_text(
         "from jaxseg.config import default_config\n"
@@ -111,11 +108,19 @@ def test_show_takes_configs_and_models(capsys, tmp_path):
         "    c.model.encoder = 'plain'\n"
         "    return c\n"
     )
-    assert summary.run(parser.parse_args([str(path), "--size", "64"])) == 0
+    assert call("show", str(path), "--size", "64") == 0
     assert "UNetDecoder / Plain, float32, one image of 64 x 64 pixels" in capsys.readouterr().out
-    assert summary.run(parser.parse_args(["fpn", "--encoder", "plain", "--size", "64", "32"])) == 0
+    assert call("show", "fpn", "--encoder", "plain", "--size", "64", "32") == 0
     assert "FPNDecoder / Plain" in capsys.readouterr().out
-    with pytest.raises(UserError, match="neither a config file nor a model"):
-        summary.run(parser.parse_args(["unett"]))
-    with pytest.raises(UserError, match="does not exist"):
-        summary.run(parser.parse_args([str(tmp_path / "no.py")]))
+    with pytest.raises(UserError, match="neither a config file nor a recipe nor a model. Did you mean 'unet'"):
+        call("show", "unett")
+    with pytest.raises(UserError, match="There is no config file"):
+        call("show", str(tmp_path / "no.py"))
+
+
+def test_show_fits_the_terminal_and_still_says_what_each_part_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call("show", "fpn", "--encoder", "plain", "--size", "64") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Feature pyramid network (Lin et al., 2016" in " ".join(text.split())

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jaxseg.__main__ import main
 from jaxseg.bench import ablation, league
+from jaxseg.cli.program import main
 from jaxseg.data.shapes import CLASSES
 from jaxseg.experiment.build import build_model, check_config
 from jaxseg.models import MODELS
@@ -19,7 +19,7 @@ def test_every_model_has_a_small_config(name):
 
 
 def test_the_league_trains_what_is_asked_for_once(tmp_path, capsys):
-    command = ["league", "--out", str(tmp_path), "--models", "segnet_basic", "--steps", "1", "--pictures", "1"]
+    command = ["league", "--out", str(tmp_path), "--models", "segnet_basic", "--steps", "1", "--images", "1"]
     assert main(command) == 0
     (row,) = json.loads((tmp_path / "league.json").read_text())
     assert row["model"] == "segnet_basic"

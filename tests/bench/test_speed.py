@@ -1,21 +1,18 @@
 """The benchmark runs, says what it measured, and names what is missing."""
 
-import argparse
 import json
 import sys
 
 import pytest
 
 from jaxseg.bench import peers
-from jaxseg.bench import speed as bench
 from jaxseg.bench.timing import WARMUP, Subject, alternate
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 
 
-def arguments(*extra):
-    parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    return parser.parse_args(["--model", "unet", "--encoder", "plain", "--size", "32", "--batch", "2", *extra])
+def run(*extra):
+    return call("bench", "--model", "unet", "--encoder", "plain", "--size", "32", "--batch", "2", *extra)
 
 
 def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
@@ -23,7 +20,7 @@ def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
     peer = Subject("smp", lambda: calls.append("step"), lambda: calls.append("forward"), {"parameters": 7})
     monkeypatch.setitem(peers.PEERS, "smp", lambda case: peer)
     out = tmp_path / "new" / "figures.json"
-    assert bench.run(arguments("--steps", "2", "--classes", "3", "--peer", "smp", "--out", str(out))) == 0
+    assert run("--steps", "2", "--classes", "3", "--peer", "smp", "--out", str(out)) == 0
     figures = json.loads(out.read_text())
     ours = figures["jaxseg"]
     assert figures["case"]["size"] == [32, 32]
@@ -46,9 +43,9 @@ def test_turns_are_taken():
 def test_missing_peer_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"pip install .*jaxseg\[parity\]"):
-        bench.run(arguments("--peer", "smp"))
+        run("--peer", "smp")
 
 
 def test_impossible_numbers_raise():
     with pytest.raises(UserError, match="at least 1"):
-        bench.run(arguments("--steps", "0"))
+        run("--steps", "0")

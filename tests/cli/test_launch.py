@@ -1,5 +1,8 @@
 """User errors end a program in one screen; everything else keeps its traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from jaxseg.checks import Interrupted, UserError
@@ -31,3 +34,9 @@ def test_bugs_keep_their_traceback():
 def test_full_disk(capsys):
     assert launch.guard(_raiser(OSError(28, "No space left on device"))) == 1
     assert "Free some space" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line():
+    code = "import warnings; from jaxseg.cli import launch; launch.quieten(); warnings.warn('Mind this.')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "warning: Mind this.\n"

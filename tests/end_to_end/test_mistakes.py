@@ -32,7 +32,10 @@ def _refused(run, workdir, *arguments, config=TINY, **options):
         (["--config.model.encoder=resnet5"], "Unknown encoder 'resnet5'. Did you mean 'resnet50'?"),
         (["--config.data.name=shape"], "Unknown data set 'shape'. Did you mean 'shapes'?"),
         (["--config.data.eval_split=test"], "test"),
-        (["--config.data.name=folder"], "Unknown option 'size' of data set 'folder'"),
+        (["--config.data.name=folder"], "Data set 'folder' needs the folder that holds its files"),
+        (["--config.data.options.siez=3"], "Unknown option 'siez' of data set 'shapes'. Did you mean 'size'?"),
+        (["--config.loss.terms.focl=1"], "Unknown loss 'focl'. Did you mean 'focal'?"),
+        (["--config.optim.lr=abc"], "config.optim.lr must be a number, got 'abc'"),
         (["--config.train.epochs=3"], "Set one of config.train.steps and config.train.epochs"),
         (["--config.data.crop=(200,200)"], "can never be filled"),
         (["--config.data.batch_size=64"], "fewer than config.data.batch_size=64"),
@@ -138,8 +141,10 @@ def test_workdir_of_another_config(trained, run):
 def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
     workdir = tmp_path / "run"
     blow_up = ("--config.optim.name=sgd", "--config.optim.clip_norm=0.0", "--config.optim.lr=1e30")
-    message = _refused(run, workdir, *blow_up, "--config.checkpoint.every=1")
+    first_well = ("--config.optim.warmup_steps=4", "--config.eval.every=1", "--config.checkpoint.every=1")
+    message = _refused(run, workdir, *blow_up, *first_well)
     assert "Training stopped at step" in message and "config.optim.lr" in message
+    assert (workdir / "curves.png").stat().st_size > 0, "the curves wait for the end of the run"
     latest = Checkpoints(workdir).latest()
     if latest is not None:
         params = Checkpoints(workdir).restore_variables(latest)["params"]
@@ -160,8 +165,21 @@ def test_a_write_that_fails_keeps_the_last_good_checkpoint(run, tmp_path):
     run(*command)
 
 
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["train.py", "--config", TINY], "required: --workdir"),
+        (["train.py", "--config", TINY, "--worksdir", "x"], "Unknown flag '--worksdir'. Did you mean '--workdir'?"),
+        (["eval.py", "--workdir", "x", "--refine", "xx"], "invalid choice: 'xx'"),
+    ],
+)
+def test_flags(run, arguments, words):
+    text = run(*arguments, code=2)
+    assert words in text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 12
+
+
 def test_missing_programs_arguments(run, tmp_path):
     assert "holds no trained model" in run("eval.py", "--workdir", tmp_path, code=1)
-    assert "holds no trained model" in run(
-        "-m", "jaxseg", "predict", "--workdir", tmp_path, "--images", tmp_path, "--out", tmp_path / "o", code=1
-    )
+    assert "holds no trained model" in run("-m", "jaxseg", "predict", tmp_path, TINY, "--out", tmp_path / "o", code=1)

@@ -78,7 +78,7 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
     (tmp_path / "in").mkdir()
     for i, picture in enumerate(pictures):
         Image.fromarray(picture[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
-    run("-m", "jaxseg", "predict", "--workdir", trained, "--images", tmp_path / "in", "--out", tmp_path / "out")
+    run("-m", "jaxseg", "predict", trained, tmp_path / "in", "--out", tmp_path / "out")
     predictor = Predictor(load(trained))
     for i, picture in enumerate(pictures):
         written = [p for p in (tmp_path / "out").rglob(f"p{i}*.png") if Image.open(p).mode == "P"]
@@ -206,3 +206,27 @@ def test_two_processes_learn_what_one_learns(start, cache, tmp_path):
     assert [(r["kind"], r["step"]) for r in two] == [(r["kind"], r["step"]) for r in one]
     losses = [[row["loss"] for row in rows] for rows in (two, one)]
     np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_a_bundle_predicts_what_its_run_does(trained, run, tmp_path):
+    from jaxseg import Predictor, create_dataset
+    from jaxseg.trained import load
+
+    run("-m", "jaxseg", "bundle", trained, "--out", tmp_path / "bundle", "--note", "Ours.")
+    run_, bundle = load(trained), load(tmp_path / "bundle")
+    assert (bundle.classes, bundle.palette, bundle.mean) == (run_.classes, run_.palette, run_.mean)
+    assert bundle.source == "Ours."
+    image = create_dataset("shapes", size=32).splits["val"][0]["image"]
+    np.testing.assert_array_equal(Predictor(bundle)(image), Predictor(run_)(image))
+    text = run("-m", "jaxseg", "eval", tmp_path / "bundle", code=1)
+    assert "--data NAME --root DIR" in text
+    text = run("-m", "jaxseg", "eval", tmp_path / "bundle", "--data", "shapes", code=1)
+    assert "Name the folder to write to with --out" in text
+
+
+def test_a_model_without_dropout_is_refused_once(trained, run, tmp_path):
+    """Not at every image, and before any is predicted."""
+    grid = trained / "pictures" / "val_000020.png"
+    text = run("-m", "jaxseg", "predict", trained, grid, "--dropout", "2", "--out", tmp_path / "out", code=1)
+    assert text.count("has no dropout") == 1
+    assert "images predicted" not in text

@@ -1,6 +1,5 @@
 """The survey of errors against counts by hand, and the page that shows it."""
 
-import argparse
 import re
 
 import jax
@@ -10,9 +9,9 @@ import pytest
 from scipy import ndimage
 
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
-from jaxseg.evaluation import survey as errors
 from jaxseg.evaluation.error_page import page
 from jaxseg.evaluation.objects import border_pixels
 from jaxseg.evaluation.survey import DISTANCES, border_distance, survey
@@ -82,7 +81,7 @@ def test_page_holds_all_it_needs(dataset, found):
     assert "a &lt;run&gt;" in text and "road &amp; &lt;kerb&gt;" in text and "<kerb>" not in text
     worst = re.findall(r"<b>\d\. (\w+)</b>", text)
     assert worst == ["street9", "street8", "street7"]
-    assert "100.0 %" in text and "nan" not in re.sub(r"base64,[^\"]*", "", text)
+    assert "100.0&nbsp;%" in text and "nan" not in re.sub(r"base64,[^\"]*", "", text)
 
 
 def test_page_of_a_perfect_model(dataset):
@@ -112,11 +111,9 @@ def test_command(dataset, tmp_path, monkeypatch, capsys):
     trained.config.train.compilation_cache = ""
     monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: trained)
     monkeypatch.setattr("jaxseg.evaluation.data.create_dataset", lambda name, root, **options: dataset)
-    parser = argparse.ArgumentParser()
-    errors.add_arguments(parser)
-    assert errors.run(parser.parse_args(["--workdir", str(tmp_path), "--worst", "2"])) == 0
+    assert call("errors", str(tmp_path), "--worst", "2") == 0
     wrong = sum(50 + 6 * (4 + n) for n in range(10)) / (10 * 38 * 50)
-    assert f"10 pictures, {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
+    assert f"10 images, {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
     assert (tmp_path / "errors" / "val" / "errors.html").read_text().startswith("<!doctype html>")
     with pytest.raises(UserError, match="at least 1"):
-        errors.run(parser.parse_args(["--workdir", str(tmp_path), "--worst", "0"]))
+        call("errors", str(tmp_path), "--worst", "0")

@@ -1,6 +1,5 @@
 """The search for the CRF's settings, and what a run does with what it found."""
 
-import argparse
 import json
 
 import jax.numpy as jnp
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
-from jaxseg.evaluation import tune_crf
 from jaxseg.evaluation.tune_crf import NARROW, WIDE, search
 from jaxseg.trained import TrainedModel
 
@@ -61,9 +60,7 @@ def trained(monkeypatch, tmp_path):
 
 
 def test_run_writes_what_scored_best(trained, capsys):
-    parser = argparse.ArgumentParser()
-    tune_crf.add_arguments(parser)
-    assert tune_crf.run(parser.parse_args(["--workdir", str(trained), "--trials", "3"])) == 0
+    assert call("tune-crf", str(trained), "--trials", "3") == 0
     found = json.loads((trained / "crf.json").read_text())
     assert found["miou"] > found["miou_without"] + 0.1
     assert (found["checkpoint"], found["split"], found["pictures"], found["parameters"]["iterations"]) == (
@@ -77,4 +74,4 @@ def test_run_writes_what_scored_best(trained, capsys):
     assert table[0].split()[:2] == ["mIoU", "gain"] and len(table) == 5
     assert float(table[1].split()[0]) == round(found["miou"], 4)
     with pytest.raises(UserError, match="--trials must be at least 1"):
-        tune_crf.run(parser.parse_args(["--workdir", str(trained), "--trials", "0"]))
+        call("tune-crf", str(trained), "--trials", "0")

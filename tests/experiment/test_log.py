@@ -2,7 +2,7 @@
 
 import math
 
-from jaxseg.experiment.log import Log, environment, read_rows
+from jaxseg.experiment.log import TRAIN_BAR, Log, environment, read_rows, train_line
 
 
 def test_rows_come_back_and_nan_is_null(tmp_path):
@@ -39,3 +39,14 @@ def test_environment_names_versions_and_devices():
     found = environment()
     assert found["versions"]["jax"]
     assert found["devices"]
+
+
+def test_the_bar_of_a_run_shows_its_score_in_80_columns():
+    from tqdm import tqdm
+
+    text = tqdm.format_meter(
+        300, 2560, 60, ncols=80, prefix="train", bar_format=TRAIN_BAR, postfix=train_line(0.12345, 43.21, 0.8562)
+    )
+    assert len(text) <= 80
+    assert "300/2560" in text and "loss 0.1235" in text and text.endswith("val mIoU 0.8562, 43.2 images/s")
+    assert "val" not in train_line(0.5, 1.0, None)

@@ -1,11 +1,9 @@
-import argparse
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxseg.checks import UserError
-from jaxseg.inference import files
+from jaxseg.cli.program import call
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
@@ -44,14 +42,12 @@ def folder(tmp_path):
 
 
 def predict(*arguments):
-    parser = argparse.ArgumentParser()
-    files.add_arguments(parser)
-    return files.run(parser.parse_args([str(a) for a in arguments]))
+    return call("predict", *map(str, arguments))
 
 
 def test_folder(workdir, folder, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
-    assert predict("--workdir", workdir, "--images", folder, "--out", out) == 0
+    assert predict(workdir, folder, "--out", out) == 0
     assert sorted(p.name for p in out.iterdir()) == sorted(
         f"{stem}_{kind}.png" for stem in "abc" for kind in ("label", "overlay")
     )
@@ -63,7 +59,7 @@ def test_folder(workdir, folder, tmp_path, capsys):
     assert overlay.shape[0] > 9, "the legend is beneath"
     mixed = np.round(0.5 * image + 0.5 * np.array(PALETTE)[image.argmax(-1)])
     np.testing.assert_array_equal(overlay[:9, :14], mixed)
-    assert "3 of 3 pictures predicted" in capsys.readouterr().out
+    assert "3 of 3 images predicted" in capsys.readouterr().out
 
 
 def test_several_checkpoints_are_an_ensemble(workdir, folder, tmp_path, monkeypatch):
@@ -75,7 +71,7 @@ def test_several_checkpoints_are_an_ensemble(workdir, folder, tmp_path, monkeypa
 
     monkeypatch.setattr("jaxseg.trained.load", load)
     out = tmp_path / "out"
-    assert predict("--workdir", workdir, "--checkpoint", 10, "latest", "--images", folder / "b.png", "--out", out) == 0
+    assert predict(workdir, folder / "b.png", "--checkpoint", 10, "latest", "--out", out) == 0
     assert asked == [(workdir, "10"), (workdir, "latest")]
     image = np.asarray(Image.open(folder / "b.png"))
     expected = Ensemble([brightest(-1.0), brightest(0.5)])(image)
@@ -87,18 +83,16 @@ def test_several_checkpoints_are_an_ensemble(workdir, folder, tmp_path, monkeypa
 
 def test_a_bad_file_stops_nothing_but_the_exit_code_tells(workdir, folder, tmp_path, capsys):
     (folder / "aa.jpg").write_bytes((folder / "a.jpg").read_bytes()[:200])
-    assert predict("--workdir", workdir, "--images", folder, "--out", tmp_path / "out") == 1
+    assert predict(workdir, folder, "--out", tmp_path / "out") == 1
     printed = capsys.readouterr()
     assert len([line for line in printed.err.splitlines() if "error:" in line and "aa.jpg" in line]) == 1
-    assert "3 of 4 pictures predicted" in printed.out
+    assert "3 of 4 images predicted" in printed.out
     assert not list((tmp_path / "out").glob("aa_*"))
 
 
 def test_files_and_alpha(workdir, folder, tmp_path):
     out = tmp_path / "out"
-    assert (
-        predict("--workdir", workdir, "--images", folder / "b.png", folder / "b.png", "--out", out, "--alpha", 0) == 0
-    )
+    assert predict(workdir, folder / "b.png", folder / "b.png", "--out", out, "--alpha", 0) == 0
     overlay = np.asarray(Image.open(out / "b_overlay.png"))
     np.testing.assert_array_equal(overlay[:9, :14], np.asarray(Image.open(folder / "b.png")))
     assert len(list(out.iterdir())) == 2
@@ -107,24 +101,24 @@ def test_files_and_alpha(workdir, folder, tmp_path):
 def test_wrong_arguments_are_named(workdir, folder, tmp_path):
     def fails(match, *arguments):
         with pytest.raises(UserError, match=match):
-            predict("--workdir", workdir, *arguments)
+            predict(workdir, *arguments)
 
     out = ("--out", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    fails(r"--images: .*missing does not exist", "--images", tmp_path / "missing", *out)
-    fails(r"--images: the folder .*empty holds no picture \(\.jpg", "--images", tmp_path / "empty", *out)
+    fails(r"missing does not exist", tmp_path / "missing", *out)
+    fails(r"The folder .*empty holds no image \(\.jpg", tmp_path / "empty", *out)
     for several in (["--crf", "--dropout", 2], ["--checkpoint", 1, 2, "--crf"], ["--checkpoint", 1, 2, "--dropout", 2]):
-        fails("An ensemble is of workdirs or checkpoints, or of --dropout samples", "--images", folder, *several, *out)
-    fails("--alpha must be from 0 to 1, got 2.0", "--images", folder, "--alpha", 2, *out)
-    fails("b.png is a file, expected a folder", "--images", folder, "--out", folder / "b.png")
+        fails("An ensemble is of models or checkpoints, or of --dropout samples", folder, *several, *out)
+    fails("--alpha must be from 0 to 1, got 2.0", folder, "--alpha", 2, *out)
+    fails("b.png is a file, expected a folder", folder, "--out", folder / "b.png")
     Image.new("RGB", (4, 4)).save(folder / "a.png")
-    fails("a.jpg and .*a.png would both be written to .*a_label.png", "--images", folder, *out)
+    fails("a.jpg and .*a.png would both be written to .*a_label.png", folder, *out)
     assert not (tmp_path / "out").exists()
 
 
 def test_inputs_are_never_overwritten(workdir, folder):
-    assert predict("--workdir", workdir, "--images", folder, "--out", folder) == 0
+    assert predict(workdir, folder, "--out", folder) == 0
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    with pytest.raises(UserError, match="is one of the --images and would be overwritten"):
-        predict("--workdir", workdir, "--images", folder, "--out", folder)
+    with pytest.raises(UserError, match="is one of the images and would be overwritten"):
+        predict(workdir, folder, "--out", folder)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before

@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import jax.numpy as jnp
@@ -6,9 +5,10 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.cli.program import make_parser
 from jaxseg.config import default_config
 from jaxseg.evaluation.score import evaluate
-from jaxseg.inference import Calibration, Predictor, create_refiner, files
+from jaxseg.inference import Calibration, Predictor, create_refiner
 from jaxseg.inference import refine as refinement
 from jaxseg.inference.refine import find_refiner
 from jaxseg.trained import TrainedModel
@@ -104,9 +104,8 @@ def test_mistakes_are_named(name, options, words):
 
 
 def test_crf_is_short_for_refine_crf():
-    parser = argparse.ArgumentParser()
-    files.add_arguments(parser)
-    given = ["--workdir", "w", "--images", "i", "--out", "o"]
+    parser = make_parser("predict")
+    given = ["w", "i", "--out", "o"]
     assert [parser.parse_args([*given, *more]).refine for more in ([], ["--crf"], ["--refine", "guided"])] == [
         None,
         "crf",

@@ -112,9 +112,9 @@ def test_what_is_no_matrix_of_counts_is_refused(matrix):
 def test_table_of_an_absent_class_and_long_names():
     table = format_table(scores(np.array([[8, 2], [0, 0]])), ["a very long name of a class", "b"]).splitlines()
     assert table[2].startswith("a very long name of a class ")
-    assert table[2].split()[-5:] == ["100.00", "80.00", "88.89", "80.00", "100.00"]
-    assert table[3].split() == ["b", "0.00", "0.00", "0.00", "-", "0.00"]
-    assert table[-2].startswith("mIoU 40.00   pixel accuracy 80.00")
+    assert table[2].split()[-5:] == ["1.0000", "0.8000", "0.8889", "0.8000", "1.0000"]
+    assert table[3].split() == ["b", "0.0000", "0.0000", "0.0000", "-", "0.0000"]
+    assert table[-2].startswith("mIoU 0.4000   pixel accuracy 0.8000")
     assert len(set(map(len, table[1:3]))) == 1
     empty = format_table(scores(np.zeros((1, 1), int)), ["a"])
     assert "mIoU -" in empty and "0 of 1 classes" in empty

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, create_model, init
 from jaxseg.models.describe import describe
 from jaxseg.pretrained import load_bundle, load_encoder, save_bundle
-from jaxseg.pretrained.command import run
 
 WIDTHS = {"widths": (4, 6, 8)}
 OPTIONS = {"decoder_channels": (8, 6, 4)}
@@ -89,20 +89,10 @@ def test_an_encoder_takes_state_dicts_with_prefixes(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     save_file(arrays, tmp_path / "b.safetensors")
     assert (
-        run(_arguments("timm", str(tmp_path / "b.safetensors"), "--encoder", "resnet18", "--out", str(tmp_path / "c")))
+        call("convert", "timm", str(tmp_path / "b.safetensors"), "--encoder", "resnet18", "--out", str(tmp_path / "c"))
         == 0
     )
     jax.tree.map(np.testing.assert_array_equal, load_encoder("resnet18", str(tmp_path / "c")), variables)
-
-
-def _arguments(*given):
-    import argparse
-
-    from jaxseg.pretrained.command import add_arguments
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(given)
 
 
 def test_a_hub_name_offline_says_so(monkeypatch):

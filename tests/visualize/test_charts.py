@@ -68,6 +68,8 @@ def test_curves(tmp_path, figures):
     drawn = {line.get_label(): line.get_xydata().tolist() for axes in (left, right) for line in axes.lines}
     assert drawn["mIoU"] == [[500, 0.7], [1000, 0.6]]
     assert drawn["validation"] == [[500, 0.5], [1000, 0.5]]
+    legend = [text.get_text() for text in left.get_legend().get_texts()]
+    assert legend == ["training, smoothed", "validation", "learning rate"]
     smooth = drawn["training, smoothed"]
     assert len(smooth) == 100
     np.testing.assert_allclose(smooth[50][1], np.mean([1 / i for i in range(49, 54)]))

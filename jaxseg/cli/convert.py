@@ -1,30 +1,37 @@
-"""python -m jaxseg convert: other libraries' weights as a bundle of jaxseg."""
+"""jaxseg convert: other libraries' weights as a bundle of jaxseg."""
 
 import argparse
 import ast
+import dataclasses
 from pathlib import Path
 
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
+from jaxseg.models.parts import title
 from jaxseg.pretrained.bundle import save_bundle
 from jaxseg.pretrained.hub import locate
-from jaxseg.pretrained.smp import encoder_from_smp, from_smp, load_smp
+from jaxseg.pretrained.smp import encoder_from_smp, from_smp
 from jaxseg.pretrained.timm import encoder_from_timm
 from jaxseg.pretrained.torchvision import encoder_from_torchvision, from_torchvision
+from jaxseg.trained import load
 
 ENCODERS = {"torchvision": encoder_from_torchvision, "timm": encoder_from_timm, "smp": encoder_from_smp}
 EPILOG = """examples:
-  python -m jaxseg convert smp runs/my_smp_model --out bundles/mine          (a folder of smp's save_pretrained)
-  python -m jaxseg convert smp hf:OWNER/REPO --out bundles/theirs            (needs pip install jaxseg[hub])
-  python -m jaxseg convert smp fpn.pth --arch fpn --encoder resnet34 --classes 11 --out bundles/fpn
-  python -m jaxseg convert torchvision deeplab.pth --arch deeplabv3_resnet50 --out bundles/deeplab
-  python -m jaxseg convert timm resnet50.safetensors --encoder resnet50 --out bundles/resnet50   (an encoder alone)
+  a folder of smp's save_pretrained, or one on the hub (needs jaxseg[hub]):
+    jaxseg convert smp runs/my_smp_model --out bundles/mine
+    jaxseg convert smp hf:OWNER/REPO --out bundles/theirs
+  a state dict of smp, of torchvision, and of timm (an encoder alone):
+    jaxseg convert smp fpn.pth --arch fpn --encoder resnet34 --classes 11 \\
+      --out bundles/fpn
+    jaxseg convert torchvision deeplab.pth --arch deeplabv3_resnet50 \\
+      --out bundles/deeplab
+    jaxseg convert timm a.safetensors --encoder resnet50 --out bundles/resnet50
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `run` reads."""
-    parser.epilog, parser.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.epilog = EPILOG
     parser.add_argument("source", choices=list(ENCODERS), help="the library that wrote the file")
     parser.add_argument("file", help=".safetensors or .pth state dict, smp's save_pretrained folder, or hf:OWNER/REPO")
     parser.add_argument("--out", required=True, help="folder to write the bundle to")
@@ -41,13 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", default="", help="a sentence on where the weights come from, and their licence")
 
 
-def run(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Converts and writes the bundle; returns the exit status."""
     path = locate(args.file)
     options = parse_options(args.option)
+    note = args.note or f"converted from {args.source}: {Path(args.file).name}"
     if args.source == "smp" and path.is_dir():
-        module, variables = load_smp(path)
-    elif args.arch is None:
+        trained = dataclasses.replace(load(path), source=note)
+        trained.save(args.out)
+        print(f"{title(trained.model)} of smp -> {args.out}")
+        return 0
+    if args.arch is None:
         _need(args, "encoder")
         variables = ENCODERS[args.source](args.encoder, path, **options)
         module = create_encoder(args.encoder, **options)
@@ -58,9 +69,8 @@ def run(args: argparse.Namespace) -> int:
         module, variables = from_torchvision(args.arch, path)
     else:
         raise UserError(f"{args.source} has no segmentation models. Leave --arch out and name --encoder.")
-    note = args.note or f"converted from {args.source}: {Path(args.file).name}"
     save_bundle(args.out, module, variables, source=note)
-    print(f"{type(module).__name__} of {args.source} -> {args.out}")
+    print(f"{title(module)} of {args.source} -> {args.out}")
     return 0
 
 
@@ -82,7 +92,7 @@ def parse_options(given: list[str]) -> dict[str, object]:
     return options
 
 
-def _need(args, *names):
+def _need(args: argparse.Namespace, *names: str) -> None:
     for name in names:
         if getattr(args, name) is None:
-            raise UserError(f"Converting this needs --{name}. See `python -m jaxseg convert --help`.")
+            raise UserError(f"Converting this needs --{name}. See `jaxseg convert --help`.")

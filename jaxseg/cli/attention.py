@@ -1,0 +1,50 @@
+"""jaxseg attention: where a trained model's attention blocks look in images, drawn."""
+
+import argparse
+from pathlib import Path
+
+from jaxseg.checks import UserError
+from jaxseg.cli import source
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument("model", metavar="MODEL", help=source.HELP)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    source.checkpoint(parser)
+    parser.add_argument("--out", required=True, help="folder to write NAME_BLOCK.png to")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Draws the attention over every image and returns the exit status."""
+    from jaxseg import visualize
+    from jaxseg.analysis.attention import attention
+    from jaxseg.data.imagefile import read_picture
+    from jaxseg.inference.files import find_pictures
+    from jaxseg.models.parts import title
+    from jaxseg.ops.normalize import normalize
+
+    files, out = find_pictures(args.images), Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file, expected a folder.")
+    trained = source.trained(args)
+    for file in files:
+        image = read_picture(str(file))
+        found = attention(trained.model, trained.variables, normalize(image, trained.mean, trained.std))
+        if not found:
+            raise UserError(
+                f"{title(trained.model)} has no attention that can be drawn. Models with some: attention_unet,"
+                ' manet, pan, image_pyramid, and unet and unetplusplus with options={"attention": "scse"}.'
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        names = []
+        for block, (maps, _) in found.items():
+            if maps:
+                names.append(out / f"{file.stem}_{block.replace('/', '.').replace(' ', '_')}.png")
+                visualize.attention_figure(image, maps, names[-1], title=block)
+        channels = {block: weights for block, (_, weights) in found.items() if weights is not None}
+        if channels:
+            names.append(out / f"{file.stem}_channels.png")
+            visualize.channels_figure(image, channels, names[-1])
+        print(f"{file}: {len(found)} blocks -> {', '.join(map(str, names))}")
+    return 0

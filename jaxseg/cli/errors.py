@@ -1,0 +1,48 @@
+"""jaxseg errors: where a trained model fails, on one page with images."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from jaxseg.checks import UserError
+from jaxseg.cli import source
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    source.arguments(parser)
+    source.data_arguments(parser)
+    parser.add_argument("--out", help="folder to write errors.html to (default: MODEL/errors/SPLIT)")
+    parser.add_argument("--worst", type=int, default=12, help="images to show")
+    parser.add_argument("--pairs", type=int, default=10, help="confused pairs of classes to show")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the page and returns the exit status."""
+    from jaxseg.evaluation.error_page import page
+    from jaxseg.evaluation.survey import survey
+    from jaxseg.experiment.log import progress_bar
+    from jaxseg.files import write_text
+    from jaxseg.inference.predict import Predictor
+
+    if args.worst < 1 or args.pairs < 1:
+        raise UserError(f"--worst and --pairs must be at least 1, got {args.worst} and {args.pairs}.")
+    trained = source.trained(args)
+    dataset, split = source.data(args, trained)
+    out = source.out_folder(args, trained, f"errors/{split}")
+    predictor, records = Predictor(trained), dataset.splits[split]
+    found = survey(
+        predictor.predict_batch,
+        records,
+        len(trained.classes),
+        ignore=dataset.ignore,
+        progress=lambda batches: progress_bar(batches, desc=f"errors {split}", unit="batch"),
+    )
+    step = "" if trained.step is None else f", step {trained.step}"
+    title = f"{Path(args.model).resolve().name}{step}, split {split}"
+    text = page(found, dataset, records, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
+    write_text(out / "errors.html", text)
+    wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
+    print(f"{len(records)} images, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
+    return 0

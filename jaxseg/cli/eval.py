@@ -1,0 +1,49 @@
+"""jaxseg eval: the scores of a trained model on a split, as a table, scores.json and figures."""
+
+import argparse
+
+from jaxseg.checks import UserError
+from jaxseg.cli import source
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=source.HELP)
+    parser.add_argument("--workdir", metavar="MODEL", dest="flag", help="the same, as a flag")
+    source.checkpoint(parser)
+    source.data_arguments(parser)
+    parser.add_argument("--out", help="folder to write to (default: MODEL/eval/SPLIT)")
+    parser.add_argument(
+        "--metrics", metavar="NAME,NAME", type=_names, help="of `jaxseg list metrics` (default: the run's own)"
+    )
+    parser.add_argument(
+        "--calibrate", choices=["temperature", "vector"], help="fit the probabilities to the split, then score"
+    )
+    parser.add_argument("--refine", choices=["crf", "guided"], help="mend the edges by the image, then score")
+    parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def main(args: argparse.Namespace) -> int:
+    """Evaluates, and returns the exit status."""
+    from jaxseg.evaluation.score import evaluate
+
+    if (args.model is None) == (args.flag is None):
+        raise UserError("Name one trained model: jaxseg eval MODEL, or --workdir MODEL.")
+    args.model = args.model or args.flag
+    trained = source.trained(args)
+    dataset, split = source.data(args, trained)
+    out = source.out_folder(args, trained, f"eval/{split}-{args.refine}" if args.refine else f"eval/{split}")
+    evaluate(
+        trained,
+        dataset,
+        split,
+        out=out,
+        metric_names=args.metrics,
+        calibrate=args.calibrate,
+        refine=args.refine,
+    )
+    return 0

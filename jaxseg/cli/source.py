@@ -1,0 +1,61 @@
+"""The trained model that a command is given, and the labeled data that it looks at it with."""
+
+import argparse
+from pathlib import Path
+
+from jaxseg.checks import UserError
+from jaxseg.data import Dataset
+from jaxseg.trained import TrainedModel
+
+HELP = "a run's folder, a bundle, hf:OWNER/REPO, or a folder of smp's save_pretrained"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds MODEL and --checkpoint, which `trained` reads."""
+    parser.add_argument("model", metavar="MODEL", help=HELP)
+    checkpoint(parser)
+
+
+def checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint."""
+    parser.add_argument("--checkpoint", default="best", help="of a run: best (by validation mIoU), latest or a step")
+
+
+def data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `data` reads."""
+    parser.add_argument("--data", metavar="NAME", help="of `jaxseg list datasets` (default: the run's own)")
+    parser.add_argument("--root", metavar="DIR", help="where the data is (default: where the run had it)")
+    parser.add_argument("--split", help="of the data (default: the run's data.eval_split, or val)")
+
+
+def trained(args: argparse.Namespace) -> TrainedModel:
+    """Returns the model that MODEL and --checkpoint name; programs that its run compiled are used again."""
+    return open_model(args.model, args.checkpoint)
+
+
+def open_model(source: str, step: str) -> TrainedModel:
+    """Returns the model of a source; programs that its run compiled are used again."""
+    from jaxseg.experiment.build import enable_compilation_cache
+    from jaxseg.trained import load
+
+    found = load(source, step)
+    if found.config:
+        enable_compilation_cache(found.config.train.compilation_cache)
+    return found
+
+
+def data(args: argparse.Namespace, model: TrainedModel) -> tuple[Dataset, str]:
+    """Returns the data that the flags name, a folder where they say no more, and the split."""
+    from jaxseg.evaluation.data import find_dataset
+
+    name = args.data or ("folder" if args.root and not model.config else None)
+    return find_dataset(model, args.split, name=name, root=args.root)
+
+
+def out_folder(args: argparse.Namespace, model: TrainedModel, inside: str) -> Path:
+    """Returns the folder of --out, or one inside the run's."""
+    if args.out:
+        return Path(args.out)
+    if model.workdir is None:
+        raise UserError(f"Name the folder to write to with --out: {args.model} is no run, whose folder would get it.")
+    return Path(model.workdir) / inside

@@ -1,0 +1,119 @@
+"""Config values from the command line: of the key's type, open mappings included, mistakes with their remedy."""
+
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.cli import settings
+from jaxseg.config import default_config
+
+
+def changed(*words):
+    config = default_config()
+    config.data.options = {"size": 64}
+    config.model.options = {"decoder_channels": (8, 8)}
+    config.loss.terms.dice = 1.0
+    config.loss.options.dice = {"smooth": 1.0}
+    rest, found = settings.split([f"--config.{word}" for word in words])
+    assert not rest
+    settings.apply(config, found)
+    return config
+
+
+@pytest.mark.parametrize(
+    "word,value",
+    [
+        ("optim.lr=1e-2", 0.01),
+        ("optim.lr=1", 1.0),
+        ("seed=7", 7),
+        ("data.root=12", "12"),
+        ("data.root=", ""),
+        ("log.tensorboard=False", False),
+        ("log.tensorboard=0", False),
+        ("optim.nesterov", True),
+        ("data.crop=320,240", (320, 240)),
+        ("data.crop=(320, 240)", (320, 240)),
+        ("augment.scale=0.5,2", (0.5, 2.0)),
+        ("eval.metrics=confusion,spread", ("confusion", "spread")),
+        ("eval.metrics=('confusion', 'spread')", ("confusion", "spread")),
+        ("optim.freeze=encoder", ("encoder",)),
+        ("data.label_ignore=0", (0,)),
+        ("data.label_ignore=()", ()),
+        ("model.output_stride=16", 16),
+        ("model.output_stride=none", None),
+        ("loss.terms.focal=1", 1),
+        ("loss.options.focal.gamma=2.5", 2.5),
+        ("loss.terms.dice={'start': 0.0, 'end': 1.0}", {"start": 0.0, "end": 1.0}),
+        ("loss.terms={'focal': 2}", {"focal": 2}),
+        ("model.options.decoder_channels=16,8", (16, 8)),
+        ("model.options.attention=scse", "scse"),
+    ],
+)
+def test_a_value_has_the_type_of_its_key(word, value):
+    found = changed(word)
+    for part in word.partition("=")[0].split("."):
+        found = found[part]
+    found = found.to_dict() if hasattr(found, "to_dict") else found
+    assert found == value
+    assert type(found) is type(value)
+    if isinstance(value, tuple):
+        assert list(map(type, found)) == list(map(type, value))
+
+
+def test_a_flag_after_a_switch_is_a_flag():
+    rest, found = settings.split(["--config.optim.nesterov", "--workdir", "x", "--config.data.label_offset", "-1"])
+    assert rest == ["--workdir", "x"]
+    assert found == [("optim.nesterov", None), ("data.label_offset", "-1")]
+
+
+@pytest.mark.parametrize("word", ["loss.terms.dice=0", "loss.terms.dice=none"])
+def test_a_loss_that_goes_takes_its_options_along(word):
+    config = changed(word)
+    assert config.loss.terms.to_dict() == {"cross_entropy": 1.0}
+    assert config.loss.options.to_dict() == {}
+
+
+def test_a_zero_is_a_zero_elsewhere():
+    assert changed("data.options.size=0").data.options.size == 0
+
+
+def test_none_takes_an_option_out():
+    assert "decoder_channels" not in changed("model.options.decoder_channels=none").model.options
+
+
+@pytest.mark.parametrize(
+    "word,group,printed",
+    [("data.name=folder", "data", "for 'shapes'"), ("model.name=fpn", "model", "for 'unet'")],
+)
+def test_options_of_another_thing_are_dropped_and_said(word, group, printed, capsys):
+    config = changed(word, f"{group}.options.mine=1")
+    assert config[group].options.to_dict() == {"mine": 1}
+    assert printed in capsys.readouterr().err
+
+
+def test_the_same_name_again_keeps_the_options():
+    assert changed("data.name=shapes").data.options.size == 64
+
+
+@pytest.mark.parametrize(
+    "word,words",
+    [
+        ("optim.lrr=1", "Unknown config key 'optim.lrr'. Did you mean 'optim.lr'?"),
+        ("optm.lr=1", "Did you mean 'optim.lr'?"),
+        ("lr=1", "Did you mean 'optim.lr'?"),
+        ("optim.lr.x=1", "Unknown config key 'optim.lr.x'"),
+        ("optim=adam", "group of settings. Set one of them: optim.accumulate"),
+        ("optim.lr=abc", "config.optim.lr must be a number, got 'abc'"),
+        ("seed=1.5", "config.seed must be a whole number, got '1.5'"),
+        ("seed", "--config.seed needs a value"),
+        ("optim.nesterov=maybe", "must be True or False"),
+        ("data.crop=1.5,2", "such as 128,128"),
+        ("model.output_stride=x", "must be a whole number"),
+        ("loss.terms.dice=abc", "must be a number"),
+        ("loss.terms.focal=0", "not there to be taken out. config.loss.terms has cross_entropy, dice."),
+        ("loss.terms=dice", "is a mapping"),
+    ],
+)
+def test_mistakes(word, words):
+    with pytest.raises(UserError) as error:
+        changed(word)
+    assert words in str(error.value)
