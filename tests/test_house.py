@@ -149,7 +149,7 @@ def test_public_names_are_documented():
             assert len(text.split()) > 1, f"{package.__name__} does not say what is in it"
             for name in getattr(package, "__all__", ()):
                 thing = getattr(package, name)
-                if callable(thing):
+                if inspect.isclass(thing) or inspect.isfunction(thing):
                     assert inspect.getdoc(thing), f"{package.__name__}.{name} has no docstring"
 
 
