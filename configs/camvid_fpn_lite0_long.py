@@ -8,7 +8,7 @@ pixel or two wide, and the pyramid's finest features are four apart; the other t
 has finer ones, at twice the rate and with the encoder at a quarter of it, had unlearnt the rare classes by step 495.
 
 Against camvid_fpn_lite0.py: Dice over the batch beside cross entropy, which counts a rare class as much as the road;
-a faster encoder, less shrinking, changes of colour, twice the epochs, averaged variables (0.71 against 0.66).
+a faster encoder, less shrinking, changes of color, twice the epochs, averaged variables (0.71 against 0.66).
 """
 
 from jaxseg.config import default_config

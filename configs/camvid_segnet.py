@@ -1,7 +1,7 @@
 """SegNet / CamVid, 11 classes.
 
 jaxseg train camvid_segnet --config.data.root=DIR --workdir runs/camvid_segnet
-Badrinarayanan, Kendall & Cipolla, 2015, arXiv:1511.00561, section 3.1: whole pictures of 360 x 480, batches of 12,
+Badrinarayanan, Kendall & Cipolla, 2015, arXiv:1511.00561, section 3.1: whole images of 360 x 480, batches of 12,
 rate 0.1, momentum 0.9. The paper weighs classes by median frequency; loss.options can.
 DIR as for camvid_fpn_lite0.py.
 Measured: not yet run.

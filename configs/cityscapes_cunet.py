@@ -2,7 +2,7 @@
 
 jaxseg train cityscapes_cunet --config.data.root=DIR --workdir runs/cityscapes_cunet
 Tang et al., 2018, arXiv:1808.06521; the paper finds landmarks of bodies and faces, so data and schedule are ours.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

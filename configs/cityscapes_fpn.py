@@ -2,8 +2,8 @@
 
 jaxseg train cityscapes_fpn --config.data.root=DIR --workdir runs/cityscapes_fpn
 Kirillov et al., 2019, arXiv:1901.02446, section 5: the semantic branch of Panoptic FPN; crops of 512 x 1024, batches
-of 32, scales 0.5 to 2, colour changes, rate 0.01, 65 000 steps.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+of 32, scales 0.5 to 2, color changes, rate 0.01, 65 000 steps.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

@@ -1,9 +1,9 @@
 """LinkNet / ResNet-18 / Cityscapes.
 
 jaxseg train cityscapes_linknet --config.data.root=DIR --workdir runs/cityscapes_linknet
-Chaurasia & Culurciello, 2017, arXiv:1707.03718, section IV: pictures at 512 x 1024, rate 5e-4; the paper's RMSProp is
+Chaurasia & Culurciello, 2017, arXiv:1707.03718, section IV: images at 512 x 1024, rate 5e-4; the paper's RMSProp is
 AdamW here.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

@@ -2,7 +2,7 @@
 
 jaxseg train cityscapes_lraspp --config.data.root=DIR --workdir runs/cityscapes_lraspp
 Howard et al., 2019, arXiv:1905.02244, section 6.4, which follows DeepLabV3's protocol: crops of 769 x 769, poly 0.9.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

@@ -3,7 +3,7 @@
 jaxseg train cityscapes_panet --config.data.root=DIR --workdir runs/cityscapes_panet
 Liu et al., 2018, arXiv:1803.01534, section 3.1; the paper segments instances, so the schedule is that of
 cityscapes_fpn.py.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

@@ -3,7 +3,7 @@
 jaxseg train cityscapes_pspnet --config.data.root=DIR --workdir runs/cityscapes_pspnet
 Zhao et al., 2016, arXiv:1612.01105, section 5: crops of 713 x 713, batches of 16, scales 0.5 to 2, rotations of 10
 degrees, blur, auxiliary loss 0.4, poly 0.9 from 0.01, 90 000 steps.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, pictures of 1024 x 2048.
+DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 

@@ -2,8 +2,8 @@
 
 jaxseg train isbi_patch_cnn --config.data.root=DIR --workdir runs/isbi_patch_cnn
 Ciresan et al., 2012, Deep neural networks segment neuronal membranes in electron microscopy images, section 2: a
-network that labels the centre of a window, here trained densely.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, pictures of 512 x 512.
+network that labels the center of a window, here trained densely.
+DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512.
 Measured: not yet run.
 """
 

@@ -1,9 +1,9 @@
 """U-Net as published / ISBI 2012, neurons under the electron microscope.
 
 jaxseg train isbi_unet --config.data.root=DIR --workdir runs/isbi_unet
-Ronneberger, Fischer & Brox, 2015, arXiv:1505.04597, section 3: one tile a step (388 x 388 labelled pixels out of 572 x
+Ronneberger, Fischer & Brox, 2015, arXiv:1505.04597, section 3: one tile per step (388 x 388 labeled pixels out of 572 x
 572 seen), momentum 0.99, elastic warps by 3 x 3 vectors of 10 pixels, more weight between two cells.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, pictures of 512 x 512.
+DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512.
 Measured: not yet run.
 """
 

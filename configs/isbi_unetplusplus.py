@@ -2,7 +2,7 @@
 
 jaxseg train isbi_unetplusplus --config.data.root=DIR --workdir runs/isbi_unetplusplus
 Zhou et al., 2018, arXiv:1807.10165, section 3: Adam from 3e-4, binary cross entropy and Dice at every head.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, pictures of 512 x 512. The paper's own data
+DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512. The paper's own data
 are cells, nuclei, polyps and livers.
 Measured: not yet run.
 """

@@ -1,7 +1,7 @@
 """FCN-8s / VGG-16 / PASCAL VOC 2012.
 
 jaxseg train voc_fcn8s --config.data.root=DIR --workdir runs/voc_fcn8s
-Long, Shelhamer & Darrell, 2015, arXiv:1411.4038, section 4.3: one whole picture a step, momentum 0.99, a fixed rate of
+Long, Shelhamer & Darrell, 2015, arXiv:1411.4038, section 4.3: one whole image a step, momentum 0.99, a fixed rate of
 1e-10 on the sum over pixels, which is 2.5e-5 on the mean over 500 x 500.
 DIR holds {train,val}/{images,labels} and classes.json, 21 classes. Start from an FCN-16s
 (jaxseg.models.fcn.warm_start) or from ImageNet weights of VGG-16.

@@ -6,6 +6,7 @@ the mappings of `OPEN`, whose keys are checked against what they name when the r
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
@@ -21,11 +22,31 @@ OPEN = (
     "eval.metric_options",
 )
 
+# Keys that were spelled otherwise before 2026-11-26, wherever they stand in a run's config.json or crf.json.
+RENAMED = {
+    "colour": "color",
+    "colour_sigma": "color_sigma",
+    "generalised_dice": "generalized_dice",
+    "pictures": "images",
+    "regulariser": "regularizer",
+}
+
+
+def with_current_names(tree: Any) -> Any:
+    """Returns a config as JSON holds it with the keys that have another name today under that name.
+
+    >>> with_current_names({"loss": {"terms": {"generalised_dice": 1.0}}})
+    {'loss': {'terms': {'generalized_dice': 1.0}}}
+    """
+    if not isinstance(tree, dict):
+        return tree
+    return {RENAMED.get(key, key): with_current_names(value) for key, value in tree.items()}
+
 
 def default_config() -> ConfigDict:
     """Returns the locked tree of defaults: a small U-Net on the embedded `shapes` set."""
     c = ConfigDict()
-    c.seed = 0  # of the parameters, the order of the pictures and the augmentation
+    c.seed = 0  # of the parameters, the order of the images and the augmentation
 
     c.data = ConfigDict()
     c.data.name = "shapes"  # a key of jaxseg.DATASETS, or "tfds:NAME"
@@ -33,11 +54,11 @@ def default_config() -> ConfigDict:
     c.data.train_split = "train"
     c.data.eval_split = "val"
     c.data.options = ConfigDict()  # open: further arguments of the data set's function
-    c.data.label_offset = 0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabelled"
+    c.data.label_offset = 0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabeled"
     c.data.label_ignore = ()  # label values, before the offset, that join the data set's own ignore label
-    c.data.canvas = (128, 128)  # (height, width) in pixels that the host fits every training picture to
+    c.data.canvas = (128, 128)  # (height, width) in pixels that the host fits every training image to
     c.data.crop = (128, 128)  # (height, width) in pixels that the model sees in training
-    c.data.batch_size = 16  # pictures a step, over all devices
+    c.data.batch_size = 16  # images per step, over all devices
     c.data.workers = 0  # processes that decode; 0 decodes in threads of the main process
 
     c.augment = ConfigDict(dataclasses.asdict(Augment()))  # on the device; jaxseg/data/augment.py explains every field
@@ -77,7 +98,7 @@ def default_config() -> ConfigDict:
     c.optim.ema = 0.0  # decay of the averaged variables that evaluation uses, e.g. 0.999; 0 is off
 
     c.train = ConfigDict()
-    c.train.steps = 0  # optimiser batches; set this or epochs
+    c.train.steps = 0  # optimizer batches; set this or epochs
     c.train.epochs = 0  # passes over the training split; set this or steps
     c.train.devices = 0  # accelerators to shard the batch over; 0 is all
     c.train.compilation_cache = "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
@@ -86,7 +107,7 @@ def default_config() -> ConfigDict:
     c.log.every = 10  # steps between rows of metrics.jsonl
     c.log.tensorboard = True
     c.log.grad_norm = True  # the global norm of the gradient; computing it costs a GPU a few small kernels a parameter
-    c.log.pictures = 6  # pictures in the grid of each evaluation; 0 is none
+    c.log.images = 6  # images in the grid of each evaluation; 0 is none
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 100  # steps between checkpoints; a kill costs at most these
@@ -94,8 +115,8 @@ def default_config() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
-    c.eval.batch_size = 8  # pictures of one size evaluated together
-    c.eval.bucket = 32  # pictures are padded to a multiple of this, in pixels, so that few sizes are compiled
+    c.eval.batch_size = 8  # images of one size evaluated together
+    c.eval.bucket = 32  # images are padded to a multiple of this, in pixels, so that few sizes are compiled
     c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
     c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}
 
@@ -103,12 +124,12 @@ def default_config() -> ConfigDict:
     c.eval.crf.iterations = 5  # of the mean field
     c.eval.crf.spatial_weight = 3.0  # of the kernel of positions, in units of the scores
     c.eval.crf.spatial_sigma = 3.0  # its width, pixels
-    c.eval.crf.bilateral_weight = 4.0  # of the kernel of positions and colours, in units of the scores
+    c.eval.crf.bilateral_weight = 4.0  # of the kernel of positions and colors, in units of the scores
     c.eval.crf.bilateral_sigma = 50.0  # its width in space, pixels
-    c.eval.crf.colour_sigma = 5.0  # its width in colour, in units of 1/255
+    c.eval.crf.color_sigma = 5.0  # its width in color, in units of 1/255
     c.eval.guided = ConfigDict()  # of `jaxseg eval --refine guided`, the guided filter
     c.eval.guided.radius = 8  # of its windows, pixels
-    c.eval.guided.eps = 1e-3  # variance of a flat window, in units of the picture from 0 to 1, squared
+    c.eval.guided.eps = 1e-3  # variance of a flat window, in units of the image from 0 to 1, squared
     c.lock()
     for key in OPEN:
         group, name = key.split(".")

@@ -17,7 +17,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, lookup
-from jaxseg.data.dataset import palette_colours
+from jaxseg.data.dataset import palette_colors
 from jaxseg.experiment.build import Experiment, build_model, read_config
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.losses import LOSSES, asks_every_class
@@ -251,12 +251,12 @@ def _labels(num_classes: int, classes: Any = (), palette: Any = ()) -> tuple[tup
     count = max(num_classes, 2)
     names, colors = tuple(classes), tuple(tuple(map(int, color)) for color in palette)
     if num_classes == 1:
-        names, colors = names or ("foreground",), colors or palette_colours(2)[1:]
+        names, colors = names or ("foreground",), colors or palette_colors(2)[1:]
         if len(names) == 1:
             names = ("background", *names)
         if len(colors) == 1:
-            colors = (palette_colours(1)[0], *colors)
-    return names or tuple(f"class {i}" for i in range(count)), colors or palette_colours(count)
+            colors = (palette_colors(1)[0], *colors)
+    return names or tuple(f"class {i}" for i in range(count)), colors or palette_colors(count)
 
 
 def _arguments(model: nn.Module) -> dict[str, Any]:

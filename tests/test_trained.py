@@ -96,7 +96,7 @@ def test_a_bundle_is_scored_as_its_run_was(before, tmp_path):
     evaluate(bundle, dataset, split, out=tmp_path / "out")
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     np.testing.assert_allclose([scores["miou"], scores["pixel_accuracy"]], [row["miou"], row["pixel_accuracy"]], 1e-6)
-    assert (scores["split"], scores["pictures"], scores["checkpoint"]) == ("val", 2, None)
+    assert (scores["split"], scores["images"], scores["checkpoint"]) == ("val", 2, None)
     assert scores["classes"] == list(run.classes) and "loss" not in scores
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"scores.json", "confusion.png", "predictions.png"}
 

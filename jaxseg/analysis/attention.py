@@ -1,4 +1,4 @@
-"""Where a model's attention blocks look in a picture, drawn: what they hand out as the intermediate "attention"."""
+"""Where a model's attention blocks look in an image, drawn: what they hand out as the intermediate "attention"."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from jaxseg.checks import UserError
 
 
 class Attention(NamedTuple):
-    """What one block's attention is like on one picture; one of the two is None."""
+    """What one block's attention is like on one image; one of the two is None."""
 
     maps: dict[str, Float[np.ndarray, "h w"]] | None  # title -> weight of every position
     channels: Float[np.ndarray, "c"] | None  # weight of every channel, the same at all positions
@@ -27,7 +27,7 @@ def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array
     Args:
       model: of `jaxseg.create_model`.
       variables: trained ones.
-      image: normalised.
+      image: normalized.
     """
 
     @jax.jit
@@ -49,7 +49,7 @@ def describe(weights: Float[np.ndarray, "..."], image_shape: tuple[int, int, int
 
     Args:
       weights: [1, 1, c] of channels, [h, w, s] of positions, or [n, n] between the positions of a map, row by row.
-      image_shape: (height, width, channels) of the picture.
+      image_shape: (height, width, channels) of the image.
 
     >>> describe(np.full((4, 4), 0.25), (16, 16, 3)).maps["seen from the middle"].tolist()
     [[1.0, 1.0], [1.0, 1.0]]
@@ -69,10 +69,10 @@ def describe(weights: Float[np.ndarray, "..."], image_shape: tuple[int, int, int
 
 
 def _map_size(count, image_shape):
-    """(height, width) of a map of `count` positions of a picture."""
+    """(height, width) of a map of `count` positions of an image."""
     height, width, _ = image_shape
     for stride in (2**i for i in range(12)):
         size = -(-height // stride), -(-width // stride)
         if size[0] * size[1] == count:
             return size
-    raise UserError(f"No map of a picture of {height} x {width} pixels has {count} positions. Give another size.")
+    raise UserError(f"No map of an image of {height} x {width} pixels has {count} positions. Give another size.")

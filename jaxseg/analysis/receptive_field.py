@@ -1,4 +1,4 @@
-"""How much of the picture a feature or a score sees: what can reach it, and what does."""
+"""How much of the image a feature or a score sees: what can reach it, and what does."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 
 from jaxseg.analysis.spans import trace_spans
 
-UNBOUNDED = 4096  # pixels; a field that fills a picture of this size is said to be the whole picture
+UNBOUNDED = 4096  # pixels; a field that fills an image of this size is said to be the whole image
 THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
 
 FOOTNOTE = f"""\
-For the feature, or the class score, in the middle of the picture. Theoretical: pixels that can reach it, in a picture
-without borders; "local" leaves out what averages over the whole picture (pooling, attention) bring. Effective (Luo et
+For the feature, or the class score, in the middle of the image. Theoretical: pixels that can reach it, in an image
+without borders; "local" leaves out what averages over the whole image (pooling, attention) bring. Effective (Luo et
 al., 2016): the side of a square of as many pixels as have more than {100 * THRESHOLD:.2f} % of the largest gradient;
-share: its part of the theoretical field in this picture."""
+share: its part of the theoretical field in this image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Field:
     """The field of the middle of one feature map."""
 
     name: str
-    stride: float  # pixels of the picture a feature
-    box: tuple[int, int, int, int]  # that can reach it in this picture: top, left, bottom, right; the last two excluded
-    size: tuple[int, int] | None  # (height, width) of the field without borders; None: the whole of any picture
-    local: tuple[int, int] | None  # the same without averages over the whole picture
+    stride: float  # pixels of the image a feature
+    box: tuple[int, int, int, int]  # that can reach it in this image: top, left, bottom, right; the last two excluded
+    size: tuple[int, int] | None  # (height, width) of the field without borders; None: the whole of any image
+    local: tuple[int, int] | None  # the same without averages over the whole image
     heat: Float[np.ndarray, "h w"] | None = None  # gradient, root mean square
 
     @property
@@ -48,7 +48,7 @@ def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dic
 
     Args:
       apply: runs the model on `image`.
-      image: normalised.
+      image: normalized.
       depth: of the modules, in names; those inside the encoder are left out.
     """
     found, running = {}, []
@@ -127,7 +127,7 @@ def _middle(bounds, shape):
 
 
 def _size(rows, columns):
-    """(height, width) of a field; None if it fills the picture."""
+    """(height, width) of a field; None if it fills the image."""
     if rows == columns == (0, UNBOUNDED - 1):
         return None
     return rows[1] - rows[0] + 1, columns[1] - columns[0] + 1
@@ -143,14 +143,14 @@ def effective(
 ) -> dict[str, Float[np.ndarray, "h w"]]:
     """Returns how strongly the middle of each feature map reacts to every pixel (Luo et al., 2016, arXiv:1701.04128).
 
-    The gradient of the middle's channels, added up with random signs, by the picture; its root mean square over the
-    pictures and colours. Luo et al. average over random pictures and weights; here the weights are given. Signs are
-    drawn anew for each picture, so that the mean is over all channels, of the scores over all classes.
+    The gradient of the middle's channels, added up with random signs, by the image; its root mean square over the
+    images and colors. Luo et al. average over random images and weights; here the weights are given. Signs are
+    drawn anew for each image, so that the mean is over all channels, of the scores over all classes.
 
     Args:
       model: of `jaxseg.create_model`, or an encoder.
       variables: its variables, fresh or trained.
-      images: normalised, or noise.
+      images: normalized, or noise.
       names: of the feature maps, see `features`, of depth 1.
       key: for the signs.
     """
@@ -180,7 +180,7 @@ def table(fields: Sequence[Field]) -> str:
     >>> print(table([Field("c1", 2.0, (0, 0, 3, 3), (3, 3), (3, 3)), Field("logits", 1.0, (0, 0, 9, 9), None, (5, 7))]))
     features  stride    theoretical         local  effective    share
     c1             2          3 x 3         3 x 3
-    logits         1  whole picture         5 x 7
+    logits         1  whole image         5 x 7
     """
     width = max(len("features"), *(len(field.name) for field in fields))
     lines = [f"{'features':{width}}{'stride':>8}{'theoretical':>15}{'local':>14}{'effective':>11}{'share':>9}"]
@@ -193,11 +193,11 @@ def table(fields: Sequence[Field]) -> str:
 
 
 def _pixels(size):
-    return "whole picture" if size is None else f"{size[0]} x {size[1]}"
+    return "whole image" if size is None else f"{size[0]} x {size[1]}"
 
 
 def share(field: Field) -> float:
-    """Returns the effective field's part of the theoretical one in this picture."""
+    """Returns the effective field's part of the theoretical one in this image."""
     top, left, bottom, right = field.box
     return field.side**2 / ((bottom - top) * (right - left))
 

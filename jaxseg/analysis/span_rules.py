@@ -46,7 +46,7 @@ def everything(operands: Sequence[Any], rank: int) -> Span:
 
 
 def constant(name: str, operands: Sequence[Any], out: Sequence[int], params: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns what an operation makes of operands without a picture, if it is but another layout of one that is known.
+    """Returns what an operation makes of operands without an image, if it is but another layout of one that is known.
 
     Args:
       name: of the primitive.
@@ -192,7 +192,7 @@ def _reshape(operands, shapes, out, params):
 
 
 def _factors(old, new):
-    """Pairs of neighbouring axes, as few as can be, of equal product: those before and those after a reshape."""
+    """Pairs of neighboring axes, as few as can be, of equal product: those before and those after a reshape."""
     i = j = 0
     while i < len(old) or j < len(new):
         before, after, p, q = [], [], 1, 1

@@ -1,6 +1,6 @@
-"""Which part of a picture each number of a traced function can depend on: interval arithmetic over its jaxpr.
+"""Which part of an image each number of a traced function can depend on: interval arithmetic over its jaxpr.
 
-One axis of the picture at a time. For every element of every array, the first and the last row (or column) that can
+One axis of the image at a time. For every element of every array, the first and the last row (or column) that can
 reach it: the smallest interval around them. Where all elements along an axis are alike it has length 1, so that a deep
 network at 4096 pixels is a few thousand numbers.
 
@@ -20,13 +20,13 @@ from jaxseg.analysis.span_rules import ELEMENTWISE, NOTHING, RULES, Span, consta
 
 
 def spans(function: Callable, image: jax.ShapeDtypeStruct, *, axis: int, averages: bool = True) -> Any:
-    """Returns what of the picture's rows (`axis` 1) or columns (2) each element that `function` returns depends on.
+    """Returns what of the image's rows (`axis` 1) or columns (2) each element that `function` returns depends on.
 
     Args:
       function: of one array, traceable by JAX; nothing is run.
       image: shape and dtype of the argument, [b, h, w, c].
       axis: of `image`.
-      averages: whether what sums or compares the whole picture (global pooling, attention) counts. Without, such
+      averages: whether what sums or compares the whole image (global pooling, attention) counts. Without, such
         a result depends on nothing.
 
     Returns:
@@ -44,7 +44,7 @@ def spans(function: Callable, image: jax.ShapeDtypeStruct, *, axis: int, average
 
 
 def trace_spans(program: ClosedJaxpr, shape: Sequence[int], *, axis: int, averages: bool = True) -> list[np.ndarray]:
-    """Returns the intervals of all results of a traced program of a picture of `shape`; see `spans`."""
+    """Returns the intervals of all results of a traced program of an image of `shape`; see `spans`."""
     size = shape[axis]
     pixel = np.arange(size, dtype=np.int32)
     image = Span(np.stack([pixel, -pixel]).reshape(2, *[size if a == axis else 1 for a in range(len(shape))]))
@@ -57,7 +57,7 @@ def trace_spans(program: ClosedJaxpr, shape: Sequence[int], *, axis: int, averag
 
 
 class _Walk:
-    """Goes through equations; a value is a `Span`, an array that is known, or None: unknown, but without a picture."""
+    """Goes through equations; a value is a `Span`, an array that is known, or None: unknown, but without an image."""
 
     def __init__(self, size: int, averages: bool):
         self.size = size
@@ -78,15 +78,15 @@ class _Walk:
 
     def apply(self, equation: Any, operands: list[Any]) -> list[Any]:
         name, params, count = equation.primitive.name, equation.params, len(equation.outvars)
-        pictured = any(isinstance(x, Span) for x in operands)
-        if not pictured and any(x is None for x in operands):  # parameters, and how they are drawn
+        drawn = any(isinstance(x, Span) for x in operands)
+        if not drawn and any(x is None for x in operands):  # parameters, and how they are drawn
             return [None] * count
         inner = _inside(name, params)
         if inner:
             results = [self.run(program, operands[-len(program.jaxpr.invars) :]) for program in inner]
             return [parts[0] if len(parts) == 1 else union(*parts) for parts in zip(*results, strict=True)]
         shapes, out = [x.aval.shape for x in equation.invars], equation.outvars[0].aval.shape
-        if not pictured:
+        if not drawn:
             return [constant(name, operands, out, params)] if count == 1 else [None] * count
         if name in ELEMENTWISE:
             return [union(*operands)] * count
@@ -99,7 +99,7 @@ class _Walk:
         return [None if self._dropped(result, operands) else result for result in results]
 
     def _dropped(self, result: Span, operands: list[Any]) -> bool:
-        """Whether averages do not count, and `result` is one that made the whole picture out of parts of it."""
+        """Whether averages do not count, and `result` is one that made the whole image out of parts of it."""
 
         def whole(x):
             return ((x.bounds[0] == 0) & (x.bounds[1] == 1 - self.size)).any()

@@ -1,4 +1,4 @@
-"""The league: every architecture, small, on the same data for the same steps; a table and a picture."""
+"""The league: every architecture, small, on the same data for the same steps; a table and an image."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxseg.data import create_dataset
 from jaxseg.models import architecture
 
 WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
-# Model -> options in place of the paper's widths, and of rates that look beyond pictures of 64 pixels.
+# Model -> options in place of the paper's widths, and of rates that look beyond images of 64 pixels.
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"decoder_channels": (96, 64, 48, 32, 24)},
     "unetplusplus": {"decoder_channels": (96, 64, 48, 32, 24)},
@@ -50,7 +50,7 @@ def make_config(name: str, steps: int) -> Any:
     """Returns the config that trains a small `name` on the embedded shapes."""
     c = default_config()
     c.data.update(name="shapes", canvas=(SIZE, SIZE), crop=(SIZE, SIZE), batch_size=16)
-    c.data.options = {"size": SIZE, "train": 2048, "val": 128, "colour": 0.9}  # few steps must be enough
+    c.data.options = {"size": SIZE, "train": 2048, "val": 128, "color": 0.9}  # few steps must be enough
     c.model.name = name
     c.model.options = SMALL.get(name, {})
     if architecture(name).default_encoder is not None:
@@ -99,8 +99,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def picture(names: list[str], out: Path, count: int) -> None:
-    """Writes league.png: the same pictures, their labels and what every model made of them, side by side."""
+def figure(names: list[str], out: Path, count: int) -> None:
+    """Writes league.png: the same images, their labels and what every model made of them, side by side."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -20,7 +20,7 @@ def patch_speedup(
     Args:
       model: the network.
       variables: its variables.
-      image: pictures, normalised.
+      image: images, normalized.
       repeats: how often each is timed; the median counts.
 
     Returns:
@@ -35,7 +35,7 @@ def patch_speedup(
 
 
 def shared_work(model: PatchCNN, size: tuple[int, int]) -> float:
-    """Returns how many times fewer multiplications the model needs than `slide` for a picture of `size` pixels.
+    """Returns how many times fewer multiplications the model needs than `slide` for an image of `size` pixels.
 
     >>> round(shared_work(PatchCNN(num_classes=2), (512, 512)))
     522

@@ -29,7 +29,7 @@ def _smp(case: Case) -> Subject:
         raise UserError(f"smp cannot make {case.model} / {case.encoder}: {error}. Measure without --peer.") from error
     model = model.to(device, memory_format=torch.channels_last).train()
     figures = {"parameters": sum(p.numel() for p in model.parameters()), "version": smp.__version__}
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     images, labels = (torch.from_numpy(array).to(device) for array in case.arrays())
     images, labels = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), labels.long()
     run = torch.compile(model) if cuda else model
@@ -43,11 +43,11 @@ def _smp(case: Case) -> Subject:
 
     def step():
         model.train()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         with cast():
             loss = torch.nn.functional.cross_entropy(run(images), labels)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         wait()
 
     def forward():

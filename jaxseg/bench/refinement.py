@@ -43,7 +43,7 @@ def refinement_gain(
     sure: float,
     ignore: int = 255,
 ) -> tuple[dict[str, dict[str, float]], list[dict[str, np.ndarray]]]:
-    """Refines `noisy_scores` of labelled pictures, and scores the label maps before and after.
+    """Refines `noisy_scores` of labeled images, and scores the label maps before and after.
 
     Args:
       records: {"image": uint8[h, w, 3], "label": int[h, w]}.
@@ -54,8 +54,8 @@ def refinement_gain(
       ignore: label of pixels that do not count.
 
     Returns:
-      {name: {"miou", "pixel_accuracy", "seconds" of processor time a picture}}, "before" among them, and the label
-      maps of every picture. The first picture does not count in the time: it waits for the compiler.
+      {name: {"miou", "pixel_accuracy", "seconds" of processor time per image}}, "before" among them, and the label
+      maps of every image. The first image does not count in the time: it waits for the compiler.
     """
     matrices, seconds, maps = {}, {}, []
     for i, record in enumerate(records):
@@ -94,19 +94,19 @@ def sheet(
       maps: name -> label map, "before", "guided" and "crf"; the first result's second half of `refinement_gain`.
       found: name -> scores, the first half.
       palette: uint8[classes, 3].
-      ignore: the label that is drawn in grey.
+      ignore: the label that is drawn in gray.
       path: the file to write.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     from jaxseg.visualize import colorize
 
-    panels = {"picture": record["image"], "label": colorize(record["label"], palette, ignore=ignore)}
+    panels = {"image": record["image"], "label": colorize(record["label"], palette, ignore=ignore)}
     panels |= {name: colorize(label, palette) for name, label in maps.items()}
     h, w = record["label"].shape
     drawn = Image.new("RGB", (3 * w + 32, 2 * (h + 30)), "white")
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(18)
-    order = ("picture", "before", "guided", "label", "crf")
+    order = ("image", "before", "guided", "label", "crf")
     for name, (column, row) in zip(order, ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1)), strict=True):
         left, top = 8 + column * (w + 8), 26 + row * (h + 30)
         drawn.paste(Image.fromarray(np.ascontiguousarray(panels[name])), (left, top))

@@ -93,7 +93,7 @@ def _ours(case: Case) -> Subject:
     with clock(figures, "init_s"):
         variables = jax.block_until_ready(init(model, jax.random.key(0)))
     figures["parameters"] = sum(p.size for p in jax.tree.leaves(variables["params"]))
-    optimiser = optax.adamw(1e-3)
+    optimizer = optax.adamw(1e-3)
 
     def train_step(variables, opt_state, images, labels):
         def loss_function(params):
@@ -107,11 +107,11 @@ def _ours(case: Case) -> Subject:
             return cross_entropy(outputs["logits"], labels), updated
 
         (loss, updated), grads = jax.value_and_grad(loss_function, has_aux=True)(variables["params"])
-        updates, opt_state = optimiser.update(grads, opt_state, variables["params"])
+        updates, opt_state = optimizer.update(grads, opt_state, variables["params"])
         return {**updated, "params": optax.apply_updates(variables["params"], updates)}, opt_state, loss
 
     images, labels = map(jnp.asarray, case.arrays())
-    state = (variables, jax.jit(optimiser.init)(variables["params"]))
+    state = (variables, jax.jit(optimizer.init)(variables["params"]))
     with clock(figures, "trace_s"):
         lowered = jax.jit(train_step, donate_argnums=(0, 1)).lower(*state, images, labels)
     with clock(figures, "compile_s"):

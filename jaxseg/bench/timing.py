@@ -25,7 +25,7 @@ class Case:
     output_stride: int | None = None
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns random normalised images f32[b, h, w, 3] and labels i32[b, h, w]."""
+        """Returns random normalized images f32[b, h, w, 3] and labels i32[b, h, w]."""
         random = np.random.default_rng(0)
         images = random.normal(size=(self.batch, *self.size, 3)).astype(np.float32)
         return images, random.integers(0, self.classes, (self.batch, *self.size), np.int32)

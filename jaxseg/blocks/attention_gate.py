@@ -42,7 +42,7 @@ class AttentionGate(nn.Module):
 
     As in the authors' code, a 2x2 convolution of stride 2 takes the skip to the signal's size; here the last row and
     column of an odd size are padded with zeros. The weights, one map at half the skip's size, are sown as "attention"
-    to the collection "intermediates". That code also filters and normalises the gated features, which the figure
+    to the collection "intermediates". That code also filters and normalizes the gated features, which the figure
     does not show.
     """
 

@@ -18,7 +18,7 @@ Node = Callable[[Sequence[Feature]], Feature]
 
 
 def fast_fusion(inputs: Sequence[Feature], weights: Float[Array, " n"], epsilon: float = 1e-4) -> Feature:
-    """Averages `inputs` by `weights`, the negative ones as zeros: Tan et al., section 3.3, fast normalised fusion.
+    """Averages `inputs` by `weights`, the negative ones as zeros: Tan et al., section 3.3, fast normalized fusion.
 
     >>> fast_fusion([jnp.ones((1, 1, 1, 1)), 3 * jnp.ones((1, 1, 1, 1))], jnp.array([2.0, 2.0]), epsilon=0.0).item()
     2.0
@@ -62,7 +62,7 @@ def bifpn(levels: Sequence[Feature], down: Sequence[Node], up: Sequence[Node]) -
 
 
 class FusionNode(nn.Module):
-    """A learned average of its inputs, a separable 3x3 convolution, batch normalisation and Swish."""
+    """A learned average of its inputs, a separable 3x3 convolution, batch normalization and Swish."""
 
     features: int
     dtype: Any = jnp.float32

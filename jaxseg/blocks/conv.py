@@ -1,4 +1,4 @@
-"""Convolution, normalisation, activation: the bricks of every network here.
+"""Convolution, normalization, activation: the bricks of every network here.
 
 BatchNorm's momentum and eps are PyTorch's (0.1, which is 0.9 here, and 1e-5), since most published weights were
 trained with them; a family that needs others passes them. Padding is explicit and symmetric.
@@ -55,7 +55,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy, 2015, arXiv:1502.03167) with PyTorch's running statistics.
+    """Batch normalization (Ioffe & Szegedy, 2015, arXiv:1502.03167) with PyTorch's running statistics.
 
     Statistics are float32 over the whole (global) batch; the running variance is the unbiased one, as in PyTorch, so
     that a network trained here and there keeps the same statistics.
@@ -89,7 +89,7 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He, 2018, arXiv:1803.08494): each picture and each group of channels alone.
+    """Group normalization (Wu & He, 2018, arXiv:1803.08494): each image and each group of channels alone.
 
     Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32.
     """
@@ -116,7 +116,7 @@ class GroupNorm(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, normalisation, activation (None, for either of the two: the identity)."""
+    """Convolution without bias, normalization, activation (None, for either of the two: the identity)."""
 
     features: int
     kernel_size: int | tuple[int, int] = 3

@@ -22,7 +22,7 @@ def crf(
     *,
     iterations: int,
 ) -> Scores:
-    """Unrolls one picture's mean field: filter, weigh, compare labels, add, normalise (Zheng et al., 2015, alg. 1).
+    """Unrolls one image's mean field: filter, weigh, compare labels, add, normalize (Zheng et al., 2015, alg. 1).
 
     Args:
       logits: the network's scores; the softmax of the result is the mean field.
@@ -37,8 +37,8 @@ def crf(
 class CRF(nn.Module):
     """Conditional random fields as recurrent neural networks (Zheng et al., 2015, arXiv:1502.03240, fig. 1).
 
-    Learns a weight a class for the spatial and for the bilateral kernel, and a compatibility of labels; starts as the
-    Potts model. The kernels' widths are fixed, and no gradient passes to the picture. As in the authors' code, the
+    Learns a weight per class for the spatial and for the bilateral kernel, and a compatibility of labels; starts as the
+    Potts model. The kernels' widths are fixed, and no gradient passes to the image. As in the authors' code, the
     widths and five turns are for training; ten are for use: `layer.clone(iterations=10)` on the same parameters.
     """
 
@@ -47,7 +47,7 @@ class CRF(nn.Module):
     spatial_sigma: float = 3.0  # pixels
     bilateral_weight: float = 5.0  # at the start, in units of the logits
     bilateral_sigma: float = 160.0  # pixels
-    colour_sigma: float = 3.0  # in units of the images
+    color_sigma: float = 3.0  # in units of the images
     param_dtype: Any = jnp.float32
 
     @nn.compact
@@ -62,7 +62,7 @@ class CRF(nn.Module):
 
         Args:
           logits: the network's scores.
-          images: the pictures in the units of `colour_sigma`, uint8 or 0 to 255: not normalised.
+          images: the images in the units of `color_sigma`, uint8 or 0 to 255: not normalized.
           where: pixels that there are (all, if None).
         """
         if images.shape[:3] != logits.shape[:3]:
@@ -77,11 +77,11 @@ class CRF(nn.Module):
             "compatibility", lambda _, shape, dtype: -jnp.eye(*shape, dtype=dtype), (classes, classes), self.param_dtype
         )
 
-        def refine(picture):
-            scores, image, there = picture
+        def refine(sample):
+            scores, image, there = sample
             kernels = [
                 spatial_kernel(there.shape, self.spatial_sigma, where=there),
-                bilateral_kernel(image, self.bilateral_sigma, self.colour_sigma, where=there),
+                bilateral_kernel(image, self.bilateral_sigma, self.color_sigma, where=there),
             ]
 
             def weigh(messages):

@@ -1,4 +1,4 @@
-"""Feature pyramid attention: where to look, found at several scales, and what the whole picture says."""
+"""Feature pyramid attention: where to look, found at several scales, and what the whole image says."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -62,7 +62,7 @@ class FPA(nn.Module):
 
     features: int
     kernel_sizes: Sequence[int] = (7, 5, 3)  # of the pyramid's scales, from fine to coarse
-    conv_bias: bool = False  # before each normalisation, which takes it away again
+    conv_bias: bool = False  # before each normalization, which takes it away again
     dtype: Any = jnp.float32
 
     @nn.compact

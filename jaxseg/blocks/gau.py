@@ -1,4 +1,4 @@
-"""Global attention upsample: deep features say, of the picture as a whole, which fine features count."""
+"""Global attention upsample: deep features say, of the image as a whole, which fine features count."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +34,7 @@ class GAU(nn.Module):
 
     features: int
     method: str = "bilinear"  # of the enlargement: "bilinear", with aligned corners, or "nearest"
-    conv_bias: bool = False  # before each normalisation, which takes it away again
+    conv_bias: bool = False  # before each normalization, which takes it away again
     dtype: Any = jnp.float32
 
     @nn.compact

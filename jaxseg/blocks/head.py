@@ -12,10 +12,10 @@ from jaxseg.ops.resize import resize
 
 
 class Head(nn.Module):
-    """One convolution to the classes' scores, which are resized bilinearly to the picture's own size, in float32.
+    """One convolution to the classes' scores, which are resized bilinearly to the image's own size, in float32.
 
     `align_corners` as in segmentation_models_pytorch: the scores at the corners of the feature map are the scores at
-    the corners of the picture.
+    the corners of the image.
     """
 
     num_classes: int

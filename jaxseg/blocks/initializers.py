@@ -33,7 +33,7 @@ def assemble(chunks: list[jax.Array], shape: tuple[int, ...], dtype: Any) -> jax
 
 
 def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initializer:
-    """Makes an initialiser of kernels [height, width, inputs of a group, outputs] from `variance(fan_in, fan_out)`.
+    """Makes an initializer of kernels [height, width, inputs of a group, outputs] from `variance(fan_in, fan_out)`.
 
     >>> scaled("normal", lambda fan_in, fan_out: 1 / fan_in)(jax.random.key(0), (3, 3, 2, 4)).shape
     (3, 3, 2, 4)

@@ -1,4 +1,4 @@
-"""Layer normalisation and layer scale: what ConvNeXt and the transformers have in place of batch normalisation."""
+"""Layer normalization and layer scale: what ConvNeXt and the transformers have in place of batch normalization."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxseg.blocks.conv import Feature
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position by itself.
+    """Layer normalization (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position by itself.
 
     Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32; `epsilon` is PyTorch's.
     """

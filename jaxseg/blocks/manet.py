@@ -68,7 +68,7 @@ def weighted_values(weights: Float[Array, "b n n"], value: Feature) -> Feature:
 
 
 def joint_weighted_values(weights: Float[Array, "b n n"], value: Feature) -> Feature:
-    """As `weighted_values`, but with the numbers of each picture, position by position, read as channel by channel.
+    """As `weighted_values`, but with the numbers of each image, position by position, read as channel by channel.
 
     That is, positions and channels are mixed up; weights were trained so.
 

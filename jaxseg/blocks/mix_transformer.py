@@ -31,7 +31,7 @@ def efficient_attention(
 
 
 def mix_ffn(x: Feature, expand: Function, mix: Function, project: Function) -> Feature:
-    """A feed-forward net whose hidden layer also mixes neighbouring positions: they tell it where it is."""
+    """A feed-forward net whose hidden layer also mixes neighboring positions: they tell it where it is."""
     return project(nn.gelu(mix(expand(x)), approximate=False))
 
 
@@ -39,7 +39,7 @@ class EfficientAttention(nn.Module):
     """Efficient self-attention (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 2).
 
     Keys and values come from patches of `ratio` x `ratio` positions. As in the published weights these are cut out by
-    a strided convolution with a layer normalisation, where equation 2 reshapes; what is left at the bottom and the
+    a strided convolution with a layer normalization, where equation 2 reshapes; what is left at the bottom and the
     right of the last whole patch is not looked at, and a map smaller than a patch is filled up with zeros.
     With `rate` above 1 the patches overlap and are dilated instead of strided, as segmentation_models_pytorch does it
     for an encoder with less stride.

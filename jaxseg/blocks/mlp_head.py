@@ -24,7 +24,7 @@ class MLPHead(nn.Module):
     """The all-MLP decoder (Xie et al., 2021, arXiv:2105.15203, section 3.2, eq. 4), up to its features.
 
     The levels are stacked coarse to fine at the size of c2. As in the published weights the layer that fuses them has
-    a batch normalisation and a ReLU, which equation 4 leaves out.
+    a batch normalization and a ReLU, which equation 4 leaves out.
     """
 
     features: int = 256

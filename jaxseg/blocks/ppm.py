@@ -1,4 +1,4 @@
-"""Pyramid pooling: the whole picture, its quarters, its ninths, …, beside every pixel."""
+"""Pyramid pooling: the whole image, its quarters, its ninths, …, beside every pixel."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ def ppm(
 class PPM(nn.Module):
     """Pyramid pooling module (Zhao et al., 2016, arXiv:1612.01105, fig. 3 c).
 
-    The single bin has a bias in place of the normalisation, as in segmentation_models_pytorch: one pixel a picture
+    The single bin has a bias in place of the normalization, as in segmentation_models_pytorch: one pixel an image
     makes poor batch statistics.
     """
 

@@ -68,7 +68,7 @@ def laterals(names: Sequence[str], features: int, *, dtype: Any = jnp.float32) -
 def mask_branches(
     names: Sequence[str], features: int, *, train: bool, dtype: Any = jnp.float32
 ) -> list[list[Function]]:
-    """Makes, within a module, what `merge` needs: 3x3 convolutions with group normalisation and ReLU.
+    """Makes, within a module, what `merge` needs: 3x3 convolutions with group normalization and ReLU.
 
     Args:
       names: of the levels, coarse to fine.

@@ -1,4 +1,4 @@
-"""Attention to scale: at every pixel, how much each size of the same picture is worth."""
+"""Attention to scale: at every pixel, how much each size of the same image is worth."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def scale_attention(
     Args:
       scores: of every scale, all of one size.
       features: of every scale, each of its own size; they meet at that of the first.
-      attend: from the concatenated features to one map a scale, whose softmax, enlarged, is the weights.
+      attend: from the concatenated features to one map per scale, whose softmax, enlarged, is the weights.
     """
     seen = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
     weights = jax.nn.softmax(attend(seen).astype(jnp.float32), axis=-1)
@@ -34,7 +34,7 @@ def scale_attention(
 class ScaleAttention(nn.Module):
     """Attention to scale (Chen et al., 2015, arXiv:1511.03339): a 3x3 convolution, ReLU and a 1x1 one.
 
-    The weights, one map a scale, are sown as "attention" to the collection "intermediates".
+    The weights, one map per scale, are sown as "attention" to the collection "intermediates".
     """
 
     features: int = 512

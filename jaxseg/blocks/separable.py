@@ -16,7 +16,7 @@ def separable(x: Feature, depthwise: Function, pointwise: Function) -> Feature:
 
 
 class SeparableConvNormAct(nn.Module):
-    """Atrous separable convolution, normalisation, activation (Chen et al., 2018, arXiv:1802.02611, fig. 3)."""
+    """Atrous separable convolution, normalization, activation (Chen et al., 2018, arXiv:1802.02611, fig. 3)."""
 
     features: int
     kernel_size: int = 3

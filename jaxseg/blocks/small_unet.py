@@ -1,4 +1,4 @@
-"""Small U-Nets as the blocks of a network, and the layers of networks that normalise before they convolve."""
+"""Small U-Nets as the blocks of a network, and the layers of networks that normalize before they convolve."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,7 +37,7 @@ def small_unet(
 
 
 class NormActConv(nn.Module):
-    """Batch normalisation and ReLU (or not), then a convolution."""
+    """Batch normalization and ReLU (or not), then a convolution."""
 
     features: int
     kernel_size: int = 3
@@ -66,7 +66,7 @@ class NormActConv(nn.Module):
 
 
 class NormActTranspose(nn.Module):
-    """Batch normalisation, ReLU, and a transposed 3x3 convolution to twice the size.
+    """Batch normalization, ReLU, and a transposed 3x3 convolution to twice the size.
 
     With a `rate` it keeps the size and is dilated instead; the kernel is laid out the same, [3, 3, out, in].
     """
@@ -126,7 +126,7 @@ class UNetModule(nn.Module):
 
 
 class StageHead(nn.Module):
-    """Batch normalisation, ReLU and the classes' scores at the picture's size."""
+    """Batch normalization, ReLU and the classes' scores at the image's size."""
 
     num_classes: int
     dtype: Any = jnp.float32

@@ -32,7 +32,7 @@ class UNetBlock(nn.Module):
 
     features: int
     attention: str | None = None
-    attend_before: bool = True  # the block at the picture's own size, which no encoder's features join, does not
+    attend_before: bool = True  # the block at the image's own size, which no encoder's features join, does not
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -40,7 +40,7 @@ def unpool_up(x: Feature, memory: Sequence[Pooled], blocks: Sequence[Function]) 
 
 
 class Convs(nn.Module):
-    """Convolutions to the given widths, each with batch normalisation and (or not) ReLU."""
+    """Convolutions to the given widths, each with batch normalization and (or not) ReLU."""
 
     widths: Sequence[int]
     kernel_size: int = 3

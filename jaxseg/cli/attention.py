@@ -19,17 +19,17 @@ def main(args: argparse.Namespace) -> int:
     """Draws the attention over every image and returns the exit status."""
     from jaxseg import visualize
     from jaxseg.analysis.attention import attention
-    from jaxseg.data.imagefile import read_picture
-    from jaxseg.inference.files import find_pictures
+    from jaxseg.data.imagefile import read_image
+    from jaxseg.inference.files import find_images
     from jaxseg.models.parts import title
     from jaxseg.ops.normalize import normalize
 
-    files, out = find_pictures(args.images), Path(args.out)
+    files, out = find_images(args.images), Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
     trained = source.trained(args)
     for file in files:
-        image = read_picture(str(file))
+        image = read_image(str(file))
         found = attention(trained.model, trained.variables, normalize(image, trained.mean, trained.std))
         if not found:
             raise UserError(

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, nargs="+", required=True, help="height and width in pixels, or one for both"
     )
-    parser.add_argument("--batch", type=int, required=True, help="images a step")
+    parser.add_argument("--batch", type=int, required=True, help="images per step")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the computation")
     parser.add_argument("--classes", type=int, default=21, help="of the head")
     parser.add_argument("--output-stride", type=int, help="of the encoder (default: the architecture's own)")

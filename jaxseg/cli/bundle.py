@@ -9,7 +9,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     source.arguments(parser)
     parser.add_argument("--out", required=True, help="folder to write the bundle to")
-    parser.add_argument("--note", help="a sentence on where the weights come from, and their licence")
+    parser.add_argument("--note", help="a sentence on where the weights come from, and their license")
 
 
 def main(args: argparse.Namespace) -> int:

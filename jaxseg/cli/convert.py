@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a further argument that the model was made with, by the library's name for it; may be repeated",
     )
-    parser.add_argument("--note", default="", help="a sentence on where the weights come from, and their licence")
+    parser.add_argument("--note", default="", help="a sentence on where the weights come from, and their license")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     """Trains the models one after the other; what is done already is not done again. Returns the exit status."""
     import jax
 
-    from jaxseg.bench.league import VARIANTS, measure, picture, table
+    from jaxseg.bench.league import VARIANTS, figure, measure, table
     from jaxseg.models import MODELS
 
     names = args.models or [name for name in MODELS if name not in VARIANTS]
@@ -35,6 +35,6 @@ def main(args: argparse.Namespace) -> int:
         (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
         jax.clear_caches()
         gc.collect()
-    picture([row["model"] for row in rows], out, args.images)
+    figure([row["model"] for row in rows], out, args.images)
     print(table(rows))
     return 0

@@ -36,14 +36,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Predicts every image; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
     from jaxseg.experiment.log import progress_bar
-    from jaxseg.inference.files import find_pictures, name_outputs, predict_file
+    from jaxseg.inference.files import find_images, name_outputs, predict_file
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
-    images = name_outputs(find_pictures(args.images), out)
+    images = name_outputs(find_images(args.images), out)
     predictor = _create_predictor(args)
     out.mkdir(parents=True, exist_ok=True)
     failed, bar = [], progress_bar(images.items(), desc="predict", unit="image")

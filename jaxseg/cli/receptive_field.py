@@ -96,11 +96,11 @@ def _images(
         return np.random.default_rng(args.seed).normal(size=(args.draws, *size, 3)).astype(np.float32), None
     from PIL import Image, ImageOps
 
-    from jaxseg.data.imagefile import read_picture
-    from jaxseg.inference.files import find_pictures
+    from jaxseg.data.imagefile import read_image
+    from jaxseg.inference.files import find_images
     from jaxseg.ops.normalize import normalize
 
-    files = find_pictures(args.images)
+    files = find_images(args.images)
     files = [files[i] for i in np.linspace(0, len(files) - 1, min(args.draws, len(files))).round().astype(int)]
-    images = [np.asarray(ImageOps.fit(Image.fromarray(read_picture(str(f))), size[::-1])) for f in files]
+    images = [np.asarray(ImageOps.fit(Image.fromarray(read_image(str(f))), size[::-1])) for f in files]
     return np.asarray(normalize(np.stack(images), mean, std)), images[0]

@@ -6,7 +6,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import Parser
 
 EPILOG = """any setting of jaxseg/config.py can be given, after the config:
-  --config.optim.lr=3e-4  --config.data.crop=320,320  --config.log.pictures=0
+  --config.optim.lr=3e-4  --config.data.crop=320,320  --config.log.images=0
   --config.loss.terms.focal=1  --config.loss.options.focal.gamma=2  (one more)
   --config.loss.terms.dice=0                                        (one less)
   --config.model.options.decoder_channels=none       (back to the model's own)

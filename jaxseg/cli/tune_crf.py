@@ -28,12 +28,12 @@ def main(args: argparse.Namespace) -> int:
     trained = source.trained(args)
     dataset, split = source.data(args, trained)
     path = source.out_folder(args, trained, ".") / FILE
-    counts = {"pictures": args.images, "trials": args.trials, "seed": args.seed}
+    counts = {"images": args.images, "trials": args.trials, "seed": args.seed}
     found, trials = tune_crf(trained, dataset, split, **counts, progress=progress_bar)
     print(format_trials(found["miou_without"], trials))
     write_json(path, found)
     print(
-        f"mIoU {found['miou_without']:.4f} without, {found['miou']:.4f} with the best CRF, on {found['pictures']}"
+        f"mIoU {found['miou_without']:.4f} without, {found['miou']:.4f} with the best CRF, on {found['images']}"
         f" images of {split} -> {path}"
     )
     if found["miou"] <= found["miou_without"]:

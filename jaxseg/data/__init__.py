@@ -1,28 +1,28 @@
-"""Data sets, and the way of their pictures to the training step.
+"""Data sets, and the way of their images to the training step.
 
 The contract. A data set is a function `(root, *, options…) -> Dataset`, or `(*, options…) -> Dataset` where it needs
-no files, with one entry in `DATASETS`. A `Dataset` names its classes, their colours, its ignore label and its splits.
+no files, with one entry in `DATASETS`. A `Dataset` names its classes, their colors, its ignore label and its splits.
 A split is a `Source`, random access to records:
 
 - `len(source)` is the number of records; `source[i]`, `0 <= i < len(source)`, returns a fresh mapping of
-  `"image"`: uint8[h, w, 3], RGB; `"label"`: integers[h, w], class ids or the ignore label, of the picture's own size;
+  `"image"`: uint8[h, w, 3], RGB; `"label"`: integers[h, w], class ids or the ignore label, of the image's own size;
   `"name"`: a str without folders or extension that names the record within its split; and, if it was read from
   disk, `"file"`: the label's path, for messages.
 - the same index always gives the same record, in any process: a source can be pickled.
-- building the `Dataset` reads no picture; a record that does not read raises a `UserError` naming the file.
+- building the `Dataset` reads no image; a record that does not read raises a `UserError` naming the file.
 
-`create_dataset` adds relabelling to any of them, and the check that no label is out of range.
+`create_dataset` adds relabeling to any of them, and the check that no label is out of range.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxseg import checks
-from jaxseg.data.dataset import Dataset, Relabelled, Source, check_dataset, palette_colours
+from jaxseg.data.dataset import Dataset, Relabeled, Source, check_dataset, palette_colors
 from jaxseg.data.folder import folder
 from jaxseg.data.shapes import shapes
 
-__all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "palette_colours"]
+__all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "palette_colors"]
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "shapes": shapes,
@@ -52,7 +52,7 @@ def create_dataset(
     """
     dataset = _build(name, root, options)
     splits = {
-        split: Relabelled(
+        split: Relabeled(
             source, dataset.num_classes, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
         )
         for split, source in dataset.splits.items()

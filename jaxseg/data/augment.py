@@ -1,7 +1,7 @@
-"""Augmentation on the device, within the training step: one warp a sample, then colour, blur and noise.
+"""Augmentation on the device, within the training step: one warp a sample, then color, blur and noise.
 
 Each sample draws from its own key, so what happens to it depends neither on the others nor on how the batch is sharded.
-Options that are off are not compiled. Scale and flip of 8 pictures of 360x480, cropped to 320x320, take 14 ms on two
+Options that are off are not compiled. Scale and flip of 8 images of 360x480, cropped to 320x320, take 14 ms on two
 CPU cores, of which the warp 4 ms: it gathers four pixels for each output pixel. Interpolation matrices took 30 ms.
 """
 
@@ -19,15 +19,15 @@ from jaxseg.checks import UserError
 from jaxseg.ops import warp
 from jaxseg.ops.normalize import normalize
 
-FILL = 127.0  # grey of what lies outside the picture
+FILL = 127.0  # gray of what lies outside the image
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as in JPEG
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
-KEYS = ("scale", "aspect", "flip", "offset", "rotate", "elastic", "colour", "blur", "noise")  # order fixes draws
+KEYS = ("scale", "aspect", "flip", "offset", "rotate", "elastic", "color", "blur", "noise")  # order fixes draws
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What may happen to a training picture; its fields and their defaults are those of `config.augment`.
+    """What may happen to a training image; its fields and their defaults are those of `config.augment`.
 
     Geometry is one warp a sample, from the canvas to the crop.
     """
@@ -42,7 +42,7 @@ class Augment:
     brightness: float = 0.0  # largest relative change, 0.2 is x0.8 to x1.2
     contrast: float = 0.0  # largest relative change
     saturation: float = 0.0  # largest relative change
-    hue: float = 0.0  # largest turn, as a fraction of the colour circle, <= 0.5
+    hue: float = 0.0  # largest turn, as a fraction of the color circle, <= 0.5
     blur: float = 0.0  # probability of a Gaussian blur
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # its standard deviation, pixels
     noise: float = 0.0  # largest standard deviation of Gaussian noise, in units of 1/255
@@ -82,10 +82,10 @@ def augment(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> dict[str, Array]:
-    """Transforms, crops and normalises a batch.
+    """Transforms, crops and normalizes a batch.
 
-    The zoomed picture is cut by a window at a random place, anywhere within the picture; a picture smaller than the
-    window lies somewhere within it. Labels take the nearest pixel. Outside the picture lies grey 127, and `where` is
+    The zoomed image is cut by a window at a random place, anywhere within the image; an image smaller than the
+    window lies somewhere within it. Labels take the nearest pixel. Outside the image lies gray 127, and `where` is
     False.
 
     Args:
@@ -98,7 +98,7 @@ def augment(
       std: of each channel, in 0..255, that the result is divided by.
 
     Returns:
-      "image", float32[b, h, w, 3], normalised; "label", int32[b, h, w], 0 where ignored; "where", bool[b, h, w].
+      "image", float32[b, h, w, 3], normalized; "label", int32[b, h, w], 0 where ignored; "where", bool[b, h, w].
     """
     if not isinstance(options, Augment):
         options = Augment(**options)
@@ -124,7 +124,7 @@ def prepare(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> dict[str, Array]:
-    """Does what `augment` does but for the augmentation: normalises, and turns the ignore label into `where`."""
+    """Does what `augment` does but for the augmentation: normalizes, and turns the ignore label into `where`."""
     label = batch["label"].astype(jnp.int32)
     where = label != ignore
     return {
@@ -146,7 +146,7 @@ def _coordinates(keys, options, size, crop):
     if options.aspect > 1:
         stretch = jnp.exp(0.5 * math.log(options.aspect) * _between(keys["aspect"], -1, 1))
         scale *= jnp.stack([1 / stretch, stretch])
-    # Whole pixels, so that a picture that is not zoomed is not blurred.
+    # Whole pixels, so that an image that is not zoomed is not blurred.
     room = scale * jnp.array(size, jnp.float32) - jnp.array(crop, jnp.float32)
     steps = jnp.floor(jnp.abs(room))
     offset = jnp.minimum(jnp.floor((steps + 1) * jax.random.uniform(keys["offset"], (2,))), steps) * jnp.sign(room)
@@ -164,38 +164,38 @@ def _coordinates(keys, options, size, crop):
 
 
 def _photometry(keys, options, image, seen):
-    """Changes the colours of one picture, float32[h, w, 3] in 0..255, and blurs and roughens it."""
-    colour = options.brightness or options.contrast or options.saturation or options.hue
-    if colour:
-        image = _recolour(keys["colour"], options, image, seen)
+    """Changes the colors of one image, float32[h, w, 3] in 0..255, and blurs and roughens it."""
+    color = options.brightness or options.contrast or options.saturation or options.hue
+    if color:
+        image = _recolor(keys["color"], options, image, seen)
     if options.blur:
         image = _blur(keys["blur"], options, image)
     if options.noise:
         level, grain = jax.random.split(keys["noise"])
         image += _between(level, 0, options.noise) * jax.random.normal(grain, image.shape)
-    return jnp.clip(image, 0, 255) if colour or options.noise else image
+    return jnp.clip(image, 0, 255) if color or options.noise else image
 
 
-def _recolour(key, options, image, seen):
-    """Brightness, contrast about the picture's mean grey, saturation and hue, as one affine map of the colours.
+def _recolor(key, options, image, seen):
+    """Brightness, contrast about the image's mean gray, saturation and hue, as one affine map of the colors.
 
-    Hue turns the chroma plane of YIQ, so that grey and luma stay; torchvision turns HSV's hue, which shifts luma.
+    Hue turns the chroma plane of YIQ, so that gray and luma stay; torchvision turns HSV's hue, which shifts luma.
     """
     draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
-    colours = jnp.eye(3)
+    colors = jnp.eye(3)
     if options.hue:
         cos, sin = (f(2 * math.pi * options.hue * draws[0]) for f in (jnp.cos, jnp.sin))
         turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
-        colours = jnp.linalg.inv(TO_YIQ) @ turn @ TO_YIQ
+        colors = jnp.linalg.inv(TO_YIQ) @ turn @ TO_YIQ
     if options.saturation:
         kept = 1 + options.saturation * draws[1]
-        colours = (kept * jnp.eye(3) + (1 - kept) * LUMA) @ colours
+        colors = (kept * jnp.eye(3) + (1 - kept) * LUMA) @ colors
     gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
-    grey = 0.0
+    gray = 0.0
     if options.contrast:
         luma = jnp.where(seen, image @ LUMA, 0).sum() / jnp.maximum(seen.sum(), 1)
-        grey = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * luma
-    return image @ (gain * colours).T + grey
+        gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * luma
+    return image @ (gain * colors).T + gray
 
 
 def _blur(key, options, image):

@@ -1,4 +1,4 @@
-"""The data set record, the relabelling that any data set can be given, and the checks made before training."""
+"""The data set record, the relabeling that any data set can be given, and the checks made before training."""
 
 import dataclasses
 import time
@@ -26,7 +26,7 @@ class Dataset:
     Args:
       name: what messages call it.
       classes: the class names; a label is an index into them.
-      palette: one RGB colour a class, 0..255.
+      palette: one RGB color per class, 0..255.
       splits: split name -> `Source`.
       ignore: the label, in [num_classes, 255], of pixels that neither train nor score.
     """
@@ -42,8 +42,8 @@ class Dataset:
             raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to 255.")
         if len(self.palette) != len(self.classes):
             raise UserError(
-                f"Data set '{self.name}' has {len(self.classes)} classes but {len(self.palette)} colours in its"
-                " palette. Give each class one colour."
+                f"Data set '{self.name}' has {len(self.classes)} classes but {len(self.palette)} colors in its"
+                " palette. Give each class one color."
             )
         if not self.num_classes <= self.ignore <= 255:
             raise UserError(
@@ -56,26 +56,26 @@ class Dataset:
         return len(self.classes)
 
 
-def palette_colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns `count` well separated RGB colours, the same ones every time, for sets that bring none.
+def palette_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns `count` well separated RGB colors, the same ones every time, for sets that bring none.
 
-    Hues step by the golden ratio while saturation and value alternate, so that neighbours in id differ most.
+    Hues step by the golden ratio while saturation and value alternate, so that neighbors in id differ most.
 
-    >>> palette_colours(2)
+    >>> palette_colors(2)
     ((64, 64, 72), (230, 89, 80))
     """
     import colorsys
 
-    colours = [(64, 64, 72)]  # id 0 is most often the background
+    colors = [(64, 64, 72)]  # id 0 is most often the background
     for i in range(count - 1):
         hue = (0.01 + 0.618034 * i) % 1.0
         saturation, value = ((0.65, 0.9), (0.85, 0.7), (0.45, 1.0))[i % 3]
-        colours.append(tuple(round(255 * v) for v in colorsys.hsv_to_rgb(hue, saturation, value)))
-    return tuple(colours[:count])
+        colors.append(tuple(round(255 * v) for v in colorsys.hsv_to_rgb(hue, saturation, value)))
+    return tuple(colors[:count])
 
 
 @dataclasses.dataclass(frozen=True)
-class Relabelled:
+class Relabeled:
     """A source whose labels become uint8 class ids or the ignore label, and are checked to be nothing else.
 
     Args:
@@ -120,7 +120,7 @@ class Relabelled:
     def _complaint(self, file: str, found: np.ndarray, wrong: np.ndarray) -> str:
         after = f" after the offset {self.offset:+d}" if self.offset else ""
         if len(wrong) == 1 and wrong[0] + self.offset < 0:
-            remedy = f"If {wrong[0]} means 'unlabelled', set label_ignore=({wrong[0]},)."
+            remedy = f"If {wrong[0]} means 'unlabeled', set label_ignore=({wrong[0]},)."
         elif 0 in found or self.offset:
             remedy = (
                 f"If these pixels are to be ignored, list their values in label_ignore or store {self.ignore};"
@@ -151,7 +151,7 @@ def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> None
     """
     source = lookup(dataset.splits, split, "split")
     if len(source) == 0:
-        raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected pictures and labels.")
+        raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected images and labels.")
     found: set[int] = set()
     end = time.perf_counter() + seconds
     for looked_at, index in enumerate(np.random.default_rng(0).permutation(len(source)).tolist()):

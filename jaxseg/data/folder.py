@@ -1,12 +1,12 @@
-"""One's own pictures: `ROOT/{train,val,…}/{images,labels}`, a label file of the same name for each picture.
+"""One's own images: `ROOT/{train,val,…}/{images,labels}`, a label file of the same name for each image.
 
-Pictures may be jpg, jpeg, png, tif, tiff, webp or bmp; grey, palette, RGB, RGBA or 16-bit. Labels are png, tif, tiff,
-bmp or webp: class ids in a grey (8 or 16 bit) or palette file, or colours that `ROOT/classes.json` translates:
+Images may be jpg, jpeg, png, tif, tiff, webp or bmp; gray, palette, RGB, RGBA or 16-bit. Labels are png, tif, tiff,
+bmp or webp: class ids in a gray (8 or 16 bit) or palette file, or colors that `ROOT/classes.json` translates:
 
     {"ignore": 255, "classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, …]}
 
-An entry may further hold `"values": [7, 8]`, the values that stand for the class in grey and palette files where
-these differ from its id. An entry whose id is the ignore label names a colour, or values, that are ignored.
+An entry may further hold `"values": [7, 8]`, the values that stand for the class in gray and palette files where
+these differ from its id. An entry whose id is the ignore label names a color, or values, that are ignored.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.data import imagefile
-from jaxseg.data.dataset import Dataset, palette_colours
+from jaxseg.data.dataset import Dataset, palette_colors
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 LABELS = (".png", ".tif", ".tiff", ".bmp", ".webp")
-UNLISTED = 65535  # stands for a stored value or colour that classes.json does not list
+UNLISTED = 65535  # stands for a stored value or color that classes.json does not list
 
 
 def folder(root: str, *, num_classes: int | None = None) -> Dataset:
-    """A folder of pictures and labels; each sub-folder of `root` that holds `images` or `labels` is a split.
+    """A folder of images and labels; each sub-folder of `root` that holds `images` or `labels` is a split.
 
     Args:
       root: the folder described above.
@@ -49,13 +49,13 @@ def folder(root: str, *, num_classes: int | None = None) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """What the values and colours of label files mean: the contents of `classes.json`."""
+    """What the values and colors of label files mean: the contents of `classes.json`."""
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore: int
     values: tuple[tuple[int, int], ...] | None = None  # (stored value, id) pairs; None stores ids
-    colours: tuple[tuple[int, int], ...] = ()  # (0xRRGGBB, id) pairs; empty where no colour is known
+    colors: tuple[tuple[int, int], ...] = ()  # (0xRRGGBB, id) pairs; empty where no color is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Folder:
 
     @functools.cached_property
     def pairs(self) -> tuple[tuple[str, str, str], ...]:
-        """(name, picture file, label file) of every record."""
-        pictures = self._list("images", PICTURES)
+        """(name, image file, label file) of every record."""
+        samples = self._list("images", IMAGES)
         labels = self._list("labels", LABELS)
         for have, lack, what, where in (
-            (pictures, labels, "pictures have no label", "labels"),
-            (labels, pictures, "labels have no picture", "images"),
+            (samples, labels, "images have no label", "labels"),
+            (labels, samples, "labels have no image", "images"),
         ):
             alone = sorted(have.keys() - lack.keys())
             if alone:
@@ -81,7 +81,7 @@ class Folder:
                     f"{len(alone)} {what}: {_some([have[name] for name in alone])}. Each needs a file of the same"
                     f" name (the extension may differ) in {self.path / where}; add it, or remove these."
                 )
-        return tuple((name, pictures[name], labels[name]) for name in sorted(pictures))
+        return tuple((name, samples[name], labels[name]) for name in sorted(samples))
 
     def _list(self, kind: str, extensions: tuple[str, ...]) -> dict[str, str]:
         """Returns name -> file for one of the two folders."""
@@ -109,14 +109,14 @@ class Folder:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        name, picture, label = self.pairs[index]
-        image = imagefile.read_picture(picture)
+        name, sample, label = self.pairs[index]
+        image = imagefile.read_image(sample)
         ids = self._ids(label)
         if ids.shape != image.shape[:2]:
-            turned = " The picture's EXIF data turn it." if ids.shape == image.shape[1::-1] else ""
+            turned = " The image's EXIF data turn it." if ids.shape == image.shape[1::-1] else ""
             raise UserError(
-                f"{label} is {ids.shape[1]}x{ids.shape[0]} (width x height) but its picture {picture} is"
-                f" {image.shape[1]}x{image.shape[0]}. Expected one label a pixel: save the label at the picture's"
+                f"{label} is {ids.shape[1]}x{ids.shape[0]} (width x height) but its image {sample} is"
+                f" {image.shape[1]}x{image.shape[0]}. Expected one label per pixel: save the label at the image's"
                 f" size, enlarging without interpolation.{turned}"
             )
         return {"image": image, "label": ids, "name": name, "file": label}
@@ -134,22 +134,22 @@ class Folder:
                     f' Add it to a class, or to {{"id": {self.legend.ignore}, "name": "ignored", "values": […]}}.'
                 )
             return ids[np.searchsorted(found, stored)]
-        return self._from_colours(file, stored)
+        return self._from_colors(file, stored)
 
-    def _from_colours(self, file: str, stored: np.ndarray) -> np.ndarray:
-        if not self.legend.colours:
+    def _from_colors(self, file: str, stored: np.ndarray) -> np.ndarray:
+        if not self.legend.colors:
             raise UserError(
-                f'{file} is coded in colours, and no class has one. Give each class its "color" in classes.json, or'
-                " store class ids in a grey or palette file."
+                f'{file} is coded in colors, and no class has one. Give each class its "color" in classes.json, or'
+                " store class ids in a gray or palette file."
             )
         packed = stored.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        found, ids = _translate(packed, self.legend.colours)
+        found, ids = _translate(packed, self.legend.colors)
         if UNLISTED in ids:
             unknown = [tuple(int(v) >> s & 255 for s in (16, 8, 0)) for v in found[ids == UNLISTED]]
-            grey = all(r == g == b for r, g, b in unknown)
-            hint = " Are these class ids, saved as RGB? Save them as grey." if grey and max(unknown)[0] < 64 else ""
+            gray = all(r == g == b for r, g, b in unknown)
+            hint = " Are these class ids, saved as RGB? Save them as gray." if gray and max(unknown)[0] < 64 else ""
             raise UserError(
-                f"{file}: colour {_some(unknown)} is not in classes.json. Add it to a class, or ignore it with"
+                f"{file}: color {_some(unknown)} is not in classes.json. Add it to a class, or ignore it with"
                 f' {{"id": {self.legend.ignore}, "name": "ignored", "color": {list(unknown[0])}}}.{hint}'
             )
         return ids[np.searchsorted(found, packed)]
@@ -179,7 +179,7 @@ def _read_legend(root: Path, num_classes: int | None, splits: list[str]) -> Lege
         if num_classes is None:
             raise UserError(_no_legend(root, splits))
         names = tuple(f"class{i}" for i in range(num_classes))
-        return Legend(names, palette_colours(num_classes), 255)
+        return Legend(names, palette_colors(num_classes), 255)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         entries = [{"name": e} if isinstance(e, str) else dict(e) for e in document["classes"]]
@@ -204,13 +204,13 @@ def _read_legend(root: Path, num_classes: int | None, splits: list[str]) -> Lege
 
 def _legend(entries: list[dict], ignore: int) -> Legend:
     classes = sorted((e for e in entries if int(e["id"]) != ignore), key=lambda e: int(e["id"]))
-    spare = palette_colours(len(classes))
+    spare = palette_colors(len(classes))
     palette = tuple(tuple(int(v) for v in e.get("color", c)) for e, c in zip(classes, spare, strict=True))
-    if any(len(colour) != 3 or not all(0 <= v <= 255 for v in colour) for colour in palette):
+    if any(len(color) != 3 or not all(0 <= v <= 255 for v in color) for color in palette):
         raise ValueError("a color is three numbers in 0..255")
-    coloured = [e for e in entries if "color" in e]
-    colours = tuple((int(r) << 16 | int(g) << 8 | int(b), int(e["id"])) for e in coloured for r, g, b in [e["color"]])
-    if len(dict(colours)) < len(colours):
+    colored = [e for e in entries if "color" in e]
+    colors = tuple((int(r) << 16 | int(g) << 8 | int(b), int(e["id"])) for e in colored for r, g, b in [e["color"]])
+    if len(dict(colors)) < len(colors):
         raise ValueError("two classes have one color")
     values = None
     if any("values" in e for e in entries):
@@ -219,7 +219,7 @@ def _legend(entries: list[dict], ignore: int) -> Legend:
             raise ValueError("two classes have one value")
         if ignore not in dict(values):
             values += ((ignore, ignore),)
-    return Legend(tuple(str(e["name"]) for e in classes), palette, ignore, values, colours)
+    return Legend(tuple(str(e["name"]) for e in classes), palette, ignore, values, colors)
 
 
 def _no_legend(root: Path, splits: list[str]) -> str:

@@ -1,28 +1,28 @@
-"""Reading picture and label files: every mode that Pillow knows, to uint8 RGB and to class ids."""
+"""Reading image and label files: every mode that Pillow knows, to uint8 RGB and to class ids."""
 
 import numpy as np
 
 from jaxseg.checks import UserError
 
 
-def read_picture(file: str) -> np.ndarray:
-    """Returns the picture in `file` as uint8[h, w, 3], upright and RGB.
+def read_image(file: str) -> np.ndarray:
+    """Returns the image in `file` as uint8[h, w, 3], upright and RGB.
 
-    Grey is repeated over the channels, palettes are looked up, transparency is dropped (the colours beneath stay as
-    they are stored), 16-bit grey is divided by 257 and rounded, and an orientation in the EXIF data is applied.
+    Gray is repeated over the channels, palettes are looked up, transparency is dropped (the colors beneath stay as
+    they are stored), 16-bit gray is divided by 257 and rounded, and an orientation in the EXIF data is applied.
     """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as picture:
-            if picture.mode == "F":
+        with Image.open(file) as image:
+            if image.mode == "F":
                 raise UserError(f"{file} holds floating point numbers. Convert it to 8 or 16 bit integers.")
-            ImageOps.exif_transpose(picture, in_place=True)
-            if picture.mode.startswith("I"):
-                return _from_16_bit(file, np.asarray(picture))
-            if picture.mode == "P":
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            return np.array(picture.convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                return _from_16_bit(file, np.asarray(image))
+            if image.mode == "P":
+                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            return np.array(image.convert("RGB"))
     except UserError:
         raise
     except Exception as error:
@@ -30,7 +30,7 @@ def read_picture(file: str) -> np.ndarray:
 
 
 def read_label(file: str) -> np.ndarray:
-    """Returns the values in a label file: integers[h, w] if grey or palette, uint8[h, w, 3] if coloured."""
+    """Returns the values in a label file: integers[h, w] if gray or palette, uint8[h, w, 3] if colored."""
     from PIL import Image
 
     try:
@@ -45,9 +45,7 @@ def read_label(file: str) -> np.ndarray:
                 return np.asarray(label)[..., 0]
             if label.mode in ("RGB", "RGBA"):
                 return np.asarray(label)[..., :3]
-            raise UserError(
-                f"{file} has the colour mode {label.mode}. Labels are grey, palette or RGB files, best PNG."
-            )
+            raise UserError(f"{file} has the color mode {label.mode}. Labels are gray, palette or RGB files, best PNG.")
     except UserError:
         raise
     except Exception as error:
@@ -59,12 +57,12 @@ def _from_16_bit(file: str, values: np.ndarray) -> np.ndarray:
         raise UserError(
             f"{file} holds integers from {values.min()} to {values.max()}, expected 0 to 65535 (16 bit). Rescale it."
         )
-    grey = ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    gray = ((values.astype(np.int32) + 128) // 257).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def _unreadable(file: str, error: Exception) -> UserError:
     return UserError(
-        f"{file} does not read ({error}). The file is damaged, cut short or no picture: replace it, or remove it with"
+        f"{file} does not read ({error}). The file is damaged, cut short or no image: replace it, or remove it with"
         " its counterpart."
     )

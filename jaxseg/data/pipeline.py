@@ -11,20 +11,20 @@ import numpy as np
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Source
 
-FILL = 127  # grey of the picture where there is none; `augment` fills with it too
+FILL = 127  # gray of the image where there is none; `augment` fills with it too
 
 
 def fit(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
-    """Returns picture and label at the size of the canvas.
+    """Returns image and label at the size of the canvas.
 
-    A picture larger than the canvas is reduced, in its own proportions, until it fits: the picture averages what it
-    drops, the label takes the nearest. What is then smaller than the canvas lies in its middle, on grey 127 and
+    An image larger than the canvas is reduced, in its own proportions, until it fits: the image averages what it
+    drops, the label takes the nearest. What is then smaller than the canvas lies in its middle, on gray 127 and
     `ignore`. Nothing is ever enlarged.
 
     Args:
       record: "image", uint8[h, w, 3], and "label", uint8[h, w].
       canvas: (height, width), pixels.
-      ignore: the label of the canvas beside the picture.
+      ignore: the label of the canvas beside the image.
     """
     image, label = record["image"], record["label"]
     factor = min(canvas[0] / label.shape[0], canvas[1] / label.shape[1])
@@ -56,21 +56,21 @@ def train_iterator(
 ) -> "TrainIterator":
     """Returns endless batches of `source`, in a new order every epoch, prepared ahead of their use.
 
-    The order is a function of `seed` alone. All processes of a run go through one order and take every n-th picture of
-    it, so together they see each picture once an epoch; a batch may span the end of an epoch and no picture is dropped.
+    The order is a function of `seed` alone. All processes of a run go through one order and take every n-th image of
+    it, so together they see each image once an epoch; a batch may span the end of an epoch and no image is dropped.
 
     Args:
       source: the records; labels are uint8 class ids or `ignore`.
-      canvas: (height, width) that every picture is fitted to, pixels.
-      batch_size: pictures a batch, of this process.
+      canvas: (height, width) that every image is fitted to, pixels.
+      batch_size: images per batch, of this process.
       seed: of the order, any integer >= 0.
-      ignore: the label of the canvas beside a picture.
+      ignore: the label of the canvas beside an image.
       num_classes: the labels' other values are below it; one that is not raises a `UserError`.
       workers: processes that decode; 0 decodes in threads.
       shard: (index, count) of this process among those of the run.
     """
     if len(source) == 0:
-        raise UserError("There is no picture to train on: the training split is empty.")
+        raise UserError("There is no image to train on: the training split is empty.")
     if batch_size < 1 or min(canvas) < 1 or workers < 0:
         raise UserError(f"Expected batch_size, canvas >= 1 and workers >= 0, got {batch_size=}, {canvas=}, {workers=}.")
     prepare = functools.partial(_prepare, canvas=tuple(canvas), ignore=ignore, num_classes=num_classes)

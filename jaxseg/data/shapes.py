@@ -1,8 +1,8 @@
 """The embedded data set: lit, overlapping shapes on textured ground, drawn on demand; nothing to download.
 
-A picture is a pure function of (seed, split, index). Every shape takes its colours, texture, size and turn from the
-same distributions as all others, so that neither colour nor texture tells its class: only the outline does (unless
-`colour` says otherwise). The ground has the same textures in duller colours. A ring is a disk but for its hole, and a
+An image is a pure function of (seed, split, index). Every shape takes its colors, texture, size and turn from the
+same distributions as all others, so that neither color nor texture tells its class: only the outline does (unless
+`color` says otherwise). The ground has the same textures in duller colors. A ring is a disk but for its hole, and a
 large shape is wider than a small receptive field; both need context. Classes are disjoint under overlap: the shape
 drawn last hides what it covers.
 """
@@ -28,7 +28,7 @@ PALETTE = (
     (235, 130, 190),
 )
 IGNORE = 255
-SMALLEST, LARGEST = 0.11, 0.3  # radius of a shape, of the picture's side
+SMALLEST, LARGEST = 0.11, 0.3  # radius of a shape, of the image's side
 
 
 def shapes(
@@ -39,28 +39,28 @@ def shapes(
     seed: int = 0,
     border: int = 0,
     noise: float = 6.0,
-    colour: float = 0.0,
+    color: float = 0.0,
 ) -> Dataset:
     """Seven classes of drawn shapes: background, disk, square, triangle, star, ring, cross.
 
     Args:
-      size: side of the pictures, pixels.
-      train: number of pictures of the split "train".
-      val: number of pictures of the split "val".
-      seed: of all pictures; another seed is another data set of the same kind.
+      size: side of the images, pixels.
+      train: number of images of the split "train".
+      val: number of images of the split "val".
+      seed: of all images; another seed is another data set of the same kind.
       border: width of the ignored band along the outlines, pixels; 0 has none.
       noise: largest standard deviation of the pixel noise, in units of 1/255.
-      colour: how far a shape's hue tells its class, 0 (not at all) to 1 (each class has one hue); larger is easier, so
+      color: how far a shape's hue tells its class, 0 (not at all) to 1 (each class has one hue); larger is easier, so
         that a short run says something.
     """
-    if not 0 <= colour <= 1:
-        raise UserError(f"shapes: `colour` must be in [0, 1], got {colour}.")
+    if not 0 <= color <= 1:
+        raise UserError(f"shapes: `color` must be in [0, 1], got {color}.")
     if size < 16 or train < 0 or val < 0 or border < 0:
         raise UserError(
             f"shapes: expected size >= 16 and counts and border >= 0, got {size=}, {train=}, {val=}, {border=}."
         )
     splits = {
-        name: Shapes(name, count, size, seed, border, noise, colour) for name, count in (("train", train), ("val", val))
+        name: Shapes(name, count, size, seed, border, noise, color) for name, count in (("train", train), ("val", val))
     }
     return Dataset("shapes", CLASSES, PALETTE, splits, IGNORE)
 
@@ -75,7 +75,7 @@ class Shapes:
     seed: int
     border: int
     noise: float
-    colour: float
+    color: float
 
     def __len__(self) -> int:
         return self.count
@@ -84,14 +84,12 @@ class Shapes:
         if not 0 <= index < self.count:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        image, label = draw(rng, self.size, self.border, self.noise, self.colour)
+        image, label = draw(rng, self.size, self.border, self.noise, self.color)
         return {"image": image, "label": label, "name": f"{index:05d}"}
 
 
-def draw(
-    rng: np.random.Generator, size: int, border: int, noise: float, colour: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the picture, uint8[size, size, 3], and its label, uint8[size, size], that `rng` leads to."""
+def draw(rng: np.random.Generator, size: int, border: int, noise: float, color: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the image, uint8[size, size, 3], and its label, uint8[size, size], that `rng` leads to."""
     angle = 2 * math.pi * rng.random()
     light = np.array([math.sin(angle), math.cos(angle)], np.float32)  # (y, x), where the light comes from
     height = 0.5 + 0.3 * rng.random()  # of the light; low light shades and throws shadows more
@@ -99,8 +97,8 @@ def draw(
     label = np.zeros((size, size), np.uint8)
     count = 2 + int(4 * rng.random())
     radii = np.sort(size * SMALLEST * (LARGEST / SMALLEST) ** rng.random(count))[::-1]  # small ones over large ones
-    for centre, radius in zip(_spread(rng, radii, size), radii.tolist(), strict=True):
-        _add_shape(rng, image, label, centre, radius, light, height, border, colour)
+    for center, radius in zip(_spread(rng, radii, size), radii.tolist(), strict=True):
+        _add_shape(rng, image, label, center, radius, light, height, border, color)
     grain = noise * rng.random() * rng.standard_normal((size, size, 1), np.float32)
     speckle = 0.5 * noise * rng.random() * rng.standard_normal((size, size, 3), np.float32)
     image += grain + speckle
@@ -109,28 +107,28 @@ def draw(
 
 def _spread(rng: np.random.Generator, radii: np.ndarray, size: int) -> list[tuple[float, float]]:
     """Returns a (y, x) for each radius: of four random places the one where it covers least, or is covered least."""
-    centres: list[tuple[float, float]] = []
+    centers: list[tuple[float, float]] = []
     for radius in radii:
         places = (size * (0.1 + 0.8 * rng.random((4, 2)))).tolist()
 
         def room(place, radius=radius):
-            return min((math.dist(place, c) - radius - r for c, r in zip(centres, radii, strict=False)), default=0.0)
+            return min((math.dist(place, c) - radius - r for c, r in zip(centers, radii, strict=False)), default=0.0)
 
-        centres.append(tuple(max(places, key=room)))
-    return centres
+        centers.append(tuple(max(places, key=room)))
+    return centers
 
 
-def _add_shape(rng, image, label, centre, radius, light, height, border, colour) -> None:
+def _add_shape(rng, image, label, center, radius, light, height, border, color) -> None:
     """Draws one shape of a random class, its shadow and its label into `image` and `label`."""
     size = label.shape[0]
     kind = 1 + int((len(CLASSES) - 1) * rng.random())
     turn = 2 * math.pi * rng.random()
     throw = radius * (0.15 + 0.25 * rng.random())  # how far the shadow falls
     reach = int(radius * 1.5 + throw + 2)
-    top, left = (max(int(c) - reach, 0) for c in centre)
-    bottom, right = (min(int(c) + reach, size) for c in centre)
-    y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - centre[0])
-    x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5 - centre[1])
+    top, left = (max(int(c) - reach, 0) for c in center)
+    bottom, right = (min(int(c) + reach, size) for c in center)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - center[0])
+    x = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5 - center[1])
     distance = _distance(kind, y, x, radius, turn)
 
     window = image[top:bottom, left:right]
@@ -144,7 +142,7 @@ def _add_shape(rng, image, label, centre, radius, light, height, border, colour)
     rise = np.clip(-distance / bevel, 0, 1)
     slope_y, slope_x = np.gradient(rise * (2 - rise), axis=0), np.gradient(rise * (2 - rise), axis=1)
     relief = 1 - 0.55 * bevel * (slope_y * light[0] + slope_x * light[1])
-    hues = ((kind - 1) / (len(CLASSES) - 1), 1 - colour)
+    hues = ((kind - 1) / (len(CLASSES) - 1), 1 - color)
     surface = _paint(rng, bottom - top, right - left, hues) * np.clip(relief, 0.35, 1.6)[..., None]
     cover = np.clip(0.5 - distance, 0, 1)[..., None]  # of the pixel by the shape: antialiasing
     window += cover * (surface - window)
@@ -190,17 +188,17 @@ def _star(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, height: int, width: int, hues: tuple[float, float] | None = None) -> np.ndarray:
-    """Returns a patch of texture, float32[height, width, 3] in 0..255: two colours mixed by a random pattern.
+    """Returns a patch of texture, float32[height, width, 3] in 0..255: two colors mixed by a random pattern.
 
     `hues` are the middle and the width of a shape's range of hues; None paints ground, which has all, but duller.
     """
-    dark, bright = _two_colours(rng, hues)
+    dark, bright = _two_colors(rng, hues)
     mix = _pattern(rng, height, width)[..., None]
     return dark + mix * (bright - dark)
 
 
-def _two_colours(rng: np.random.Generator, hues: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a colour and a relative of it, darker or lighter and a little turned in hue."""
+def _two_colors(rng: np.random.Generator, hues: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a color and a relative of it, darker or lighter and a little turned in hue."""
     hue, saturation, value = rng.random(3)
     if hues is None:
         saturation, value = 0.05 + 0.3 * saturation, 0.3 + 0.5 * value

@@ -1,4 +1,4 @@
-"""`tfds:NAME`: the data sets of TensorFlow Datasets that hold a picture and a mask, read without TensorFlow.
+"""`tfds:NAME`: the data sets of TensorFlow Datasets that hold an image and a mask, read without TensorFlow.
 
 They must lie prepared on disk as ArrayRecord files, which can be read at random; nothing is ever downloaded here.
 """
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.dataset import Dataset, palette_colours
+from jaxseg.data.dataset import Dataset, palette_colors
 
-IMAGE_KEYS = ("image", "image_left")  # looked for in this order, then any only picture of three channels
+IMAGE_KEYS = ("image", "image_left")  # looked for in this order, then any only image of three channels
 LABEL_KEYS = ("segmentation_mask", "segmentation_label", "mask", "annotation", "label", "labels")
 NAME_KEYS = ("file_name", "filename", "image/filename", "image_id", "id", "name")
 
@@ -35,9 +35,9 @@ def tfds(
     Args:
       name: as TFDS writes it, "oxford_iiit_pet" or "my_set/config:1.0.0".
       root: TFDS' data_dir; "" is TFDS' own, ~/tensorflow_datasets.
-      image_key: the feature that holds the picture; "" finds it.
+      image_key: the feature that holds the image; "" finds it.
       label_key: the feature that holds the mask; "" finds it.
-      num_classes: number of classes, after relabelling, where neither the features nor `classes` tell.
+      num_classes: number of classes, after relabeling, where neither the features nor `classes` tell.
       classes: their names.
       ignore: the mask's value for pixels that do not count.
     """
@@ -50,7 +50,7 @@ def tfds(
         split: Tfds(name, str(builder.data_path), split, info.num_examples, image_key, label_key, text_key)
         for split, info in builder.info.splits.items()
     }
-    return Dataset(f"tfds:{name}", names, palette_colours(len(names)), splits, ignore)
+    return Dataset(f"tfds:{name}", names, palette_colors(len(names)), splits, ignore)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Tfds:
         if image.shape[:2] != label.shape[:2]:
             raise UserError(
                 f"{where}: '{self.label_key}' is {label.shape[:2]} but '{self.image_key}' is {image.shape[:2]}"
-                " (height, width). Expected one label a pixel: is it the right mask? Set data.options.label_key."
+                " (height, width). Expected one label per pixel: is it the right mask? Set data.options.label_key."
             )
         name = f"{index:06d}"
         if self.text_key:
@@ -108,8 +108,8 @@ def _ids(label: np.ndarray, where: str) -> np.ndarray:
         return label
     if label.shape[2] > 1 and (label != label[..., :1]).any():
         raise UserError(
-            f"{where}: the mask is coded in colours, expected class ids. Save the set as a folder with a classes.json"
-            " that lists the colours, and read it with data.name=folder."
+            f"{where}: the mask is coded in colors, expected class ids. Save the set as a folder with a classes.json"
+            " that lists the colors, and read it with data.name=folder."
         )
     return np.ascontiguousarray(label[..., 0])
 
@@ -149,22 +149,22 @@ def _prepared_builder(name: str, root: str):
 
 
 def _keys(name: str, features: dict[str, Any], image_key: str, label_key: str) -> tuple[str, str]:
-    """Returns the features that hold the picture and the mask."""
+    """Returns the features that hold the image and the mask."""
     shapes = {
         k: f.shape for k, f in features.items() if np.issubdtype(_dtype(f), np.integer) and len(f.shape) in (2, 3)
     }
-    pictures = [k for k, s in shapes.items() if len(s) == 3 and s[2] in (1, 3, 4) and k != label_key]
-    coloured = [k for k in pictures if shapes[k][2] == 3]
+    images = [k for k, s in shapes.items() if len(s) == 3 and s[2] in (1, 3, 4) and k != label_key]
+    colored = [k for k in images if shapes[k][2] == 3]
     for key, option in ((image_key, "image_key"), (label_key, "label_key")):
         if key and key not in shapes:
             raise UserError(
-                f"tfds:{name} has no picture feature '{key}' ({option}), but {', '.join(shapes) or 'none at all'}."
+                f"tfds:{name} has no image feature '{key}' ({option}), but {', '.join(shapes) or 'none at all'}."
             )
-    image = image_key or next((k for k in IMAGE_KEYS if k in pictures), coloured[0] if len(coloured) == 1 else "")
+    image = image_key or next((k for k in IMAGE_KEYS if k in images), colored[0] if len(colored) == 1 else "")
     masks = [k for k in shapes if k != image and (len(shapes[k]) == 2 or shapes[k][2] in (1, 3))]
     single = [k for k in masks if len(shapes[k]) == 2 or shapes[k][2] == 1]
     label = label_key or next((k for k in LABEL_KEYS if k in masks), single[0] if len(single) == 1 else "")
-    for key, what, option in ((image, "a picture", "image_key"), (label, "a segmentation mask", "label_key")):
+    for key, what, option in ((image, "an image", "image_key"), (label, "a segmentation mask", "label_key")):
         if not key:
             raise UserError(
                 f"tfds:{name}: none of its features looks like {what}: {', '.join(sorted(features))}. If one is, name"

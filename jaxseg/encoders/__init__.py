@@ -2,7 +2,7 @@
 
 The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENCODERS` to:
 
-- `encoder.apply(variables, images, train=bool)` maps f32[B,H,W,C], normalised, of any size and any number of
+- `encoder.apply(variables, images, train=bool)` maps f32[B,H,W,C], normalized, of any size and any number of
   channels to `Levels`: a mapping of feature maps f[B,h,w,c] in the encoder's dtype, keyed "c1" to "c5" from
   fine to coarse, that knows the encoder's output stride.
 - Level ci has the nominal stride 2^i, that is, height ceil(H / 2^i) and the width likewise. A level that an
@@ -10,7 +10,7 @@ The contract, which `tests/contracts/test_encoders.py` holds every entry of `ENC
   their names: no level is coarser than `output_stride`.
 - Fields: `output_stride` (one of the class's `output_strides`) and `dtype`, the compute type; parameters are
   float32.
-- Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB picture: what to
+- Class attributes: `pixel_mean` and `pixel_std`, per channel, in units of a 0..255 RGB image: what to
   subtract and what to divide by; `stem`, if it is not ("stem", "conv"), is the path of the first convolution,
   whose kernel says how many channels its images have.
 - An encoder with published weights has a field `depth`, the levels to compute (5). What other libraries call its layers

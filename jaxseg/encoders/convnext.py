@@ -23,8 +23,8 @@ def patch_padding(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding of a convolution of patches for ceil(size / stride) of them, ((top, bottom), (left, right)).
 
-    Strided patches start at the picture's corner, and only the last may be padded. Where dilation has replaced the
-    stride they are centred, but for the odd pixel, as timm does it.
+    Strided patches start at the image's corner, and only the last may be padded. Where dilation has replaced the
+    stride they are centered, but for the odd pixel, as timm does it.
 
     >>> patch_padding((64, 65), kernel_size=4, stride=4)
     ((0, 0), (0, 3))
@@ -40,7 +40,7 @@ class ConvNeXtBlock(nn.Module):
     """A depthwise 7x7 convolution, then four times the channels and back: fig. 4, right."""
 
     rate: int = 1
-    drop_path: float = 0.0  # probability that training skips the block for a picture
+    drop_path: float = 0.0  # probability that training skips the block for an image
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -57,7 +57,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Layer normalisation and a convolution of 2x2 patches: section 2.6."""
+    """Layer normalization and a convolution of 2x2 patches: section 2.6."""
 
     features: int
     stride: int = 2
@@ -82,9 +82,9 @@ class Downsample(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """ConvNeXt: c2 to c5 are its four stages, without a normalisation after them; there is no c1.
+    """ConvNeXt: c2 to c5 are its four stages, without a normalization after them; there is no c1.
 
-    A picture whose sides are no multiples of 32 is padded with zeros at the bottom and the right, level by level, where
+    An image whose sides are no multiples of 32 is padded with zeros at the bottom and the right, level by level, where
     timm and torchvision leave pixels out.
     """
 

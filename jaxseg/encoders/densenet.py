@@ -27,7 +27,7 @@ def dense_block(x: Feature, layers: Sequence[Callable[[Feature], Feature]]) -> F
 
 
 class DenseLayer(nn.Module):
-    """Normalisation, ReLU and 1x1 convolution, normalisation, ReLU and 3x3 convolution (section 3)."""
+    """Normalization, ReLU and 1x1 convolution, normalization, ReLU and 3x3 convolution (section 3)."""
 
     growth: int  # channels it adds
     rate: int = 1
@@ -46,7 +46,7 @@ class DenseNet(nn.Module):
     """Densely connected convolutional network: four dense blocks, each but the last halved by a transition.
 
     As in segmentation_models_pytorch, c1 is the stem before its max pooling, c2 to c4 are blocks 1 to 3 after the
-    normalisation and ReLU of the transition, and c5 is block 4 normalised. timm, if `raw_levels`, has blocks 1 to 3 as
+    normalization and ReLU of the transition, and c5 is block 4 normalized. timm, if `raw_levels`, has blocks 1 to 3 as
     they are and block 4 after a ReLU. Poolings round odd sizes up.
 
     Past `output_stride`, poolings keep the size and what follows is dilated, their windows too.

@@ -34,7 +34,7 @@ STAGES = (
 )
 
 
-# B0 to B7: width, stretch, and the side of the pictures that they were trained on, in pixels
+# B0 to B7: width, stretch, and the side of the images that they were trained on, in pixels
 SCALES = (
     (1.0, 1.0, 224),
     (1.0, 1.1, 240),
@@ -73,7 +73,7 @@ class EfficientNet(nn.Module):
 
     Three kinds of weights are in use. torchvision's and timm's `efficientnet_b0` pad symmetrically, the default here
     (torchvision's B5 to B7 with epsilon=1e-3, momentum=0.99). timm's `tf_efficientnet_b0` has TensorFlow's padding and
-    epsilon=1e-3. smp's `efficientnet-b0` has TensorFlow's padding for pictures of one size, with which
+    epsilon=1e-3. smp's `efficientnet-b0` has TensorFlow's padding for images of one size, with which
     a level can be a pixel smaller than ceil(size / stride), and as c1 the stem's features, before the first block.
     """
 
@@ -83,7 +83,7 @@ class EfficientNet(nn.Module):
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
     early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
-    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for a picture of this side in pixels
+    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5
     drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout"; 0.2 in the paper
@@ -119,7 +119,7 @@ class EfficientNetLite(nn.Module):
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
     early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
-    padding: str | int = "tensorflow"  # or "symmetric", or TensorFlow's for a picture of this side in pixels
+    padding: str | int = "tensorflow"  # or "symmetric", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-3
     drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout" in training

@@ -69,7 +69,7 @@ def choose_padding(
         size = (padding, padding)
     elif padding != "tensorflow":
         raise UserError(
-            f"Unknown padding {padding!r}. Choose 'symmetric', 'tensorflow' or the side of a picture in pixels."
+            f"Unknown padding {padding!r}. Choose 'symmetric', 'tensorflow' or the side of an image in pixels."
         )
     return tensorflow_padding(size, kernel_size, stride, rate)
 
@@ -86,7 +86,7 @@ class InvertedResidual(nn.Module):
     padding: str | int = "symmetric"  # see `choose_padding`
     gate: Activation = nn.sigmoid  # of the excitation
     squeeze_activation: Activation = nn.relu
-    drop_path: float = 0.0  # probability that training skips the block for a picture
+    drop_path: float = 0.0  # probability that training skips the block for an image
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
 
@@ -127,7 +127,7 @@ class Family(Protocol):
     dilate_first: bool  # see `replace_strides`
     early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last;
     # or the name of the block, "stage4_block0", whose features are the level of their resolution
-    padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the picture
+    padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the image
     momentum: float  # of the statistics, see `BatchNorm`
     epsilon: float
     drop_path: float  # of the last block, linearly less before it
@@ -145,17 +145,17 @@ def descend(
     squeeze_activation: Activation = nn.relu,
     train: bool,
 ) -> Levels:
-    """Runs a stem and all blocks of `net` on the picture `x`, within its compact method; the levels on the way down.
+    """Runs a stem and all blocks of `net` on the image `x`, within its compact method; the levels on the way down.
 
     Args:
       net: the encoder.
-      x: pictures.
+      x: images.
       stem: channels of the first convolution.
       last: channels of a 1x1 convolution that c5 goes through in the end; 0 for none.
       activation: of these two.
       gate: of the blocks' excitations.
       squeeze_activation: between their squeeze and their excitation.
-      train: whether to normalise by the batch and to skip blocks.
+      train: whether to normalize by the batch and to skip blocks.
     """
     norm = partial(BatchNorm, momentum=net.momentum, epsilon=net.epsilon)
     layer = partial(ConvNormAct, activation=activation, norm=norm, dtype=net.dtype)

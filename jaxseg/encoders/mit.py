@@ -23,12 +23,12 @@ BlockNorm = partial(LayerNorm, epsilon=1e-6)  # within and after the blocks; the
 
 
 class MiTBlock(nn.Module):
-    """Efficient self-attention and Mix-FFN, each normalised before and added to what came in: fig. 2, left."""
+    """Efficient self-attention and Mix-FFN, each normalized before and added to what came in: fig. 2, left."""
 
     heads: int
     ratio: int
     rate: int = 1
-    drop_path: float = 0.0  # probability that training skips either half for a picture
+    drop_path: float = 0.0  # probability that training skips either half for an image
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -42,7 +42,7 @@ class MobileNetV2(nn.Module):
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: smp's, or timm's if False
     early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
-    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for a picture of this side in pixels
+    padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5
     drop_path: float = 0.0  # of the last block, linearly less before it; needs the rng "dropout" in training

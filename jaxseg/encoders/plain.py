@@ -18,7 +18,7 @@ from jaxseg.variants import Variant
 class Plain(nn.Module):
     """A fully convolutional encoder of 3x3 convolutions (Long et al., 2015, arXiv:1411.4038).
 
-    Level ci is: halve the level before it, then `convs` times convolution, batch normalisation, ReLU. With
+    Level ci is: halve the level before it, then `convs` times convolution, batch normalization, ReLU. With
     `downsample=False` every level keeps the full resolution, the costly design that downsampling was invented
     against.
     """

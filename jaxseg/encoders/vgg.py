@@ -20,7 +20,7 @@ class VGG(nn.Module):
     """Five blocks of 3x3 convolutions, each halved by a 2x2 max pooling.
 
     As in segmentation_models_pytorch, c1 to c4 are the last features of block 2 to 5, before they are pooled, and c5 is
-    block 5 pooled; block 1, at the picture's own size, is no level. So FCN's "pool3" and "pool4" are c2 and c3, pooled.
+    block 5 pooled; block 1, at the image's own size, is no level. So FCN's "pool3" and "pool4" are c2 and c3, pooled.
     Poolings round odd sizes up, as Caffe's do and PyTorch's do not.
 
     Past `output_stride`, poolings keep the size and what follows is dilated (DeepLab, Chen et al., 2014,

@@ -13,8 +13,8 @@ from jaxseg.evaluation.survey import DISTANCES, SIZES, Survey, pairs
 from jaxseg.metrics import scores
 from jaxseg.visualize import colorize, error_map
 
-WIDTH = 480  # largest width of a picture on the page, pixels
-CROP = 160  # smallest side of an example of a pair, pixels of the picture
+WIDTH = 480  # largest width of an image on the page, pixels
+CROP = 160  # smallest side of an example of a pair, pixels of the image
 
 STYLE = """
 :root { color-scheme: light dark; --line: rgba(128, 128, 128, .35); --bar: #4f8fd0; --bad: #de4b40; }
@@ -52,19 +52,19 @@ def page(
       found: of `jaxseg.evaluation.survey.survey`.
       dataset: its classes, palette and ignore label.
       source: the records that were surveyed.
-      predict: a picture uint8[h, w, 3] -> its label map.
+      predict: an image uint8[h, w, 3] -> its label map.
       title: above all.
-      worst: how many pictures to show.
+      worst: how many images to show.
       pairs_shown: how many confused pairs to show.
     """
     result = scores(found.matrix)
     order = sorted((i for i, e in enumerate(found.errors) if e > 0), key=lambda i: -found.errors[i])[:worst]
     confused = pairs(found.matrix, pairs_shown)
-    swatches = [_swatch(colour) for colour in dataset.palette]
+    swatches = [_swatch(color) for color in dataset.palette]
     names = [s + html.escape(n) for s, n in zip(swatches, dataset.classes, strict=True)]
     examples = [_example(found, pair, dataset, source, predict, names) for pair in confused]
     summary = (
-        f"{len(found.errors)} pictures, {found.matrix.sum():,} pixels with a label. mIoU {_percent(result['miou'])},"
+        f"{len(found.errors)} images, {found.matrix.sum():,} pixels with a label. mIoU {_percent(result['miou'])},"
         f" {_percent(1 - result['pixel_accuracy'])} of the pixels wrong."
     )
     parts = [
@@ -74,7 +74,7 @@ def page(
         _classes(result, names),
         "<h2>Confused pairs</h2>",
         _pairs(found.matrix, confused, names),
-        '<p class="note">Where each pair is confused most: the picture, and in the colour of the prediction what was'
+        '<p class="note">Where each pair is confused most: the image, and in the color of the prediction what was'
         " taken for it.</p>",
         f'<div class="examples">{"".join(examples)}</div>',
         "<h2>Size of the object</h2>",
@@ -84,8 +84,8 @@ def page(
         "<h2>Distance to a border</h2>",
         _distances(found),
         '<p class="note">Distance of a pixel to the nearest one that touches another class (0: it does so itself).</p>',
-        f"<h2>The {len(order)} worst pictures</h2>",
-        *(_picture(rank, source[i], found.errors[i], dataset, predict) for rank, i in enumerate(order, start=1)),
+        f"<h2>The {len(order)} worst images</h2>",
+        *(_image(rank, source[i], found.errors[i], dataset, predict) for rank, i in enumerate(order, start=1)),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Errors of {html.escape(title)}</title>'
@@ -151,8 +151,8 @@ def _ranges(bounds, first):
     return [*inner, f"from {bounds[-1]:,}"]
 
 
-def _picture(rank, record, error, dataset, predict):
-    """A row: picture, label, prediction, errors; and what is most often taken for what."""
+def _image(rank, record, error, dataset, predict):
+    """A row: image, label, prediction, errors; and what is most often taken for what."""
     image, label, prediction = record["image"], np.asarray(record["label"]), np.asarray(predict(record["image"]))
     counted, classes = label != dataset.ignore, len(dataset.classes)
     matrix = np.bincount(label[counted].astype(int) * classes + prediction[counted], minlength=classes**2)
@@ -165,7 +165,7 @@ def _picture(rank, record, error, dataset, predict):
     maps = [colorize(x, dataset.palette, ignore=dataset.ignore) for x in (label, prediction)]
     wrong = error_map(image, label, prediction, ignore=dataset.ignore)
     cells = [
-        _figure(_data(image, photo=True), "picture"),
+        _figure(_data(image, photo=True), "image"),
         _figure(_data(maps[0]), "label"),
         _figure(_data(maps[1]), "prediction"),
         _figure(_data(wrong, photo=True), "errors"),
@@ -175,7 +175,7 @@ def _picture(rank, record, error, dataset, predict):
 
 
 def _example(found, pair, dataset, source, predict, names):
-    """The largest region of a pair, in the picture that has most of it."""
+    """The largest region of a pair, in the image that has most of it."""
     label_id, prediction_id = pair
     record = source[int(found.example[pair])]
     image, label = record["image"], np.asarray(record["label"])
@@ -208,8 +208,8 @@ def _bar(share, *, bad=False):
     return f'<td class="bar{" bad" if bad else ""}"><div style="width:{width:.1f}%"></div></td>'
 
 
-def _swatch(colour):
-    return f'<i class="swatch" style="background:rgb{tuple(map(int, colour))}"></i>'
+def _swatch(color):
+    return f'<i class="swatch" style="background:rgb{tuple(map(int, color))}"></i>'
 
 
 def _percent(share):
@@ -220,11 +220,11 @@ def _figure(data, caption):
     return f'<figure><img src="{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
-def _data(picture: np.ndarray, *, photo: bool = False) -> str:
-    """A picture as the text of a URL: PNG, or JPEG for photographs; made smaller if it is wider than the page shows."""
+def _data(sample: np.ndarray, *, photo: bool = False) -> str:
+    """An image as the text of a URL: PNG, or JPEG for photographs; made smaller if it is wider than the page shows."""
     from PIL import Image
 
-    image, how = Image.fromarray(picture), Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST
+    image, how = Image.fromarray(sample), Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), how)
     kind, buffer = ("jpeg", io.BytesIO()) if photo else ("png", io.BytesIO())

@@ -42,7 +42,7 @@ class Evaluation:
 
     matrix: np.ndarray  # int64[C, C], rows are labels
     loss: float  # mean over the pixels that count; nan where there is none
-    samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some pictures
+    samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some images
     results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
 
@@ -108,7 +108,7 @@ class Evaluator:
         split: str,
         *,
         variables: Mapping[str, Any] | None = None,
-        pictures: int = 0,
+        images: int = 0,
         step: int = 0,
         progress: Callable[[Iterator], Iterator] = iter,
     ) -> Evaluation:
@@ -117,18 +117,18 @@ class Evaluator:
         Args:
           split: a key of the data set's splits.
           variables: in place of the trained model's own, arrays of this process: of a model that is still training.
-          pictures: how many samples to return, spread evenly over the split (neighbors are often alike).
+          images: how many samples to return, spread evenly over the split (neighbors are often alike).
           step: of training, for weights of the loss that change over the steps.
           progress: wraps the iterator of records, to draw a progress bar.
         """
         total, count, samples, tallies = 0.0, 0, [], {}
         variables = self.variables if variables is None else variables
         own = len(range(jax.process_index(), len(self.dataset.splits[split]), jax.process_count()))
-        chosen = set(np.linspace(0, own - 1, min(pictures, own)).round().astype(int).tolist())
+        chosen = set(np.linspace(0, own - 1, min(images, own)).round().astype(int).tolist())
         for batch, records in self.batches(split, progress):
             prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)), np.int32(step))
             for name, tally in found.items():
-                rows = {key: np.asarray(value)[: len(records)] for key, value in tally.pictures.items()}
+                rows = {key: np.asarray(value)[: len(records)] for key, value in tally.images.items()}
                 waiting = tallies.setdefault(name, [])
                 waiting.append(metrics.Tally(tally.sums, rows))
                 if len(waiting) == _MERGED:
@@ -155,7 +155,7 @@ class Evaluator:
         return replicate(self.trained.variables, self.mesh)
 
     def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator:
-        """Yields (padded batch, its records): pictures of one padded size together, short batches filled up."""
+        """Yields (padded batch, its records): images of one padded size together, short batches filled up."""
         shard = (jax.process_index(), jax.process_count())
         records = pipeline.eval_records(self.dataset.splits[split], shard=shard)
         waiting: dict[tuple[int, int], list] = {}
@@ -169,12 +169,12 @@ class Evaluator:
             yield self._pad(size, waiting[size])
 
     def _pad(self, size, records):
-        """Fills up short batches with grey pictures that are ignored whole, so that no other size is compiled."""
+        """Fills up short batches with gray images that are ignored whole, so that no other size is compiled."""
         missing = self.batch_size - len(records)
         blank = np.zeros((0, 0, 3), np.uint8)
         image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.trained.mean)
         label = np.full(image.shape[:3], self.dataset.ignore, np.uint8)
-        sizes = np.zeros((len(image), 2), np.int32)  # of the pictures themselves
+        sizes = np.zeros((len(image), 2), np.int32)  # of the images themselves
         for i, record in enumerate(records):
             sizes[i] = h, w = record["label"].shape
             label[i, :h, :w] = record["label"]

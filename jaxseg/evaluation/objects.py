@@ -34,11 +34,11 @@ def components(label: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 
 
 class Objects(NamedTuple):
-    """The labelled regions of a picture, one entry each."""
+    """The labeled regions of an image, one entry each."""
 
     label: Int[np.ndarray, "n"]
     size: Int[np.ndarray, "n"]  # pixels
-    right: Int[np.ndarray, "n"]  # pixels that are predicted as they are labelled
+    right: Int[np.ndarray, "n"]  # pixels that are predicted as they are labeled
     iou: Float[np.ndarray, "n"]  # with the predicted region of the same class that fits best; 0 if none overlaps
 
 
@@ -55,13 +55,13 @@ def find_objects(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w
     ([2, 2], [1, 2], [0.5, 0.67])
     """
     prediction = np.where(label == ignore, ignore, prediction)
-    labelled, predicted = components(label), components(prediction)
-    size, size_predicted = np.bincount(labelled.ravel()), np.bincount(predicted.ravel())
-    right = np.bincount(labelled.ravel(), weights=(label == prediction).ravel()).astype(int)
-    _, first = np.unique(labelled, return_index=True)
+    labeled, predicted = components(label), components(prediction)
+    size, size_predicted = np.bincount(labeled.ravel()), np.bincount(predicted.ravel())
+    right = np.bincount(labeled.ravel(), weights=(label == prediction).ravel()).astype(int)
+    _, first = np.unique(labeled, return_index=True)
     classes, iou = label.ravel()[first], np.zeros(len(size))
     same = label == prediction
-    (ours, theirs), shared = np.unique(np.stack([labelled[same], predicted[same]]), axis=1, return_counts=True)
+    (ours, theirs), shared = np.unique(np.stack([labeled[same], predicted[same]]), axis=1, return_counts=True)
     np.maximum.at(iou, ours, shared / (size[ours] + size_predicted[theirs] - shared))
     counted = classes != ignore
     return Objects(classes[counted], size[counted], right[counted], iou[counted])

@@ -66,9 +66,9 @@ def evaluate(
         calibration = None if refine else find_calibration(trained)
     refiner = find_refiner(refine, trained) if refine else None
     evaluator = Evaluator(trained, dataset, mesh, **options, calibration=calibration, refine=refiner)
-    evaluation = evaluator(split, pictures=config.log.pictures, step=trained.step or 0, progress=bar("eval"))
+    evaluation = evaluator(split, images=config.log.images, step=trained.step or 0, progress=bar("eval"))
     loss = {"loss": evaluation.loss} if trained.config else {}
-    scores = {"split": split, "checkpoint": trained.step, "pictures": count, **loss, "refine": refine}
+    scores = {"split": split, "checkpoint": trained.step, "images": count, **loss, "refine": refine}
     scores |= {"classes": list(trained.classes), **evaluation.scores}
     out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
     _write(scores, evaluation, trained, out)

@@ -1,4 +1,4 @@
-"""Where a trained model fails: which pictures, which classes, how far from a border, on objects of which size."""
+"""Where a trained model fails: which images, which classes, how far from a border, on objects of which size."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxseg.ops.distance import distance_transform
 
 SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)  # pixels of an object: the bins' bounds
 DISTANCES = (1, 2, 3, 5, 9, 17, 33)  # pixels to the nearest border pixel: the bins' bounds
-BATCH = 8  # pictures predicted at once
+BATCH = 8  # images predicted at once
 
 _distance = jax.jit(distance_transform)
 
@@ -24,8 +24,8 @@ class Survey:
     """What was found; rows of matrices are labels, columns predictions."""
 
     matrix: Int[np.ndarray, "c c"]
-    example: Int[np.ndarray, "c c"]  # the picture with most pixels of each pair, by index
-    errors: list[float]  # of each picture, the share of wrong pixels; nan where all are ignored
+    example: Int[np.ndarray, "c c"]  # the image with most pixels of each pair, by index
+    errors: list[float]  # of each image, the share of wrong pixels; nan where all are ignored
     names: list[str]
     objects: np.ndarray  # float64[bins, 4]: objects, their pixels, wrong ones, sum of IoU
     missed: np.ndarray  # int64[bins]: objects less than half of whose pixels are right
@@ -40,10 +40,10 @@ def survey(
     ignore: int = 255,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Survey:
-    """Predicts all pictures of a source and counts what is wrong, and where.
+    """Predicts all images of a source and counts what is wrong, and where.
 
     Args:
-      predict: pictures uint8[h, w, 3] -> label maps.
+      predict: images uint8[h, w, 3] -> label maps.
       source: records of "image", "label" and "name".
       num_classes: of the labels.
       ignore: the label of pixels that do not count.
@@ -72,7 +72,7 @@ def survey(
 
 
 def _add(found: Survey, label, prediction, ignore):
-    """Counts one picture and returns its matrix."""
+    """Counts one image and returns its matrix."""
     counted, wrong = label != ignore, (label != prediction) & (label != ignore)
     classes = len(found.matrix)
     matrix = np.bincount(label[counted] * classes + prediction[counted], minlength=classes**2)
@@ -99,7 +99,7 @@ def border_distance(border: Bool[np.ndarray, "h w"], bucket: int = 64) -> np.nda
 
     Args:
       border: the border pixels, at least one.
-      bucket: pictures are padded to a multiple of it, so that few sizes are compiled.
+      bucket: images are padded to a multiple of it, so that few sizes are compiled.
 
     >>> border_distance(np.array([[True, False, False]])).tolist()
     [[0.0, 1.0, 2.0]]

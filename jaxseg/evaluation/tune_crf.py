@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
-from jaxseg.inference.refine import picture_mask
+from jaxseg.inference.refine import image_mask
 from jaxseg.trained import TrainedModel
 
 # What a trial may multiply a setting of the config by, drawn log-uniformly.
@@ -18,7 +18,7 @@ WIDE = {
     "spatial_sigma": (1 / 3, 3),
     "bilateral_weight": (1 / 8, 2),
     "bilateral_sigma": (1 / 4, 2),
-    "colour_sigma": (1 / 4, 2),
+    "color_sigma": (1 / 4, 2),
 }
 NARROW = (1 / 1.5, 1.5)  # the same around the best trial so far
 
@@ -31,7 +31,7 @@ def tune_crf(
     dataset: Dataset,
     split: str,
     *,
-    pictures: int = 20,
+    images: int = 20,
     trials: int = 24,
     seed: int = 0,
     progress: Callable[..., Iterable] = lambda iterable, **_: iterable,
@@ -42,16 +42,16 @@ def tune_crf(
       trained: the model; the search starts at its run's config.eval.crf, or at the defaults.
       dataset: with the model's classes.
       split: a key of its splits.
-      pictures: how many of the split, evenly spread; 0 is all.
+      images: how many of the split, evenly spread; 0 is all.
       trials: how many settings; the first is where the search starts.
       seed: of the draws.
       progress: wraps what is iterated over, to draw a progress bar; called with tqdm's `total` and `desc` too.
 
     Returns:
-      What crf.json holds, {"parameters", "miou", "miou_without", "split", "pictures", "checkpoint"}, and the trials.
+      What crf.json holds, {"parameters", "miou", "miou_without", "split", "images", "checkpoint"}, and the trials.
     """
     settings = dict((trained.config or default_config()).eval.crf)
-    batches, count = _predict(trained, dataset, split, pictures, progress)
+    batches, count = _predict(trained, dataset, split, images, progress)
     score = _make_score(settings["iterations"], batches, dataset)
     done: Trials = []
     rows = search({k: settings[k] for k in WIDE}, done, count=trials, seed=seed)
@@ -60,7 +60,7 @@ def tune_crf(
     done.sort(key=lambda trial: -trial[0])
     best, parameters = done[0]
     found = {"parameters": {**parameters, "iterations": settings["iterations"]}, "miou": best}
-    found |= {"miou_without": score(None), "split": split, "pictures": count, "checkpoint": trained.step}
+    found |= {"miou_without": score(None), "split": split, "images": count, "checkpoint": trained.step}
     return found, done
 
 
@@ -75,7 +75,7 @@ def search(
       count: how many to yield.
       seed: of the draws.
 
-    >>> [round(s["colour_sigma"]) for s in search({"colour_sigma": 13.0}, [], count=2, seed=0)]
+    >>> [round(s["color_sigma"]) for s in search({"color_sigma": 13.0}, [], count=2, seed=0)]
     [13, 6]
     """
     random = np.random.default_rng(seed)
@@ -93,8 +93,8 @@ def format_trials(without: float, trials: Sequence[tuple[float, Mapping[str, flo
       without: mIoU of the network alone.
       trials: (mIoU, settings).
 
-    >>> print(format_trials(0.5, [(0.6, {"colour_sigma": 13.0})]))
-      mIoU    gain  colour_sigma
+    >>> print(format_trials(0.5, [(0.6, {"color_sigma": 13.0})]))
+      mIoU    gain  color_sigma
     0.6000 +0.1000            13
     """
     names = list(trials[0][1])
@@ -147,7 +147,7 @@ def _make_score(iterations: int, batches: list, dataset: Dataset) -> Callable[[M
 
     @jax.jit
     def refined(parameters, logits, images, sizes, label):
-        where = picture_mask(sizes, logits.shape)
+        where = image_mask(sizes, logits.shape)
         return count(dense_crf(logits, images, where=where, iterations=iterations, **parameters), label)
 
     plain = jax.jit(lambda parameters, logits, images, sizes, label: count(logits, label))

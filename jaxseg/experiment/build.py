@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
 from jaxseg.checks import UserError, lookup
-from jaxseg.config import OPEN, default_config
+from jaxseg.config import OPEN, default_config, with_current_names
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.data.augment import Augment, augment
 from jaxseg.experiment import devices as shard
@@ -44,7 +44,7 @@ class Experiment:
     config: ConfigDict
     dataset: Dataset
     model: nn.Module
-    mean: tuple[float, ...]  # of each channel, in units of the uint8 picture
+    mean: tuple[float, ...]  # of each channel, in units of the uint8 image
     std: tuple[float, ...]
 
 
@@ -74,11 +74,11 @@ def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
 def count_steps(experiment: Experiment) -> tuple[int, int]:
     """Returns (steps of the whole run, steps between evaluations)."""
     config, c = experiment.config, experiment.config.data
-    pictures = len(experiment.dataset.splits[c.train_split])
-    per_epoch = pictures // c.batch_size
+    images = len(experiment.dataset.splits[c.train_split])
+    per_epoch = images // c.batch_size
     if not per_epoch:
         raise UserError(
-            f"The split '{c.train_split}' has {pictures} pictures, fewer than config.data.batch_size={c.batch_size}."
+            f"The split '{c.train_split}' has {images} images, fewer than config.data.batch_size={c.batch_size}."
             " Use a smaller batch."
         )
     return config.train.steps or config.train.epochs * per_epoch, config.eval.every or per_epoch
@@ -106,7 +106,7 @@ def make_augment(
     Args:
       config: of the run.
       ignore: the label value of pixels that do not count.
-      mean: of each channel, in units of the uint8 picture.
+      mean: of each channel, in units of the uint8 image.
       std: see `mean`.
     """
     options = Augment(**config.augment)
@@ -197,7 +197,7 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
     path = workdir / "config.json"
     ours = flatten(json.loads(config.to_json()))
     if path.exists():
-        theirs = flatten(json.loads(path.read_text()))
+        theirs = flatten(with_current_names(json.loads(path.read_text())))
         changed = [
             f"  config.{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"
             for key in sorted(ours.keys() | theirs.keys())
@@ -218,7 +218,7 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
         {
             "name": dataset.name,
             "classes": list(dataset.classes),
-            "palette": [list(map(int, colour)) for colour in dataset.palette],
+            "palette": [list(map(int, color)) for color in dataset.palette],
             "ignore": dataset.ignore,
         },
     )
@@ -234,7 +234,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
         for key in OPEN:  # the run's own mapping, not one joined with the defaults
             group, name = key.split(".")
             config[group][name] = ConfigDict()
-        config.update(json.loads(path.read_text()))
+        config.update(with_current_names(json.loads(path.read_text())))
     return config
 
 

@@ -111,7 +111,7 @@ class Checkpoints:
             )
 
     def restore_variables(self, step: int) -> dict[str, Any]:
-        """Returns {"params", "batch_stats"} as evaluation uses them, without the optimiser's memory."""
+        """Returns {"params", "batch_stats"} as evaluation uses them, without the optimizer's memory."""
         state = self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
         return state["ema"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
 

@@ -93,7 +93,7 @@ class Log:
                 if value is not None:
                     self._events.add_scalar(f"{kind}/{name}", value, step)
 
-    def picture(self, name: str, path: Path, step: int) -> None:
+    def image(self, name: str, path: Path, step: int) -> None:
         """Shows a PNG in TensorBoard."""
         if self._events:
             import numpy as np

@@ -28,7 +28,7 @@ class Calibration:
 
     Args:
       kind: "temperature" or "vector".
-      scale: one number for all classes, 1 / temperature, or one a class.
+      scale: one number for all classes, 1 / temperature, or one per class.
       bias: as many.
       checkpoint: the step whose scores were fitted.
       split: of the data set, that they were fitted on.
@@ -54,10 +54,10 @@ class Calibration:
 def fit_calibration(
     kind: str, logits: Float[Array, "n c"], labels: Int[Array, "n"], *, checkpoint: int, split: str
 ) -> Calibration:
-    """Returns the calibration that minimises the mean of -log p(label) over the pixels given.
+    """Returns the calibration that minimizes the mean of -log p(label) over the pixels given.
 
     Args:
-      kind: "temperature", one number, which changes no prediction, or "vector", a scale and a bias a class.
+      kind: "temperature", one number, which changes no prediction, or "vector", a scale and a bias per class.
       logits: of pixels that count.
       labels: class ids in [0, c).
       checkpoint: the step that made the logits.

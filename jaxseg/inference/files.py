@@ -1,4 +1,4 @@
-"""Label maps and overlays of picture files: what `jaxseg predict` writes."""
+"""Label maps and overlays of image files: what `jaxseg predict` writes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
-    """Writes STEM_label.png, a palette PNG of class ids, and STEM_overlay.png, the tinted picture with a legend.
+    """Writes STEM_label.png, a palette PNG of class ids, and STEM_overlay.png, the tinted image with a legend.
 
     Of an ensemble, STEM_uncertainty.png shows the entropy and the mutual information too.
 
     Args:
       predictor: the model, or several.
-      file: the picture.
+      file: the image.
       stem: the outputs' path, less `_label.png`.
       alpha: weight of the tint, 0 to 1.
     """
     from PIL import Image
 
     from jaxseg import visualize
-    from jaxseg.data.imagefile import read_picture
+    from jaxseg.data.imagefile import read_image
 
-    image = read_picture(str(file))
+    image = read_image(str(file))
     trained = predictor.trained
     if isinstance(predictor, Ensemble):
         maps = predictor.uncertainty(image)
@@ -42,8 +42,8 @@ def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alp
     Image.fromarray(tinted).save(f"{stem}_overlay.png")
 
 
-def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """Returns the files named, and the pictures in the folders named, in order and once each."""
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Returns the files named, and the images in the folders named, in order and once each."""
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Refinement: a network's scores, mended by what the picture itself shows; see docs/refinement.md."""
+"""Refinement: a network's scores, mended by what the image itself shows; see docs/refinement.md."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError, check_options, lookup
-from jaxseg.config import default_config
+from jaxseg.config import default_config, with_current_names
 from jaxseg.ops.guided_filter import guided_filter
 from jaxseg.ops.meanfield import dense_crf
 from jaxseg.trained import TrainedModel
@@ -19,7 +19,7 @@ from jaxseg.trained import TrainedModel
 FILE = "crf.json"
 Refiner = Callable[
     [Float[Array, "b h w c"], UInt8[Array, "b h w 3"], Int[Array, "b 2"]], Float[Array, "b h w c"]
-]  # (logits, pictures padded at the right and bottom, their own heights and widths) -> logits
+]  # (logits, images padded at the right and bottom, their own heights and widths) -> logits
 
 
 def guided(
@@ -30,22 +30,22 @@ def guided(
     radius: int = 8,
     eps: float = 1e-3,
 ) -> Float[Array, "b h w c"]:
-    """Filters the probabilities under the picture's guidance; returns their logarithms, of 1e-6 at least.
+    """Filters the probabilities under the image's guidance; returns their logarithms, of 1e-6 at least.
 
     Args:
       logits: the network's scores.
-      images: the pictures, 0 to 255.
+      images: the images, 0 to 255.
       where: pixels that there are (all, if None).
       radius: of the guided filter's windows, in pixels.
-      eps: its smoothness, in units of the picture from 0 to 1, squared.
+      eps: its smoothness, in units of the image from 0 to 1, squared.
 
     >>> print(jax.jit(guided)(jnp.zeros((1, 1, 2, 2)), jnp.zeros((1, 1, 2, 3), jnp.uint8)).ravel())
     [-0.693... -0.693... -0.693... -0.693...]
     """
     where = jnp.ones(logits.shape[:3], bool) if where is None else where
 
-    def one(picture):
-        scores, image, there = (x[None] for x in picture)
+    def one(sample):
+        scores, image, there = (x[None] for x in sample)
         p = guided_filter(image / 255, jax.nn.softmax(scores), radius=radius, eps=eps, where=there)
         return jnp.log(jnp.maximum(p, 1e-6))[0]
 
@@ -56,7 +56,7 @@ REFINERS: dict[str, Callable] = {"crf": dense_crf, "guided": guided}
 
 
 def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
-    """Returns the function that refines the scores of padded pictures.
+    """Returns the function that refines the scores of padded images.
 
     Args:
       name: a key of `REFINERS`.
@@ -72,13 +72,13 @@ def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
             raise UserError(f"config.eval.{name}.{option} must be {bound}, got {value}.")
     refine = partial(function, **options)
 
-    return lambda logits, images, sizes: refine(logits, images, where=picture_mask(sizes, logits.shape))
+    return lambda logits, images, sizes: refine(logits, images, where=image_mask(sizes, logits.shape))
 
 
-def picture_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, "b h w"]:
-    """Says which pixels are the picture's, where it was padded at the right and bottom to `shape`, (b, h, w, …).
+def image_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, "b h w"]:
+    """Says which pixels are the image's, where it was padded at the right and bottom to `shape`, (b, h, w, …).
 
-    >>> picture_mask(jnp.array([[1, 2]]), (1, 2, 3)).astype(int).tolist()
+    >>> image_mask(jnp.array([[1, 2]]), (1, 2, 3)).astype(int).tolist()
     [[[1, 1, 0], [0, 0, 0]]]
     """
     rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
@@ -97,7 +97,7 @@ def find_refiner(name: str, trained: TrainedModel) -> Refiner:
     path = trained.workdir / FILE if trained.workdir else None
     if name == "crf" and path and path.exists():
         try:
-            options |= json.loads(path.read_text())["parameters"]
+            options |= with_current_names(json.loads(path.read_text())["parameters"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is not what tune-crf writes ({error}). Run it again, or remove the file."

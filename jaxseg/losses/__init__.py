@@ -2,7 +2,7 @@
 
 The contract, which every entry of `LOSSES` keeps:
 
-- logits are float[b, h, w, c], unnormalised, of any float dtype; labels int[b, h, w], class ids in [0, c); `where`
+- logits are float[b, h, w, c], unnormalized, of any float dtype; labels int[b, h, w], class ids in [0, c); `where`
   bool[b, h, w] marks the pixels that count. The ignore label is no business of a loss: it has become `where`.
 - The result is a float32 scalar, computed in float32. With no pixel that counts, loss and gradient are 0.
 - A pixel that doesn't count reaches neither value nor gradient, even if its logits are nan.
@@ -29,7 +29,7 @@ from jaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from jaxseg.losses.boundary import boundary, hausdorff
 from jaxseg.losses.cldice import sigmoid_cldice, soft_cldice
 from jaxseg.losses.cross_entropy import cross_entropy
-from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
+from jaxseg.losses.dice import dice, generalized_dice, log_cosh_dice, sigmoid_dice
 from jaxseg.losses.distillation import channel_wise_distillation, distillation
 from jaxseg.losses.focal import focal, sigmoid_focal
 from jaxseg.losses.jaccard import jaccard, sigmoid_jaccard
@@ -52,7 +52,7 @@ __all__ = [
     "distillation",
     "focal",
     "focal_tversky",
-    "generalised_dice",
+    "generalized_dice",
     "hausdorff",
     "jaccard",
     "log_cosh_dice",
@@ -81,7 +81,7 @@ LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
     "sigmoid_focal": sigmoid_focal,
     "dice": dice,
     "sigmoid_dice": sigmoid_dice,
-    "generalised_dice": generalised_dice,
+    "generalized_dice": generalized_dice,
     "log_cosh_dice": log_cosh_dice,
     "jaccard": jaccard,
     "sigmoid_jaccard": sigmoid_jaccard,
@@ -165,7 +165,7 @@ def check_loss_config(
     """
     for name, mapping in (("terms", terms), ("heads", heads)):
         if not mapping:
-            raise UserError(f"loss.{name} is empty: nothing to minimise. Give at least one name its weight.")
+            raise UserError(f"loss.{name} is empty: nothing to minimize. Give at least one name its weight.")
         for key, weight in mapping.items():
             check_weight(weight, f"loss.{name}.{key}")
     for term in terms:

@@ -25,10 +25,10 @@ def binary_cross_entropy(
     without positives, or with nothing else, then has no say. The paper sums where this is a mean.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      beta: weight of the positives, > 0, or one for each class; 1 if None. Above 1 it favours recall.
+      beta: weight of the positives, > 0, or one for each class; 1 if None. Above 1 it favors recall.
       balanced: β from the batch; `beta` must then be None.
 
     >>> logits, labels = jnp.zeros((1, 1, 4, 1)), jnp.array([[[1, 0, 0, 0]]])

@@ -28,7 +28,7 @@ def boundary(
     ignored pixel is on neither side of a border, which makes none beside it; distances are measured across.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       classes: the classes whose borders count (all, if None); the paper's two-class experiments have (1,).
@@ -63,7 +63,7 @@ def hausdorff(
     side; distances are measured across.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       alpha: exponent of the distances, > 0; the paper's is 2.

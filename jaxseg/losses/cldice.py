@@ -31,9 +31,9 @@ def soft_cldice(
     to Dice.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None); the others are as if beyond the edge of the picture. An image with none
+      where: pixels that count (all, if None); the others are as if beyond the edge of the image. An image with none
         contributes 0.
       classes: ids of the classes that have a middle line. None is all but 0, the background.
       iterations: >= 0, of the skeleton; half the width, in pixels, of the widest structure.

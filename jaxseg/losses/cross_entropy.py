@@ -34,14 +34,14 @@ def cross_entropy(
     them names. Hardness is -log p(label) before any weight; pixels exactly as hard as the last one kept are kept too.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      class_weights: one weight a class, >= 0.
+      class_weights: one weight per class, >= 0.
       balanced: a class's weight is also divided by how many pixels of the batch it has, among those that count: each
         class present then has the same say.
       label_smoothing: ε above, in [0, 1].
-      pixel_weights: one weight a pixel, >= 0; never read where `where` is False.
+      pixel_weights: one weight per pixel, >= 0; never read where `where` is False.
       ohem_keep: fraction of the pixels that count, in (0, 1]; the hardest are kept, at least one.
       ohem_threshold: probability in (0, 1]; pixels whose label has less are kept. Alone, it may keep none.
 
@@ -138,5 +138,5 @@ def _check_range(name: str, value: float | None, *, zero: bool = False) -> None:
 def _check_pixel_weights(pixel_weights: Float[Array, "b h w"], labels: Int[Array, "b h w"]) -> None:
     if pixel_weights.shape != labels.shape:
         raise UserError(
-            f"`pixel_weights` has shape {pixel_weights.shape}, expected one weight a pixel: {labels.shape}."
+            f"`pixel_weights` has shape {pixel_weights.shape}, expected one weight per pixel: {labels.shape}."
         )

@@ -25,11 +25,11 @@ def dice(
     label has none is punished, since every class and image is in the mean.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: s above, in pixels; must be positive.
-      per_image: False takes the batch for one image. A class that few pictures hold is then not taught to vanish from
+      per_image: False takes the batch for one image. A class that few images hold is then not taught to vanish from
         all the others: on such data the mean over images learns to leave rare classes out.
       squared: |P| is Σ p² and |T| is Σ t², as in the paper, whose gradient fades as p nears t.
       log: -log of the ratio in place of 1 minus it; unbounded, and steep where the overlap is small.
@@ -60,7 +60,7 @@ def sigmoid_dice(
     For one foreground class, or for classes that may overlap. All else is `dice`.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: as in `dice`, in pixels; must be positive.
@@ -89,7 +89,7 @@ def log_cosh_dice(
     Near 0 it is half the square of the Dice loss, so its gradient, tanh(dice) times that of Dice, dies out smoothly.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0 to the Dice loss.
       smooth: as in `dice`, in pixels; must be positive.
@@ -102,7 +102,7 @@ def log_cosh_dice(
     return jnp.log1p(2 * jnp.sinh(loss / 2) ** 2)  # log cosh without its 1, which would swallow a small square
 
 
-def generalised_dice(
+def generalized_dice(
     logits: Float[Array, "b h w c"],
     labels: Int[Array, "b h w"],
     *,
@@ -111,14 +111,14 @@ def generalised_dice(
     per_image: bool = True,
     power: float = 2.0,
 ) -> Float[Array, ""]:
-    """Generalised Dice loss, 1 - 2 Σ w·|P∩T| / Σ w·(|P| + |T|) over classes (Sudre et al., 2017, arXiv:1707.03237).
+    """Generalized Dice loss, 1 - 2 Σ w·|P∩T| / Σ w·(|P| + |T|) over classes (Sudre et al., 2017, arXiv:1707.03237).
 
     w = 1 / |T|², so that small classes weigh as much as large ones. One ratio an image, and the mean over images. The
     weights are given relative to that of the rarest class present, whose pixels are thus the unit of `smooth`; a class
     that is absent weighs as much as the rarest one (the paper's weight would be infinite).
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: added to numerator and denominator, in pixels of the rarest class; must be positive.
@@ -126,7 +126,7 @@ def generalised_dice(
       power: exponent of the weights, 1 / |T|^power, >= 0; 0 weighs all classes alike.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0], [9.0, -9.0]]]])  # two pixels right, one wrong
-    >>> print(f"{generalised_dice(logits, jnp.array([[[0, 0, 1]]])):.4f}")  # (1/4 + 1) / (5/4 + 1 + 1)
+    >>> print(f"{generalized_dice(logits, jnp.array([[[0, 0, 1]]])):.4f}")  # (1/4 + 1) / (5/4 + 1 + 1)
     0.3846
     """
     check_smooth(smooth)

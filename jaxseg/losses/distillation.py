@@ -26,7 +26,7 @@ def distillation(
     teacher costs 0. T² keeps the gradient's size while T changes. No gradient goes to the teacher.
 
     Args:
-      logits: the student's unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: the student's unnormalized scores, any float dtype; the loss is computed in float32.
       teacher_logits: the teacher's, of the same shape.
       where: pixels that count (all, if None). With none the loss and its gradient are 0. Labels that are ignored need
         not be: the teacher knows something of those pixels too.
@@ -52,7 +52,7 @@ def channel_wise_distillation(
     """T²·KL(teacher ‖ student) of each channel's softmax over the pixels (Shu et al., 2021, arXiv:2011.13256), mean
     over channels and images.
 
-    It asks where in the picture a class is rather than which class a pixel is, and so serves features as well as
+    It asks where in the image a class is rather than which class a pixel is, and so serves features as well as
     logits. No gradient goes to the teacher.
 
     Args:

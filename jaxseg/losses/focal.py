@@ -33,11 +33,11 @@ def focal(
     number of pixels, not by their α. γ = 0 without α is cross entropy.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       gamma: γ above, >= 0.
-      alpha: one weight a class.
+      alpha: one weight per class.
 
     >>> logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.75, 0.25]]]]))
     >>> print(f"{focal(logits, jnp.array([[[0, 0]]])):.4f}")  # (log 2 / 4 + log(4 / 3) / 16) / 2
@@ -75,7 +75,7 @@ def sigmoid_focal(
     elsewhere, with p the sigmoid of its logit.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       gamma: γ above, >= 0; 0 without `alpha` is `binary_cross_entropy`.

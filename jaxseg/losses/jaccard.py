@@ -21,7 +21,7 @@ def jaccard(
     label, |P∪T| = Σ p + t - p·t. Absent classes are treated as `dice` does.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: s above, in pixels; must be positive.
@@ -51,7 +51,7 @@ def sigmoid_jaccard(
     For one foreground class, or for classes that may overlap. All else is `jaccard`.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: as in `jaccard`, in pixels; must be positive.

@@ -24,10 +24,10 @@ def lovasz_softmax(
     devices, `per_image=False` therefore brings the pixels together.
 
     The slope along each sorted error is computed in closed form out of integer counts, not, as in the paper's
-    algorithm 1, as a difference of neighbouring IoUs: with a million pixels these agree in all but the last digit.
+    algorithm 1, as a difference of neighboring IoUs: with a million pixels these agree in all but the last digit.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       per_image: True takes the mean over the losses of the images; an image with no pixel that counts contributes 0.

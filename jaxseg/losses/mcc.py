@@ -26,7 +26,7 @@ def mcc(
     undefined, in an image of one class, `smooth` defines it.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       smooth: pixels of each class that are added as rightly predicted; must be positive.

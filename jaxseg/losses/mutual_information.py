@@ -1,4 +1,4 @@
-"""Region mutual information: not how well each pixel's label is predicted, but each neighbourhood's."""
+"""Region mutual information: not how well each pixel's label is predicted, but each neighborhood's."""
 
 import jax
 import jax.numpy as jnp
@@ -17,29 +17,29 @@ def region_mutual_information(
     where: Bool[Array, "b h w"] | None = None,
     stride: int = 3,
     region: int = 3,
-    regulariser: float = 5e-4,
+    regularizer: float = 5e-4,
 ) -> Float[Array, ""]:
     """Region mutual information, ½ log det of what p leaves unexplained of T, per entry (Zhao et al., 2019,
     arXiv:1910.12037), mean over images and classes.
 
     The probability map P and the one-hot label T are averaged over windows of `stride` pixels; a pixel of the small
-    maps is then the vector of its `region`² neighbours, in P and in T. With Σ the covariances of these vectors over the
+    maps is then the vector of its `region`² neighbors, in P and in T. With Σ the covariances of these vectors over the
     image, M = Σ_T - Σ_TP (Σ_P + αI)⁻¹ Σ_TPᵀ is the part of T that no linear map of P explains, and the loss is
     ½ log det(I + M / α) / region². It says nothing of single pixels: the paper adds it to cross entropy, half of each.
 
     What differs from the paper: covariances are means over pixels rather than sums, so that α is a variance and does
-    not depend on the picture's size; ½ log α is taken off, which makes 0 the least loss, with the same gradient (a map
-    that is right costs at most ½ log 2: α leaves M that much); a neighbour that is ignored or beyond the edge stands at
-    its mean, where the paper drops the neighbourhoods at the edge; P is the softmax (the paper's sigmoids are
+    not depend on the image's size; ½ log α is taken off, which makes 0 the least loss, with the same gradient (a map
+    that is right costs at most ½ log 2: α leaves M that much); a neighbor that is ignored or beyond the edge stands at
+    its mean, where the paper drops the neighborhoods at the edge; P is the softmax (the paper's sigmoids are
     `sigmoid_region_mutual_information`). Differentiate it once: its second derivatives leave a part out.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none, or with one alone, contributes 0.
       stride: side of the windows averaged, in pixels, >= 1.
-      region: side of the neighbourhood, in windows, odd.
-      regulariser: α above, a variance of probabilities, in [1e-4, 1].
+      region: side of the neighborhood, in windows, odd.
+      regularizer: α above, a variance of probabilities, in [1e-4, 1].
 
     >>> labels = jnp.arange(36).reshape(1, 6, 6) % 5 % 2
     >>> right, flat = 20.0 * jax.nn.one_hot(labels, 2), jnp.zeros((1, 6, 6, 2))
@@ -49,7 +49,7 @@ def region_mutual_information(
     """
     check_logits_and_labels(logits, labels, where)
     probabilities = jax.nn.softmax(counted_logits(logits, where))
-    return _unexplained(probabilities, one_hot(labels, logits.shape[-1]), where, stride, region, regulariser)
+    return _unexplained(probabilities, one_hot(labels, logits.shape[-1]), where, stride, region, regularizer)
 
 
 def sigmoid_region_mutual_information(
@@ -59,7 +59,7 @@ def sigmoid_region_mutual_information(
     where: Bool[Array, "b h w"] | None = None,
     stride: int = 3,
     region: int = 3,
-    regulariser: float = 5e-4,
+    regularizer: float = 5e-4,
 ) -> Float[Array, ""]:
     """`region_mutual_information` of the sigmoid of each class, the paper's own (Zhao et al., 2019, arXiv:1910.12037).
 
@@ -70,29 +70,29 @@ def sigmoid_region_mutual_information(
       where: as in `region_mutual_information`.
       stride: as in `region_mutual_information`.
       region: as in `region_mutual_information`.
-      regulariser: as in `region_mutual_information`.
+      regularizer: as in `region_mutual_information`.
     """
     check_binary(logits, labels, where)
     target = binary_targets(labels, logits.shape[-1])
-    return _unexplained(jax.nn.sigmoid(counted_logits(logits, where)), target, where, stride, region, regulariser)
+    return _unexplained(jax.nn.sigmoid(counted_logits(logits, where)), target, where, stride, region, regularizer)
 
 
-def _unexplained(probabilities, target, where, stride, region, regulariser):
+def _unexplained(probabilities, target, where, stride, region, regularizer):
     for name, value in (("stride", stride), ("region", region)):
         if value < 1 or (name == "region" and value % 2 == 0):
             raise UserError(f"`{name}` must be {'odd and ' * (name == 'region')}at least 1, got {value}.")
-    if not 1e-4 <= regulariser <= 1:
-        raise UserError(f"`regulariser` must be in [1e-4, 1], got {regulariser}: float32 holds no smaller variance.")
+    if not 1e-4 <= regularizer <= 1:
+        raise UserError(f"`regularizer` must be in [1e-4, 1], got {regularizer}: float32 holds no smaller variance.")
     if where is None:
         where = jnp.ones(target.shape[:-1], bool)
     classes = target.shape[-1]
     both = jnp.concatenate([probabilities, target.astype(jnp.float32)], axis=-1)
     both, counts = window_means(both, where, stride)
-    vectors = neighbourhoods(both, counts, region)  # [b, 2c, d, n], deviations from the mean
+    vectors = neighborhoods(both, counts, region)  # [b, 2c, d, n], deviations from the mean
     pixels = jnp.maximum(counts.sum((1, 2)), 1).astype(jnp.float32)[:, None, None, None]
-    unexplained = _residual_covariance(vectors[:, :classes], vectors[:, classes:], pixels, regulariser)
+    unexplained = _residual_covariance(vectors[:, :classes], vectors[:, classes:], pixels, regularizer)
     diagonal = jnp.eye(region**2)
-    pivots = (jnp.linalg.cholesky(diagonal + unexplained / regulariser) * diagonal).sum(-1)
+    pivots = (jnp.linalg.cholesky(diagonal + unexplained / regularizer) * diagonal).sum(-1)
     return jnp.log(pivots).mean()
 
 
@@ -140,13 +140,13 @@ def window_means(
     return sums[..., :-1] / jnp.maximum(count, 1), count[..., 0] > 0
 
 
-def neighbourhoods(x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], side: int) -> Float[Array, "b c d n"]:
-    """Returns, for every pixel that counts, how far each of its side² neighbours is from the mean of such neighbours.
+def neighborhoods(x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], side: int) -> Float[Array, "b c d n"]:
+    """Returns, for every pixel that counts, how far each of its side² neighbors is from the mean of such neighbors.
 
-    Pixels that don't count, and neighbours that don't or lie beyond the edge, are 0: as far as the mean.
+    Pixels that don't count, and neighbors that don't or lie beyond the edge, are 0: as far as the mean.
 
     >>> x = jnp.array([1.0, 2.0, 6.0]).reshape(1, 1, 3, 1)
-    >>> neighbourhoods(x, jnp.ones((1, 1, 3), bool), 3)[0, 0, 3:6].tolist()  # the left, itself, the right
+    >>> neighborhoods(x, jnp.ones((1, 1, 3), bool), 3)[0, 0, 3:6].tolist()  # the left, itself, the right
     [[0.0, -0.5, 0.5], [-2.0, -1.0, 3.0], [-2.0, 2.0, 0.0]]
     """
     b, h, w, c = x.shape

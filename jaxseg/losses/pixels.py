@@ -36,7 +36,7 @@ def check_binary(
 
     >>> check_binary(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 4), bool))
     Traceback (most recent call last):
-    jaxseg.checks.UserError: Labels (1, 2, 2, 4) hold 4 classes a pixel, logits (1, 2, 2, 3) hold 3. Give one a class.
+    jaxseg.checks.UserError: Labels (1, 2, 2, 4) hold 4 classes a pixel, logits (1, 2, 2, 3) hold 3. Give one per class.
     """
     if logits.ndim != 4:
         raise UserError(f"Logits must be [b, h, w, c], got {logits.shape}. Add the axes that are missing.")
@@ -46,7 +46,7 @@ def check_binary(
     if labels.ndim == 4 and labels.shape[-1] != logits.shape[-1]:
         raise UserError(
             f"Labels {labels.shape} hold {labels.shape[-1]} classes a pixel, logits {logits.shape} hold"
-            f" {logits.shape[-1]}. Give one a class."
+            f" {logits.shape[-1]}. Give one per class."
         )
     ids = labels[..., 0] if labels.ndim == 4 else labels
     check_logits_and_labels(logits, ids.astype(jnp.int32) if boolean else ids, where)
@@ -128,7 +128,7 @@ def power_of_positive(values: Float[Array, "..."], exponent: float) -> Float[Arr
 
 
 def per_class(values: Sequence[float] | Float[Array, "c"], num_classes: int, name: str) -> Float[Array, "c"]:
-    """Returns one float32 number a class, or raises a `UserError` that names the argument."""
+    """Returns one float32 number per class, or raises a `UserError` that names the argument."""
     array = jnp.asarray(values, jnp.float32)
     if array.shape != (num_classes,):
         raise UserError(

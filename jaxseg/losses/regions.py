@@ -32,7 +32,7 @@ def softmax_counts(
     good, 1 - p being the sum of the other classes, and keep digits that 1 - (a ratio near 1) would lose.
 
     Args:
-      logits: unnormalised scores, any float dtype.
+      logits: unnormalized scores, any float dtype.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none has zeros.
       per_image: False takes the batch for one image.

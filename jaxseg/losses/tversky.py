@@ -24,11 +24,11 @@ def tversky(
     α = β = 0.5 is Dice (its `smooth` is twice this one), α = β = 1 is Jaccard. Absent classes: as in `dice`.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       alpha: price of a false positive, >= 0.
-      beta: price of a false negative, >= 0. Larger than `alpha`, it favours recall. They can't both be 0.
+      beta: price of a false negative, >= 0. Larger than `alpha`, it favors recall. They can't both be 0.
       smooth: s above, in pixels; must be positive.
       per_image: False takes the batch for one image.
 
@@ -56,7 +56,7 @@ def sigmoid_tversky(
     For one foreground class, or for classes that may overlap. All else is `tversky`.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
       where: pixels that count (all, if None). An image with none contributes 0.
       alpha: price of a false positive, >= 0.
@@ -90,7 +90,7 @@ def focal_tversky(
     at what is wrong, as focal loss does, take γ < 1.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). An image with none contributes 0.
       alpha: price of a false positive, >= 0.

@@ -30,7 +30,7 @@ def unet_cross_entropy(
     ids at hand, give `unet_weight_map` of it to `cross_entropy` as `pixel_weights`.
 
     Args:
-      logits: unnormalised scores, any float dtype; the loss is computed in float32.
+      logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
       where: pixels that count (all, if None). With none the loss and its gradient are 0.
       cell_class: the class whose regions are to be kept apart; -1 is the last.
@@ -67,7 +67,7 @@ def unet_weight_map(
     """U-Net's border weights, w_c + w0·exp(-(d1 + d2)² / 2σ²), for `pixel_weights` of the cross entropy.
 
     Ronneberger et al., 2015, arXiv:1505.04597, eq. 2: d1 and d2 are the distances to the nearest and the second nearest
-    cell. As in the paper's fig. 3d the second term is on the background alone: it keeps touching cells apart. A picture
+    cell. As in the paper's fig. 3d the second term is on the background alone: it keeps touching cells apart. An image
     with fewer than two cells has no such term.
 
     Args:

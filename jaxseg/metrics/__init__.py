@@ -7,12 +7,12 @@ returns a `Metric`: what it `needs` and two pure functions.
 - `update(predictions | probabilities, labels, *, where, num_classes) -> Tally` counts one batch on the device: labels
   int[b, h, w] in [0, num_classes), `where` bool[b, h, w] or None marks the pixels that count. It can be jitted. A
   `Tally` is two dicts of arrays: `sums`, of any shape, which are added up (int32, or float32 for sums of what is no
-  count), and `pictures`, [b, …], one row a picture, which are kept apart. A pixel that doesn't count reaches neither,
-  whatever stands there; pixels that don't count surround every picture that was padded. A picture with no pixel that
+  count), and `images`, [b, …], one row per image, which are kept apart. A pixel that doesn't count reaches neither,
+  whatever stands there; pixels that don't count surround every image that was padded. An image with no pixel that
   counts adds nothing to `sums`, and has nan or 0 in its row.
 - `merge([tally, …])` adds sums as int64 and float64 on the host and joins rows, `merge_processes(tally)` does it over
   processes. The order of the rows changes no result but by rounding.
-- `result(tally) -> dict` of plain Python numbers, by key: a float; a list with one float a class; or a dict of details,
+- `result(tally) -> dict` of plain Python numbers, by key: a float; a list of one float per class; or a dict of details,
   which is in scores.json but in no table. Keys are lower case and no two entries share one. No pixel at all: no error,
   and nan where a score would be 0 / 0.
 

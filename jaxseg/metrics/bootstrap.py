@@ -1,4 +1,4 @@
-"""Confidence intervals of a score of a data set, by drawing its pictures again and again."""
+"""Confidence intervals of a score of a data set, by drawing its images again and again."""
 
 from collections.abc import Callable
 
@@ -21,26 +21,26 @@ def bootstrap_interval(
     """Returns the percentile bootstrap interval (low, high) of a statistic of summed rows (Efron, 1979).
 
     A sample draws n rows with replacement and adds them up; the interval holds the middle `level` of the samples'
-    statistics. Pictures are drawn, not pixels: neighbouring pixels are no independent observations. The rows'
-    order does not matter. Samples whose statistic is nan (a class that none of their pictures has) are left out.
+    statistics. Images are drawn, not pixels: neighboring pixels are no independent observations. The rows'
+    order does not matter. Samples whose statistic is nan (a class that none of their images has) are left out.
 
     Args:
       statistic: from sums [s, k] of s samples to their statistics [s, …].
-      rows: what is summed, one row a picture, e.g. TP, FP and FN.
+      rows: what is summed, one row per image, e.g. TP, FP and FN.
       samples: at least 1.
       level: share of the samples inside, between 0 and 1.
       seed: of the draws.
 
     >>> share = lambda sums: sums[:, 0] / sums[:, 1]
     >>> low, high = bootstrap_interval(share, np.array([[1, 4]] * 9), samples=50)
-    >>> float(low), float(high)  # pictures that are all alike
+    >>> float(low), float(high)  # images that are all alike
     (0.25, 0.25)
     """
     if samples < 1 or not 0 < level < 1:
         raise UserError(f"Expected samples >= 1 and a level between 0 and 1, got {samples} and {level}.")
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or not len(rows):
-        raise UserError(f"Expected one row a picture, [n, k] with n > 0, got shape {rows.shape}.")
+        raise UserError(f"Expected one row per image, [n, k] with n > 0, got shape {rows.shape}.")
     rows = rows[np.lexsort(rows.T[::-1])]
     generator = np.random.default_rng(seed)
     chunk, values = max(_BUDGET // len(rows), 1), []

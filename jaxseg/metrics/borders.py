@@ -1,4 +1,4 @@
-"""What the scores along borders share: where the picture ends, lengths in pixels, one class at a time, means."""
+"""What the scores along borders share: where the image ends, lengths in pixels, one class at a time, means."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,18 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxseg.checks import UserError
 
 
-class Picture(NamedTuple):
-    """What of each array is the picture: the rectangle that holds all pixels that count."""
+class Image(NamedTuple):
+    """What of each array is the image: the rectangle that holds all pixels that count."""
 
     counted: Bool[Array, "b h w"]
     to_end: Int[Array, "b h w"]  # steps, of rows or columns, that lead out of it
     diagonal: Float[Array, "b"]  # in pixels
 
 
-def find_picture(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) -> Picture:
-    """Returns the picture in every array of a batch that may be padded with pixels that don't count.
+def find_image(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) -> Image:
+    """Returns the image in every array of a batch that may be padded with pixels that don't count.
 
-    >>> found = find_picture(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
+    >>> found = find_image(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
     >>> float(found.diagonal[0]), found.to_end[0, 1].tolist()
     (5.0, [1, 2, 2, 1, 0])
     """
@@ -34,11 +34,11 @@ def find_picture(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None
         last = jnp.where(counted, index, -1).max((1, 2), keepdims=True)
         steps += [index - first + 1, last - index + 1]
         squares += jnp.square((last - first + 1).astype(jnp.float32))
-    return Picture(counted, jnp.stack(steps).min(0), jnp.sqrt(squares)[:, 0, 0])
+    return Image(counted, jnp.stack(steps).min(0), jnp.sqrt(squares)[:, 0, 0])
 
 
 def count(mask: Bool[Array, "... h w"]) -> Int[Array, "..."]:
-    """Returns the number of True pixels of every picture.
+    """Returns the number of True pixels of every image.
 
     >>> count(jnp.array([[[True, False, True]]])).tolist()
     [2]
@@ -46,17 +46,17 @@ def count(mask: Bool[Array, "... h w"]) -> Int[Array, "..."]:
     return mask.sum((-2, -1), dtype=jnp.int32)
 
 
-def in_pixels(length: Float[Array, ""], picture: Picture) -> Float[Array, "b"]:
+def in_pixels(length: Float[Array, ""], image: Image) -> Float[Array, "b"]:
     """Returns a length that is given in pixels or, below 1, as a share of the diagonal.
 
-    >>> in_pixels(jnp.float32(0.5), find_picture(jnp.zeros((1, 3, 4), int), None)).tolist()
+    >>> in_pixels(jnp.float32(0.5), find_image(jnp.zeros((1, 3, 4), int), None)).tolist()
     [2.5]
     """
-    return jnp.where(length < 1, length * picture.diagonal, length)
+    return jnp.where(length < 1, length * image.diagonal, length)
 
 
 def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: str) -> Float[Array, "c"]:
-    """Returns one length a class, or raises a `UserError` that names the argument.
+    """Returns one length per class, or raises a `UserError` that names the argument.
 
     >>> lengths_of_classes(0.5, 2, "width").tolist()
     [0.5, 0.5]
@@ -73,10 +73,10 @@ def each_class(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, 
     return {key: rows.T for key, rows in found.items()}
 
 
-def class_means(pictures: dict[str, Any]) -> dict[str, Any]:
-    """Of every key the mean over pictures, a class, and `mean_key` over classes; of the finite values alone."""
+def class_means(images: dict[str, Any]) -> dict[str, Any]:
+    """Of every key the mean over images, a class, and `mean_key` over classes; of the finite values alone."""
     found = {}
-    for key, rows in pictures.items():
+    for key, rows in images.items():
         rows = np.asarray(rows, np.float64)
         found[key] = _finite_mean(rows).tolist()
         found[f"mean_{key}"] = float(_finite_mean(np.array(found[key])))

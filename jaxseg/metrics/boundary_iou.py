@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import class_means, count, each_class, find_picture, in_pixels, lengths_of_classes
+from jaxseg.metrics.borders import class_means, count, each_class, find_image, in_pixels, lengths_of_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along
@@ -21,19 +21,19 @@ def boundary_overlap(
     width: float | Sequence[float] = 0.02,
     image_border: bool = True,
 ) -> dict[str, Int[Array, "b c"]]:
-    """Intersection and union, in pixels, of what lies along the borders inside the regions, of every picture and class.
+    """Intersection and union, in pixels, of what lies along the borders inside the regions, of every image and class.
 
     Their ratio is boundary IoU (Cheng et al., 2021, arXiv:2103.16562). As in the authors' code a pixel lies
-    along the border if one of another class, or the end of the picture, is within `width` rows and columns.
+    along the border if one of another class, or the end of the image, is within `width` rows and columns.
 
     Args:
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: pixels that count (all, if None); an ignored pixel is of no other class.
-      width: in pixels, or, below 1, a share of the picture's diagonal, then rounded and at least 1; one number or one a
+      width: in pixels, or, below 1, a share of the image's diagonal, then rounded and at least 1; one number or one a
         class, > 0.
-      image_border: whether a region has a border where the picture ends.
+      image_border: whether a region has a border where the image ends.
 
     >>> labels, predictions = jnp.array([[[1, 1, 1, 0, 0, 0]]]), jnp.array([[[1, 1, 0, 0, 0, 0]]])
     >>> found = boundary_overlap(predictions, labels, num_classes=2, width=1.0, image_border=False)
@@ -41,28 +41,28 @@ def boundary_overlap(
     ([[0, 0]], [[2, 2]])
     """
     check_predictions(predictions, labels, where)
-    picture = find_picture(labels, where)
+    image = find_image(labels, where)
     widths = lengths_of_classes(width, num_classes, "width")
 
     def of_class(k: Int[Array, ""], width: Float[Array, ""]) -> dict[str, Int[Array, "b"]]:
-        reach = jnp.maximum(jnp.round(in_pixels(width, picture)), 1).astype(jnp.int32)[:, None, None]
-        regions = jnp.stack([predictions == k, labels == k]) & picture.counted
-        along = distance_along(picture.counted & ~regions, -1) <= reach
+        reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[:, None, None]
+        regions = jnp.stack([predictions == k, labels == k]) & image.counted
+        along = distance_along(image.counted & ~regions, -1) <= reach
         along = distance_along(along, -2) <= reach
         if image_border:
-            along |= picture.to_end <= reach
-        predicted, labelled = along & regions
-        return {"intersection": count(predicted & labelled), "union": count(predicted | labelled)}
+            along |= image.to_end <= reach
+        predicted, labeled = along & regions
+        return {"intersection": count(predicted & labeled), "union": count(predicted | labeled)}
 
     return each_class(of_class, widths)
 
 
 def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: bool = True) -> Metric:
-    """Returns the metric of `boundary_overlap`: `boundary_iou`, of sums over all pictures as `iou` is, and its mean.
+    """Returns the metric of `boundary_overlap`: `boundary_iou`, of sums over all images as `iou` is, and its mean.
 
     Args:
-      width: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, > 0.
-      image_border: whether a region has a border where the picture ends.
+      width: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, > 0.
+      image_border: whether a region has a border where the image ends.
 
     >>> sums = Tally({"intersection": [2, 0, 0], "union": [4, 2, 0]}, {})
     >>> boundary_iou_scores().result(sums)

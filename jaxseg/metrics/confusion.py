@@ -34,7 +34,7 @@ def confusion_matrix(
       where: pixels that count (all, if None).
 
     >>> labels, predictions = jnp.array([[0, 0, 1, 2]]), jnp.array([[0, 1, 1, 0]])
-    >>> confusion_matrix(predictions, labels, num_classes=2).tolist()  # the pixel labelled 2 is no class of two
+    >>> confusion_matrix(predictions, labels, num_classes=2).tolist()  # the pixel labeled 2 is no class of two
     [[1, 1], [0, 1]]
     >>> where = jnp.array([[True, False, True, True]])
     >>> confusion_matrix(predictions, labels, num_classes=2, where=where).tolist()

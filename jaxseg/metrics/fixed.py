@@ -10,10 +10,10 @@ _UNIT = 2.0**-24  # what is counted: half of the spacing of float32 below 1
 
 
 def fixed_sum(values: Float[Array, "b h w ..."], limit: float = 1.0) -> Int[Array, "3 ..."]:
-    """Returns Σ values over pictures, rows and columns as three int32 limbs, which add up without a carry.
+    """Returns Σ values over images, rows and columns as three int32 limbs, which add up without a carry.
 
     A value is rounded to a multiple of 2^-24 · `limit`, so the mean of any number of values is off by at most half of
-    that. Columns may be 32,768 at most, rows times pictures 65,536.
+    that. Columns may be 32,768 at most, rows times images 65,536.
 
     Args:
       values: in [0, limit]; beyond it they are clipped.

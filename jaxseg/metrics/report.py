@@ -12,14 +12,14 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     """Returns the usual scores of a confusion matrix (rows are labels) as plain numbers, float64 throughout.
 
     With TP, FP and FN of each class. A class for which a score would be 0 / 0 is nan there and left out of the mean:
-    for IoU and Dice one that neither label nor prediction holds, for accuracy one without a label, for precision one
-    never predicted. A class that was predicted but never labelled has IoU 0 and is in the mean.
+    for IoU and Dice one that neither label nor prediction holds, for accuracy one without per label, for precision one
+    never predicted. A class that was predicted but never labeled has IoU 0 and is in the mean.
 
     - `iou`: TP / (TP + FP + FN), and `miou`, its mean.
     - `dice`: 2 TP / (2 TP + FP + FN), which is F1, and `mean_dice`.
     - `accuracy`: TP / (TP + FN), the class's recall, and `mean_accuracy`.
     - `precision`: TP / (TP + FP), and `mean_precision`.
-    - `frequency`: the class's share of the labelled pixels.
+    - `frequency`: the class's share of the labeled pixels.
     - `pixel_accuracy`: Σ TP / pixels.
     - `frequency_weighted_iou`: Σ frequency · iou over the classes with a label.
     - `specificity`: TN / (TN + FP), and `mean_specificity`.
@@ -39,19 +39,19 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     """
     matrix = _checked(matrix, beta)
     right = np.diag(matrix).astype(np.float64)
-    labelled = matrix.sum(1, dtype=np.int64).astype(np.float64)
+    labeled = matrix.sum(1, dtype=np.int64).astype(np.float64)
     predicted = matrix.sum(0, dtype=np.int64).astype(np.float64)
-    pixels = labelled.sum()
-    iou = _ratio(right, labelled + predicted - right)
-    dice = _ratio(2 * right, labelled + predicted)
-    accuracy = _ratio(right, labelled)
+    pixels = labeled.sum()
+    iou = _ratio(right, labeled + predicted - right)
+    dice = _ratio(2 * right, labeled + predicted)
+    accuracy = _ratio(right, labeled)
     precision = _ratio(right, predicted)
-    frequency = _ratio(labelled, np.full_like(labelled, pixels))
-    negative = pixels - labelled
+    frequency = _ratio(labeled, np.full_like(labeled, pixels))
+    negative = pixels - labeled
     specificity = _ratio(negative - (predicted - right), negative)
-    f_beta = _ratio((1 + beta**2) * right, beta**2 * labelled + predicted)
-    kappa, mcc = _agreement(right, labelled, predicted, pixels)
-    present = labelled > 0
+    f_beta = _ratio((1 + beta**2) * right, beta**2 * labeled + predicted)
+    kappa, mcc = _agreement(right, labeled, predicted, pixels)
+    present = labeled > 0
     return {
         "miou": _mean(iou),
         "mean_dice": _mean(dice),
@@ -86,11 +86,11 @@ def _checked(matrix, beta) -> np.ndarray:
     return matrix
 
 
-def _agreement(right, labelled, predicted, pixels) -> tuple[float, float]:
+def _agreement(right, labeled, predicted, pixels) -> tuple[float, float]:
     """Cohen's kappa and Matthews' correlation, of shares: products of counts would lose digits past 2^53."""
     if not pixels:
         return float("nan"), float("nan")
-    observed, p, q = right.sum() / pixels, labelled / pixels, predicted / pixels
+    observed, p, q = right.sum() / pixels, labeled / pixels, predicted / pixels
     chance = float(p @ q)
     spread = np.sqrt((1 - p @ p) * (1 - q @ q))
     return tuple(float(_ratio(np.float64(observed - chance), np.float64(x))) for x in (1 - chance, spread))

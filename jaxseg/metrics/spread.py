@@ -1,4 +1,4 @@
-"""How the scores differ from picture to picture, and how sure the score of the whole is."""
+"""How the scores differ from image to image, and how sure the score of the whole is."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) -> Metric:
-    """Returns the metric of the spread over pictures: the mean and deviation of their IoU, and intervals of the mIoU.
+    """Returns the metric of the spread over images: the mean and deviation of their IoU, and intervals of the mIoU.
 
-    - `image_miou`, `image_miou_std`: over pictures, of a picture's mIoU (its mean over the classes that the picture's
-      label or prediction has); `image_iou`, `image_iou_std` the same of each class over the pictures that have it.
+    - `image_miou`, `image_miou_std`: over images, of an image's mIoU (its mean over the classes that the image's
+      label or prediction has); `image_iou`, `image_iou_std` the same of each class over the images that have it.
     - `miou_low`, `miou_high`, `iou_low`, `iou_high`: bootstrap interval of the data set's mIoU and IoU, which are those
-      of the confusion matrix; drawn from pictures (`metrics.bootstrap`).
-    - `spread`: the number of pictures, quantiles of their mIoU, and the options.
+      of the confusion matrix; drawn from images (`metrics.bootstrap`).
+    - `spread`: the number of images, quantiles of their mIoU, and the options.
 
-    A standard deviation divides by the number of pictures less one; it is nan for one picture.
+    A standard deviation divides by the number of images less one; it is nan for one image.
 
     Args:
       samples: draws of the bootstrap, at least 1.
@@ -30,7 +30,7 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
 
     >>> metric, labels = spread_scores(samples=20), jnp.array([[[0, 0]], [[0, 1]]])
     >>> result = metric.result(metric.update(jnp.zeros((2, 1, 2), int), labels, where=None, num_classes=2))
-    >>> result["image_miou"], result["image_iou"]  # pictures of 1 and (1/2 + 0) / 2
+    >>> result["image_miou"], result["image_iou"]  # images of 1 and (1/2 + 0) / 2
     (0.625, [0.75, 0.0])
     """
 
@@ -45,8 +45,8 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
         return Tally({}, {key: x.sum((1, 2), dtype=jnp.int32) for key, x in counts.items()})
 
     def result(tally):
-        rows = np.stack([np.asarray(tally.pictures[key], np.float64) for key in ("tp", "fp", "fn")], 1)  # [n, 3, c]
-        rows = rows[rows.any((1, 2))]  # the pictures with a pixel that counts
+        rows = np.stack([np.asarray(tally.images[key], np.float64) for key in ("tp", "fp", "fn")], 1)  # [n, 3, c]
+        rows = rows[rows.any((1, 2))]  # the images with a pixel that counts
         return _scores(rows, samples=samples, level=level, seed=seed)
 
     return Metric("predictions", update, result)
@@ -75,7 +75,7 @@ def _scores(rows: np.ndarray, **options: Any) -> dict[str, Any]:
         "iou_low": numbers[0, :-1].tolist(),
         "iou_high": numbers[1, :-1].tolist(),
         "spread": {
-            "pictures": count,
+            "images": count,
             "quantiles": {f"{100 * q:g}%": float(v) for q, v in zip(_QUANTILES, quantiles, strict=True)},
             **options,
         },
@@ -83,7 +83,7 @@ def _scores(rows: np.ndarray, **options: Any) -> dict[str, Any]:
 
 
 def _iou(rows: np.ndarray) -> np.ndarray:
-    """[n, 3, c] to [n, c]; nan for a class that is neither labelled nor predicted."""
+    """[n, 3, c] to [n, c]; nan for a class that is neither labeled nor predicted."""
     right, union = rows[:, 0], rows.sum(1)
     return np.divide(right, union, out=np.full_like(union, np.nan), where=union > 0)
 

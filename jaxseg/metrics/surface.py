@@ -1,4 +1,4 @@
-"""How far apart the borders of predicted and labelled regions are: Hausdorff, average distance, surface Dice, F."""
+"""How far apart the borders of predicted and labeled regions are: Hausdorff, average distance, surface Dice, F."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import Picture, class_means, count, each_class, find_picture, in_pixels, lengths_of_classes
+from jaxseg.metrics.borders import Image, class_means, count, each_class, find_image, in_pixels, lengths_of_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along, squared_distance_transform
@@ -22,10 +22,10 @@ def surface_distances(
     tolerance: float | Sequence[float] = 1.0,
     image_border: bool = True,
 ) -> dict[str, Float[Array, "b c"]]:
-    """Distances between the surfaces of the predicted and of the labelled region, for every picture and class.
+    """Distances between the surfaces of the predicted and of the labeled region, for every image and class.
 
-    A region's surface is its pixels that have one of another class, or the end of the picture, among their four
-    neighbours. From every pixel of either surface the distance to the other surface is taken, in pixels. Then
+    A region's surface is its pixels that have one of another class, or the end of the image, among their four
+    neighbors. From every pixel of either surface the distance to the other surface is taken, in pixels. Then
 
     - `hausdorff` is the largest of them, `hausdorff95` the larger of the two directions' 95th percentiles, linearly
       interpolated;
@@ -34,15 +34,15 @@ def surface_distances(
       pixel is one unit of surface).
 
     With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. An ignored pixel is
-    no neighbour: a region that ends there has no surface there.
+    no neighbor: a region that ends there has no surface there.
 
     Args:
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: pixels that count (all, if None).
-      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
-      image_border: whether a region has a surface where the picture ends, which is the rectangle that holds all pixels
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all pixels
         that count: padding changes nothing.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
@@ -51,16 +51,16 @@ def surface_distances(
     {'hausdorff': [2.0, 2.0], 'surface_dice': [0.0, 0.0]}
     """
     check_predictions(predictions, labels, where)
-    picture = find_picture(labels, where)
+    image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
     def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
-        edges, squared = _surfaces(predictions == k, labels == k, picture, image_border)
+        edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         distances = jnp.sqrt(squared.astype(jnp.float32))
         pixels = count(edges)
         absent = pixels == 0
         totals = jnp.where(edges, distances, 0.0).sum((2, 3))
-        within = count(edges & (distances <= in_pixels(tolerance, picture)[:, None, None]))
+        within = count(edges & (distances <= in_pixels(tolerance, image)[:, None, None]))
         both = pixels.sum(0)
         worst = {
             "hausdorff": jnp.where(edges, distances, 0.0).max((2, 3)).max(0),
@@ -84,9 +84,9 @@ def boundary_f_measure(
     tolerance: float | Sequence[float] = 0.0075,
     image_border: bool = False,
 ) -> dict[str, Float[Array, "b c"]]:
-    """Precision, recall and F1 of the pixels on the predicted surface, for every picture and class.
+    """Precision, recall and F1 of the pixels on the predicted surface, for every image and class.
 
-    Precision is the share of the predicted surface's pixels within `tolerance` of the labelled surface, recall the
+    Precision is the share of the predicted surface's pixels within `tolerance` of the labeled surface, recall the
     share of the latter's within `tolerance` of the former; Csurka et al., 2013, whose tolerance is the default, and
     Perazzi et al., 2016 (DAVIS), whose is 0.008. Surfaces and arguments are those of `surface_distances`. With neither
     surface all are nan, with only one all are 0.
@@ -96,8 +96,8 @@ def boundary_f_measure(
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: pixels that count (all, if None).
-      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
-      image_border: whether a region has a surface where the picture ends.
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      image_border: whether a region has a surface where the image ends.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0]]]), jnp.array([[[1, 1, 0, 0]]])
     >>> found = boundary_f_measure(predictions, labels, num_classes=2, tolerance=1.0)
@@ -105,12 +105,12 @@ def boundary_f_measure(
     [[1.0, 1.0]]
     """
     check_predictions(predictions, labels, where)
-    picture = find_picture(labels, where)
+    image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
     def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
-        edges, squared = _surfaces(predictions == k, labels == k, picture, image_border)
-        near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, picture)[:, None, None]
+        edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
+        near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[:, None, None]
         pixels = count(edges)
         precision, recall = count(edges & near) / jnp.maximum(pixels, 1)
         f = 2 * precision * recall / jnp.where(precision + recall > 0, precision + recall, 1.0)
@@ -123,17 +123,17 @@ def boundary_f_measure(
 def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:
     """Returns the metric of `surface_distances`: `hausdorff95`, `average_surface_distance`, `surface_dice`, and means.
 
-    Of every class the mean over the pictures; `mean_…` over the classes. A picture that has a class neither labelled
+    Of every class the mean over the images; `mean_…` over the classes. An image that has a class neither labeled
     nor predicted is left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
-    `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the pictures
+    `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the images
     of either sort, to be read beside them.
 
     Args:
-      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
-      image_border: whether a region has a surface where the picture ends.
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      image_border: whether a region has a surface where the image ends.
 
     >>> rows = {"hausdorff": [[3.0, np.inf], [1.0, np.nan]], "surface_dice": [[0.5, 0.0], [1.0, np.nan]]}
-    >>> rows |= dict.fromkeys(("hausdorff95", "average_surface_distance"), rows["hausdorff"])  # two pictures
+    >>> rows |= dict.fromkeys(("hausdorff95", "average_surface_distance"), rows["hausdorff"])  # two images
     >>> result = surface_scores().result(Tally({}, rows))
     >>> result["hausdorff"], result["surface_dice"], result["surface"]["missed"]
     ([2.0, nan], [0.75, 0.0], [0, 1])
@@ -146,25 +146,25 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
         return Tally({}, {key: found[key] for key in keys})
 
     def result(tally):
-        known = {key: np.isfinite(np.asarray(tally.pictures[key])) for key in ("hausdorff", "surface_dice")}
-        pictures = {
-            "pictures": known["hausdorff"].sum(0).tolist(),
+        known = {key: np.isfinite(np.asarray(tally.images[key])) for key in ("hausdorff", "surface_dice")}
+        images = {
+            "images": known["hausdorff"].sum(0).tolist(),
             "missed": (known["surface_dice"] & ~known["hausdorff"]).sum(0).tolist(),
         }
-        return {**class_means({key: tally.pictures[key] for key in keys}), "surface": {**pictures, **options}}
+        return {**class_means({key: tally.images[key] for key in keys}), "surface": {**images, **options}}
 
     return Metric("predictions", update, result)
 
 
 def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_border: bool = False) -> Metric:
-    """Returns the metric of `boundary_f_measure`: `boundary_f`, each class's mean over the pictures that have it.
+    """Returns the metric of `boundary_f_measure`: `boundary_f`, each class's mean over the images that have it.
 
     Args:
-      tolerance: in pixels, or, below 1, a share of the picture's diagonal; one number or one a class, >= 0.
-      image_border: whether a region has a surface where the picture ends.
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      image_border: whether a region has a surface where the image ends.
 
-    >>> two_pictures = Tally({}, {"boundary_f": [[1.0, np.nan, np.nan], [0.5, 0.25, np.nan]]})
-    >>> boundary_f_scores().result(two_pictures)
+    >>> two_images = Tally({}, {"boundary_f": [[1.0, np.nan, np.nan], [0.5, 0.25, np.nan]]})
+    >>> boundary_f_scores().result(two_images)
     {'boundary_f': [0.75, 0.25, nan], 'mean_boundary_f': 0.5}
     """
 
@@ -173,18 +173,18 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
         found = boundary_f_measure(predictions, labels, num_classes=num_classes, where=where, **options)
         return Tally({}, {"boundary_f": found["boundary_f"]})
 
-    return Metric("predictions", update, lambda tally: class_means(tally.pictures))
+    return Metric("predictions", update, lambda tally: class_means(tally.images))
 
 
 def _surfaces(
-    predicted: Bool[Array, "b h w"], labelled: Bool[Array, "b h w"], picture: Picture, image_border: bool
+    predicted: Bool[Array, "b h w"], labeled: Bool[Array, "b h w"], image: Image, image_border: bool
 ) -> tuple[Bool[Array, "2 b h w"], Int[Array, "2 b h w"]]:
     """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
-    regions = jnp.stack([predicted, labelled]) & picture.counted
-    others = picture.counted & ~regions
+    regions = jnp.stack([predicted, labeled]) & image.counted
+    others = image.counted & ~regions
     beside = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
     if image_border:
-        beside |= picture.to_end <= 1
+        beside |= image.to_end <= 1
     edges = regions & beside
     return edges, squared_distance_transform(~edges[::-1])
 

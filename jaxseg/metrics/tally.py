@@ -17,12 +17,12 @@ NEEDS = ("predictions", "probabilities")
 class Tally(NamedTuple):
     """What a metric has counted so far.
 
-    `sums` holds arrays of any shape that are added up; `pictures` arrays [b, …] with one row for every picture, kept
+    `sums` holds arrays of any shape that are added up; `images` arrays [b, …] with one row for every image, kept
     apart. On the device they are int32 and float32, on the host int64 and float64.
     """
 
     sums: dict[str, Any]
-    pictures: dict[str, Any]
+    images: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Metric:
       needs: what `update` reads beside the labels: "predictions", class ids int[b, h, w], or "probabilities",
         float[b, h, w, c].
       update: `(predictions | probabilities, labels, *, where, num_classes) -> Tally` of one batch, to be jitted.
-      result: `(Tally on the host) -> {key: number, list of one number a class, or dict of details}`.
+      result: `(Tally on the host) -> {key: number, list of one number per class, or dict of details}`.
     """
 
     needs: str
@@ -44,7 +44,7 @@ class Metric:
 def to_host(tally: Tally) -> Tally:
     """Returns `tally` as NumPy arrays, int64 and float64, in which sums over a data set neither overflow nor round.
 
-    >>> to_host(Tally({"pixels": jnp.int32(3)}, {"error": jnp.array([0.5, 0.25])})).pictures["error"].dtype
+    >>> to_host(Tally({"pixels": jnp.int32(3)}, {"error": jnp.array([0.5, 0.25])})).images["error"].dtype
     dtype('float64')
     """
     return jax.tree.map(
@@ -57,15 +57,15 @@ def merge(tallies: Sequence[Tally]) -> Tally:
 
     >>> half = Tally({"pixels": jnp.int32(2**31 - 1)}, {"error": jnp.array([0.5])})
     >>> whole = merge([half] * 4)
-    >>> whole.sums["pixels"].item(), whole.pictures["error"].tolist()
+    >>> whole.sums["pixels"].item(), whole.images["error"].tolist()
     (8589934588, [0.5, 0.5, 0.5, 0.5])
     """
     tallies = [to_host(tally) for tally in tallies]
     if not tallies:
         raise UserError("Nothing to merge: expected at least one tally. Call `update` on a batch first.")
     sums = {key: sum(tally.sums[key] for tally in tallies) for key in tallies[0].sums}
-    pictures = {key: np.concatenate([tally.pictures[key] for tally in tallies]) for key in tallies[0].pictures}
-    return Tally(sums, pictures)
+    images = {key: np.concatenate([tally.images[key] for tally in tallies]) for key in tallies[0].images}
+    return Tally(sums, images)
 
 
 def merge_processes(tally: Tally) -> Tally:
@@ -89,7 +89,7 @@ def merge_processes(tally: Tally) -> Tally:
     tally = to_host(tally)
     return Tally(
         {key: gather(tally.sums[key]).sum(0) for key in sorted(tally.sums)},
-        {key: gather_rows(tally.pictures[key]) for key in sorted(tally.pictures)},
+        {key: gather_rows(tally.images[key]) for key in sorted(tally.images)},
     )
 
 

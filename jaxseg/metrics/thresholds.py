@@ -66,10 +66,10 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
     tp, fp, fn, tn = np.asarray(counts, np.int64)
     pixels = tp + fp + fn + tn
     # Shares of whole numbers: a product of counts would lose digits, a sum of shares would miss 1.
-    labelled, predicted = _ratio(tp + fn, pixels), _ratio(tp + fp, pixels)
-    unlabelled, unpredicted = _ratio(fp + tn, pixels), _ratio(fn + tn, pixels)
-    accuracy, chance = _ratio(tp + tn, pixels), labelled * predicted + unlabelled * unpredicted
-    covariance = _ratio(tp, pixels) - labelled * predicted
+    labeled, predicted = _ratio(tp + fn, pixels), _ratio(tp + fp, pixels)
+    unlabeled, unpredicted = _ratio(fp + tn, pixels), _ratio(fn + tn, pixels)
+    accuracy, chance = _ratio(tp + tn, pixels), labeled * predicted + unlabeled * unpredicted
+    covariance = _ratio(tp, pixels) - labeled * predicted
     return {
         "iou": _ratio(tp, tp + fp + fn),
         "dice": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -79,7 +79,7 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
         "f_beta": _ratio((1 + beta**2) * tp, (1 + beta**2) * tp + beta**2 * fn + fp),
         "accuracy": accuracy,
         "kappa": _ratio(accuracy - chance, 1 - chance),
-        "mcc": _ratio(covariance, np.sqrt(labelled * unlabelled * predicted * unpredicted)),
+        "mcc": _ratio(covariance, np.sqrt(labeled * unlabeled * predicted * unpredicted)),
     }
 
 
@@ -137,7 +137,7 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
 
 
 def _masks(probabilities, labels, where) -> Bool[Array, "b h w c"]:
-    """Returns the labels as one mask a class."""
+    """Returns the labels as one mask per class."""
     if labels.ndim != probabilities.ndim:
         check_probabilities(probabilities, labels, where, "thresholds")
         first = 1 if probabilities.shape[-1] == 1 else 0  # of one class, 1 is foreground

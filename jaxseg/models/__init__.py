@@ -2,7 +2,7 @@
 
 The contract, which `tests/contracts/test_models.py` holds every entry of `MODELS` to:
 
-- `model.apply(variables, images, train=bool)` maps f32[B,H,W,3], normalised, of any height and width, to a dict whose
+- `model.apply(variables, images, train=bool)` maps f32[B,H,W,3], normalized, of any height and width, to a dict whose
   "logits" are f32[B,H,W,num_classes] whatever the compute type. Further heads are further keys of the same shape,
   listed in the architecture's docstring; no option changes the type of the result.
 - In training, batch statistics come back under `mutable=["batch_stats"]` and dropout draws from the rng "dropout".
@@ -154,7 +154,7 @@ def architecture(name: str) -> Any:
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns what `model` wants subtracted from each channel of a 0..255 picture, and what it wants it divided by.
+    """Returns what `model` wants subtracted from each channel of a 0..255 image, and what it wants it divided by.
 
     >>> pixel_statistics(create_model("unet", "efficientnet_lite0", num_classes=2))
     ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))

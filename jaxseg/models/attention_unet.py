@@ -38,16 +38,16 @@ class AttentionUNetDecoder(nn.Module):
     """Attention U-Net (Oktay et al., 2018, arXiv:1804.03999, fig. 1) on any encoder.
 
     Each skip but the finest, which says too little, is weighed, position by position, by an additive gate that sees it
-    and the decoder's features one level deeper. Unlike the paper: pictures instead of volumes, a pretrained encoder
-    whose finest features have half the picture's size, a deepest level that gates as it is (the authors' code filters
+    and the decoder's features one level deeper. Unlike the paper: images instead of volumes, a pretrained encoder
+    whose finest features have half the image's size, a deepest level that gates as it is (the authors' code filters
     it once more), and one head (there, the scores of every level of the decoder are joined). The gates' weights are
     the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder starts from He's
-    uniform initialisation, the head from Glorot's.
+    uniform initialization, the head from Glorot's.
 
     Outputs: "logits".
     """
 
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the image's own size
     gate_features: int | None = None  # channels in which a gate compares; None is as many as the skip has
     method: str = "bilinear"  # of the enlargement: "nearest" or "bilinear"
     dtype: Any = jnp.float32

@@ -70,8 +70,8 @@ class DeconvNet(nn.Module):
     """Deconvolution network (Noh, Hong & Han, 2015, arXiv:1505.04366, fig. 2 and table 2): 251.8 M parameters.
 
     With the paper's 224 x 224 pixels fc6 sees one position of 7x7; other sizes get as many as fit. Transposed 3x3
-    convolutions at stride 1 are convolutions, and written so. Layers that are normalised have no bias. The paper labels
-    object proposals and merges them; here the network sees the picture.
+    convolutions at stride 1 are convolutions, and written so. Layers that are normalized have no bias. The paper labels
+    object proposals and merges them; here the network sees the image.
 
     Outputs: "logits".
     """
@@ -92,7 +92,7 @@ class DeconvNet(nn.Module):
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image)
         if len(self.widths) != len(self.convs):
-            raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry a block each.")
+            raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))
         x, memory = PoolingEncoder(down, dtype=self.dtype, name="encoder")(image, train=train)
         up = mirrored(self.widths, self.convs)

@@ -26,7 +26,7 @@ class DeepLabV3Decoder(nn.Module):
     After the ASPP, a further 3x3 convolution, as in segmentation_models_pytorch and torchvision. `rates` are the
     paper's for output stride 8; at 16 it has half of them. Its multi-grid of (1, 2, 4) is the encoder's: give
     `create_model` a ResNet and `encoder_options={"multi_grid": (1, 2, 4)}`. The new layers start from PyTorch's default
-    initialisation, the scores from Glorot's.
+    initialization, the scores from Glorot's.
 
     Outputs: "logits"; with `auxiliary` also "auxiliary", an FCN head on `auxiliary_level`, as torchvision trained
     it (on c3 of MobileNetV3).
@@ -100,7 +100,7 @@ class DeepLabV3PlusDecoder(nn.Module):
     As in segmentation_models_pytorch: a separable 3x3 convolution after the ASPP and one after the fusion (the paper
     has two after the fusion), and enlargement with `align_corners`. `rates` are the paper's for output stride 16,
     where segmentation_models_pytorch has (12, 24, 36); double them for 8. The new layers start from PyTorch's default
-    initialisation, the scores from Glorot's.
+    initialization, the scores from Glorot's.
 
     Outputs: "logits".
     """

@@ -42,11 +42,11 @@ class FCNDecoder(nn.Module):
 
     `finest` says which of the three: FCN-32s, -16s or -8s. VGG16's fully connected layers are convolutions of 7x7 and
     1x1; the scores are enlarged by transposed convolutions, which start bilinear and are learned, but for the last
-    step to the picture, which is bilinear for good. The scores of the skips start from zero, so that `warm_start`
+    step to the image, which is bilinear for good. The scores of the skips start from zero, so that `warm_start`
     begins where the coarser network ended. With VGG16 and 21 classes: 134.3 M parameters (FCN-32s; the paper's 134 M).
 
     Unlike the authors' networks, whose first layer pads by 100 pixels and whose scores are cropped, the 7x7 convolution
-    is padded by 3, so that every level covers the picture; and the last step repeats the border instead of fading to
+    is padded by 3, so that every level covers the image; and the last step repeats the border instead of fading to
     zero.
 
     Outputs: "logits".
@@ -79,7 +79,7 @@ class FCNDecoder(nn.Module):
 
 
 class FCNScores(nn.Module):
-    """Scores of the deepest level, refined by those of the others, and enlarged to the picture's size."""
+    """Scores of the deepest level, refined by those of the others, and enlarged to the image's size."""
 
     num_classes: int
     dtype: Any = jnp.float32

@@ -19,8 +19,8 @@ class FPNDecoder(nn.Module):
 
     As in segmentation_models_pytorch: dropout of whole channels before the last convolution, and enlargement with
     `align_corners`, each level to the exact size of the next finer one; of an encoder of fewer levels, the four
-    deepest, the picture itself being the finest of three. The decoder starts from He's uniform
-    initialisation, the head from Glorot's.
+    deepest, the image itself being the finest of three. The decoder starts from He's uniform
+    initialization, the head from Glorot's.
 
     Outputs: "logits".
     """

@@ -1,4 +1,4 @@
-"""Image pyramid: one network on several sizes of the picture, and one set of scores out of all of them."""
+"""Image pyramid: one network on several sizes of the image, and one set of scores out of all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -25,7 +25,7 @@ class ImagePyramid(nn.Module):
     Any model with an encoder can be the network; its parameters keep their paths, so a trained one can be put in, and
     the attention's lie under "attention". The paper has DeepLab-LargeFOV, `architecture="deeplabv1"` on VGG-16, and
     its attention reads fc7; here it reads the encoder's deepest level, which every encoder has. The scores of all
-    scales meet at the picture's own size. DeepLabV2 (arXiv:1606.00915, section 4.1.2) merges by the maximum. Batch
+    scales meet at the image's own size. DeepLabV2 (arXiv:1606.00915, section 4.1.2) merges by the maximum. Batch
     statistics are taken scale by scale.
 
     Outputs: "logits"; one head for each of `scales`, in their order, for the paper's extra supervision: "scale1",
@@ -34,7 +34,7 @@ class ImagePyramid(nn.Module):
 
     encoder: nn.Module
     network: Variant  # makes the network, given the encoder: an entry of `MODELS` with num_classes, dtype and options
-    scales: Sequence[float] = (1.0, 0.75, 0.5)  # of the picture
+    scales: Sequence[float] = (1.0, 0.75, 0.5)  # of the image
     merge: str = "attention"  # "attention", "max" or "mean"
     features: int = 512  # of the attention's hidden layer
 

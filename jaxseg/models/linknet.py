@@ -49,13 +49,13 @@ class LinkNetDecoder(nn.Module):
 
     As in segmentation_models_pytorch, and unlike the paper: transposed convolutions of 4x4 (the paper's are 3x3); c1
     joins too; and the last two enlargements are blocks like the others, followed by a 1x1 convolution to the scores.
-    The paper's net, on ResNet-18, has 11.5 million parameters. The decoder starts from He's uniform initialisation,
+    The paper's net, on ResNet-18, has 11.5 million parameters. The decoder starts from He's uniform initialization,
     the transposed convolutions from PyTorch's default, the head from Glorot's.
 
     Outputs: "logits".
     """
 
-    features: int = 32  # of the last block, at the picture's own size
+    features: int = 32  # of the last block, at the image's own size
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""LR-ASPP: MobileNetV3's segmentation head, whose one view of the whole picture is a weight for every channel."""
+"""LR-ASPP: MobileNetV3's segmentation head, whose one view of the whole image is a weight for every channel."""
 
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ def lraspp(
 class LRASPPHead(nn.Module):
     """Lite R-ASPP (Howard et al., 2019, arXiv:1905.02244, fig. 10).
 
-    As in torchvision, and unlike the paper: the average is over the whole picture, not over windows of 49x49 pixels at
+    As in torchvision, and unlike the paper: the average is over the whole image, not over windows of 49x49 pixels at
     strides of 16 and 20, so that any size works; and the weights multiply the deep features before they are enlarged.
     In the paper's configuration, MobileNetV3-Large at output stride 16, the deep features are those of the last 1x1
     convolution (c5) and the fine ones have stride 8 (c3). torchvision's weights take the first such features, the

@@ -20,14 +20,14 @@ class MANetDecoder(nn.Module):
     PAB on the deepest level, an MFAB at each of the encoder's finer levels, a plain block where it has none. As in
     segmentation_models_pytorch: the attention between positions is one softmax over all pairs of positions, and
     its result is read in another order than it was written (`joint`; the paper's, with a softmax for each position, is
-    `joint=False`); the last block has no skip; enlargement is by nearest neighbours. The decoder starts from He's
-    uniform initialisation, the head from Glorot's. The attention is found under the intermediates "attention" of
+    `joint=False`); the last block has no skip; enlargement is by nearest neighbors. The decoder starts from He's
+    uniform initialization, the head from Glorot's. The attention is found under the intermediates "attention" of
     "pab" and of each block's "weigh" and "weigh_skip".
 
     Outputs: "logits".
     """
 
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the image's own size
     pab_features: int = 64  # of the position-wise attention
     joint: bool = True  # softmax over all pairs of positions; False: over the positions that each one attends to
     reduction: int = 16  # of the channels while they are weighed

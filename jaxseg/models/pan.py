@@ -19,14 +19,14 @@ class PANDecoder(nn.Module):
     convolution to the scores, enlargement with `align_corners`, and the blocks of its `FPA` and `GAU` here (which say
     what differs). Their attention is found under the intermediates "attention" of "fpa" and "gau_c4" to "gau_c2". The
     paper's encoder is ResNet-101 dilated to output stride 16, with three 3x3 convolutions in place of its first. The
-    decoder starts from He's uniform initialisation, the head from Glorot's.
+    decoder starts from He's uniform initialization, the head from Glorot's.
 
     Outputs: "logits".
     """
 
     features: int = 32
     method: str = "bilinear"  # of the enlargement in each GAU: "bilinear", with aligned corners, or "nearest"
-    conv_bias: bool = False  # before each normalisation, which takes it away again; smp's weights have it
+    conv_bias: bool = False  # before each normalization, which takes it away again; smp's weights have it
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -19,13 +19,13 @@ from jaxseg.ops.mirror import mirror
 def patch_features(
     x: Feature, convs: Sequence[Callable[[Feature, int], Feature]], *, dense: bool
 ) -> tuple[Feature, int]:
-    """Convolutions, each followed by a 2x2 max pooling, on patches or on a whole picture.
+    """Convolutions, each followed by a 2x2 max pooling, on patches or on a whole image.
 
-    On a picture the pooling keeps every position instead of every second one, and everything after it is dilated twice
+    On an image the pooling keeps every position instead of every second one, and everything after it is dilated twice
     as much: "à trous" (Holschneider et al., 1990). What a pixel's patch would give then stands at that pixel.
 
     Args:
-      x: patches, or with `dense` a picture that reaches half a patch beyond what is wanted.
+      x: patches, or with `dense` an image that reaches half a patch beyond what is wanted.
       convs: take features and their dilation; unpadded.
       dense: whether to keep every position.
 
@@ -97,9 +97,9 @@ class PatchCNN(nn.Module):
     """Patch classifier (Cireşan et al., 2012, "Deep neural networks segment neuronal membranes", table 1).
 
     Every pixel gets the class that a convolutional network sees in the patch around it, here of 95 x 95 pixels; the
-    picture is mirrored at its border. The model labels all pixels at once: fully connected layers as convolutions,
+    image is mirrored at its border. The model labels all pixels at once: fully connected layers as convolutions,
     strides as dilation, which gives the same logits (Giusti et al., 2013, arXiv:1302.1700; Li et al., 2014,
-    arXiv:1412.4526). `classify` is the network on patches, `slide` slides it over a picture as the paper did. ReLU
+    arXiv:1412.4526). `classify` is the network on patches, `slide` slides it over an image as the paper did. ReLU
     instead of the paper's tanh.
 
     Outputs: "logits".
@@ -140,7 +140,7 @@ class PatchCNN(nn.Module):
 
 
 def extend(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b h2 w2 3"]:
-    """Mirrors a picture at its border, so that every pixel of it has a whole patch around it."""
+    """Mirrors an image at its border, so that every pixel of it has a whole patch around it."""
     before, (height, width) = patch // 2, image.shape[1:3]
     return mirror(image, (before, before), (height + patch - 1, width + patch - 1))
 

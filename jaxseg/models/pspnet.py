@@ -1,4 +1,4 @@
-"""PSPNet: a dilated encoder whose every pixel also sees the picture's averages at four scales."""
+"""PSPNet: a dilated encoder whose every pixel also sees the image's averages at four scales."""
 
 from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import Head
@@ -15,7 +15,7 @@ class PSPNetDecoder(PPM):
     The defaults are the paper's: an encoder dilated to output stride 8, whose c5 is pooled, and an auxiliary head on
     c4 (section 4; weight it 0.4 in the loss). segmentation_models_pytorch's PSPNet is shallower and is reached by
     `level="c3", projection_kernel=1, head_kernel=3, dropout=0.2, auxiliary=False` at output stride 32. The decoder
-    starts from He's uniform initialisation, the head from Glorot's.
+    starts from He's uniform initialization, the head from Glorot's.
 
     Outputs: "logits"; with `auxiliary` also "auxiliary".
     """

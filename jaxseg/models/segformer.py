@@ -14,7 +14,7 @@ class SegFormerDecoder(MLPHead):
     `features` is 256 in the paper with MiT-B0 and B1, 768 with B2 to B5; with 150 classes the parameters are then 3.8,
     13.7, 27.5, 47.3, 64.1 and 84.7 million (table 1a). As in segmentation_models_pytorch: any encoder, no dropout
     before the scores, and a final enlargement with `align_corners`; its own models have c1 among the levels too, where
-    the encoder has one. The projections and the head start from Glorot's uniform initialisation, the fusion from He's.
+    the encoder has one. The projections and the head start from Glorot's uniform initialization, the fusion from He's.
 
     Outputs: "logits".
     """

@@ -19,11 +19,11 @@ from jaxseg.variants import Variant
 class SegNet(nn.Module):
     """SegNet (Badrinarayanan, Kendall & Cipolla, 2015, arXiv:1511.00561, fig. 2): 29.4 M parameters.
 
-    The encoder is the 13 convolutions of VGG16 (14.7 M parameters) with batch normalisation; the decoder is its mirror
+    The encoder is the 13 convolutions of VGG16 (14.7 M parameters) with batch normalization; the decoder is its mirror
     image, whose last convolution gives the scores. `segnet_basic` is that of section 3.1: four blocks of one 7x7
     convolution each way, 64 features throughout, no ReLU in the decoder, and a further 1x1 convolution to the scores.
-    Convolutions that are normalised have no bias, which the normalisation would take away again (the authors' Caffe
-    files have them). Those of `segnet_basic` also normalise the picture locally, which is left to the user.
+    Convolutions that are normalized have no bias, which the normalization would take away again (the authors' Caffe
+    files have them). Those of `segnet_basic` also normalize the image locally, which is left to the user.
 
     Outputs: "logits".
     """
@@ -44,7 +44,7 @@ class SegNet(nn.Module):
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image)
         if len(self.widths) != len(self.convs):
-            raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry a block each.")
+            raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))
         up = mirrored(self.widths, self.convs)
         if not self.basic:

@@ -32,14 +32,14 @@ class UNetDecoder(nn.Module):
     """U-Net (Ronneberger et al., 2015, arXiv:1505.04597, fig. 1) on any encoder.
 
     As in segmentation_models_pytorch, and unlike the paper: a pretrained encoder, padded convolutions with batch
-    normalisation, nearest-neighbour enlargement (to each level's exact size, so that any picture size works) unless
+    normalization, nearest-neighbor enlargement (to each level's exact size, so that any image size works) unless
     `method` asks for another, such as transposed convolutions, and five levels. Attention is Roy et al.'s (2018,
-    arXiv:1803.02579). The decoder starts from He's uniform initialisation, the head from Glorot's.
+    arXiv:1803.02579). The decoder starts from He's uniform initialization, the head from Glorot's.
 
     Outputs: "logits".
     """
 
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the picture's own size
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # from the deepest block to the image's own size
     attention: str | None = None  # None, "se" or "scse"
     method: str = "nearest"  # of the enlargement: a key of `jaxseg.blocks.upsample.UPSAMPLING`
     center: bool = False  # two convolutions on the deepest level, as smp has them with VGG

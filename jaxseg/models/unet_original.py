@@ -1,4 +1,4 @@
-"""U-Net as it was published: valid convolutions, cropped skips, and pictures mirrored at their border."""
+"""U-Net as it was published: valid convolutions, cropped skips, and images mirrored at their border."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +22,7 @@ class Tile(NamedTuple):
     """Sizes along one axis, in pixels: of what the network looks at, and of what it labels, in its middle."""
 
     seen: int
-    labelled: int
+    labeled: int
 
 
 def tile(size: int, depth: int) -> Tile:
@@ -31,19 +31,19 @@ def tile(size: int, depth: int) -> Tile:
     Every pooled map has an even size, as the paper asks (section 2).
 
     >>> tile(388, depth=4), tile(1, depth=4)
-    (Tile(seen=572, labelled=388), Tile(seen=188, labelled=4))
+    (Tile(seen=572, labeled=388), Tile(seen=188, labeled=4))
     """
 
-    def labelled(bottom):  # what a map of `bottom` + 4 pixels at the deepest level comes to
+    def labeled(bottom):  # what a map of `bottom` + 4 pixels at the deepest level comes to
         for _ in range(depth):
             bottom = 2 * bottom - 4
         return bottom
 
-    bottom = next(n for n in range(1, size + 5) if labelled(n) >= size)
+    bottom = next(n for n in range(1, size + 5) if labeled(n) >= size)
     seen = bottom + 4
     for _ in range(depth):
         seen = 2 * seen + 4
-    return Tile(seen, labelled(bottom))
+    return Tile(seen, labeled(bottom))
 
 
 def crop(x: Feature, size: tuple[int, int]) -> Feature:
@@ -94,8 +94,8 @@ class UNetOriginal(nn.Module):
     """U-Net (Ronneberger, Fischer & Brox, 2015, arXiv:1505.04597, fig. 1): 31.03 M parameters with two classes.
 
     Convolutions are unpadded, skips are cropped, 2x2 transposed convolutions halve the channels; no batch
-    normalisation, dropout on the two deepest levels of the way down, He's normal initialisation (section 3). A tile of
-    572 x 572 pixels gives 388 x 388 labels. A picture of any size is mirrored at its border (fig. 2), so that its
+    normalization, dropout on the two deepest levels of the way down, He's normal initialization (section 3). A tile of
+    572 x 572 pixels gives 388 x 388 labels. An image of any size is mirrored at its border (fig. 2), so that its
     logits come out at its own size. It has three channels, the figure's one.
 
     Outputs: "logits".
@@ -116,7 +116,7 @@ class UNetOriginal(nn.Module):
         check_images(self, image)
         size = image.shape[1:3]
         tiles = [tile(n, len(self.widths) - 1) for n in size]
-        margins = tuple((t.seen - t.labelled) // 2 for t in tiles)
+        margins = tuple((t.seen - t.labeled) // 2 for t in tiles)
         x = mirror(image, margins, tuple(t.seen for t in tiles))
         x = UDecoder(self.widths, self.dropout, self.dtype, name="decoder")(x, train=train)
         x = x[:, : size[0], : size[1]]

@@ -18,7 +18,7 @@ from jaxseg.models.segmenter import Segmenter
 from jaxseg.ops.resize import resize
 from jaxseg.variants import Variant
 
-Node = tuple[int, int]  # (row, column) in fig. 1: row i has the size of the encoder's level ci, row 0 the picture's
+Node = tuple[int, int]  # (row, column) in fig. 1: row i has the size of the encoder's level ci, row 0 the image's
 Block = Callable[[Feature, Sequence[Feature]], Feature]
 
 
@@ -43,14 +43,14 @@ def nest(
 class UNetPlusPlusDecoder(nn.Module):
     """U-Net++ (Zhou et al., 2018, arXiv:1807.10165, fig. 1) on any encoder.
 
-    As in segmentation_models_pytorch, and unlike the paper: the first row is the encoder's c1, at half the picture's
-    size, and one more block without a skip enlarges its last node to the picture's size (the paper's first row has
-    the picture's size, and its encoder is U-Net's with 32 to 512 channels: 9.0 million parameters); the blocks and
+    As in segmentation_models_pytorch, and unlike the paper: the first row is the encoder's c1, at half the image's
+    size, and one more block without a skip enlarges its last node to the image's size (the paper's first row has
+    the image's size, and its encoder is U-Net's with 32 to 512 channels: 9.0 million parameters); the blocks and
     the enlargement are those of `UNet` here; of each row, the last node has `decoder_channels` and the others as many
     channels as the encoder's level.
 
     With `deep_supervision` (section 3.2, fig. 1 c), the first row's inner nodes X^{0,1}, X^{0,2}, … have a 1x1
-    convolution to scores of their own, enlarged to the picture's size: the mean of all outputs is the paper's
+    convolution to scores of their own, enlarged to the image's size: the mean of all outputs is the paper's
     accurate mode. `level=n` is its fast mode, the pruned net Ln (fig. 3), whose "logits" are the "level{n}" of a net
     trained with `deep_supervision`, from the same variables; under `jit`, what it does not need of the encoder
     and of the nest is not computed. The highest level (4, for an encoder of five levels) is the whole net. An encoder
@@ -60,7 +60,7 @@ class UNetPlusPlusDecoder(nn.Module):
     n - 2).
     """
 
-    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # of each row's last node, from the deepest to the picture
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)  # of each row's last node, from the deepest to the image
     attention: str | None = None  # None, "se" or "scse"
     method: str = "nearest"  # of the enlargement: "nearest" or "bilinear"
     level: int | None = None  # to prune to, 1 to the encoder's levels - 1; None is the whole net

@@ -1,4 +1,4 @@
-"""UPerNet: a feature pyramid whose top has seen the whole picture, all of its levels fused."""
+"""UPerNet: a feature pyramid whose top has seen the whole image, all of its levels fused."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -38,9 +38,9 @@ class UPerNetDecoder(nn.Module):
     """Unified perceptual parsing network (Xiao et al., 2018, arXiv:1807.10221, fig. 4), its object branch.
 
     As in segmentation_models_pytorch, and unlike the paper: every level of the encoder first goes through a layer
-    normalisation, which encoders without one after their stages need (Swin, ConvNeXt); 256 channels, the paper's 512;
+    normalization, which encoders without one after their stages need (Swin, ConvNeXt); 256 channels, the paper's 512;
     no convolution between the fusion and the scores, which are enlarged with `align_corners`. All other enlargements
-    keep the half-pixel convention. The decoder starts from He's uniform initialisation, the head from Glorot's.
+    keep the half-pixel convention. The decoder starts from He's uniform initialization, the head from Glorot's.
 
     Outputs: "logits".
     """
@@ -57,13 +57,13 @@ class UPerNetDecoder(nn.Module):
             made = ConvNormAct(self.features, kernel_size, dtype=self.dtype, kernel_init=he_uniform, name=name)
             return partial(made, train=train)
 
-        def normalised(name):
+        def normalized(name):
             return LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm_{name}")(levels[name], train=train)
 
         branches = {n: layer(1, f"bin{n}") for n in self.bins}
         context = partial(ppm, bins=branches, project=layer(3, "context"), align_corners=False, x_first=True)
         return fuse_pyramid(
-            [normalised(name) for name in names],
+            [normalized(name) for name in names],
             context,
             laterals=[layer(1, f"lateral_{name}") for name in names[1:]],
             smooth=[layer(3, f"smooth_{name}") for name in names[1:]],

@@ -16,7 +16,7 @@ def dot_product_attention(
       query: of the n positions that look.
       key: of the m positions that are looked at.
       value: what is seen there.
-      heads: groups of neighbouring channels that attend each by itself; must divide c and d.
+      heads: groups of neighboring channels that attend each by itself; must divide c and d.
 
     >>> key = jnp.array([[[0.0, 50.0], [50.0, 0.0]]])
     >>> dot_product_attention(key, key, jnp.array([[[1.0], [2.0]]])).ravel().tolist()

@@ -39,7 +39,7 @@ def conv2d(
       kernel: weights; `i_per_group * groups` must be `i`, and `groups` must divide `o`.
       stride: in pixels of `x`, (height, width) or one number for both.
       padding: rows and columns of zeros, ((top, bottom), (left, right)) or one number for all four sides.
-      rate: dilation, the distance in pixels of `x` between neighbouring taps of the kernel.
+      rate: dilation, the distance in pixels of `x` between neighboring taps of the kernel.
       groups: parts into which the channels fall, each convolved by itself; `i` for a depthwise convolution.
 
     >>> import jax.numpy as jnp
@@ -75,7 +75,7 @@ def _check(x: Array, kernel: Array, window: Window, groups: int) -> None:
         )
     if min(window.output_size(x.shape[1:3], kernel.shape[:2])) < 1:
         raise UserError(
-            f"A kernel {kernel.shape[:2]} at rate {window.rate} does not fit a picture of {x.shape[1:3]} pixels with"
+            f"A kernel {kernel.shape[:2]} at rate {window.rate} does not fit an image of {x.shape[1:3]} pixels with"
             f" padding {window.padding}. Use larger images, more padding or a smaller rate."
         )
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
 
-_FAR = 2**15 - 1  # pixels, where a row has nothing near; squared, it is beyond any distance in a picture
-_LONGEST = 2**14  # pixels: the squared diagonal of a larger picture would be beyond _FAR²
+_FAR = 2**15 - 1  # pixels, where a row has nothing near; squared, it is beyond any distance in an image
+_LONGEST = 2**14  # pixels: the squared diagonal of a larger image would be beyond _FAR²
 _NOTHING = 2**31 - 1  # the largest int32
 _BLOCK = 2**18  # pixels: stay in a CPU's cache while they are stepped over
 
@@ -26,7 +26,7 @@ def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... 
     `distance_transform_edt`, squared. Where a mask has no False pixel at all, every pixel is 2^31 - 1.
 
     Args:
-      mask: pictures of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
+      mask: images of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
 
     >>> squared_distance_transform(jnp.array([[False, True, True], [True, True, True]])).tolist()
     [[0, 1, 4], [1, 2, 5]]
@@ -48,7 +48,7 @@ def distance_transform(mask: Bool[Array, "... h w"]) -> Float[Array, "... h w"]:
     `distance_transform_edt` measures to a pixel that does not exist there.
 
     Args:
-      mask: pictures of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
+      mask: images of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
 
     >>> distance_transform(jnp.array([[False, True, True, True]])).tolist()
     [[0.0, 1.0, 2.0, 3.0]]
@@ -79,7 +79,7 @@ def signed_distance(
     no True pixel, or no False one, there is no border: 0 everywhere.
 
     Args:
-      mask: the region, in pictures of at most 16384 x 16384 pixels.
+      mask: the region, in images of at most 16384 x 16384 pixels.
       where: pixels that count (all, if None). The others belong neither to the region nor to what surrounds it, so they
         make no border; distances are measured straight across them, and are 0 on them.
 
@@ -98,7 +98,7 @@ def squared_distance_across(
     """Squared distance, in pixels², of every pixel to the nearest one of the other kind; 0 if there is none.
 
     Args:
-      mask: True is one kind, False the other, in pictures of at most 16384 x 16384 pixels.
+      mask: True is one kind, False the other, in images of at most 16384 x 16384 pixels.
       where: pixels that count (all, if None). The others are of neither kind; they are measured across, and are 0.
 
     >>> squared_distance_across(jnp.array([[False, False, True, True, True]])).tolist()
@@ -116,12 +116,12 @@ def squared_distance_across(
 def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], Float[Array, "... h w"]]:
     """Distances, in pixels, of every pixel to the nearest cell and to the second nearest one. Exact.
 
-    A pixel inside a cell is at distance 0 of it. With fewer than two cells in the picture, what there is none of is inf
+    A pixel inside a cell is at distance 0 of it. With fewer than two cells in the image, what there is none of is inf
     away. The passes of `squared_distance_transform`, each pixel carrying its two best cells; so the time doesn't depend
     on how many cells there are, and ids can be any.
 
     Args:
-      cells: 0 for no cell, else the cell's id, > 0; pictures of at most 16384 x 16384 pixels.
+      cells: 0 for no cell, else the cell's id, > 0; images of at most 16384 x 16384 pixels.
 
     >>> nearest, second = two_nearest(jnp.array([[7, 0, 0, 0, 2]]))
     >>> nearest.tolist(), second.tolist()

@@ -1,4 +1,4 @@
-"""The guided filter: a smoothing that keeps to the edges of a picture, by sums over windows."""
+"""The guided filter: a smoothing that keeps to the edges of an image, by sums over windows."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -9,7 +9,7 @@ from jaxseg.checks import UserError
 def window_sum(x: Float[Array, "b h w c"], radius: int) -> Float[Array, "b h w c"]:
     """Sums over the windows of 2·radius + 1 pixels a side, what lies outside as 0, in about 4·log2(radius) additions.
 
-    Sums of 1, 2, 4, … neighbours are made of one another, and the window of those: no running total loses digits.
+    Sums of 1, 2, 4, … neighbors are made of one another, and the window of those: no running total loses digits.
 
     >>> window_sum(jnp.arange(5.0).reshape(1, 1, 5, 1), 1).ravel().tolist()
     [1.0, 3.0, 6.0, 9.0, 7.0]
@@ -42,7 +42,7 @@ def guided_filter(
     "Guided image filtering", ECCV 2010 and TPAMI 2013. Windows are cut off at the border, as in the authors' code.
 
     Args:
-      guide: the picture, any number of channels, in the units of √eps: 0 to 1 as a rule.
+      guide: the image, any number of channels, in the units of √eps: 0 to 1 as a rule.
       values: what is filtered; the result has its mean.
       radius: of the windows, in pixels: they have 2·radius + 1 a side.
       eps: variance of the guide, in its units squared, below which a window is taken for flat; positive.

@@ -18,7 +18,7 @@ def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, rate: in
       x: of any float type.
       size: of the windows, in pixels, at least 1.
       stride: in pixels, at least 1.
-      rate: dilation, the distance in pixels between neighbours in a window. Pooling at stride 1, and all that follows
+      rate: dilation, the distance in pixels between neighbors in a window. Pooling at stride 1, and all that follows
         at twice the rate, gives pooling at stride 2 for every second pixel.
 
     >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 3).ravel().tolist()

@@ -13,7 +13,7 @@ from jaxseg.ops.permutohedral import build_lattice, lattice_filter
 Filter = Callable[[Float[Array, "h w c"]], Float[Array, "h w c"]]
 
 # name -> what multiplies the values (before, after) they are blurred, of 1 blurred and its mean
-NORMALISATIONS: dict[str, Callable] = {
+NORMALIZATIONS: dict[str, Callable] = {
     "symmetric": lambda norm, mean: (norm**-0.5, norm**-0.5),
     "before": lambda norm, mean: (1 / norm, 1.0),
     "after": lambda norm, mean: (1.0, 1 / norm),
@@ -32,7 +32,7 @@ def mean_field(
     Each turn, Q = softmax(logits - pairwise(Q)), from Q = softmax(logits); all pixels at once.
 
     Args:
-      logits: what a network says of every pixel: log-probabilities, up to a constant a pixel.
+      logits: what a network says of every pixel: log-probabilities, up to a constant per pixel.
       pairwise: from Q to the cost of every label.
       iterations: how many turns, at least 0.
 
@@ -51,18 +51,18 @@ def spatial_kernel(
     sigma: float,
     *,
     where: Bool[Array, "h w"] | None = None,
-    normalisation: str = "symmetric",
+    normalization: str = "symmetric",
 ) -> Filter:
     """Returns the blur by exp(-|distance|² / 2σ²) over all pixels, exact: a matrix for each axis.
 
     Args:
-      size: (height, width) of the picture, in pixels.
+      size: (height, width) of the image, in pixels.
       sigma: σ, in pixels.
       where: pixels that there are (all, if None); others send 0 and get 0.
-      normalisation: "symmetric" (D^-½ K D^-½, with D the row sums of K), "before" (K D^-1), "after" (D^-1 K) or
+      normalization: "symmetric" (D^-½ K D^-½, with D the row sums of K), "before" (K D^-1), "after" (D^-1 K) or
         "none" (K over D's mean).
 
-    >>> spatial_kernel((1, 3), 1.0, normalisation="after")(jnp.ones((1, 3, 1))).round(5).ravel().tolist()
+    >>> spatial_kernel((1, 3), 1.0, normalization="after")(jnp.ones((1, 3, 1))).round(5).ravel().tolist()
     [1.0, 1.0, 1.0]
     """
     rows, columns = (jnp.exp(-0.5 * ((i := jnp.arange(n))[:, None] - i) ** 2 / sigma**2) for n in size)
@@ -70,49 +70,49 @@ def spatial_kernel(
     def blur(x):
         return jnp.einsum("yi,xj,ijc->yxc", rows, columns, x, precision=lax.Precision.HIGHEST)
 
-    return _normalise(blur, jnp.ones(size, bool) if where is None else where, normalisation)
+    return _normalize(blur, jnp.ones(size, bool) if where is None else where, normalization)
 
 
 def bilateral_kernel(
     image: Shaped[Array, "h w k"],
     sigma: float,
-    colour_sigma: float,
+    color_sigma: float,
     *,
     where: Bool[Array, "h w"] | None = None,
-    normalisation: str = "symmetric",
+    normalization: str = "symmetric",
 ) -> Filter:
-    """Returns the blur by exp(-|distance|² / 2σ² - |difference of colour|² / 2σ_c²), on a permutohedral lattice.
+    """Returns the blur by exp(-|distance|² / 2σ² - |difference of color|² / 2σ_c²), on a permutohedral lattice.
 
     Args:
       image: any number of channels, e.g. uint8 RGB.
       sigma: σ, in pixels.
-      colour_sigma: σ_c, in the image's units.
+      color_sigma: σ_c, in the image's units.
       where: pixels that there are (all, if None); others send 0 and get 0, whatever stands there.
-      normalisation: as for `spatial_kernel`.
+      normalization: as for `spatial_kernel`.
 
     >>> image = jnp.array([[[0, 0, 0], [0, 0, 0], [255, 255, 255]]])
-    >>> blur = jax.jit(lambda x: bilateral_kernel(image, 80.0, 13.0, normalisation="after")(x))
+    >>> blur = jax.jit(lambda x: bilateral_kernel(image, 80.0, 13.0, normalization="after")(x))
     >>> print(blur(jnp.array([[[1.0], [3.0], [7.0]]])).round(1).ravel())
     [2. 2. 7.]
     """
     h, w, k = image.shape
     where = jnp.ones((h, w), bool) if where is None else where
     place = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1)
-    features = jnp.concatenate([place / sigma, image / colour_sigma], -1).reshape(h * w, k + 2)
+    features = jnp.concatenate([place / sigma, image / color_sigma], -1).reshape(h * w, k + 2)
     there = features[jnp.argmax(where)]  # a pixel that isn't there adds no vertex to the lattice
     lattice = build_lattice(jnp.where(where.reshape(-1, 1), features, there))
 
     def blur(x):
         return lattice_filter(lattice, x.reshape(h * w, -1)).reshape(x.shape)
 
-    return _normalise(blur, where, normalisation)
+    return _normalize(blur, where, normalization)
 
 
-def _normalise(blur, where, how):
+def _normalize(blur, where, how):
     where = where[..., None]
     norm = jnp.maximum(blur(where.astype(jnp.float32)), 1e-20)
     mean = jnp.where(where, norm, 0).sum() / jnp.maximum(where.sum(), 1)
-    before, after = lookup(NORMALISATIONS, how, "normalisation")(norm, mean)
+    before, after = lookup(NORMALIZATIONS, how, "normalization")(norm, mean)
     return lambda x: jnp.where(where, after * blur(jnp.where(where, before * x, 0)), 0)
 
 
@@ -126,28 +126,28 @@ def dense_crf(
     spatial_sigma: float = 3.0,
     bilateral_weight: float = 4.0,
     bilateral_sigma: float = 50.0,
-    colour_sigma: float = 5.0,
+    color_sigma: float = 5.0,
     compatibility: Float[Array, "c c"] | None = None,
-    normalisation: str = "symmetric",
+    normalization: str = "symmetric",
 ) -> Float[Array, "b h w c"]:
     """Refines scores by a fully connected CRF with Gaussian edges (Krähenbühl & Koltun, 2011, arXiv:1210.5644).
 
     The softmax of the result is the mean field Q. As in the authors' code, and unlike in the paper, a pixel is among
     those that vote on its label. The spatial kernel is exact; the bilateral one is on a lattice. Widths and weights
-    may be traced arrays. Pictures are taken one by one, so that memory does not grow with the batch.
+    may be traced arrays. Images are taken one by one, so that memory does not grow with the batch.
 
     Args:
       logits: a network's scores of every pixel.
-      images: the pictures, in the units of `colour_sigma`: uint8 or 0 to 255.
-      where: pixels that there are (all, if None), for pictures that were padded to one size.
+      images: the images, in the units of `color_sigma`: uint8 or 0 to 255.
+      where: pixels that there are (all, if None), for images that were padded to one size.
       iterations: of the mean field, at least 0.
       spatial_weight: of the kernel of positions, in units of the logits.
       spatial_sigma: its width, in pixels.
-      bilateral_weight: of the kernel of positions and colours, in units of the logits.
+      bilateral_weight: of the kernel of positions and colors, in units of the logits.
       bilateral_sigma: its width in space, in pixels.
-      colour_sigma: its width in colour, in units of the images.
+      color_sigma: its width in color, in units of the images.
       compatibility: cost of label j beside label i, [i, j]; None is Potts: 1 for different labels, 0 for the same.
-      normalisation: of both kernels, as for `spatial_kernel`.
+      normalization: of both kernels, as for `spatial_kernel`.
 
     >>> image = jnp.array([[[[0, 0, 0]] * 4 + [[255, 255, 255]] * 2]])
     >>> says = jnp.array([0, 0, 1, 0, 1, 1])[None, None, :, None] == jnp.arange(2)  # the third pixel is wrong
@@ -159,13 +159,13 @@ def dense_crf(
     if where is None:
         where = jnp.ones(logits.shape[:3], bool)
 
-    def refine(picture):
-        scores, image, there = picture
+    def refine(sample):
+        scores, image, there = sample
         kernels = [
-            (spatial_weight, spatial_kernel(there.shape, spatial_sigma, where=there, normalisation=normalisation)),
+            (spatial_weight, spatial_kernel(there.shape, spatial_sigma, where=there, normalization=normalization)),
             (
                 bilateral_weight,
-                bilateral_kernel(image, bilateral_sigma, colour_sigma, where=there, normalisation=normalisation),
+                bilateral_kernel(image, bilateral_sigma, color_sigma, where=there, normalization=normalization),
             ),
         ]
 

@@ -7,13 +7,14 @@ from jaxseg.ops.resize import mix
 
 
 def mirror(x: Float[Array, "b h w c"], before: tuple[int, int], new_size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Extends a picture to `new_size` by its mirror images, as often as it takes (fig. 2, "overlap-tile").
+    """Extends an image to `new_size` by its mirror images, as often as it takes (fig. 2, "overlap-tile").
 
     Args:
-      x: the picture.
+      x: the image.
       before: rows above and columns to the left that are added.
       new_size: (height, width) of the result.
 
+    >>> import jax.numpy as jnp
     >>> mirror(jnp.arange(3.0).reshape(1, 1, 3, 1), (0, 3), (1, 8)).ravel().tolist()
     [1.0, 2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0]
     """

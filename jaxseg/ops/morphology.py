@@ -1,4 +1,4 @@
-"""Morphology of grey values: minima and maxima over neighbours, and the soft skeleton that they make."""
+"""Morphology of gray values: minima and maxima over neighbors, and the soft skeleton that they make."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from jaxseg.checks import UserError
 
 
 def erode(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = None) -> Float[Array, "b h w c"]:
-    """Takes the minimum over each pixel and its four neighbours; what lies beyond the edge does not count.
+    """Takes the minimum over each pixel and its four neighbors; what lies beyond the edge does not count.
 
     Args:
       x: of any float type.
@@ -75,7 +75,7 @@ def soft_skeleton(
         ridge = jax.nn.relu(x - dilate(eroded, where=where))
         return (eroded, skeleton + jax.nn.relu(ridge - skeleton * ridge)), None
 
-    # A scan, for otherwise XLA fuses all iterations into one, which computes the first again for every neighbour.
+    # A scan, for otherwise XLA fuses all iterations into one, which computes the first again for every neighbor.
     carry = _outside(x, where, 0.0), jnp.zeros_like(x)
     (_, skeleton), _ = lax.scan(step, carry, length=iterations + 1)
     return skeleton
@@ -86,7 +86,7 @@ def _outside(x: Array, where: Array | None, value: float) -> Array:
 
 
 def _slide(x: Array, axis: int, pick: Callable[[Array, Array], Array], beyond: float) -> Array:
-    """The least or greatest of each entry and its two neighbours along `axis`."""
+    """The least or greatest of each entry and its two neighbors along `axis`."""
     beyond = jnp.array(beyond, x.dtype)
     ahead, behind = [(0, 0, 0)] * x.ndim, [(0, 0, 0)] * x.ndim
     ahead[axis], behind[axis] = (-1, 1, 0), (1, -1, 0)

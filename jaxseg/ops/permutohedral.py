@@ -1,7 +1,7 @@
 """Gaussian filtering in a few dimensions on the permutohedral lattice, built by sorting: static shapes, no hash table.
 
 The lattice has d + 1 classes of vertices (the remainder of their coordinates by d + 1), and every point has one vertex
-of each class around it. So each class is sorted by itself, and a vertex's neighbours are in the classes before and
+of each class around it. So each class is sorted by itself, and a vertex's neighbors are in the classes before and
 behind its own. Arrays have room for a vertex a point and class, the most there can be; loops run over those there are.
 """
 
@@ -29,7 +29,7 @@ class Lattice(NamedTuple):
 
     rows: Int[Array, "d1 n"]  # of the vertices around each point, one of each class
     weights: Float[Array, "d1 n"]  # barycentric coordinates of the points among them
-    neighbours: Int[Array, "d1 2 m"]  # of each row along each of d + 1 axes, on both sides; an empty row where none is
+    neighbors: Int[Array, "d1 2 m"]  # of each row along each of d + 1 axes, on both sides; an empty row where none is
     blocks: Int[Array, ""]  # how many blocks of each class's rows hold vertices
 
 
@@ -47,7 +47,7 @@ def build_lattice(features: Float[Array, "n d"]) -> Lattice:
     [1.0, 1.0, 1.0]
     """
     if features.ndim != 2 or not features.size:
-        raise UserError(f"Features must be [points, dimensions], got shape {features.shape}. Flatten the picture.")
+        raise UserError(f"Features must be [points, dimensions], got shape {features.shape}. Flatten the image.")
     n, d = features.shape
     cells, rank, weights = _simplex(lax.stop_gradient(features).astype(jnp.float32))
     block = min(BLOCK, n)
@@ -64,7 +64,7 @@ def build_lattice(features: Float[Array, "n d"]) -> Lattice:
     empty = jnp.full((d + 1) * size, NONE, jnp.int32)
     table = [empty.at[place + first].set(key) for key in keys]
     blocks = place.max() // block + 1
-    return Lattice(rows.reshape(d + 1, n), weights, _find_neighbours(table, d, block, blocks), blocks)
+    return Lattice(rows.reshape(d + 1, n), weights, _find_neighbors(table, d, block, blocks), blocks)
 
 
 def _simplex(features):
@@ -99,7 +99,7 @@ def _unpack(words, d):
     return jnp.stack([(words[k // 3] >> (BITS * (k % 3))) & (2**BITS - 1) for k in range(d)])
 
 
-def _find_neighbours(table, d, block, blocks):
+def _find_neighbors(table, d, block, blocks):
     """Looks up, for each vertex and axis, the vertex one step on, in the class before; the step back is its inverse."""
     rows = table[0].size
     size = rows // (d + 1)
@@ -107,7 +107,7 @@ def _find_neighbours(table, d, block, blocks):
     before = (vertex - 1) % (d + 1) * size  # first row of the class before
     step = jnp.stack([(axis == k) * 1 - (vertex == 0) for k in range(d)])  # [d, axes, classes, 1], in cells
 
-    def look_up(i, neighbours):
+    def look_up(i, neighbors):
         here = i * block + vertex * size + jnp.arange(block)
         words = [word[here] for word in table]
         sought = _pack(_unpack(words, d)[:, None] + step)
@@ -115,8 +115,8 @@ def _find_neighbours(table, d, block, blocks):
         same = words[0] != NONE
         for word, key in zip(table, sought, strict=True):
             same &= word[found] == key
-        neighbours = neighbours.at[axis, 0, here].set(jnp.where(same, found, size - 1))
-        return neighbours.at[axis, 1, jnp.where(same, found, rows)].set(here, mode="drop")
+        neighbors = neighbors.at[axis, 0, here].set(jnp.where(same, found, size - 1))
+        return neighbors.at[axis, 1, jnp.where(same, found, rows)].set(here, mode="drop")
 
     return lax.fori_loop(0, blocks, look_up, jnp.full((d + 1, 2, rows), size - 1, jnp.int32))
 
@@ -162,7 +162,7 @@ def _compute(values: Float[Array, "n c"], *lattice: Array, backwards: bool) -> F
     """The filter, or its transpose if `backwards`."""
     lattice = Lattice(*lattice)
     classes, n = lattice.rows.shape
-    size, block = lattice.neighbours.shape[-1] // classes, min(BLOCK, n)
+    size, block = lattice.neighbors.shape[-1] // classes, min(BLOCK, n)
 
     def splat(total, vertex):
         rows, weights = vertex
@@ -173,7 +173,7 @@ def _compute(values: Float[Array, "n c"], *lattice: Array, backwards: bool) -> F
     other = empty
     order = range(classes)
     for axis in reversed(order) if backwards else order:
-        near = lattice.neighbours[axis].reshape(2, classes, size)
+        near = lattice.neighbors[axis].reshape(2, classes, size)
         total, other = lax.fori_loop(0, lattice.blocks, partial(_blur, total, near, block), other), total
     sliced = sum(weights[:, None] * total[rows] for rows, weights in zip(lattice.rows, lattice.weights, strict=True))
     return sliced / (1 + 2.0 ** (1 - classes))

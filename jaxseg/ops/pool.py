@@ -28,7 +28,7 @@ def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, rate: int = 1) -> F
     Args:
       x: of any float type.
       stride: 1 or 2, in pixels.
-      rate: dilation, the distance in pixels between neighbours in a window; 1 if `stride` is 2.
+      rate: dilation, the distance in pixels between neighbors in a window; 1 if `stride` is 2.
 
     >>> avg_pool(jnp.arange(5.0).reshape(1, 1, 5, 1)).ravel().tolist()
     [0.5, 2.5, 4.0]
@@ -39,12 +39,12 @@ def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, rate: int = 1) -> F
         raise UserError(f"avg_pool has stride 1 at any rate or stride 2 at rate 1, got stride {stride} at rate {rate}.")
     pooled = x.astype(jnp.float32)
     for axis in (1, 2):
-        first, second = _neighbours(pooled, axis, stride, rate)
+        first, second = _neighbors(pooled, axis, stride, rate)
         pooled = (first + second) / 2
     return pooled.astype(x.dtype)
 
 
-def _neighbours(x: Array, axis: int, stride: int, rate: int) -> tuple[Array, Array]:
+def _neighbors(x: Array, axis: int, stride: int, rate: int) -> tuple[Array, Array]:
     """The two pixels of every window along `axis`; at the edge, the one that is there twice."""
     size = x.shape[axis]
     if stride == 1:

@@ -1,7 +1,7 @@
 """Resizing by interpolation matrices: matrix products forwards and backwards, no gather and no scatter.
 
-One convention, PyTorch's `interpolate` without antialiasing: pixels are squares and the corners of the picture stay
-where they are (half-pixel centres). Where a network was trained with the centres of the corner pixels held in place
+One convention, PyTorch's `interpolate` without antialiasing: pixels are squares and the corners of the image stay
+where they are (half-pixel centers). Where a network was trained with the centers of the corner pixels held in place
 instead, the call says `align_corners=True`.
 """
 
@@ -72,7 +72,7 @@ def resize(
       x: feature maps, any float dtype, which the result keeps.
       size: (height, width) of the result, in pixels.
       method: "bilinear" or "nearest".
-      align_corners: whether the centres of the corner pixels stay in place, rather than the picture's corners;
+      align_corners: whether the centers of the corner pixels stay in place, rather than the image's corners;
         bilinear only.
 
     >>> resize(jnp.array([[0.0, 1.0]]).reshape(1, 1, 2, 1), (1, 4)).ravel().tolist()
@@ -103,7 +103,7 @@ def resize_like(
 
 
 def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Array, "b h2 w2 c"]:
-    """Repeats every pixel: nearest-neighbour enlargement by whole factors, whose gradient is a plain sum.
+    """Repeats every pixel: nearest-neighbor enlargement by whole factors, whose gradient is a plain sum.
 
     >>> repeat(jnp.array([[1.0, 2.0]]).reshape(1, 1, 2, 1), 1, 2).ravel().tolist()
     [1.0, 1.0, 2.0, 2.0]

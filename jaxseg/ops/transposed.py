@@ -1,6 +1,6 @@
 """Transposed convolution, 1-D and 2-D, with PyTorch's padding rule.
 
-On GPUs and TPUs it is XLA's convolution of an input spread apart by zeros, which their libraries recognise. XLA's CPU
+On GPUs and TPUs it is XLA's convolution of an input spread apart by zeros, which their libraries recognize. XLA's CPU
 compiler multiplies those zeros. There it is taken apart into phases, the output pixels with the same position modulo
 the stride: each is a convolution of its own, all of them are computed at once as one convolution to stride times
 stride as many channels, and laid out beside each other. The kernel's gradient there is matrix products with the phases

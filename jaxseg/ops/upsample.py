@@ -47,7 +47,7 @@ def bilinear(x: Float[Array, "b h w c"], times: int = 2, *, align_corners: bool 
     Args:
       x: feature maps.
       times: new pixels for each old one, along each axis.
-      align_corners: whether the centres of the corner pixels stay in place, rather than the picture's corners.
+      align_corners: whether the centers of the corner pixels stay in place, rather than the image's corners.
 
     >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     >>> print(bilinear(x)[0, :, :, 0])
@@ -81,7 +81,7 @@ def max_pool_with_positions(
 ) -> tuple[Float[Array, "b h2 w2 c"], Int8[Array, "b h2 w2 c"]]:
     """Pools by the maximum over windows of `size` x `size` pixels side by side, and tells where each maximum was.
 
-    What lies beyond the edge of a picture that the windows do not divide does not count. Of equal pixels the first
+    What lies beyond the edge of an image that the windows do not divide does not count. Of equal pixels the first
     wins, and it alone gets the gradient, as in PyTorch.
 
     Args:

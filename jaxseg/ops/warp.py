@@ -1,7 +1,7 @@
-"""Warps: where each output pixel comes from, and sampling there; half-pixel centres, one rule for every transform.
+"""Warps: where each output pixel comes from, and sampling there; half-pixel centers, one rule for every transform.
 
-Pixel i covers [i, i + 1) of a continuous axis and its centre is at i + 0.5; coordinates below are indices, i. e. the
-centre of pixel i has coordinate i. The gathers here are forward only: nothing differentiates through them.
+Pixel i covers [i, i + 1) of a continuous axis and its center is at i + 0.5; coordinates below are indices, i. e. the
+center of pixel i has coordinate i. The gathers here are forward only: nothing differentiates through them.
 """
 
 import functools
@@ -22,16 +22,16 @@ def crop_coordinates(
     angle: Float[Array, ""] | None = None,
     displacement: Float[Array, "h w 2"] | None = None,
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
-    """Returns the (y, x) in a picture of `size` that each pixel of a crop of the transformed picture comes from.
+    """Returns the (y, x) in an image of `size` that each pixel of a crop of the transformed image comes from.
 
-    The picture is flipped, enlarged by `scale`, cut by a window of size `crop` whose corner is at `offset` of the
-    enlarged picture, turned about the middle of the window and displaced; all of it as one map from output to source.
+    The image is flipped, enlarged by `scale`, cut by a window of size `crop` whose corner is at `offset` of the
+    enlarged image, turned about the middle of the window and displaced; all of it as one map from output to source.
 
     Args:
-      size: (height, width) of the picture, pixels.
+      size: (height, width) of the image, pixels.
       crop: (height, width) of the output, pixels.
       scale: (vertical, horizontal) enlargement; 2 shows objects twice as large.
-      offset: (top, left) of the window, pixels of the enlarged picture; may be negative.
+      offset: (top, left) of the window, pixels of the enlarged image; may be negative.
       flip: (up-down, left-right); None flips nothing.
       angle: turn of the content, radians, counter-clockwise as one looks at it; None turns nothing.
       displacement: (y, x) added to where each output pixel looks, pixels of the output; None adds nothing.
@@ -54,7 +54,7 @@ def crop_coordinates(
 
 
 def inside(y: Float[Array, "h w"], x: Float[Array, "h w"], size: tuple[int, int]) -> Bool[Array, "h w"]:
-    """Tells which coordinates fall on a picture of `size`: within half a pixel of some pixel's centre.
+    """Tells which coordinates fall on an image of `size`: within half a pixel of some pixel's center.
 
     >>> inside(jnp.array([[-0.6, 0.0, 1.4]]), jnp.zeros((1, 3)), (2, 1)).tolist()
     [[False, True, True]]
@@ -83,7 +83,7 @@ def sample_bilinear(
 
 
 def sample_nearest(image: Num[Array, "H W *c"], y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Num[Array, "h w *c"]:
-    """Takes the pixel of `image` whose centre is nearest to (y, x); the border's values go on beyond it.
+    """Takes the pixel of `image` whose center is nearest to (y, x); the border's values go on beyond it.
 
     >>> sample_nearest(jnp.arange(4)[None], jnp.zeros((1, 3)), jnp.array([[0.4, 0.6, 9.0]])).tolist()
     [[0, 1, 3]]

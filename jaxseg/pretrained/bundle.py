@@ -1,4 +1,4 @@
-"""Bundles: a folder with a model's weights, how to make it, and what its pictures and labels mean.
+"""Bundles: a folder with a model's weights, how to make it, and what its images and labels mean.
 
     DIR/model.safetensors   every array of the variables by its path: "params/head/conv/kernel"
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
@@ -57,7 +57,7 @@ def save_bundle(
       directory: of the bundle; one that is there is overwritten.
       module: made by `create_model` or `create_encoder`.
       variables: {"params", "batch_stats"}.
-      classes: names, one a class; may be left out.
+      classes: names, one per class; may be left out.
       palette: (red, green, blue) of each class, 0..255; may be left out.
       ignore: the label value of pixels that do not count.
       mean: of each channel, 0..255; None is what the module's own weights were trained with.
@@ -80,7 +80,7 @@ def save_bundle(
         "in_channels": channels,
         "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1])},
         "classes": list(classes),
-        "palette": [list(map(int, colour)) for colour in palette],
+        "palette": [list(map(int, color)) for color in palette],
         "ignore": ignore,
         "activation": activation,
         "source": source,

@@ -1,4 +1,4 @@
-"""The training run: from a config and a workdir to checkpoints, scores and pictures; the same call resumes."""
+"""The training run: from a config and a workdir to checkpoints, scores and images; the same call resumes."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     Args:
       config: of `jaxseg.config.default_config`.
       workdir: gets config.json, dataset.json, environment.json, metrics.jsonl, tensorboard/, checkpoints/,
-        pictures/ and curves.png.
+        images/ and curves.png.
 
     Raises:
       UserError: what is wrong and what to do, for everything a user can mend.
@@ -224,7 +224,7 @@ def _evaluate(run, state, step) -> None:
     evaluation = run.evaluator(
         split,
         variables=shard.localize(eval_variables(state), run.evaluator.mesh),
-        pictures=config.log.pictures,
+        images=config.log.images,
         step=step,
         progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),
     )
@@ -236,12 +236,12 @@ def _evaluate(run, state, step) -> None:
     if jax.process_index() == 0:
         visualize.curves(run.log.rows, run.workdir / "curves.png")
     if evaluation.samples and jax.process_index() == 0:
-        path = run.workdir / "pictures" / f"{split}_{step:06d}.png"
+        path = run.workdir / "images" / f"{split}_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         visualize.prediction_grid(
             evaluation.samples, palette=dataset.palette, classes=dataset.classes, path=path, ignore=dataset.ignore
         )
-        run.log.picture("eval/predictions", path, step)
+        run.log.image("eval/predictions", path, step)
 
 
 def _last_score(run):
@@ -262,7 +262,7 @@ def _announce(experiment, state, mesh, workdir, start, steps):
     devices = f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
     say(
         f"{' / '.join(filter(None, names))}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
-        f" {data.name}: {sizes} pictures, {data.num_classes} classes;"
+        f" {data.name}: {sizes} images, {data.num_classes} classes;"
         f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )
     if start:

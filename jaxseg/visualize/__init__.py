@@ -1,14 +1,14 @@
-"""Pictures of what a model does: label maps, overlays, grids of predictions, confusion matrices, training curves.
+"""Images of what a model does: label maps, overlays, grids of predictions, confusion matrices, training curves.
 
-Arrays in, arrays or PNG files out, all on the host. Label maps are int[h, w]; a palette is one RGB colour a class.
-Ignored pixels are hatched in greys, so that no class colour is mistaken for them.
+Arrays in, arrays or PNG files out, all on the host. Label maps are int[h, w]; a palette is one RGB color per class.
+Ignored pixels are hatched in grays, so that no class color is mistaken for them.
 """
 
 from jaxseg.visualize.attention import attention_figure, channels_figure
 from jaxseg.visualize.charts import confusion_figure, curves, spread_figure
 from jaxseg.visualize.fields import fields_figure
+from jaxseg.visualize.images import colorize, error_map, overlay, prediction_grid, save_label_png
 from jaxseg.visualize.losses import losses_figure
-from jaxseg.visualize.pictures import colorize, error_map, overlay, prediction_grid, save_label_png
 from jaxseg.visualize.uncertainty import heat, reliability_figure, uncertainty_figure
 
 __all__ = [

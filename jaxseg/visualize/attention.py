@@ -1,4 +1,4 @@
-"""Attention over a picture: maps of positions, and how much of every channel is kept."""
+"""Attention over an image: maps of positions, and how much of every channel is kept."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: str | Path, *, title: str = "") -> None:
-    """Writes a PNG: the picture, and each map over it with a colour bar.
+    """Writes a PNG: the image, and each map over it with a color bar.
 
     Args:
       image: uint8[h, w, 3].
-      maps: title -> weights, float[h2, w2] of any size; each covers the whole picture.
+      maps: title -> weights, float[h2, w2] of any size; each covers the whole image.
       path: the file to write.
       title: above all.
     """
@@ -25,10 +25,10 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(image)
-    panels[0].set_title("picture", fontsize=9)
-    grey = image @ np.array([0.299, 0.587, 0.114])
+    panels[0].set_title("image", fontsize=9)
+    gray = image @ np.array([0.299, 0.587, 0.114])
     for axes, (name, weights) in zip(panels[1:], maps.items(), strict=True):
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
+        axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
         drawn = axes.imshow(weights, cmap="inferno", alpha=0.65, extent=(0, w, h, 0), interpolation="bilinear")
         axes.set_title(f"{name}, {weights.shape[0]} x {weights.shape[1]}", fontsize=9)
         bar = figure.colorbar(drawn, ax=axes, shrink=0.85, pad=0.02)
@@ -40,7 +40,7 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
 
 
 def channels_figure(image: np.ndarray, channels: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Writes a PNG: the picture, and the weights of every block's channels from the largest to the smallest.
+    """Writes a PNG: the image, and the weights of every block's channels from the largest to the smallest.
 
     Args:
       image: uint8[h, w, 3].
@@ -54,12 +54,12 @@ def channels_figure(image: np.ndarray, channels: Mapping[str, np.ndarray], path:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     left.imshow(image)
     left.set_axis_off()
-    left.set_title("picture", fontsize=9)
-    colours = colormaps["viridis"](np.linspace(0, 0.9, len(channels)))
-    for (name, weights), colour in zip(channels.items(), colours, strict=True):
+    left.set_title("image", fontsize=9)
+    colors = colormaps["viridis"](np.linspace(0, 0.9, len(channels)))
+    for (name, weights), color in zip(channels.items(), colors, strict=True):
         place = 100 * np.arange(1, len(weights) + 1) / len(weights)
         label = f"{name}: {len(weights)}, mean {weights.mean():.2f}"
-        right.plot(place, np.sort(weights)[::-1], color=colour, linewidth=1.6, label=label)
+        right.plot(place, np.sort(weights)[::-1], color=color, linewidth=1.6, label=label)
     right.set_xlabel("channels, from the largest weight to the smallest, %", fontsize=9)
     right.set_ylabel("weight", fontsize=9)
     right.set_ylim(bottom=0)

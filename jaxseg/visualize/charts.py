@@ -1,4 +1,4 @@
-"""Numbers as pictures: the confusion matrix and the curves of a run."""
+"""Numbers as images: the confusion matrix and the curves of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from jaxseg.metrics import scores
-from jaxseg.visualize.pictures import as_percent
+from jaxseg.visualize.images import as_percent
 
 _NUMBERED = 24  # largest number of classes whose confusion matrix has numbers in it
 
 
 def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
-    """Writes a PNG of a confusion matrix, every row in percent of its label's pixels; grey if there are none."""
+    """Writes a PNG of a confusion matrix, every row in percent of its label's pixels; gray if there are none."""
     from matplotlib.figure import Figure
 
     matrix = np.asarray(matrix)
@@ -41,18 +41,18 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
         axes.tick_params(which="minor", length=0)
         for (i, j), value in np.ndenumerate(values):
             if value >= 0.5:
-                colour = "white" if value > 55 else "0.15"
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+                color = "white" if value > 55 else "0.15"
+                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(drawn, ax=axes, shrink=0.75, label="%").outline.set_visible(False)
     figure.savefig(path)
 
 
 def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str | Path) -> None:
-    """Writes a PNG of every class's IoU with its bootstrap interval, and of its mean and deviation over pictures.
+    """Writes a PNG of every class's IoU with its bootstrap interval, and of its mean and deviation over images.
 
     Args:
       scores: of the metrics "confusion" and "spread" together, see `jaxseg.metrics`.
-      classes: a name a class; those without a score are left out.
+      classes: a name per class; those without a score are left out.
       path: the file to write.
     """
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str |
     figure = Figure(figsize=(6.4, 1.3 + 0.26 * len(rows)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.hlines(places, np.maximum(mean - deviation, 0), np.minimum(mean + deviation, 100), color="0.82", linewidth=5)
-    axes.plot(mean, places, "|", color="0.5", markersize=8, label="mean over pictures, ± their deviation")
+    axes.plot(mean, places, "|", color="0.5", markersize=8, label="mean over images, ± their deviation")
     axes.hlines(places, low, high, color="tab:blue", linewidth=2)
     level = round(100 * scores["spread"]["level"])
     axes.plot(whole, places, "o", color="tab:blue", markersize=5, label=f"data set, {level} % bootstrap interval")

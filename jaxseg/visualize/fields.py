@@ -1,4 +1,4 @@
-"""Receptive fields as the lectures draw them: boxes on the picture, and where the gradient is."""
+"""Receptive fields as the lectures draw them: boxes on the image, and where the gradient is."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ _SQUARES = "#35c6f4"  # effective
 def fields_figure(
     fields: Sequence[Any], size: tuple[int, int], path: str | Path, *, title: str = "", image: np.ndarray | None = None
 ) -> None:
-    """Writes a PNG of receptive fields: all theoretical boxes on the picture, then the gradient of each feature map.
+    """Writes a PNG of receptive fields: all theoretical boxes on the image, then the gradient of each feature map.
 
     Args:
       fields: of `jaxseg.analysis.receptive_field`; those without `heat` are left out, unless none has it.
-      size: (height, width) of the picture, in pixels.
+      size: (height, width) of the image, in pixels.
       path: the file to write.
       title: above all.
-      image: uint8[h, w, 3] to draw on; None is grey.
+      image: uint8[h, w, 3] to draw on; None is gray.
     """
     from matplotlib.figure import Figure
 
@@ -43,26 +43,26 @@ def fields_figure(
 
 
 def _nested(axes, fields, size, image):
-    """All boxes on the whole picture, the names at their upper left corners."""
+    """All boxes on the whole image, the names at their upper left corners."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
     axes.imshow(np.full((*size, 3), 225, np.uint8) if image is None else image, extent=(0, size[1], size[0], 0))
     axes.set_title("theoretical fields of the middle", fontsize=9)
-    colours = colormaps["plasma"](np.linspace(0, 0.9, len(fields)))
+    colors = colormaps["plasma"](np.linspace(0, 0.9, len(fields)))
     drawn = {}
-    for field, colour in zip(fields, colours, strict=True):
-        drawn.setdefault(field.box, [colour]).append(field.name)
-    for n, ((top, left, bottom, right), (colour, *names)) in enumerate(drawn.items()):
+    for field, color in zip(fields, colors, strict=True):
+        drawn.setdefault(field.box, [color]).append(field.name)
+    for n, ((top, left, bottom, right), (color, *names)) in enumerate(drawn.items()):
         axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2, edgecolor=colour, clip_on=False)
+            Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2, edgecolor=color, clip_on=False)
         )
-        label = {"fontsize": 7, "color": "white", "bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1}}
+        label = {"fontsize": 7, "color": "white", "bbox": {"facecolor": color, "edgecolor": "none", "pad": 1}}
         axes.text(1.03 * size[1], size[0] * (0.04 + n / (len(drawn) + 1)), "\n".join(names), va="top", **label)
 
 
 def _heat(axes, field, size, image):
-    """The gradient, brighter where it is larger, on the part of the picture around the theoretical field."""
+    """The gradient, brighter where it is larger, on the part of the image around the theoretical field."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
@@ -72,8 +72,8 @@ def _heat(axes, field, size, image):
     strength = np.sqrt(np.minimum(field.heat / (np.percentile(some, 99.5) if some.size else 1), 1))  # not by outliers
     axes.imshow(strength, cmap="magma", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
     if image is not None:
-        grey = image @ np.array([0.299, 0.587, 0.114])
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=255, alpha=0.75 * (1 - strength), extent=(0, size[1], size[0], 0))
+        gray = image @ np.array([0.299, 0.587, 0.114])
+        axes.imshow(gray, cmap="gray", vmin=0, vmax=255, alpha=0.75 * (1 - strength), extent=(0, size[1], size[0], 0))
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_BOXES, linewidth=1.5))
     y, x, side = (top + bottom) / 2, (left + right) / 2, field.side
     axes.add_patch(
@@ -83,7 +83,7 @@ def _heat(axes, field, size, image):
     )
     axes.set_xlim(max(left - margin, 0), min(right + margin, size[1]))
     axes.set_ylim(min(bottom + margin, size[0]), max(top - margin, 0))
-    theory = "whole picture" if field.size is None else f"{field.size[0]} x {field.size[1]}"
+    theory = "whole image" if field.size is None else f"{field.size[0]} x {field.size[1]}"
     axes.set_title(f"{field.name}: {theory}, effective {side:.0f} x {side:.0f}", fontsize=9)
     axes.set_axis_on()
     for axis in (axes.xaxis, axes.yaxis):

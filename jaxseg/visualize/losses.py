@@ -1,4 +1,4 @@
-"""Losses as pictures: the surface over two probabilities, and the push on every pixel of an example."""
+"""Losses as images: the surface over two probabilities, and the push on every pixel of an example."""
 
 from collections.abc import Mapping
 from pathlib import Path

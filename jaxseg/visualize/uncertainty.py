@@ -1,4 +1,4 @@
-"""How sure a model is, as pictures: reliability diagrams, and maps of uncertainty over a picture."""
+"""How sure a model is, as images: reliability diagrams, and maps of uncertainty over an image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,8 +48,8 @@ def heat(values: np.ndarray, *, top: float | None = None) -> np.ndarray:
     """Returns uint8[h, w, 3], black at 0 through red and orange to pale yellow at `top`.
 
     Args:
-      values: float[h, w], at least 0; nan is grey.
-      top: the value of the palest colour; None is the largest value.
+      values: float[h, w], at least 0; nan is gray.
+      top: the value of the palest color; None is the largest value.
 
     >>> heat(np.array([[0.0, 2.0]]))[0].tolist()
     [[0, 0, 4], [252, 255, 164]]
@@ -58,11 +58,11 @@ def heat(values: np.ndarray, *, top: float | None = None) -> np.ndarray:
 
     values = np.asarray(values, np.float64)
     if values.ndim != 2:
-        raise UserError(f"Expected a map [h, w], got shape {values.shape}. Pass one map of one picture.")
+        raise UserError(f"Expected a map [h, w], got shape {values.shape}. Pass one map of one image.")
     top = top if top is not None else np.nanmax(values, initial=0.0)
-    coloured = colormaps["inferno"](np.nan_to_num(values) / (top or 1.0))[..., :3]
-    coloured[np.isnan(values)] = 0.5
-    return np.round(255 * coloured).astype(np.uint8)
+    colored = colormaps["inferno"](np.nan_to_num(values) / (top or 1.0))[..., :3]
+    colored[np.isnan(values)] = 0.5
+    return np.round(255 * colored).astype(np.uint8)
 
 
 def uncertainty_figure(
@@ -73,26 +73,26 @@ def uncertainty_figure(
     label_maps: Mapping[str, np.ndarray] | None = None,
     palette: Sequence[tuple[int, int, int]] = (),
 ) -> None:
-    """Writes a PNG of a picture, its label maps and its maps of uncertainty in a row, each map with its scale in nats.
+    """Writes a PNG of an image, its label maps and its maps of uncertainty in a row, each map with its scale in nats.
 
     Args:
       image: uint8[h, w, 3].
       maps: title -> float[h, w], e.g. the entropy and the mutual information of `inference.uncertainty`.
       path: the file to write.
       label_maps: title -> int[h, w], drawn before the maps.
-      palette: a colour a class, for them.
+      palette: a color per class, for them.
     """
     from matplotlib.figure import Figure
 
-    from jaxseg.visualize.pictures import colorize
+    from jaxseg.visualize.images import colorize
 
     shown = {"image": image} | {name: colorize(label, palette) for name, label in (label_maps or {}).items()}
     count = len(shown) + len(maps)
     size = 3.1 * count, min(3.0 * image.shape[0] / image.shape[1], 9.0) + 0.9
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)[0]
-    for part, (title, picture) in zip(axes, shown.items(), strict=False):
-        part.imshow(picture, interpolation="nearest")
+    for part, (title, sample) in zip(axes, shown.items(), strict=False):
+        part.imshow(sample, interpolation="nearest")
         part.set_title(title, fontsize=10)
     for part, (title, values) in zip(axes[len(shown) :], maps.items(), strict=True):
         drawn = part.imshow(values, cmap="inferno", vmin=0, interpolation="nearest")

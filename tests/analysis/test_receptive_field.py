@@ -122,7 +122,7 @@ def test_gradients_are_within_the_field(name):
 
 
 class Depthwise(nn.Module):
-    """Three kernels, one for each colour."""
+    """Three kernels, one for each color."""
 
     @nn.compact
     def __call__(self, x, *, train):

@@ -1,4 +1,4 @@
-"""Spans equal what a change of every row and column of a picture reaches, operation by operation."""
+"""Spans equal what a change of every row and column of an image reaches, operation by operation."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ def test_refinement_mends_noise_on_the_embedded_shapes():
     data = create_dataset("shapes", size=32, train=1, val=3)
     records = [data.splits["val"][i] for i in range(3)]
     refiners = {
-        "crf": partial(dense_crf, bilateral_sigma=20.0, colour_sigma=20.0, iterations=3),
+        "crf": partial(dense_crf, bilateral_sigma=20.0, color_sigma=20.0, iterations=3),
         "guided": partial(guided, radius=4),
     }
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

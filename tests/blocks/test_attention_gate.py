@@ -29,7 +29,7 @@ def test_a_gate_weighs_the_skip_by_the_sum_of_both():
 
 
 def by_loops(params, skip, signal):
-    """The gate of one picture of odd size, whose signal has half its size, rounded up; at the centres of the cells."""
+    """The gate of one image of odd size, whose signal has half its size, rounded up; at the centers of the cells."""
     (height, width, _), (rows, columns, _) = skip.shape, signal.shape
     weights = np.zeros((rows, columns))
     for i in range(rows):

@@ -82,7 +82,7 @@ def test_the_nest_sees_every_earlier_node_of_its_row_the_latest_first():
     assert seen[1, 1] == [100, 10]
     assert seen[2, 1] == [1000, 100]
     assert seen[1, 2] == [3.5, 2.5, 10]  # X^{2,1} enlarged, X^{1,1}, X^{1,0}
-    assert seen[0, 3] == [4]  # the picture's own row has no features
+    assert seen[0, 3] == [4]  # the image's own row has no features
     assert made[0, 3].shape == (1, 8, 8, 1)
 
 

@@ -13,7 +13,7 @@ from jaxseg.ops.meanfield import dense_crf
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 H, W, C = 4, 5, 3
 LABEL = np.indices((H, W)).sum(0) // 3
-LAYER = CRF(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, colour_sigma=30.0)
+LAYER = CRF(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, color_sigma=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +57,19 @@ def test_starts_as_the_potts_model_and_learns(case):
         "bilateral_weights": (C,),
         "compatibility": (C, C),
     }
-    optimiser = optax.adam(0.1)
+    optimizer = optax.adam(0.1)
 
     def train(params):
         def step(carry, _):
             params, state = carry
             value, gradient = jax.value_and_grad(loss)(params, logits)
-            update, state = optimiser.update(gradient, state)
+            update, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, update), state), value
 
-        return jax.lax.scan(step, (params, optimiser.init(params)), length=40)[1]
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=40)[1]
 
     def potts(logits):
-        widths = dict(spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, colour_sigma=30.0)
+        widths = dict(spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, color_sigma=30.0)
         return dense_crf(logits, image, iterations=2, **widths)
 
     losses = jax.jit(train, compiler_options=QUICK)(params)

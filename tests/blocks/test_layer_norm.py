@@ -1,4 +1,4 @@
-"""Layer normalisation and layer scale against their definitions."""
+"""Layer normalization and layer scale against their definitions."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
 
 
-def test_every_position_is_normalised_by_itself():
+def test_every_position_is_normalized_by_itself():
     x = np.random.default_rng(0).normal(3, 2, size=(2, 3, 1, 8)).astype(np.float32)
     params = {"scale": jnp.arange(8.0), "bias": jnp.full(8, 0.5)}
     y = LayerNorm(epsilon=0.1).apply({"params": params}, x, train=True)

@@ -34,7 +34,7 @@ def dataset(request, folder):
 
 def test_the_record_is_whole(dataset):
     assert dataset.num_classes == len(dataset.classes) == len(dataset.palette) == len(set(dataset.classes))
-    assert all(len(colour) == 3 and all(0 <= v <= 255 for v in colour) for colour in dataset.palette)
+    assert all(len(color) == 3 and all(0 <= v <= 255 for v in color) for color in dataset.palette)
     assert dataset.num_classes <= dataset.ignore <= 255
     assert {"train", "val"} <= set(dataset.splits)
     for split in dataset.splits:

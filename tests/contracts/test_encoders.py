@@ -64,7 +64,7 @@ def test_dtypes_and_statistics(name):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_pixel_statistics_are_in_units_of_a_picture(name):
+def test_pixel_statistics_are_in_units_of_a_image(name):
     encoder = create_encoder(name)
     assert len(encoder.pixel_mean) == len(encoder.pixel_std) == 3
     assert all(1 < value < 255 for value in (*encoder.pixel_mean, *encoder.pixel_std))

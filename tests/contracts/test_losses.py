@@ -23,7 +23,7 @@ SORTS = {"lovasz_softmax", "lovasz_hinge"}
 # A hinge teaches nothing beyond its margin; clDice only where a middle line is, of the map or of the label.
 TEACH_SOME_PIXELS = {"lovasz_hinge", "soft_cldice", "sigmoid_cldice"}
 # A single pixel varies with no other and has no middle line: covariances and skeletons are 0 there.
-NEED_NEIGHBOURS = {
+NEED_NEIGHBORS = {
     *("region_mutual_information", "sigmoid_region_mutual_information"),
     *("soft_cldice", "sigmoid_cldice"),
 }
@@ -134,7 +134,7 @@ def test_sizes_at_the_edge(loss, batch):
         np.testing.assert_allclose(one_class, 0, atol=1e-6)
     one_pixel = jnp.zeros(SHAPE, bool).at[1, 2, 3].set(True)
     value = step_of(loss)(logits, labels, one_pixel)[0]
-    assert value == 0 if loss.__name__ in NEED_A_BORDER | NEED_NEIGHBOURS else 0 < value < 20
+    assert value == 0 if loss.__name__ in NEED_A_BORDER | NEED_NEIGHBORS else 0 < value < 20
 
 
 @every_loss

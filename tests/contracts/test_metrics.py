@@ -63,9 +63,9 @@ def test_batches_add_up_and_nothing_ignored_is_read(name, batch, update):
     probabilities, labels, where = batch
     metric = METRICS[name]()
     whole = update(name, probabilities, labels, where)
-    for array in (*whole.sums.values(), *whole.pictures.values()):
+    for array in (*whole.sums.values(), *whole.images.values()):
         assert array.dtype in (np.int32, np.float32)
-    for rows in whole.pictures.values():
+    for rows in whole.images.values():
         assert len(rows) == SHAPE[0]
     result = metric.result(merge([whole]))
 
@@ -73,11 +73,11 @@ def test_batches_add_up_and_nothing_ignored_is_read(name, batch, update):
     spoiled = np.where(where[..., None], probabilities, np.nan).astype(np.float32), np.where(where, labels, 255)
     _assert_same(update(name, *spoiled, where)._asdict(), whole._asdict(), rtol=0)
 
-    # Two batches, each with pictures that are ignored whole in the place of the other's.
+    # Two batches, each with images that are ignored whole in the place of the other's.
     first = np.arange(SHAPE[0])[:, None, None] < 1
     halves = [update(name, probabilities, labels, where & part) for part in (first, ~first)]
     halves = [
-        half._replace(pictures={key: rows[part[:, 0, 0]] for key, rows in half.pictures.items()})
+        half._replace(images={key: rows[part[:, 0, 0]] for key, rows in half.images.items()})
         for half, part in zip(halves, (first, ~first), strict=True)
     ]
     _assert_same(metric.result(merge(halves)), result, rtol=1e-6)
@@ -104,7 +104,7 @@ def test_no_pixel_at_all(name, batch, update, recwarn):
     probabilities, labels, where = batch
     nothing = update(name, np.full_like(probabilities, np.nan), labels, np.zeros_like(where))
     assert not any(np.any(array) for array in nothing.sums.values())
-    for rows in nothing.pictures.values():
+    for rows in nothing.images.values():
         assert (np.isnan(rows) | (rows == 0)).all()
     METRICS[name]().result(merge([nothing]))
     assert not recwarn

@@ -70,7 +70,7 @@ def distinct():
 
 @pytest.fixture(scope="module", params=distinct())
 def case(request):
-    """A model, its variables, three pictures, and its two compiled uses."""
+    """A model, its variables, three images, and its two compiled uses."""
     model = tiny(request.param)
 
     @partial(jax.jit, compiler_options=QUICK)
@@ -112,7 +112,7 @@ def shapes(model, variables, images, train=False):
 
 
 @pytest.mark.parametrize("size", [SIZE, (33, 17), (5, 1), (1, 1)])
-def test_logits_are_float32_at_the_pictures_own_size(case, size):
+def test_logits_are_float32_at_the_images_own_size(case, size):
     dtype, train = ("bfloat16", True) if size == SIZE else ("float32", False)
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     outputs = shapes(tiny(case.name, dtype=dtype), case.variables, images, train)
@@ -188,7 +188,7 @@ def test_every_output_is_listed_in_the_docstring(case):
     assert not missing, f'the last paragraph of the docstring is `Outputs: "logits", ….`; it does not list {missing}'
 
 
-def test_evaluation_is_a_function_of_the_variables_and_the_one_picture(case):
+def test_evaluation_is_a_function_of_the_variables_and_the_one_image(case):
     outputs, updates = case.evaluate(case.variables, case.images)
     jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], case.variables["batch_stats"])
     others = case.images[jnp.array([0, 2, 2])]
@@ -197,7 +197,7 @@ def test_evaluation_is_a_function_of_the_variables_and_the_one_picture(case):
     assert np.abs(outputs["logits"][0] - outputs["logits"][1]).max() > 1e-3
 
 
-def test_compiled_equals_eager_one_picture_at_a_time_by_vmap(case):
+def test_compiled_equals_eager_one_image_at_a_time_by_vmap(case):
     compiled, _ = case.evaluate(case.variables, case.images)
     eager = jax.vmap(lambda image: case.model.apply(case.variables, image[None], train=False))(case.images)
     for name in compiled:

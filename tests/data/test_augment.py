@@ -1,4 +1,4 @@
-"""Every option by what it does to pictures and labels, and what none of them may do."""
+"""Every option by what it does to images and labels, and what none of them may do."""
 
 import dataclasses
 from functools import partial
@@ -21,7 +21,7 @@ KEY = jax.random.key(7)
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two pictures of 20x24 whose labels are 4x4 blocks, and whose red channel is 20 times the label."""
+    """Two images of 20x24 whose labels are 4x4 blocks, and whose red channel is 20 times the label."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.repeat(rng.integers(0, 11, (2, 5, 6)), 4, 1), 4, 2).astype(np.uint8)
     image = rng.integers(0, 256, (2, 20, 24, 3), np.uint8)
@@ -78,7 +78,7 @@ def test_crops_are_exact_anywhere_within(batch):
     assert {left for _, left in seen} == set(range(3))
 
 
-def test_a_picture_smaller_than_the_crop_lies_within_grey(batch):
+def test_a_image_smaller_than_the_crop_lies_within_gray(batch):
     places = set()
     step = jax.jit(partial(augment, options=OFF, crop=(23, 30), **PLAIN))
     for i in range(20):
@@ -122,7 +122,7 @@ GEOMETRY = {
     "rotate": {"rotate": 45.0},
     "elastic": {"elastic": 3.0},
 }
-COLOUR = {
+COLOR = {
     "brightness": {"brightness": 0.5},
     "contrast": {"contrast": 0.5},
     "saturation": {"saturation": 0.8},
@@ -133,7 +133,7 @@ COLOUR = {
 
 
 @pytest.mark.parametrize("name", GEOMETRY)
-def test_geometry_moves_picture_and_label_together(name, batch):
+def test_geometry_moves_image_and_label_together(name, batch):
     out = run(batch, Augment(**{"flip": 0.0, **GEOMETRY[name]}))
     assert (out["label"] != batch["label"]).any()
     # Red is 20 times the label: where it is not interpolated between classes the two must agree.
@@ -145,9 +145,9 @@ def test_geometry_moves_picture_and_label_together(name, batch):
     assert (out["image"][~out["where"]] == 127).all()
 
 
-@pytest.mark.parametrize("name", COLOUR)
-def test_colour_changes_the_picture_alone(name, batch):
-    out = run(batch, Augment(**{"flip": 0.0, **COLOUR[name]}))
+@pytest.mark.parametrize("name", COLOR)
+def test_color_changes_the_image_alone(name, batch):
+    out = run(batch, Augment(**{"flip": 0.0, **COLOR[name]}))
     np.testing.assert_array_equal(out["label"], batch["label"])
     assert np.abs(out["image"] - batch["image"]).mean() > 1
     assert out["image"].min() >= 0
@@ -156,7 +156,7 @@ def test_colour_changes_the_picture_alone(name, batch):
     assert np.abs(change[0] - change[1]).mean() > 1  # each sample draws for itself
 
 
-def test_colour_options_do_what_they_say():
+def test_color_options_do_what_they_say():
     rng = np.random.default_rng(1)
     image = rng.integers(90, 150, (2, 8, 8, 3), np.uint8)  # far from the ends: nothing is clipped
     batch = {"image": image, "label": np.zeros((2, 8, 8), np.uint8)}
@@ -203,7 +203,7 @@ def test_options_that_are_off_are_not_compiled(batch):
         return len(jax.make_jaxpr(partial(augment, options=options, crop=(20, 24), **PLAIN))(KEY, batch).pretty_print())
 
     small = size(OFF)
-    for options in ({"flip": 0.5}, *GEOMETRY.values(), *COLOUR.values()):
+    for options in ({"flip": 0.5}, *GEOMETRY.values(), *COLOR.values()):
         assert size(Augment(**{"flip": 0.0, **options})) > small
     assert size(Augment(flip=0.0, blur=0.0, blur_sigma=(1.0, 9.0), elastic_grid=9)) == small
 

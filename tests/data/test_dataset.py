@@ -1,11 +1,11 @@
-"""The record, relabelling and the checks before training."""
+"""The record, relabeling and the checks before training."""
 
 import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.data import Dataset, check_dataset, create_dataset, palette_colours
-from jaxseg.data.dataset import Relabelled
+from jaxseg.data import Dataset, check_dataset, create_dataset, palette_colors
+from jaxseg.data.dataset import Relabeled
 
 
 class Fixed(list):
@@ -18,14 +18,14 @@ class Fixed(list):
 
 def dataset(labels, classes=3, ignore=255):
     names = tuple("abcdefghij"[:classes])
-    source = Relabelled(Fixed(labels), classes, ignore)
-    return Dataset("test", names, palette_colours(classes), {"train": source}, ignore)
+    source = Relabeled(Fixed(labels), classes, ignore)
+    return Dataset("test", names, palette_colors(classes), {"train": source}, ignore)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
-def test_relabelling(dtype):
+def test_relabeling(dtype):
     label = np.array([[0, 1, 2], [3, 9, 255]], dtype)
-    out = Relabelled(Fixed([label]), 3, 255, offset=-1, also_ignored=(0, 9))[0]
+    out = Relabeled(Fixed([label]), 3, 255, offset=-1, also_ignored=(0, 9))[0]
     assert out["label"].dtype == np.uint8
     assert out["label"].tolist() == [[255, 0, 1], [2, 255, 255]]
     assert out["name"] == "r0"
@@ -33,7 +33,7 @@ def test_relabelling(dtype):
 
 
 def test_large_ids_are_moved_into_range():
-    out = Relabelled(Fixed([np.array([[1000, 1002]], np.uint16)]), 3, 255, offset=-1000)[0]
+    out = Relabeled(Fixed([np.array([[1000, 1002]], np.uint16)]), 3, 255, offset=-1000)[0]
     assert out["label"].tolist() == [[0, 2]]
 
 
@@ -47,7 +47,7 @@ def test_large_ids_are_moved_into_range():
 )
 def test_labels_out_of_range_are_named(label, offset, words):
     with pytest.raises(UserError, match=words):
-        Relabelled(Fixed([np.array(label, np.uint8)]), 3, 255, offset=offset)[0]
+        Relabeled(Fixed([np.array(label, np.uint8)]), 3, 255, offset=offset)[0]
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_labels_out_of_range_are_named(label, offset, words):
     [
         ({"ignore": 2}, "ignore label 2, expected 3 to 255"),
         ({"ignore": 256}, "ignore label 256"),
-        ({"palette": ((0, 0, 0),)}, "3 classes but 1 colours"),
+        ({"palette": ((0, 0, 0),)}, "3 classes but 1 colors"),
         ({"classes": (), "palette": ()}, "0 classes"),
     ],
 )
 def test_records_that_contradict_themselves(fields, words):
-    good = {"name": "x", "classes": ("a", "b", "c"), "palette": palette_colours(3), "splits": {}}
+    good = {"name": "x", "classes": ("a", "b", "c"), "palette": palette_colors(3), "splits": {}}
     with pytest.raises(UserError, match=words):
         Dataset(**{**good, **fields})
 
@@ -96,6 +96,6 @@ def test_names_and_options_are_checked():
 
 
 def test_palette_is_steady_and_distinct():
-    colours = palette_colours(255)
-    assert colours[:20] == palette_colours(20)
-    assert len(set(colours)) == 255
+    colors = palette_colors(255)
+    assert colors[:20] == palette_colors(20)
+    assert len(set(colors)) == 255

@@ -10,15 +10,15 @@ from jaxseg.checks import UserError
 from jaxseg.data import check_dataset, create_dataset
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (6, 8), np.uint8)
+GRAY = RNG.integers(0, 256, (6, 8), np.uint8)
 RGB = RNG.integers(0, 256, (6, 8, 3), np.uint8)
 LABEL = RNG.integers(0, 3, (6, 8), np.uint8)
-COLOURS = [[128, 64, 128], [0, 200, 0], [10, 20, 30]]
-CLASSES = [{"id": i, "name": n, "color": c} for i, (n, c) in enumerate(zip("abc", COLOURS, strict=True))]
+COLORS = [[128, 64, 128], [0, 200, 0], [10, 20, 30]]
+CLASSES = [{"id": i, "name": n, "color": c} for i, (n, c) in enumerate(zip("abc", COLORS, strict=True))]
 
 
-def put(root, image, label, *, split="train", name="p", picture=".png", suffix=".png"):
-    for kind, what, end in (("images", image, picture), ("labels", label, suffix)):
+def put(root, image, label, *, split="train", name="p", sample=".png", suffix=".png"):
+    for kind, what, end in (("images", image, sample), ("labels", label, suffix)):
         (root / split / kind).mkdir(parents=True, exist_ok=True)
         what = what if isinstance(what, Image.Image) else Image.fromarray(what)
         what.save(root / split / kind / f"{name}{end}")
@@ -32,32 +32,32 @@ def only(root, **options):
     return create_dataset("folder", str(root), **options).splits["train"][0]
 
 
-def palette_picture():
-    image = Image.fromarray(GREY % 4).convert("P")
+def palette_image():
+    image = Image.fromarray(GRAY % 4).convert("P")
     image.putpalette([5, 6, 7, 50, 60, 70, 250, 0, 0, 1, 2, 3])
-    return image, np.array([[5, 6, 7], [50, 60, 70], [250, 0, 0], [1, 2, 3]], np.uint8)[GREY % 4]
+    return image, np.array([[5, 6, 7], [50, 60, 70], [250, 0, 0], [1, 2, 3]], np.uint8)[GRAY % 4]
 
 
-def pictures():
-    wide = GREY.astype(np.uint16) * 257
-    yield "grey.png", Image.fromarray(GREY), np.repeat(GREY[..., None], 3, 2)
+def samples():
+    wide = GRAY.astype(np.uint16) * 257
+    yield "gray.png", Image.fromarray(GRAY), np.repeat(GRAY[..., None], 3, 2)
     yield "rgb.png", Image.fromarray(RGB), RGB
     yield "rgb.tif", Image.fromarray(RGB), RGB
     yield "rgb.TIFF", Image.fromarray(RGB), RGB
     yield "rgb.bmp", Image.fromarray(RGB), RGB
-    yield "rgba.png", Image.fromarray(np.dstack([RGB, GREY])), RGB
-    yield "grey_alpha.png", Image.fromarray(np.dstack([GREY, GREY])), np.repeat(GREY[..., None], 3, 2)
-    yield "wide.png", Image.fromarray(wide), np.repeat(GREY[..., None], 3, 2)
-    more = np.maximum(GREY, 1)  # 257 n - 100 is nearest to n
+    yield "rgba.png", Image.fromarray(np.dstack([RGB, GRAY])), RGB
+    yield "gray_alpha.png", Image.fromarray(np.dstack([GRAY, GRAY])), np.repeat(GRAY[..., None], 3, 2)
+    yield "wide.png", Image.fromarray(wide), np.repeat(GRAY[..., None], 3, 2)
+    more = np.maximum(GRAY, 1)  # 257 n - 100 is nearest to n
     yield "rounded.tif", Image.fromarray(more * np.uint16(257) - 100), np.repeat(more[..., None], 3, 2)
-    yield "bits.png", Image.fromarray(GREY > 99), np.repeat(255 * (GREY > 99)[..., None], 3, 2)
-    yield "palette.png", *palette_picture()
+    yield "bits.png", Image.fromarray(GRAY > 99), np.repeat(255 * (GRAY > 99)[..., None], 3, 2)
+    yield "palette.png", *palette_image()
 
 
-@pytest.mark.parametrize("name,image,expected", list(pictures()), ids=lambda v: v if isinstance(v, str) else "")
-def test_pictures(tmp_path, name, image, expected):
+@pytest.mark.parametrize("name,image,expected", list(samples()), ids=lambda v: v if isinstance(v, str) else "")
+def test_images(tmp_path, name, image, expected):
     stem, _, end = name.partition(".")
-    put(tmp_path, image, LABEL, name=stem, picture=f".{end}")
+    put(tmp_path, image, LABEL, name=stem, sample=f".{end}")
     legend(tmp_path)
     record = only(tmp_path)
     assert record["image"].dtype == np.uint8
@@ -68,9 +68,9 @@ def test_pictures(tmp_path, name, image, expected):
 
 
 @pytest.mark.parametrize("end", [".jpg", ".jpeg", ".webp"])
-def test_lossy_pictures(tmp_path, end):
+def test_lossy_images(tmp_path, end):
     smooth = np.broadcast_to(np.arange(0, 160, 20, dtype=np.uint8)[None, :, None], (6, 8, 3))
-    put(tmp_path, smooth, LABEL, picture=end)
+    put(tmp_path, smooth, LABEL, sample=end)
     legend(tmp_path)
     assert np.abs(only(tmp_path)["image"].astype(int) - smooth).max() < 16
 
@@ -87,16 +87,16 @@ def test_exif_orientation_is_applied(tmp_path):
 
 def labels():
     indexed = Image.fromarray(LABEL).convert("P")
-    indexed.putpalette([v for colour in COLOURS for v in colour])
-    coloured = np.array(COLOURS, np.uint8)[LABEL]
+    indexed.putpalette([v for color in COLORS for v in color])
+    colored = np.array(COLORS, np.uint8)[LABEL]
     yield "index.png", Image.fromarray(LABEL)
     yield "index.bmp", Image.fromarray(LABEL)
     yield "index.tif", Image.fromarray(LABEL)
     yield "wide.png", Image.fromarray(LABEL.astype(np.uint16))
     yield "palette.png", indexed
-    yield "colour.png", Image.fromarray(coloured)
-    yield "colour_alpha.png", Image.fromarray(np.dstack([coloured, np.full_like(LABEL, 255)]))
-    yield "grey_alpha.png", Image.fromarray(np.dstack([LABEL, np.full_like(LABEL, 255)]))
+    yield "color.png", Image.fromarray(colored)
+    yield "color_alpha.png", Image.fromarray(np.dstack([colored, np.full_like(LABEL, 255)]))
+    yield "gray_alpha.png", Image.fromarray(np.dstack([LABEL, np.full_like(LABEL, 255)]))
 
 
 @pytest.mark.parametrize("name,label", list(labels()), ids=lambda v: v if isinstance(v, str) else "")
@@ -119,7 +119,7 @@ def test_the_legend_is_read(tmp_path):
     legend(tmp_path, ignore=200)
     dataset = create_dataset("folder", str(tmp_path))
     assert dataset.classes == ("a", "b", "c")
-    assert dataset.palette == tuple(map(tuple, COLOURS))
+    assert dataset.palette == tuple(map(tuple, COLORS))
     assert dataset.ignore == 200
     legend(tmp_path, ["a", "b", "c"])  # names alone
     assert create_dataset("folder", str(tmp_path)).classes == ("a", "b", "c")
@@ -137,13 +137,13 @@ def test_values_and_ignored_entries(tmp_path):
         only(tmp_path)
 
 
-def test_ignored_colours(tmp_path):
-    coloured = np.array([*COLOURS, [0, 0, 0]], np.uint8)[GREY % 4]
-    put(tmp_path, RGB, coloured)
+def test_ignored_colors(tmp_path):
+    colored = np.array([*COLORS, [0, 0, 0]], np.uint8)[GRAY % 4]
+    put(tmp_path, RGB, colored)
     legend(tmp_path, [*CLASSES, {"id": 255, "name": "void", "color": [0, 0, 0]}])
-    np.testing.assert_array_equal(only(tmp_path)["label"], np.where(GREY % 4 == 3, 255, GREY % 4))
+    np.testing.assert_array_equal(only(tmp_path)["label"], np.where(GRAY % 4 == 3, 255, GRAY % 4))
     legend(tmp_path)
-    with pytest.raises(UserError, match=r"colour \(0, 0, 0\) is not in classes.json"):
+    with pytest.raises(UserError, match=r"color \(0, 0, 0\) is not in classes.json"):
         only(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_number_of_classes_without_a_legend(tmp_path):
 @pytest.fixture
 def root(tmp_path):
     for i in range(8):
-        put(tmp_path, RGB, LABEL, name=f"p{i}", picture=".jpg")
+        put(tmp_path, RGB, LABEL, name=f"p{i}", sample=".jpg")
     put(tmp_path, RGB, LABEL, split="val")
     legend(tmp_path)
     return tmp_path
@@ -198,17 +198,17 @@ def test_empty_split(root):
     assert "found p.txt" in message
 
 
-def test_pictures_and_labels_without_counterpart(root):
+def test_images_and_labels_without_counterpart(root):
     for i in range(7):
         (root / "train" / "labels" / f"p{i}.png").unlink()
     message = refusal(root)
-    assert "7 pictures have no label" in message
+    assert "7 images have no label" in message
     assert "p0.jpg" in message
     assert "and 2 more" in message
     (root / "train" / "labels" / "q.png").write_bytes((root / "train" / "labels" / "p7.png").read_bytes())
     for i in range(7):
         (root / "train" / "images" / f"p{i}.jpg").unlink()
-    assert "1 labels have no picture" in refusal(root)
+    assert "1 labels have no image" in refusal(root)
 
 
 def test_two_files_of_one_name(root):
@@ -219,14 +219,14 @@ def test_two_files_of_one_name(root):
 @pytest.mark.parametrize(
     "label,words",
     [
-        (LABEL[:4], "is 8x4 (width x height) but its picture"),
+        (LABEL[:4], "is 8x4 (width x height) but its image"),
         (LABEL.T, "is 6x8"),
         (LABEL + np.uint8(1), "got 3"),
         (np.full((6, 8, 3), 7, np.uint8), "saved as RGB"),
     ],
 )
 def test_bad_labels_are_named(root, label, words):
-    put(root, RGB, label, name="p5", picture=".jpg")
+    put(root, RGB, label, name="p5", sample=".jpg")
     message = refusal(root)
     assert words in message
     assert "p5.png" in message
@@ -249,8 +249,8 @@ def test_damaged_files_are_named(root, kind, name, keep):
     assert f"{file} does not read" in message
 
 
-def test_floating_point_pictures_are_refused(root):
-    put(root, GREY.astype(np.float32), LABEL, name="p4", picture=".tif")
+def test_floating_point_images_are_refused(root):
+    put(root, GRAY.astype(np.float32), LABEL, name="p4", sample=".tif")
     (root / "train" / "images" / "p4.jpg").unlink()
     assert "floating point" in refusal(root)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxseg.checks import UserError
-from jaxseg.data.dataset import Relabelled
+from jaxseg.data.dataset import Relabeled
 from jaxseg.data.pipeline import eval_records, fit, train_iterator
 from jaxseg.data.shapes import shapes
 
@@ -102,7 +102,7 @@ def test_worker_processes_deliver_the_same_batches():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_record_is_reported_plainly(workers):
-    source = Relabelled(shapes(size=16).splits["train"], num_classes=3, ignore=255)
+    source = Relabeled(shapes(size=16).splits["train"], num_classes=3, ignore=255)
     with pytest.raises(UserError, match=r"^\d+: expected class ids 0 to 2 or 255 \(ignored\), got") as caught:
         take(source, 30, workers=workers)
     assert caught.value.__cause__ is None
@@ -111,7 +111,7 @@ def test_a_bad_record_is_reported_plainly(workers):
 
 
 def test_mistakes_are_refused():
-    with pytest.raises(UserError, match="no picture to train on"):
+    with pytest.raises(UserError, match="no image to train on"):
         take(Numbered(0), 1)
     with pytest.raises(UserError, match="batch_size=0"):
         take(Numbered(3), 1, batch_size=0)
@@ -127,7 +127,7 @@ def test_evaluation_reads_everything_in_order_at_its_own_size():
     assert halves == [[str(i) for i in range(0, 11, 2)], [str(i) for i in range(1, 11, 2)]]
     assert [r["name"] for r in eval_records(Numbered(11), start=3, stop=5)] == ["3", "4"]
     assert list(eval_records(Numbered(1), shard=(1, 2))) == []
-    bad = Relabelled(shapes(size=16, val=9).splits["val"], num_classes=3, ignore=255)
+    bad = Relabeled(shapes(size=16, val=9).splits["val"], num_classes=3, ignore=255)
     with pytest.raises(UserError, match="expected class ids"):
         list(eval_records(bad))
 
@@ -164,7 +164,7 @@ def test_fit_reduces_what_is_larger(canvas, inside):
     assert (len(rows), len(columns)) == inside
     expected = Image.fromarray(large["label"]).resize(inside[::-1], Image.Resampling.NEAREST)
     np.testing.assert_array_equal(out["label"][kept].reshape(inside), expected)
-    if inside == (10, 20):  # by exactly four: each block becomes its pixel, and the picture agrees with the label
+    if inside == (10, 20):  # by exactly four: each block becomes its pixel, and the image agrees with the label
         np.testing.assert_array_equal(out["label"][kept].reshape(inside), large["label"][::4, ::4])
         difference = np.abs(out["image"][kept][:, 0].astype(int) - 20 * out["label"][kept])
         assert np.median(difference) < 30

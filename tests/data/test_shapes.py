@@ -18,7 +18,7 @@ print([zlib.crc32(splits[s][i]["image"].tobytes()) for s in ("train", "val") for
 """
 
 
-def test_a_picture_depends_on_seed_split_and_index_alone():
+def test_a_image_depends_on_seed_split_and_index_alone():
     splits = shapes(size=48).splits
     here = [zlib.crc32(splits[s][i]["image"].tobytes()) for s in ("train", "val") for i in (0, 5)]
     there = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True).stdout
@@ -46,8 +46,8 @@ def test_border_is_ignored_and_lies_between_classes():
     np.testing.assert_array_equal(border["label"][~band], plain["label"][~band])
 
 
-def test_classes_share_their_colours():
-    """No class is told by its colour: the mean colours of the classes are alike over many pictures."""
+def test_classes_share_their_colors():
+    """No class is told by its color: the mean colors of the classes are alike over many images."""
     source = shapes(size=48, train=200).splits["train"]
     records = [source[i] for i in range(200)]
     image, label = (np.stack([r[k] for r in records]) for k in ("image", "label"))
@@ -55,11 +55,11 @@ def test_classes_share_their_colours():
     assert means.std(axis=0).max() < 16
 
 
-def test_colour_tells_the_class_if_asked_to():
-    """Of each class, the mean direction of its pixels' hues: told apart with colour=1, all alike without."""
+def test_color_tells_the_class_if_asked_to():
+    """Of each class, the mean direction of its pixels' hues: told apart with color=1, all alike without."""
 
-    def directions(colour):
-        source = shapes(size=48, train=60, noise=0, colour=colour).splits["train"]
+    def directions(color):
+        source = shapes(size=48, train=60, noise=0, color=color).splits["train"]
         records = [source[i] for i in range(60)]
         image, label = (np.stack([r[k] for r in records]) for k in ("image", "label"))
         red, green, blue = np.moveaxis(image.astype(float), -1, 0)
@@ -75,5 +75,5 @@ def test_colour_tells_the_class_if_asked_to():
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match="size=8"):
         shapes(size=8)
-    with pytest.raises(UserError, match="colour"):
-        shapes(colour=1.5)
+    with pytest.raises(UserError, match="color"):
+        shapes(color=1.5)

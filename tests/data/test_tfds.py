@@ -32,7 +32,7 @@ def encoded(array):
 
 
 class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pictures and masks of ids 1 to 4."""
+    """Images and masks of ids 1 to 4."""
 
     VERSION = tensorflow_datasets.core.Version("1.0.0")
     url_infos = {}  # noqa: RUF012  nothing to download; and finding it out needs packages that reading does not
@@ -57,7 +57,7 @@ class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=
     def _generate_examples(self, indices):
         for i in indices:
             image, mask = content(i)
-            record = {"image": encoded(image), "file_name": f"folder/picture{i}.png", "label": 0}
+            record = {"image": encoded(image), "file_name": f"folder/image{i}.png", "label": 0}
             yield i, {**record, self.MASK[0]: encoded(mask)}
 
 
@@ -65,11 +65,11 @@ class Pets(Builder, skip_registration=True):
     pass
 
 
-class Labelled(Builder, skip_registration=True):
+class Labeled(Builder, skip_registration=True):
     MASK = ("odd_name", features.LabeledImage(labels=["a", "b", "c", "d", "e"], shape=(None, None, 1)))
 
 
-class Picture(Builder, skip_registration=True):
+class DepthMask(Builder, skip_registration=True):
     MASK = ("depth", features.Image(shape=(None, None, 4)))
 
     def _generate_examples(self, indices):
@@ -80,7 +80,7 @@ class Picture(Builder, skip_registration=True):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("tfds"))
-    for builder in (Pets, Labelled, Picture):
+    for builder in (Pets, Labeled, DepthMask):
         builder(data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
@@ -91,16 +91,16 @@ def test_records_come_back(root):
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
     check_dataset(dataset, "train")
     records = {r["name"]: r for r in (dataset.splits["train"][i] for i in range(6))}
-    assert sorted(records) == [f"picture{i}" for i in range(6)]
+    assert sorted(records) == [f"image{i}" for i in range(6)]
     for i in range(6):
         image, mask = content(i)
-        record = records[f"picture{i}"]
+        record = records[f"image{i}"]
         np.testing.assert_array_equal(record["image"], image)
         np.testing.assert_array_equal(record["label"], np.where(mask == 4, 255, mask - 1))
 
 
 def test_classes_are_found_or_given(root):
-    assert create_dataset("tfds:labelled", root).classes == ("a", "b", "c", "d", "e")
+    assert create_dataset("tfds:labeled", root).classes == ("a", "b", "c", "d", "e")
     named = create_dataset("tfds:pets", root, classes=("pet", "ground", "outline", "none"), label_offset=-1)
     assert named.classes == ("pet", "ground", "outline", "none")
 
@@ -144,10 +144,10 @@ def test_order_and_content_match_the_set(root):
     "name,options,words",
     [
         ("pets", {}, "does not say how many classes its mask has"),
-        ("pets", {"num_classes": 4, "label_key": "maskk"}, "no picture feature 'maskk'"),
+        ("pets", {"num_classes": 4, "label_key": "maskk"}, "no image feature 'maskk'"),
         ("pets", {"num_classes": 4, "classes": ("a",)}, "but 1 classes are named"),
         ("pets", {"klasses": 4}, "Unknown option 'klasses' of the TFDS data sets. Did you mean 'classes'"),
-        ("picture", {"num_classes": 4}, "looks like a segmentation mask: depth, file_name, image, label"),
+        ("depth_mask", {"num_classes": 4}, "looks like a segmentation mask: depth, file_name, image, label"),
         ("petss", {"num_classes": 4}, "TFDS knows no data set 'petss'"),
         ("oxford_iiit_pe", {"num_classes": 4}, "Did you mean oxford_iiit_pet"),
         ("oxford_iiit_pet", {"num_classes": 3}, "file_format='array_record'"),
@@ -167,7 +167,7 @@ def test_ids_out_of_range_are_named(root):
 
 
 def test_masks_of_another_size_are_named(root):
-    dataset = create_dataset("tfds:picture", root, num_classes=4, label_key="depth", image_key="image")
+    dataset = create_dataset("tfds:depth_mask", root, num_classes=4, label_key="depth", image_key="image")
     with pytest.raises(UserError, match=r"'depth' is \(4, 4\) but 'image' is"):
         dataset.splits["train"][0]
 

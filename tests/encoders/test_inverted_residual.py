@@ -64,7 +64,7 @@ def test_an_early_level_is_the_first_of_its_resolution():
         (61, [31, 16, 8, 4, 2]),
     ],
 )
-def test_padding_for_a_picture_of_a_fixed_side(padding, sizes):
+def test_padding_for_a_image_of_a_fixed_side(padding, sizes):
     levels, _ = shapes("efficientnet_b0", (61, 61), padding=padding)
     assert [shape[0] for shape in levels.values()] == sizes
 

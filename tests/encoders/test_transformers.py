@@ -16,7 +16,7 @@ NAMES = ("convnext_tiny", "mit_b0")
 
 @pytest.mark.parametrize("size", range(1, 10))
 @pytest.mark.parametrize("kernel_size, stride, rate", [(4, 4, 1), (2, 2, 1), (2, 1, 1), (2, 1, 4)])
-def test_patches_cover_the_picture_from_its_corner(size, kernel_size, stride, rate):
+def test_patches_cover_the_image_from_its_corner(size, kernel_size, stride, rate):
     padding = patch_padding((size, 2 * size), kernel_size, stride, rate)
     window = Window((stride, stride), padding, (rate, rate))
     assert window.output_size((size, 2 * size), (kernel_size,) * 2) == (-(-size // stride), -(-2 * size // stride))
@@ -68,7 +68,7 @@ def test_a_new_mix_transformer_has_its_papers_spread():
     np.testing.assert_allclose(np.std(block["ffn"]["depthwise"]["kernel"]), np.sqrt(2 / 9), rtol=0.1)
 
 
-def test_a_picture_smaller_than_a_patch():
+def test_a_image_smaller_than_a_patch():
     encoder = create_encoder("mit_b0", **SMALL)
     images = jnp.ones((1, 3, 1, 3))
     levels = jax.jit(lambda v: encoder.apply(v, images, train=False))(init(encoder, jax.random.key(0)))

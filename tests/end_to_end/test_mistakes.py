@@ -80,7 +80,7 @@ def _pair(folder, name, *, size=(40, 40), label=None, label_size=None):
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder data set of 3 classes, 6 + 2 pictures."""
+    """A folder data set of 3 classes, 6 + 2 images."""
     root = tmp_path / "data"
     for i in range(6):
         _pair(root / "train", f"t{i}")
@@ -102,7 +102,7 @@ def _break(root, how):
         (root / "val" / "labels").mkdir()
     elif how == "no label":
         (train / "labels" / "t3.png").unlink()
-    elif how == "no picture":
+    elif how == "no image":
         (train / "images" / "t3.jpg").unlink()
     elif how == "size":
         _pair(train, "t3", label_size=(40, 30))
@@ -119,7 +119,7 @@ def _break(root, how):
         ("root", "data"),
         ("empty", "val"),
         ("no label", "t3"),
-        ("no picture", "t3"),
+        ("no image", "t3"),
         ("size", "t3"),
         ("id", "7"),
         ("truncated", "t3.jpg"),

@@ -30,7 +30,7 @@ def _assert_same_bits(ours, theirs):
 def test_workdir_holds_everything(trained):
     for name in ("config.json", "dataset.json", "environment.json", "metrics.jsonl", "curves.png"):
         assert (trained / name).stat().st_size > 0, name
-    assert sorted(p.name for p in (trained / "pictures").iterdir()) == ["val_000010.png", "val_000020.png"]
+    assert sorted(p.name for p in (trained / "images").iterdir()) == ["val_000010.png", "val_000020.png"]
     assert list((trained / "tensorboard").glob("events.*"))
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["versions"]["jax"] == jax.__version__
@@ -74,16 +74,16 @@ def test_predict_writes_labels_and_overlays(trained, run, tmp_path):
     from jaxseg.trained import load
 
     source = create_dataset("shapes", size=48).splits["val"]
-    pictures = [source[i]["image"] for i in range(2)]
+    images = [source[i]["image"] for i in range(2)]
     (tmp_path / "in").mkdir()
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
+    for i, image in enumerate(images):
+        Image.fromarray(image[: 48 - 5 * i]).save(tmp_path / "in" / f"p{i}.png")
     run("-m", "jaxseg", "predict", trained, tmp_path / "in", "--out", tmp_path / "out")
     predictor = Predictor(load(trained))
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         written = [p for p in (tmp_path / "out").rglob(f"p{i}*.png") if Image.open(p).mode == "P"]
         label = np.asarray(Image.open(written[0]))
-        np.testing.assert_array_equal(label, predictor(picture[: 48 - 5 * i]))
+        np.testing.assert_array_equal(label, predictor(image[: 48 - 5 * i]))
 
 
 def test_refined_scores_are_those_of_refined_predictions(trained, run):
@@ -226,7 +226,7 @@ def test_a_bundle_predicts_what_its_run_does(trained, run, tmp_path):
 
 def test_a_model_without_dropout_is_refused_once(trained, run, tmp_path):
     """Not at every image, and before any is predicted."""
-    grid = trained / "pictures" / "val_000020.png"
+    grid = trained / "images" / "val_000020.png"
     text = run("-m", "jaxseg", "predict", trained, grid, "--dropout", "2", "--out", tmp_path / "out", code=1)
     assert text.count("has no dropout") == 1
     assert "images predicted" not in text

@@ -1,4 +1,4 @@
-"""Evaluation equals the obvious loop over pictures, whatever their sizes and however they are grouped."""
+"""Evaluation equals the obvious loop over images, whatever their sizes and however they are grouped."""
 
 import dataclasses
 
@@ -51,9 +51,9 @@ def _naive(trained, dataset):
     apply = jax.jit(lambda v, x: trained.model.apply(v, x, train=False)["logits"])
     for record in dataset.splits["val"]:
         h, w = record["label"].shape
-        picture = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 128.0, np.float32)  # round(127.5) to even
-        picture[:h, :w] = record["image"]
-        logits = np.asarray(apply(trained.variables, jnp.asarray((picture - 127.5) / 64.0)[None]))[0, :h, :w]
+        image = np.full((-(-h // 32) * 32, -(-w // 32) * 32, 3), 128.0, np.float32)  # round(127.5) to even
+        image[:h, :w] = record["image"]
+        logits = np.asarray(apply(trained.variables, jnp.asarray((image - 127.5) / 64.0)[None]))[0, :h, :w]
         counts = record["label"] != dataset.ignore
         truth, guess = record["label"][counts], logits.argmax(-1)[counts]
         matrix = matrix + confusion_matrix(truth, guess, labels=range(dataset.num_classes))
@@ -73,14 +73,14 @@ def test_equals_the_obvious_loop(dataset):
     config.eval.metric_options = {"spread": {"samples": 10}}
     calibration = Calibration("temperature", (2.0,), (0.0,), checkpoint=1, split="val")
     evaluator = Evaluator(trained, dataset, make_mesh(1), **options_of(config), calibration=calibration)
-    result = evaluator("val", pictures=4)
+    result = evaluator("val", images=4)
     matrix, miou, logits, truth = _naive(trained, dataset)
     np.testing.assert_array_equal(result.matrix, matrix)
     np.testing.assert_allclose(result.loss, _loss(logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["nll"], _loss(logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["calibrated"]["nll"], _loss(2 * logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["image_miou"], miou, rtol=1e-6)
-    assert result.scores["spread"]["pictures"] == len(SIZES)
+    assert result.scores["spread"]["images"] == len(SIZES)
     assert "calibration, calibrated: ece" in result.table(dataset.classes)
     assert result.matrix.dtype == np.int64
     assert [sample["label"].shape for sample in result.samples] == SIZES[::2]
@@ -96,15 +96,15 @@ class Flat:
         return {"logits": jnp.zeros((*images.shape[:3], 7)) + 0 * images[..., :1]}
 
 
-def test_scores_are_of_what_refinement_makes_of_each_picture(dataset):
+def test_scores_are_of_what_refinement_makes_of_each_image(dataset):
     trained = dataclasses.replace(_trained(dataset), model=Flat(), variables={}, bucket=64)  # one size to compile
 
     def first_row(logits, images, sizes):
-        """Names class 1, and class 2 in the picture's own last column."""
+        """Names class 1, and class 2 in the image's own last column."""
         column = jnp.arange(logits.shape[2]) == sizes[:, 1, None, None] - 1
         return jnp.where(column[..., None], jnp.eye(7)[2], jnp.eye(7)[1]) + logits
 
-    evaluation = Evaluator(trained, dataset, make_mesh(1), batch_size=3, refine=first_row)("val", pictures=7)
+    evaluation = Evaluator(trained, dataset, make_mesh(1), batch_size=3, refine=first_row)("val", images=7)
     assert [sample["prediction"].shape for sample in evaluation.samples] == SIZES
     for sample in evaluation.samples:
         assert (sample["prediction"][:, :-1] == 1).all() and (sample["prediction"][:, -1] == 2).all()

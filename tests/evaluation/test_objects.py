@@ -36,10 +36,10 @@ def test_objects_as_a_loop_finds_them():
     found = sorted(zip(*(column.tolist() for column in objects), strict=True))
     expected, counted = [], label != 255
     for value in (0, 1, 2):
-        labelled, count = ndimage.label(label == value)
+        labeled, count = ndimage.label(label == value)
         predicted, others = ndimage.label((prediction == value) & counted)
         for i in range(1, count + 1):
-            region = labelled == i
+            region = labeled == i
             fits = [(region & (predicted == j)).sum() / (region | (predicted == j)).sum() for j in range(1, others + 1)]
             expected.append((value, region.sum(), (region & (prediction == value)).sum(), max(fits, default=0.0)))
     np.testing.assert_allclose(np.array(found), np.array(sorted(expected)))

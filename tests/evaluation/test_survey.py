@@ -93,7 +93,7 @@ def test_page_of_a_perfect_model(dataset):
 
     found = survey(lambda images: [perfect(image) for image in images], source, 3)
     assert sum(found.errors) == 0 and found.missed.sum() == 0 and found.distances[:, 1].sum() == 0
-    assert "The 0 worst pictures" in page(found, dataset, source, perfect, title="x")
+    assert "The 0 worst images" in page(found, dataset, source, perfect, title="x")
 
 
 def test_command(dataset, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from jaxseg.trained import TrainedModel
 
 
 def test_search_starts_at_the_config_then_draws_wide_then_close_to_the_best():
-    start, trials = {"spatial_weight": 3.0, "colour_sigma": 13.0}, []
+    start, trials = {"spatial_weight": 3.0, "color_sigma": 13.0}, []
     for n, parameters in enumerate(search(start, trials, count=20, seed=0)):
         trials.append((float(n == 7), parameters))
     assert trials[0][1] == start
@@ -50,7 +50,7 @@ def trained(monkeypatch, tmp_path):
     config = default_config()
     config.eval.batch_size = 2
     config.train.compilation_cache = ""
-    config.eval.crf.update(bilateral_sigma=20.0, colour_sigma=60.0, iterations=3)
+    config.eval.crf.update(bilateral_sigma=20.0, color_sigma=60.0, iterations=3)
     variables = {"look": jnp.zeros((3, 2)).at[0].set(jnp.array([-1.0, 1.0]))}
     fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(145.0,) * 3, std=(50.0,) * 3)
     run = TrainedModel(Noisy(), variables, **fields, bucket=16, step=7, config=config, workdir=tmp_path)
@@ -63,7 +63,7 @@ def test_run_writes_what_scored_best(trained, capsys):
     assert call("tune-crf", str(trained), "--trials", "3") == 0
     found = json.loads((trained / "crf.json").read_text())
     assert found["miou"] > found["miou_without"] + 0.1
-    assert (found["checkpoint"], found["split"], found["pictures"], found["parameters"]["iterations"]) == (
+    assert (found["checkpoint"], found["split"], found["images"], found["parameters"]["iterations"]) == (
         7,
         "val",
         3,

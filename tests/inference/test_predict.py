@@ -13,7 +13,7 @@ FIELDS = dict(mean=MEAN, std=STD, classes=("a", "b", "c"), palette=((1, 0, 0), (
 
 
 class Net:
-    """A model by contract: the logits are the normalised picture, times a gain, and a record of what was compiled."""
+    """A model by contract: the logits are the normalized image, times a gain, and a record of what was compiled."""
 
     def __init__(self):
         self.shapes = []
@@ -30,7 +30,7 @@ def net():
     return Net()
 
 
-def pictures(*sizes):
+def samples(*sizes):
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
@@ -41,7 +41,7 @@ def expected(image):
 
 @pytest.mark.parametrize("bucket", [1, 4, 32])
 def test_label_map_has_the_native_size(net, bucket):
-    (image,) = pictures((13, 22))
+    (image,) = samples((13, 22))
     label = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=bucket)(image)
     assert label.shape == (13, 22)
     assert label.dtype == np.int32
@@ -50,14 +50,14 @@ def test_label_map_has_the_native_size(net, bucket):
 
 def test_one_program_a_bucket(net):
     predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=8)
-    for image in pictures((5, 9), (8, 16), (1, 10), (9, 9), (16, 16)):
+    for image in samples((5, 9), (8, 16), (1, 10), (9, 9), (16, 16)):
         np.testing.assert_array_equal(predictor(image), expected(image))
     assert net.shapes == [(1, 8, 16, 3), (1, 16, 16, 3)]
 
 
 def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
     predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS), bucket=8)
-    images = pictures((5, 5), (9, 9), (8, 8), (7, 6), (3, 3), (4, 4), (10, 12))
+    images = samples((5, 5), (9, 9), (8, 8), (7, 6), (3, 3), (4, 4), (10, 12))
     for image, label in zip(images, predictor.predict_batch(images, batch_size=3), strict=True):
         np.testing.assert_array_equal(label, expected(image))
     assert net.shapes == [(3, 8, 8, 3), (2, 8, 8, 3), (2, 16, 16, 3)]
@@ -65,7 +65,7 @@ def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
 
 
 def test_probabilities(net):
-    (image,) = pictures((5, 7))
+    (image,) = samples((5, 7))
     p = Predictor(TrainedModel(net, {"gain": 2.0}, **FIELDS)).probabilities(image)
     assert p.shape == (5, 7, 3)
     assert p.dtype == np.float32
@@ -74,21 +74,21 @@ def test_probabilities(net):
 
 
 def test_predict_step_is_the_predictor(net):
-    (image,) = pictures((8, 8))
+    (image,) = samples((8, 8))
     step = jax.jit(lambda v, x: predict_step(lambda v, x: net.apply(v, x, train=False), v, x, mean=MEAN, std=STD))
     np.testing.assert_array_equal(
         step({"gain": 1.0}, image[None])[0], Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS))(image)
     )
 
 
-def test_grey_and_rgba_are_pictures_too(net):
+def test_gray_and_rgba_are_images_too(net):
     predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS))
-    (image,) = pictures((4, 4))
+    (image,) = samples((4, 4))
     alpha = np.zeros((4, 4, 1), np.uint8)
     np.testing.assert_array_equal(predictor(np.concatenate([image, alpha], -1)), expected(image))
-    grey = np.repeat(image[..., :1], 3, -1)
-    np.testing.assert_array_equal(predictor(image[..., 0]), expected(grey))
-    np.testing.assert_array_equal(predictor(image[..., :1]), expected(grey))
+    gray = np.repeat(image[..., :1], 3, -1)
+    np.testing.assert_array_equal(predictor(image[..., 0]), expected(gray))
+    np.testing.assert_array_equal(predictor(image[..., :1]), expected(gray))
 
 
 @pytest.mark.parametrize(
@@ -100,20 +100,20 @@ def test_grey_and_rgba_are_pictures_too(net):
         (np.zeros((0, 4, 3), np.uint8), r"got shape \(0, 4, 3\)"),
     ],
 )
-def test_what_is_no_picture_is_named(image, message):
+def test_what_is_no_image_is_named(image, message):
     with pytest.raises(UserError, match=message):
         as_rgb(image)
 
 
-def test_padding_is_at_the_right_and_bottom_in_the_mean_colour():
-    (image,) = pictures((3, 4))
+def test_padding_is_at_the_right_and_bottom_in_the_mean_color():
+    (image,) = samples((3, 4))
     batch = pad_images([image], padded_size(3, 4, 8), MEAN)
     np.testing.assert_array_equal(batch[0, :3, :4], image)
     assert (batch[0, 3:] == MEAN).all() and (batch[0, :, 4:] == MEAN).all()
 
 
 def test_the_bucket_is_the_models_own(net):
-    (image,) = pictures((5, 9))
+    (image,) = samples((5, 9))
     Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS, bucket=6))(image)
     assert net.shapes == [(1, 6, 12, 3)]
 

@@ -22,13 +22,13 @@ class Brightest:
 
 
 def outside(logits, images, sizes):
-    """Names class 0 in the picture and, if sizes are wrong, class 2 somewhere in it."""
-    there = refinement.picture_mask(sizes, logits.shape)
+    """Names class 0 in the image and, if sizes are wrong, class 2 somewhere in it."""
+    there = refinement.image_mask(sizes, logits.shape)
     assert images.dtype == jnp.uint8
     return jnp.where(there[..., None], jnp.array([2.0, 0, 0]), jnp.array([0, 0, 2.0]))
 
 
-def test_predictor_refines_scores_with_the_size_of_each_picture():
+def test_predictor_refines_scores_with_the_size_of_each_image():
     predictor = Predictor(
         TrainedModel(Brightest(), {}, **FIELDS),
         bucket=8,
@@ -60,9 +60,9 @@ def seen(monkeypatch):
         spatial_sigma=1.0,
         bilateral_weight=1.0,
         bilateral_sigma=1.0,
-        colour_sigma=1.0,
+        color_sigma=1.0,
     ):
-        seen.update(where=where, iterations=iterations, spatial_sigma=spatial_sigma, colour_sigma=colour_sigma)
+        seen.update(where=where, iterations=iterations, spatial_sigma=spatial_sigma, color_sigma=color_sigma)
         return logits
 
     monkeypatch.setitem(refinement.REFINERS, "crf", crf)
@@ -71,17 +71,17 @@ def seen(monkeypatch):
 
 def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     config = default_config()
-    config.eval.crf.colour_sigma = 11.0
+    config.eval.crf.color_sigma = 11.0
     run = TrainedModel(Brightest(), {}, **FIELDS, config=config, workdir=tmp_path)
     bundle = TrainedModel(Brightest(), {}, **FIELDS)
     arguments = jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3), jnp.uint8), jnp.array([[1, 2]])
     find_refiner("crf", run)(*arguments)
-    assert seen["colour_sigma"] == 11.0
+    assert seen["color_sigma"] == 11.0
     find_refiner("crf", bundle)(*arguments)
-    assert seen["colour_sigma"] == default_config().eval.crf.colour_sigma
-    (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"colour_sigma": 4.5, "iterations": 7}}))
+    assert seen["color_sigma"] == default_config().eval.crf.color_sigma
+    (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"color_sigma": 4.5, "iterations": 7}}))
     find_refiner("crf", run)(*arguments)
-    assert (seen["colour_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, config.eval.crf.spatial_sigma)
+    assert (seen["color_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, config.eval.crf.spatial_sigma)
     assert seen["where"].tolist() == [[[True, True], [False, False]]]
     (tmp_path / "crf.json").write_text("{}")
     with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
@@ -92,8 +92,8 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     "name,options,words",
     [
         ("cfr", {}, "Unknown refinement 'cfr'. Did you mean 'crf'"),
-        ("crf", {"color_sigma": 3.0}, "Unknown option 'color_sigma' of refinement 'crf'. Did you mean 'colour_sigma'"),
-        ("crf", {"colour_sigma": 0.0}, "config.eval.crf.colour_sigma must be positive, got 0.0"),
+        ("crf", {"colour_sigma": 3.0}, "Unknown option 'colour_sigma' of refinement 'crf'. Did you mean 'color_sigma'"),
+        ("crf", {"color_sigma": 0.0}, "config.eval.crf.color_sigma must be positive, got 0.0"),
         ("crf", {"iterations": -1}, "config.eval.crf.iterations must be at least 0, got -1"),
         ("guided", {"radius": 0}, "config.eval.guided.radius must be at least 1, got 0"),
     ],

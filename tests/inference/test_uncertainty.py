@@ -16,7 +16,7 @@ MEAN, STD = (0.0,) * 3, (50.0,) * 3
 
 
 class Net(nn.Module):
-    """Batch normalisation, which must stay in evaluation, and dropout, which must not."""
+    """Batch normalization, which must stay in evaluation, and dropout, which must not."""
 
     rate: float = 0.5
 

@@ -63,7 +63,7 @@ REFERENCES = {boundary: reference_boundary, hausdorff: reference_hausdorff}
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two pictures with all classes, and one of class 0 alone."""
+    """Two images with all classes, and one of class 0 alone."""
     rng = np.random.default_rng(1)
     labels = ndimage.zoom(rng.integers(0, C, (3, 2, 3)), (1, 2, 2), order=0)
     labels[2] = 0
@@ -93,7 +93,7 @@ def test_values_and_gradients_are_the_definition(batch, step):
 
 
 def test_the_best_prediction_and_the_worst(batch, step):
-    """The least boundary loss is the mean of the level set over the label: negative. Nothing is 0 for a picture of one
+    """The least boundary loss is the mean of the level set over the label: negative. Nothing is 0 for an image of one
     class, whatever is predicted there of `boundary`."""
     _, labels, where = batch
     labels = np.where(where, labels, 255)
@@ -107,11 +107,11 @@ def test_the_best_prediction_and_the_worst(batch, step):
             np.testing.assert_allclose(value, REFERENCES[loss](extreme, labels, where, **options), rtol=1e-6, atol=1e-9)
             assert np.isfinite(gradient).all()
     _, gradient = best["boundary"]
-    assert not np.asarray(gradient)[2].any(), "a picture of one class has no border"
+    assert not np.asarray(gradient)[2].any(), "an image of one class has no border"
 
 
 def test_the_numbers_of_the_authors_code(batch, step):
-    """Their map of a class, by SciPy; nothing for a class that the picture lacks. They have no ignored pixels."""
+    """Their map of a class, by SciPy; nothing for a class that the image lacks. They have no ignored pixels."""
     logits, labels, _ = batch
     p, total = softmax(logits.astype(np.float64)), 0.0
     for image, k in np.ndindex(2, C):
@@ -126,7 +126,7 @@ def test_the_numbers_of_the_authors_code(batch, step):
 
 
 def test_what_is_ignored_moves_no_border(batch, step):
-    """A strip between two classes that nobody labelled: distances are those to the nearest labelled pixel."""
+    """A strip between two classes that nobody labeled: distances are those to the nearest labeled pixel."""
     labels = np.zeros(SHAPE, int)
     labels[..., 3:] = 1
     where = np.ones(SHAPE, bool)

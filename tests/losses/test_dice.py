@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.losses.dice import dice, generalised_dice, log_cosh_dice, sigmoid_dice
+from jaxseg.losses.dice import dice, generalized_dice, log_cosh_dice, sigmoid_dice
 from tests.losses.test_cross_entropy import slope
 from tests.losses.test_regions import QUICK, check, make_batch, overlaps, sigmoid, softmax
 
@@ -122,7 +122,7 @@ def test_log_cosh_of_a_small_loss_is_half_its_square():
     np.testing.assert_allclose(log_cosh, np.float64(loss) ** 2 / 2, rtol=1e-6)
 
 
-def generalised(logits, labels, where, power=2.0, smooth=1.0, per_image=True):
+def generalized(logits, labels, where, power=2.0, smooth=1.0, per_image=True):
     """The definition, image by image, in float64; the weights are those of the paper over that of the rarest class."""
     if not per_image:
         logits, labels, where = (x.reshape(1, -1, *x.shape[3:]) for x in (logits, labels, where))
@@ -137,25 +137,25 @@ def generalised(logits, labels, where, power=2.0, smooth=1.0, per_image=True):
     return np.mean(values)
 
 
-def test_generalised_dice_is_its_definition():
+def test_generalized_dice_is_its_definition():
     logits, labels, where, _ = make_batch()
     cases = ({}, {"per_image": False, "smooth": 0.1}, {"power": 1.0}, {"power": 0.0})
     losses = {}
     for options in cases:
         losses[str(options)] = (
-            lambda x, o=options: generalised_dice(x, labels, where=where, **o),
-            lambda x, o=options: generalised(x, labels, where, **o),
+            lambda x, o=options: generalized_dice(x, labels, where=where, **o),
+            lambda x, o=options: generalized(x, labels, where, **o),
         )
     check(losses, logits)
     with pytest.raises(UserError, match="`power` must be >= 0, got -1"):
-        generalised_dice(jnp.asarray(logits), jnp.asarray(labels), power=-1)
+        generalized_dice(jnp.asarray(logits), jnp.asarray(labels), power=-1)
 
 
-def test_generalised_dice_heeds_the_small_class():
+def test_generalized_dice_heeds_the_small_class():
     """All background, one pixel of 4,096 missed."""
     labels = np.zeros((1, 64, 64), int)
     labels[0, 5, 5] = 1
     nothing = jnp.asarray(20.0 * np.eye(2)[0 * labels], jnp.float32)
-    loss, of_dice = jax.jit(lambda x: (generalised_dice(x, labels), dice(x, labels)))(nothing)
+    loss, of_dice = jax.jit(lambda x: (generalized_dice(x, labels), dice(x, labels)))(nothing)
     assert loss > 0.49
     assert of_dice < 0.26

@@ -121,7 +121,7 @@ def test_hinge_at_the_extremes(batch):
 
 
 def test_slopes_of_a_million_pixels_keep_their_digits():
-    """A difference of neighbouring IoUs, which differ by 1e-6 here, would keep two."""
+    """A difference of neighboring IoUs, which differ by 1e-6 here, would keep two."""
     n = 1_000_000
     rng = np.random.default_rng(5)
     errors, target = np.linspace(1, 0, n, dtype=np.float32), rng.random(n) < 0.01

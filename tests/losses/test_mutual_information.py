@@ -36,9 +36,9 @@ def one_map(p, t, where, stride, alpha):
     return 0.5 * np.linalg.slogdet(np.eye(9) + unexplained / alpha)[1] / 9
 
 
-def reference(p, t, where, *, stride=3, regulariser=5e-4):
+def reference(p, t, where, *, stride=3, regularizer=5e-4):
     pairs = [(b, k) for b in range(len(p)) for k in range(p.shape[-1])]
-    return np.mean([one_map(p[b, ..., k], t[b, ..., k], where[b], stride, regulariser) for b, k in pairs])
+    return np.mean([one_map(p[b, ..., k], t[b, ..., k], where[b], stride, regularizer) for b, k in pairs])
 
 
 def softmax_reference(logits, labels, where, **options):
@@ -66,7 +66,7 @@ def compiled(loss, **options):
     return jax.jit(step, compiler_options=QUICK)
 
 
-@pytest.mark.parametrize("options", [{}, {"stride": 2, "regulariser": 0.01}], ids=["default", "options"])
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "regularizer": 0.01}], ids=["default", "options"])
 def test_value_and_gradient_are_the_definition(batch, options):
     logits, labels, where = batch
     value, gradient = compiled(region_mutual_information, **options)(*batch)
@@ -102,20 +102,20 @@ def test_a_perfect_map_leaves_little_and_one_image_can_be_empty(batch):
     assert not np.asarray(gradient)[~first].any()
 
 
-@pytest.mark.parametrize("regulariser", [5e-4, 1e-4])
-def test_well_explained_labels_keep_their_digits(regulariser):
+@pytest.mark.parametrize("regularizer", [5e-4, 1e-4])
+def test_well_explained_labels_keep_their_digits(regularizer):
     """Over regions, from scores that say nothing to scores that are right: there α is all that is left."""
     y, x = np.mgrid[:48, :48]
     labels = ((x // 9 + y // 11) % C)[None]
     noise = np.random.default_rng(3).normal(size=(*labels.shape, C))
     where = np.ones(labels.shape, bool)
-    step = compiled(region_mutual_information, regulariser=regulariser)
+    step = compiled(region_mutual_information, regularizer=regularizer)
     for contrast in (0.0, 2.0, 4.0, 8.0, 16.0):
         logits = (contrast * np.eye(C)[labels] + noise).astype(np.float32)
         value, gradient = step(logits, labels, where)
 
         def expected(x):
-            return softmax_reference(x, labels, where, regulariser=regulariser)
+            return softmax_reference(x, labels, where, regularizer=regularizer)
 
         logits = logits.astype(np.float64)
         np.testing.assert_allclose(value, expected(logits), rtol=1e-6)
@@ -128,7 +128,7 @@ def test_well_explained_labels_keep_their_digits(regulariser):
     [
         ({"stride": 0}, "`stride` must be at least 1, got 0"),
         ({"region": 2}, "`region` must be odd and at least 1, got 2"),
-        ({"regulariser": 1e-6}, r"`regulariser` must be in \[1e-4, 1\], got 1e-06"),
+        ({"regularizer": 1e-6}, r"`regularizer` must be in \[1e-4, 1\], got 1e-06"),
     ],
 )
 def test_wrong_options_are_named(batch, options, message):

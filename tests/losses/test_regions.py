@@ -85,7 +85,7 @@ def test_what_is_nearly_right_keeps_its_digits():
         np.testing.assert_allclose(found.fn, np.full((1, C), expected), rtol=1e-6)
 
 
-def test_the_sum_over_a_large_picture_is_exact():
+def test_the_sum_over_a_large_image_is_exact():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(1, 1024, 1024, 1)).astype(np.float32)
     found = sigmoid_counts(jnp.asarray(logits), jnp.zeros((1, 1024, 1024), int), None, per_image=True)
@@ -111,7 +111,7 @@ def test_class_ids_are_one_against_all_and_one_class_is_the_foreground():
         sigmoid_counts(logits, labels == 1, where, per_image=True)
 
 
-@pytest.mark.parametrize("name", [*("dice", "sigmoid_dice", "log_cosh_dice", "generalised_dice", "jaccard")])
+@pytest.mark.parametrize("name", [*("dice", "sigmoid_dice", "log_cosh_dice", "generalized_dice", "jaccard")])
 def test_smooth_must_be_positive_whatever_the_loss(name):
     with pytest.raises(UserError, match="`smooth` must be positive, got 0"):
         jax.eval_shape(lambda: LOSSES[name](jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 1, 1), int), smooth=0))

@@ -20,12 +20,12 @@ def test_unet_weights_are_the_definition():
     spoiled = np.where(where, cells, 3)
     weights = jax.jit(lambda c, w: unet_weight_map(c, where=w, **options))(spoiled, where)
     expected = np.zeros(cells.shape)
-    for i, picture in enumerate(np.where(where, cells, 0)):
-        found = sorted((to_nearest(picture == k) for k in np.unique(picture[picture > 0])), key=lambda x: x[0, 0])
-        far = np.full(picture.shape, np.inf)
+    for i, image in enumerate(np.where(where, cells, 0)):
+        found = sorted((to_nearest(image == k) for k in np.unique(image[image > 0])), key=lambda x: x[0, 0])
+        far = np.full(image.shape, np.inf)
         nearest, second = np.sort([*found, far, far], axis=0)[:2]
         border = 7.0 * np.exp(-((nearest + second) ** 2) / 18)
-        expected[i] = np.where(where[i], np.where(picture > 0, 2.0, 0.5 + border), 0)
+        expected[i] = np.where(where[i], np.where(image > 0, 2.0, 0.5 + border), 0)
     assert (expected[0] > 0.6).sum() > 5 and expected[1].max() <= 2
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 

@@ -10,14 +10,14 @@ from jaxseg.metrics import format_table, scores
 
 
 @pytest.fixture(scope="module")
-def labelled():
+def labeled():
     rng = np.random.default_rng(0)
     labels = rng.choice(6, 4000, p=[0.5, 0.2, 0.15, 0.1, 0.049, 0.001])
     return labels, np.where(rng.random(4000) < 0.7, labels, rng.integers(0, 6, 4000))
 
 
-def test_equals_sklearn(labelled):
-    y, p = labelled
+def test_equals_sklearn(labeled):
+    y, p = labeled
     result = scores(sklearn_metrics.confusion_matrix(y, p))
     expected = {
         "iou": sklearn_metrics.jaccard_score(y, p, average=None),
@@ -44,7 +44,7 @@ def test_equals_sklearn(labelled):
 
 
 def test_absent_classes_are_nan_and_out_of_the_mean():
-    # Class 1 is predicted but never labelled, class 2 labelled but never predicted, class 3 neither.
+    # Class 1 is predicted but never labeled, class 2 labeled but never predicted, class 3 neither.
     result = scores(np.array([[6, 2, 0, 0], [0, 0, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]]))
     np.testing.assert_allclose(result["iou"], [0.5, 0, 0, math.nan])
     np.testing.assert_allclose(result["miou"], 0.5 / 3)
@@ -56,8 +56,8 @@ def test_absent_classes_are_nan_and_out_of_the_mean():
     np.testing.assert_allclose(result["frequency_weighted_iou"], 8 / 12 * 0.5)
 
 
-def test_beta(labelled):
-    y, p = labelled
+def test_beta(labeled):
+    y, p = labeled
     result = scores(sklearn_metrics.confusion_matrix(y, p), beta=0.5)
     np.testing.assert_allclose(result["f_beta"], sklearn_metrics.fbeta_score(y, p, beta=0.5, average=None), atol=1e-12)
     with pytest.raises(UserError, match="`beta` must be a positive number, got -1"):
@@ -98,8 +98,8 @@ def test_counts_past_two_to_the_31():
     np.testing.assert_allclose(scores(narrow)["pixel_accuracy"], 2 / 3, rtol=1e-12)
 
 
-def test_plain_numbers(labelled):
-    result = scores(sklearn_metrics.confusion_matrix(*labelled))
+def test_plain_numbers(labeled):
+    result = scores(sklearn_metrics.confusion_matrix(*labeled))
     assert json.loads(json.dumps(result)) == result
 
 

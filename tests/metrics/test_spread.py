@@ -1,4 +1,4 @@
-"""The spread over pictures and its bootstrap, against loops and against theory."""
+"""The spread over images and its bootstrap, against loops and against theory."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def batch():
     predictions = np.where(rng.random(SHAPE) < 0.6, labels, rng.integers(0, CLASSES, SHAPE))
     predictions[0] = np.minimum(predictions[0], 1)
     where = rng.random(SHAPE) < 0.9
-    where[4] = False  # a picture that fills up a batch
+    where[4] = False  # an image that fills up a batch
     return predictions, labels, where
 
 
@@ -31,7 +31,7 @@ def tallies(batch):
     return metrics["spread"], count(*batch)
 
 
-def test_equals_a_loop_over_pictures(batch, tallies):
+def test_equals_a_loop_over_images(batch, tallies):
     predictions, labels, where = batch
     metric, found = tallies
     result = metric.result(merge([found["spread"]]))
@@ -45,7 +45,7 @@ def test_equals_a_loop_over_pictures(batch, tallies):
     np.testing.assert_allclose(result["image_miou_std"], np.nanmean(iou, 1).std(ddof=1), rtol=1e-12)
     np.testing.assert_allclose(result["image_iou"], np.nanmean(iou, 0), rtol=1e-12)
     np.testing.assert_allclose(result["image_iou_std"], np.nanstd(iou, 0, ddof=1), rtol=1e-12)
-    assert result["spread"]["pictures"] == 4
+    assert result["spread"]["images"] == 4
     np.testing.assert_allclose(result["spread"]["quantiles"]["50%"], np.median(np.nanmean(iou, 1)), rtol=1e-12)
 
 
@@ -56,8 +56,8 @@ def test_interval_holds_the_score_of_the_whole(tallies):
     assert result["miou_low"] < whole["miou"] < result["miou_high"]
     for low, iou, high in zip(result["iou_low"], whole["iou"], result["iou_high"], strict=True):
         assert low < iou < high
-    rows = {key: np.asarray(value)[::-1] for key, value in found["spread"].pictures.items()}
-    again = metric.result(merge([found["spread"]._replace(pictures=rows)]))
+    rows = {key: np.asarray(value)[::-1] for key, value in found["spread"].images.items()}
+    again = metric.result(merge([found["spread"]._replace(images=rows)]))
     np.testing.assert_allclose(again["miou_low"], result["miou_low"], rtol=1e-12)  # whatever the order
 
 
@@ -85,5 +85,5 @@ def test_mistakes_are_named():
     for arguments in (dict(samples=0), dict(level=1.0)):
         with pytest.raises(UserError, match="Expected samples >= 1 and a level between 0 and 1"):
             bootstrap_interval(lambda s: s, np.ones((2, 2)), **arguments)
-    with pytest.raises(UserError, match="one row a picture"):
+    with pytest.raises(UserError, match="one row per image"):
         bootstrap_interval(lambda s: s, np.ones((0, 2)))

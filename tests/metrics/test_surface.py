@@ -1,4 +1,4 @@
-"""Scores along borders against all pairs of pixels and SciPy's morphology, in float64; degenerate pictures included."""
+"""Scores along borders against all pairs of pixels and SciPy's morphology, in float64; degenerate images included."""
 
 import math
 
@@ -15,7 +15,7 @@ from jaxseg.metrics.surface import boundary_f_measure, surface_distances
 H, W, C = 9, 11, 3
 
 
-def pictures():
+def images():
     """(predictions, labels): blobs, speckles, equal, and one region or none on either side."""
     rng = np.random.default_rng(0)
     predictions, labels = np.zeros((2, 8, H, W), np.int32)
@@ -26,7 +26,7 @@ def pictures():
     labels[3, 4, 5] = 1  # a single pixel, missed
     predictions[4, 1, 1] = labels[4, 7, 9] = 1
     predictions[5] = 1  # all of it, nothing right
-    predictions[6, :3], labels[6, :4] = 2, 2  # along three ends of the picture
+    predictions[6, :3], labels[6, :4] = 2, 2  # along three ends of the image
     return predictions, labels  # the last: one class, right
 
 
@@ -37,7 +37,7 @@ def nearest(points, others):
 
 
 def surface(region, counted, image_border):
-    """Pixels whose upper, lower, left or right neighbour counts and is outside, one after the other."""
+    """Pixels whose upper, lower, left or right neighbor counts and is outside, one after the other."""
     rows, columns = np.nonzero(counted.any(1))[0], np.nonzero(counted.any(0))[0]
     found = []
     for y, x in np.argwhere(region & counted):
@@ -53,7 +53,7 @@ def surface(region, counted, image_border):
 
 
 def naive(prediction, label, counted, tolerance, image_border):
-    """All scores of one picture and class."""
+    """All scores of one image and class."""
     edges = [surface(x, counted, image_border) for x in (prediction, label)]
     keys = ["hausdorff", "hausdorff95", "average_surface_distance", "average_distance_to_label", "surface_dice"]
     keys += ["boundary_precision", "boundary_recall", "boundary_f"]
@@ -78,7 +78,7 @@ def compare(found, predictions, labels, where, tolerances, image_border):
         tolerance = tolerances[k] if tolerances[k] >= 1 else tolerances[k] * math.hypot(*size)
         expected = naive(predictions[i] == k, labels[i] == k, where[i], tolerance, image_border)
         for key, value in found.items():
-            np.testing.assert_allclose(value[i, k], expected[key], rtol=1e-6, err_msg=f"{key}, picture {i}, class {k}")
+            np.testing.assert_allclose(value[i, k], expected[key], rtol=1e-6, err_msg=f"{key}, image {i}, class {k}")
 
 
 PADDING = (0, 0), (2, 3), (1, 0)
@@ -86,7 +86,7 @@ PADDING = (0, 0), (2, 3), (1, 0)
 
 @pytest.fixture(scope="module")
 def measure():
-    """measure(predictions, labels, where): the surfaces with and the F without the ends of the picture, and the bands.
+    """measure(predictions, labels, where): the surfaces with and the F without the ends of the image, and the bands.
 
     All arrays are padded with what doesn't count, which must change nothing.
     """
@@ -108,7 +108,7 @@ def measure():
 
 @pytest.mark.parametrize("share", [1.0, 0.8])
 def test_scores_are_the_definition(measure, share):
-    predictions, labels = pictures()
+    predictions, labels = images()
     where = np.random.default_rng(1).random(labels.shape) <= share
     spoiled = [np.where(where, x, 255) for x in (predictions, labels)]
     distances, f, _, tolerances = measure(*spoiled, where)
@@ -117,8 +117,8 @@ def test_scores_are_the_definition(measure, share):
 
 
 def test_what_lies_along_the_border_is_what_erosion_takes(measure):
-    """As the authors of boundary IoU do it: erosion by 3 x 3 pixels, `width` times, beyond the picture nothing."""
-    predictions, labels = pictures()
+    """As the authors of boundary IoU do it: erosion by 3 x 3 pixels, `width` times, beyond the image nothing."""
+    predictions, labels = images()
     *_, found, _ = measure(predictions, labels, np.ones(labels.shape, bool))
     for i, k in np.ndindex(len(labels), C):
         times = (1, round(0.15 * math.hypot(H, W)), 3)[k]
@@ -139,8 +139,8 @@ def test_an_ignored_ring_hides_the_border(measure):
     assert (measure(labels, labels, np.ones_like(ring))[1]["boundary_f"][:, :2] == 1).all()
 
 
-def test_results_leave_out_what_a_picture_lacks():
-    predictions, labels = pictures()
+def test_results_leave_out_what_a_image_lacks():
+    predictions, labels = images()
     metrics = [METRICS[name]() for name in ("surface", "boundary_f", "boundary_iou")]
     update = jax.jit(lambda p, y: [metric.update(p, y, where=None, num_classes=C + 1) for metric in metrics])
     result = {}
@@ -150,12 +150,12 @@ def test_results_leave_out_what_a_picture_lacks():
     pairs = list(zip(predictions, labels, strict=True))
     rows = [[naive(p == k, y == k, everywhere, 1.0, True) for k in range(C)] for p, y in pairs]
     for key in ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice"):
-        values = np.array([[row[key] for row in picture] for picture in rows])
+        values = np.array([[row[key] for row in image] for image in rows])
         expected = np.nanmean(np.where(np.isfinite(values), values, math.nan), 0)
         np.testing.assert_allclose(result[key], [*expected, math.nan], rtol=1e-6)
         np.testing.assert_allclose(result[f"mean_{key}"], expected.mean(), rtol=1e-6)
-    distances = np.array([[row["hausdorff"] for row in picture] for picture in rows])
-    assert result["surface"]["pictures"] == [*np.isfinite(distances).sum(0), 0]
+    distances = np.array([[row["hausdorff"] for row in image] for image in rows])
+    assert result["surface"]["images"] == [*np.isfinite(distances).sum(0), 0]
     assert result["surface"]["missed"] == [*np.isinf(distances).sum(0), 0]
     assert sum(result["surface"]["missed"]) == 3
     for key in ("boundary_f", "boundary_iou"):

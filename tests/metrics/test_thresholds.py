@@ -43,7 +43,7 @@ def test_equals_a_loop_over_pixels(batch, counts):
 def test_scores_equal_sklearn(batch, counts):
     p, masks, where = batch
     result = binary_scores(counts, beta=0.5)
-    for t, cut in enumerate(CUTS[:8]):  # at the last one a class may not be predicted
+    for t, cut in enumerate(CUTS[:8]):  # at the last one per class may not be predicted
         for k in range(CLASSES):
             y, guess = masks[where][:, k], p[where][:, k] >= cut
             expected = {
@@ -109,5 +109,5 @@ def test_mistakes_are_named(arguments, message):
     p = np.zeros((1, 2, 2, 3), np.float32)
     with pytest.raises(UserError, match=message):
         threshold_counts(p, np.zeros(p.shape, int), **arguments)
-    with pytest.raises(UserError, match="expected equal shapes, one mask a class"):
+    with pytest.raises(UserError, match="expected equal shapes, one mask per class"):
         threshold_counts(p, np.zeros((1, 2, 2, 2), int))

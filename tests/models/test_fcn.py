@@ -52,7 +52,7 @@ def test_the_wiring_adds_each_levels_scores_to_the_enlarged_ones():
 
 
 class Levels(nn.Module):
-    """An encoder whose levels are parameters, whatever the picture."""
+    """An encoder whose levels are parameters, whatever the image."""
 
     output_stride: int = 32
 
@@ -117,7 +117,7 @@ def test_the_last_step_is_bilinear():
     model = small("fcn32s")
     logits = run(model, init(model, jax.random.key(0)))
     step = np.diff(logits, axis=2)
-    for start in (16, 48):  # between the centres of the coarse pixels, at 15.5, 47.5 and 79.5
+    for start in (16, 48):  # between the centers of the coarse pixels, at 15.5, 47.5 and 79.5
         np.testing.assert_allclose(
             step[:, :, start : start + 31], step[:, :, start : start + 1] + 0 * step[:, :, :31], atol=1e-5
         )

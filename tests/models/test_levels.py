@@ -29,7 +29,7 @@ FIGURES = [
 
 
 class Levels(nn.Module):
-    """An encoder whose levels are parameters, whatever the picture."""
+    """An encoder whose levels are parameters, whatever the image."""
 
     output_stride: int = 32
 

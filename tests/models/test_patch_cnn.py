@@ -1,4 +1,4 @@
-"""The patch classifier of Cireşan et al., 2012, slid over a picture, is its dense twin."""
+"""The patch classifier of Cireşan et al., 2012, slid over an image, is its dense twin."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_sizes_and_parameters_of_the_paper():
     assert jax.eval_shape(lambda v, x: classify(model, v, x), variables, patches).shape == (5, 2)
 
 
-def test_the_saving_grows_with_the_picture():
+def test_the_saving_grows_with_the_image():
     model = create_model("patch_cnn", **SMALL)
     assert shared_work(model, (1, 1)) == pytest.approx(1, abs=0.7)
     assert shared_work(model, (8, 8)) < shared_work(model, (64, 64))

@@ -103,5 +103,5 @@ def test_the_positions_of_every_pooling_reach_the_features():
 
 def test_lists_of_different_lengths_are_refused():
     for name in ("segnet", "deconvnet"):
-        with pytest.raises(UserError, match="one entry a block"):
+        with pytest.raises(UserError, match="one entry per block"):
             init(create_model(name, num_classes=2, widths=(4, 6)), jax.random.key(0))

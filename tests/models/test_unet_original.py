@@ -66,7 +66,7 @@ def test_every_skip_reaches_the_logits():
 
 
 @pytest.mark.parametrize("size", [(16, 24), (21, 10)])
-def test_a_picture_is_labelled_seamlessly_tile_by_tile(size):
+def test_a_image_is_labeled_seamlessly_tile_by_tile(size):
     model = create_model("unet_original", num_classes=2, widths=WIDTHS)
     variables = init(model, jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (1, *size, 3))

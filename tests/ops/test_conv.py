@@ -162,7 +162,7 @@ def test_wrong_shapes_raise():
         conv2d(x, jnp.zeros((3, 3, 3, 8)))
     with pytest.raises(UserError, match="multiple of 4"):
         conv2d(x, jnp.zeros((3, 3, 1, 6)), groups=4)
-    with pytest.raises(UserError, match="does not fit a picture of"):
+    with pytest.raises(UserError, match="does not fit an image of"):
         conv2d(x, jnp.zeros((3, 3, 4, 8)), rate=3)
     with pytest.raises(UserError, match="conv2d expects"):
         conv2d(x[0], jnp.zeros((3, 3, 4, 8)))

@@ -39,7 +39,7 @@ def test_squares_are_scipys(density):
     np.testing.assert_array_equal(result, scipy_squared(masks))
 
 
-def test_squares_of_two_corners_of_a_long_picture():
+def test_squares_of_two_corners_of_a_long_image():
     """Offsets of hundreds of rows, well past the steps that are taken together; nearest columns that are empty."""
     masks = np.ones((1, 300, 7), bool)
     masks[0, 0, 0] = masks[0, 299, 6] = False
@@ -54,14 +54,14 @@ def test_masks_of_one_kind():
     assert not result[0].any()
     assert (result[1] == 2**31 - 1).all()  # nothing to measure to
     assert result[2].sum() == result[2, 3, 4] == 1
-    # SciPy measures to a pixel outside of the picture there.
+    # SciPy measures to a pixel outside of the image there.
     arbitrary = ndimage.distance_transform_edt(masks[1])
     assert np.isfinite(arbitrary).all()
     assert arbitrary[0, 0] == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (2, 2, 9, 1)])
-def test_any_leading_axes_and_thin_pictures(shape):
+def test_any_leading_axes_and_thin_images(shape):
     mask = np.random.default_rng(2).random(shape) < 0.7
     mask[..., 0, 0] = False
     flat = mask.reshape(-1, *shape[-2:])
@@ -86,7 +86,7 @@ def test_distance_is_the_root():
 
 
 def test_signed_distance_has_the_authors_numbers():
-    """Outside d, inside -(d - 1), from SciPy's distances; no border where a picture is of one kind."""
+    """Outside d, inside -(d - 1), from SciPy's distances; no border where an image is of one kind."""
     masks = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=SHAPE), (0, 2, 2)) > 0
     masks[1], masks[2] = True, False
     result = np.asarray(signed(masks, np.ones(SHAPE, bool)))
@@ -97,7 +97,7 @@ def test_signed_distance_has_the_authors_numbers():
 
 
 def test_signed_distance_knows_nothing_of_ignored_pixels():
-    """In the last picture a region ends where the ignored pixels begin: only pixels of the other kind bound it."""
+    """In the last image a region ends where the ignored pixels begin: only pixels of the other kind bound it."""
     rng = np.random.default_rng(5)
     masks, where = rng.random(SHAPE) < 0.5, rng.random(SHAPE) < 0.4
     where[2] = masks[2] = False
@@ -118,13 +118,13 @@ def test_two_nearest_cells():
     cells[1:] = 0
     cells[1, 4, 6] = cells[1, 12, 1] = 8  # one cell, in two pieces
     cells[2, 0, 0], cells[2, 12, 28], cells[2, 2, 0] = 3, 8, 255  # far apart
-    distances = [np.stack([to_nearest(picture == k) for picture in cells]) for k in ids]
+    distances = [np.stack([to_nearest(image == k) for image in cells]) for k in ids]
     expected = np.sort(distances, axis=0)[:2]
     assert np.isinf(expected[1, 1]).all() and np.isfinite(expected[0, 1]).all()
     np.testing.assert_allclose(two(cells), expected, rtol=1e-6)
 
 
-def test_blocks_of_columns_are_whole_pictures(monkeypatch):
+def test_blocks_of_columns_are_whole_images(monkeypatch):
     """Two blocks, the second not full, whose pixels are nearest to what lies in the other's rows."""
     rng = np.random.default_rng(7)
     masks, cells = rng.random(SHAPE) < 0.98, np.where(rng.random(SHAPE) < 0.02, rng.integers(1, 4, SHAPE), 0)

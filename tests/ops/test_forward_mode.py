@@ -32,7 +32,7 @@ def unpool(x):
 def crf(logits, width):
     image = 255 * jax.nn.sigmoid(random((1, 3, 4, 1), 5))
     sigma = 2 + 0.1 * width[0]
-    return dense_crf(logits, image, bilateral_sigma=3.0, colour_sigma=40.0, spatial_sigma=sigma, iterations=2)
+    return dense_crf(logits, image, bilateral_sigma=3.0, color_sigma=40.0, spatial_sigma=sigma, iterations=2)
 
 
 # name: (function, shapes of its arguments)

@@ -18,8 +18,8 @@ def naive_filter(guide, values):
         for j in range(W):
             window = slice(max(i - R, 0), i + R + 1), slice(max(j - R, 0), j + R + 1)
             x, y = guide[window].reshape(-1, 3), values[window].reshape(-1, values.shape[-1])
-            centred = x - x.mean(0)
-            ridge = np.vstack([centred, np.sqrt(EPS * len(x)) * np.eye(3)])
+            centered = x - x.mean(0)
+            ridge = np.vstack([centered, np.sqrt(EPS * len(x)) * np.eye(3)])
             target = np.vstack([y - y.mean(0), np.zeros((3, y.shape[1]))])
             slope = np.linalg.lstsq(ridge, target, rcond=None)[0]
             for k in range(*window[0].indices(H)):
@@ -28,7 +28,7 @@ def naive_filter(guide, values):
     return np.array([[np.mean(pixel, 0) for pixel in row] for row in said])
 
 
-def test_equals_a_fit_in_every_window_whatever_is_beside_the_picture():
+def test_equals_a_fit_in_every_window_whatever_is_beside_the_image():
     rng = np.random.default_rng(0)
     guide, values = rng.random((2, H, W, 3)), rng.random((2, H, W, 2))
     where = np.zeros((2, H + 2, W + 1), bool)

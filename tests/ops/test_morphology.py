@@ -12,7 +12,7 @@ SQUARE = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
 
 
 def pick(x, where, offsets, choose):
-    """Pixel by pixel: the least or greatest of the neighbours that exist and count."""
+    """Pixel by pixel: the least or greatest of the neighbors that exist and count."""
     result = np.zeros_like(x)
     for b, i, j, c in np.ndindex(x.shape):
         places = [(i + di, j + dj) for di, dj in offsets]
@@ -49,7 +49,7 @@ def found(maps):
     return both(x, spoiled, where)
 
 
-def test_the_extremes_of_the_neighbours_that_count(maps, found):
+def test_the_extremes_of_the_neighbors_that_count(maps, found):
     x, where = maps
     for i, counts in enumerate((np.ones_like(where), where)):
         np.testing.assert_array_equal(found["erode"][i], pick(x, counts, CROSS, min))

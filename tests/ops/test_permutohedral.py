@@ -92,6 +92,6 @@ def test_the_gradient_is_the_transpose(case):
     np.testing.assert_allclose((back * np.asarray(result)).sum(), (np.asarray(pulled) * values).sum(), rtol=1e-4)
 
 
-def test_a_picture_must_be_flattened():
+def test_a_image_must_be_flattened():
     with pytest.raises(UserError, match=r"must be \[points, dimensions\], got shape \(2, 2, 5\)"):
         build_lattice(jnp.zeros((2, 2, 5)))

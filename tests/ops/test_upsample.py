@@ -115,8 +115,8 @@ def test_the_bilinear_kernel_interpolates(stride):
 def test_sequences():
     x, kernel = normal(0, 2, 5, 3), normal(1, 4, 2, 3)
     y = conv_transpose1d(x, kernel, stride=2, padding=1)
-    picture = conv_transpose2d(x[:, :, None], kernel[:, None], stride=(2, 1), padding=(1, 0))
-    np.testing.assert_allclose(y, picture[:, :, 0], atol=1e-5)
+    image = conv_transpose2d(x[:, :, None], kernel[:, None], stride=(2, 1), padding=(1, 0))
+    np.testing.assert_allclose(y, image[:, :, 0], atol=1e-5)
 
 
 def test_compute_types_and_mistakes():

@@ -8,53 +8,53 @@ from scipy import ndimage
 
 from jaxseg.ops import warp
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
 
 
 def sampled(crop, **geometry):
     geometry = {"scale": jnp.ones(2), "offset": jnp.zeros(2), **geometry}
-    y, x = warp.crop_coordinates(PICTURE.shape[:2], crop, **geometry)
-    return np.asarray(warp.sample_bilinear(PICTURE, y, x)), np.asarray(warp.sample_nearest(PICTURE, y, x))
+    y, x = warp.crop_coordinates(IMAGE.shape[:2], crop, **geometry)
+    return np.asarray(warp.sample_bilinear(IMAGE, y, x)), np.asarray(warp.sample_nearest(IMAGE, y, x))
 
 
 def test_identity_crop_and_flips_are_exact():
     for image in sampled((7, 9)):
-        np.testing.assert_array_equal(image, PICTURE)
+        np.testing.assert_array_equal(image, IMAGE)
     for image in sampled((3, 4), offset=jnp.array([2.0, 5.0])):
-        np.testing.assert_array_equal(image, PICTURE[2:5, 5:9])
+        np.testing.assert_array_equal(image, IMAGE[2:5, 5:9])
     for image in sampled((7, 9), flip=jnp.array([True, False]), angle=jnp.array(0.0)):
-        np.testing.assert_array_equal(image, PICTURE[::-1])
+        np.testing.assert_array_equal(image, IMAGE[::-1])
     for image in sampled((4, 4), flip=jnp.array([False, True]), offset=jnp.array([1.0, 2.0])):
-        np.testing.assert_array_equal(image, PICTURE[1:5, ::-1][:, 2:6])
+        np.testing.assert_array_equal(image, IMAGE[1:5, ::-1][:, 2:6])
 
 
 def test_a_quarter_turn_is_counter_clockwise():
     image = sampled((7, 7), offset=jnp.array([0.0, 1.0]), angle=jnp.array(np.pi / 2))
     for turned in image:
-        np.testing.assert_allclose(turned, np.rot90(PICTURE[:, 1:8]), atol=1e-3)
+        np.testing.assert_allclose(turned, np.rot90(IMAGE[:, 1:8]), atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [2, 3])
 def test_enlarging_is_pillows(scale):
     size = (7 * scale, 9 * scale)
     smooth, near = sampled(size, scale=jnp.full(2, float(scale)))
-    picture = Image.fromarray(PICTURE)
-    np.testing.assert_allclose(smooth, np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR)), atol=1.01)
-    np.testing.assert_array_equal(near, np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST)))
+    image = Image.fromarray(IMAGE)
+    np.testing.assert_allclose(smooth, np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)), atol=1.01)
+    np.testing.assert_array_equal(near, np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST)))
 
 
 def test_sampling_is_scipys():
     rng = np.random.default_rng(1)
     y, x = rng.uniform(-2, 9, (5, 6)).astype(np.float32), rng.uniform(-2, 11, (5, 6)).astype(np.float32)
-    smooth, near = warp.sample_bilinear(PICTURE, y, x), warp.sample_nearest(PICTURE, y, x)
+    smooth, near = warp.sample_bilinear(IMAGE, y, x), warp.sample_nearest(IMAGE, y, x)
     for c in range(3):
-        expected = ndimage.map_coordinates(PICTURE[..., c].astype(np.float32), [y, x], order=1, mode="nearest")
+        expected = ndimage.map_coordinates(IMAGE[..., c].astype(np.float32), [y, x], order=1, mode="nearest")
         np.testing.assert_allclose(smooth[..., c], expected, atol=1e-3)
-        expected = ndimage.map_coordinates(PICTURE[..., c], [y, x], order=0, mode="nearest")
+        expected = ndimage.map_coordinates(IMAGE[..., c], [y, x], order=0, mode="nearest")
         np.testing.assert_array_equal(near[..., c], expected)
 
 
-def test_inside_ends_half_a_pixel_beyond_the_centres():
+def test_inside_ends_half_a_pixel_beyond_the_centers():
     y = jnp.array([[-0.51, -0.5, 6.49, 6.5]])
     assert warp.inside(y, jnp.full((1, 4), 3.0), (7, 9)).tolist() == [[False, True, True, False]]
     assert warp.inside(jnp.full((1, 4), 3.0), y, (9, 7)).tolist() == [[False, True, True, False]]

@@ -43,7 +43,7 @@ def peers():
         report = pytest.fail if os.environ.get("JAXSEG_REQUIRE_PARITY") == "1" else pytest.skip
         report(f"the parity tests need `pip install jaxseg[parity]`: {error}")
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # the pictures are tiny, and waiting threads spin
+    torch.set_num_threads(1)  # the images are tiny, and waiting threads spin
     return SimpleNamespace(torch=torch, torchvision=torchvision, timm=timm, smp=smp)
 
 
@@ -62,14 +62,14 @@ def require():
 
 
 @pytest.fixture(scope="session")
-def randomise(peers):
-    """Gives a PyTorch module random normalisation parameters and statistics: the defaults would hide an error.
+def randomize(peers):
+    """Gives a PyTorch module random normalization parameters and statistics: the defaults would hide an error.
 
     So would biases and layer scales that are all the same.
     """
     torch = peers.torch
 
-    def randomise(module, seed=0):
+    def randomize(module, seed=0):
         generator = torch.Generator().manual_seed(seed)
         for part in module.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm | torch.nn.GroupNorm | torch.nn.LayerNorm):
@@ -83,12 +83,12 @@ def randomise(peers):
                 parameter.data.normal_(0, 0.2, generator=generator)
         return module
 
-    return randomise
+    return randomize
 
 
 @pytest.fixture(scope="session")
 def images():
-    """An odd batch of pictures that are not square, normalised, NHWC."""
+    """An odd batch of images that are not square, normalized, NHWC."""
     return np.random.default_rng(0).normal(size=(3, 64, 96, 3)).astype(np.float32)
 
 
@@ -164,12 +164,12 @@ def check_levels(peers, images, to_torch, forward, assert_close, count, record):
     """Compares all levels of an encoder with a PyTorch module's (the last ones, if it has fewer than five), and its
     parameters but for `head` of them; records the worst error and returns the variables."""
 
-    def check_levels(name, module, convert, features, *, peer, pictures=images, head=0, **options):
+    def check_levels(name, module, convert, features, *, peer, samples=images, head=0, **options):
         module.eval()
         variables = convert(name, module.state_dict(), **options)
-        ours = forward(create_encoder(name, **options), variables, pictures)
+        ours = forward(create_encoder(name, **options), variables, samples)
         with peers.torch.no_grad():
-            theirs = features(to_torch(pictures))
+            theirs = features(to_torch(samples))
         assert list(ours) == [f"c{i}" for i in range(6 - len(theirs), 6)]
         errors = [assert_close(ours[key], t, what=key) for key, t in zip(ours, theirs, strict=True)]
         sizes = count(variables["params"]), count(module) - head
@@ -186,11 +186,11 @@ def check_levels(peers, images, to_torch, forward, assert_close, count, record):
 def check_statistics(images, to_torch, forward, assert_close):
     """Trains on a batch here and there; compares c5 and all running statistics after it."""
 
-    def check_statistics(name, module, convert, deepest, pictures=images, limit=1e-4, **options):
+    def check_statistics(name, module, convert, deepest, samples=images, limit=1e-4, **options):
         module.train()
         variables = convert(name, module.state_dict(), **options)
-        ours, statistics = forward(create_encoder(name, **options), variables, pictures, train=True)
-        assert_close(ours["c5"], deepest(to_torch(pictures)), limit, what="c5")
+        ours, statistics = forward(create_encoder(name, **options), variables, samples, train=True)
+        assert_close(ours["c5"], deepest(to_torch(samples)), limit, what="c5")
         expected = flatten_dict(convert(name, module.state_dict(), **options)["batch_stats"])
         statistics = flatten_dict(statistics)
         assert statistics.keys() == expected.keys()
@@ -222,8 +222,8 @@ def pytest_sessionfinish(session):
         f"Written by `pytest tests/parity --parity-table {path}` on {time.strftime('%Y-%m-%d')}, commit {COMMIT},",
         f"{jax.devices()[0].platform.upper()}, float32; jax {jax.__version__}, torch {torch.__version__},"
         f" torchvision {torchvision.__version__}, timm {timm.__version__},",
-        f"segmentation_models_pytorch {smp.__version__}. Each row: the peer's weights, with random normalisation",
-        "statistics unless it says ImageNet, converted by `jaxseg.pretrained`, and the same pictures through both.",
+        f"segmentation_models_pytorch {smp.__version__}. Each row: the peer's weights, with random normalization",
+        "statistics unless it says ImageNet, converted by `jaxseg.pretrained`, and the same images through both.",
         "Error: max|ours - theirs| / max|theirs|, the worst of all outputs.",
         "",
         "| architecture | encoder | compared with | outputs | error | parameters, ours | theirs |",

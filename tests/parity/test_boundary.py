@@ -6,18 +6,18 @@ import pytest
 
 from jaxseg.losses import hausdorff
 from jaxseg.metrics.surface import surface_distances
-from tests.metrics.test_surface import C, pictures
+from tests.metrics.test_surface import C, images
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_surface_distances(peers, require):
-    """Random and degenerate pictures; MONAI, too, says inf where one surface is missing and nan without either.
+    """Random and degenerate images; MONAI, too, says inf where one surface is missing and nan without either.
 
     But not in its percentile: between two infinite distances it is nan, as if the class were absent; and its rank is
     computed in float32, which costs it digits (tests/metrics/ has NumPy's, in float64).
     """
     metrics, torch = require("monai.metrics"), peers.torch
-    predictions, labels = pictures()
+    predictions, labels = images()
     tolerances = (1.0, 2.5, 0.0)
     ours = jax.jit(lambda p, y: surface_distances(p, y, num_classes=C, tolerance=tolerances))(predictions, labels)
     hot = [torch.from_numpy(np.moveaxis(np.eye(C, dtype=np.float32)[x], -1, 1).copy()) for x in (predictions, labels)]
@@ -44,7 +44,7 @@ def test_surface_distances(peers, require):
 def test_hausdorff_loss(peers, require, compare_losses):
     theirs, torch = require("monai.losses"), peers.torch
     rng = np.random.default_rng(5)
-    _, labels = pictures()
+    _, labels = images()
     labels = labels[[0, 1, 3, 5]]
     logits = (2 * rng.normal(size=(*labels.shape, C))).astype(np.float32)
     y = torch.from_numpy(labels[:, None].astype(np.int64))

@@ -28,11 +28,11 @@ def torchvision_levels(module, x):
     "output_stride, replaced",
     [(32, (False, False, False)), (16, (False, False, True)), (8, (False, True, True))],
 )
-def test_resnet50_is_torchvisions(peers, randomise, check_levels, count, output_stride, replaced):
+def test_resnet50_is_torchvisions(peers, randomize, check_levels, count, output_stride, replaced):
     module = peers.torchvision.models.resnet50(replace_stride_with_dilation=replaced)
     check_levels(
         "resnet50",
-        randomise(module),
+        randomize(module),
         encoder_from_torchvision,
         partial(torchvision_levels, module),
         peer="torchvision",
@@ -43,11 +43,11 @@ def test_resnet50_is_torchvisions(peers, randomise, check_levels, count, output_
 
 
 @pytest.mark.parametrize("name, output_stride", [("resnet18", 32), ("resnet18", 16), ("resnet50", 8)])
-def test_resnets_are_smps(peers, randomise, check_levels, name, output_stride):
+def test_resnets_are_smps(peers, randomize, check_levels, name, output_stride):
     module = peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
     check_levels(
         name,
-        randomise(module),
+        randomize(module),
         encoder_from_smp,
         lambda x: module(x)[1:],
         peer="smp",
@@ -55,11 +55,11 @@ def test_resnets_are_smps(peers, randomise, check_levels, name, output_stride):
     )
 
 
-def test_resnet18_is_timms_with_dilation(peers, randomise, check_levels):
+def test_resnet18_is_timms_with_dilation(peers, randomize, check_levels):
     module = peers.timm.create_model("resnet18", features_only=True, output_stride=8)
     check_levels(
         "resnet18",
-        randomise(module),
+        randomize(module),
         encoder_from_timm,
         module,
         peer="timm",
@@ -69,16 +69,16 @@ def test_resnet18_is_timms_with_dilation(peers, randomise, check_levels):
 
 
 @pytest.mark.parametrize("output_stride", [32, 16, 8])
-def test_efficientnet_lite0_is_timms(peers, randomise, check_levels, images, output_stride):
+def test_efficientnet_lite0_is_timms(peers, randomize, check_levels, images, output_stride):
     module = peers.timm.create_model("tf_efficientnet_lite0", features_only=True, output_stride=output_stride)
-    pictures = images if output_stride == 32 else images[:, :61, :93]  # odd sizes pad differently
+    samples = images if output_stride == 32 else images[:, :61, :93]  # odd sizes pad differently
     check_levels(
         "efficientnet_lite0",
-        randomise(module),
+        randomize(module),
         encoder_from_timm,
         module,
         peer="timm",
-        pictures=pictures,
+        samples=samples,
         output_stride=output_stride,
     )
 
@@ -111,7 +111,7 @@ def test_efficientnet_lite0_with_imagenet_weights(peers, images, to_torch, forwa
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
-def test_training_updates_the_statistics_alike(peers, randomise, check_statistics, name):
+def test_training_updates_the_statistics_alike(peers, randomize, check_statistics, name):
     peer = {"resnet18": "resnet18", "efficientnet_lite0": "tf_efficientnet_lite0"}[name]
-    module = randomise(peers.timm.create_model(peer, features_only=True))
+    module = randomize(peers.timm.create_model(peer, features_only=True))
     check_statistics(name, module, encoder_from_timm, lambda x: module(x)[-1])

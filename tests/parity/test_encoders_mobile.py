@@ -45,14 +45,14 @@ def zeros(module):
         ("timm-efficientnet-b0", 16),
     ],
 )
-def test_levels_are_smps_at_odd_sizes(peers, randomise, check_levels, count, images, name, output_stride):
+def test_levels_are_smps_at_odd_sizes(peers, randomize, check_levels, count, images, name, output_stride):
     origin = smp_encoder(name)
-    module = randomise(peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride))
+    module = randomize(peers.smp.encoders.get_encoder(name, weights=None, output_stride=output_stride))
     convert = {"smp": encoder_from_smp, "timm": encoder_from_timm}[origin.library]
     head = sum(count(part) for part_name, part in module.named_children() if part_name in BEYOND)
     options = {"peer": f"smp's {name}", "head": head, "output_stride": output_stride, **origin.options}
-    pictures = images[:1, :61, :93]
-    check_levels(origin.encoder, module, convert, lambda x: module(x)[1:], pictures=pictures, **options)
+    samples = images[:1, :61, :93]
+    check_levels(origin.encoder, module, convert, lambda x: module(x)[1:], samples=samples, **options)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_levels_are_smps_at_odd_sizes(peers, randomise, check_levels, count, ima
         ("efficientnet_lite0", 32),
     ],
 )
-def test_levels_are_timms_at_odd_sizes(peers, randomise, check_levels, images, name, output_stride):
+def test_levels_are_timms_at_odd_sizes(peers, randomize, check_levels, images, name, output_stride):
     origin = timm_encoder(name)
-    module = randomise(peers.timm.create_model(name, features_only=True, output_stride=output_stride))
-    options = {"peer": f"timm {name}", "output_stride": output_stride, "pictures": images[:1, :61, :93]}
+    module = randomize(peers.timm.create_model(name, features_only=True, output_stride=output_stride))
+    options = {"peer": f"timm {name}", "output_stride": output_stride, "samples": images[:1, :61, :93]}
     check_levels(origin.encoder, module, encoder_from_timm, module, **options, **origin.options)
 
 
@@ -84,26 +84,26 @@ def test_levels_are_timms_at_odd_sizes(peers, randomise, check_levels, images, n
         ("efficientnet_b0", (1, 2, 3, 5, 7), {}),
     ],
 )
-def test_levels_are_torchvisions(peers, randomise, check_levels, count, images, name, indices, options):
+def test_levels_are_torchvisions(peers, randomize, check_levels, count, images, name, indices, options):
     """With and without the last 1x1 convolution, and with the levels and the dilation of its segmentation models."""
     dilated = {"dilated": True} if "output_stride" in options else {}
-    module = randomise(getattr(peers.torchvision.models, name)(**dilated))
+    module = randomize(getattr(peers.torchvision.models, name)(**dilated))
     beyond = count(module.classifier) + sum(count(layer) for layer in module.features[indices[-1] + 1 :])
     levels = features_at(module, indices)
-    options = options | {"peer": "torchvision", "head": beyond, "pictures": images[:1, :61, :93]}
+    options = options | {"peer": "torchvision", "head": beyond, "samples": images[:1, :61, :93]}
     check_levels(name, module, encoder_from_torchvision, levels, **options)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet-b0", "tu-tf_mobilenetv3_small_100"])
-def test_training_updates_the_statistics_alike(peers, randomise, check_statistics, name):
+def test_training_updates_the_statistics_alike(peers, randomize, check_statistics, name):
     origin = smp_encoder(name)
-    module = randomise(peers.smp.encoders.get_encoder(name, weights=None))
+    module = randomize(peers.smp.encoders.get_encoder(name, weights=None))
     module._drop_connect_rate = 0.0  # of smp's EfficientNet
     check_statistics(origin.encoder, module, encoder_from_smp, lambda x: module(x)[-1], **origin.options)
 
 
-def test_torchvisions_mobilenet_v3_keeps_statistics_with_its_own_momentum(peers, randomise, check_statistics):
-    module = randomise(peers.torchvision.models.mobilenet_v3_small())
+def test_torchvisions_mobilenet_v3_keeps_statistics_with_its_own_momentum(peers, randomize, check_statistics):
+    module = randomize(peers.torchvision.models.mobilenet_v3_small())
     check_statistics("mobilenet_v3_small", module, encoder_from_torchvision, module.features)
 
 

@@ -15,21 +15,21 @@ SMALL = {"widths": (8, 16, 24, 32), "blocks": (1, 2, 2, 1)}  # a ConvNeXt
 
 
 @pytest.mark.parametrize("output_stride, size", [(32, (61, 93)), (16, (64, 96)), (8, (64, 96))])
-def test_mit_b0_is_smps(peers, randomise, check_levels, images, output_stride, size):
-    module = randomise(peers.smp.encoders.get_encoder("mit_b0", weights=None, output_stride=output_stride))
+def test_mit_b0_is_smps(peers, randomize, check_levels, images, output_stride, size):
+    module = randomize(peers.smp.encoders.get_encoder("mit_b0", weights=None, output_stride=output_stride))
     check_levels(
         "mit_b0",
         module,
         encoder_from_smp,
         lambda x: module(x)[2:],
         peer="smp",
-        pictures=images[:, : size[0], : size[1]],
+        samples=images[:, : size[0], : size[1]],
         output_stride=output_stride,
     )
 
 
-def test_convnext_tiny_is_torchvisions(peers, randomise, check_levels, count):
-    module = randomise(peers.torchvision.models.convnext_tiny())
+def test_convnext_tiny_is_torchvisions(peers, randomize, check_levels, count):
+    module = randomize(peers.torchvision.models.convnext_tiny())
 
     def features(x):
         levels = [x := stage(x) for stage in module.features]
@@ -44,14 +44,14 @@ def small_convnext(peers, **options):
 
 
 @pytest.mark.parametrize("output_stride, channels", [(32, 3), (16, 3), (8, 5)])
-def test_small_convnexts_are_timms(peers, randomise, images, to_torch, forward, assert_close, output_stride, channels):
+def test_small_convnexts_are_timms(peers, randomize, images, to_torch, forward, assert_close, output_stride, channels):
     dilation = {} if output_stride == 32 else {"output_stride": output_stride}
     module = small_convnext(peers, features_only=True, in_chans=channels, **dilation)
-    randomise(module).eval()
-    pictures = images[..., np.arange(channels) % 3]
+    randomize(module).eval()
+    samples = images[..., np.arange(channels) % 3]
     variables = encoder_from_timm("convnext_tiny", module.state_dict(), in_channels=channels, **SMALL)
-    ours = forward(create_encoder("convnext_tiny", output_stride=output_stride, **SMALL), variables, pictures)
-    for key, theirs in zip(ours, module(to_torch(pictures)), strict=True):
+    ours = forward(create_encoder("convnext_tiny", output_stride=output_stride, **SMALL), variables, samples)
+    for key, theirs in zip(ours, module(to_torch(samples)), strict=True):
         assert_close(ours[key], theirs, what=key)
 
 

@@ -26,7 +26,7 @@ def vgg_levels(module, x):
 
 
 def densenet_levels(module, x):
-    """The paper's: the stem, the blocks after the transition's normalisation and ReLU, the features."""
+    """The paper's: the stem, the blocks after the transition's normalization and ReLU, the features."""
     f = module.features
     x = f.relu0(f.norm0(f.conv0(x)))
     levels, x = [x], f.pool0(x)
@@ -51,41 +51,41 @@ def round_up(peers, module):
 @pytest.mark.parametrize(
     "name, levels", [("vgg11", vgg_levels), ("vgg13_bn", vgg_levels), ("densenet121", densenet_levels)]
 )
-def test_odd_sizes_are_torchvisions_rounded_up(peers, randomise, check_levels, count, images, name, levels):
-    module = randomise(round_up(peers, getattr(peers.torchvision.models, name)(num_classes=2)))
+def test_odd_sizes_are_torchvisions_rounded_up(peers, randomize, check_levels, count, images, name, levels):
+    module = randomize(round_up(peers, getattr(peers.torchvision.models, name)(num_classes=2)))
     options = {"peer": "torchvision, pooling rounded up", "head": count(module.classifier)}
     check_levels(
-        name, module, encoder_from_torchvision, partial(levels, module), pictures=images[:2, :45, :67], **options
+        name, module, encoder_from_torchvision, partial(levels, module), samples=images[:2, :45, :67], **options
     )
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "vgg16", "densenet121", "resnext50_32x4d"])
-def test_levels_are_smps(peers, randomise, check_levels, images, name):
-    module = randomise(peers.smp.encoders.get_encoder(name, weights=None))
-    check_levels(name, module, encoder_from_smp, lambda x: module(x)[1:], peer="smp", pictures=images[:1])
+def test_levels_are_smps(peers, randomize, check_levels, images, name):
+    module = randomize(peers.smp.encoders.get_encoder(name, weights=None))
+    check_levels(name, module, encoder_from_smp, lambda x: module(x)[1:], peer="smp", samples=images[:1])
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
-def test_dilated_resnext_is_smps(peers, randomise, check_levels, images, output_stride):
-    module = randomise(peers.smp.encoders.get_encoder("resnext50_32x4d", weights=None, output_stride=output_stride))
-    options = {"peer": "smp", "output_stride": output_stride, "pictures": images[:1, :32, :64]}
+def test_dilated_resnext_is_smps(peers, randomize, check_levels, images, output_stride):
+    module = randomize(peers.smp.encoders.get_encoder("resnext50_32x4d", weights=None, output_stride=output_stride))
+    options = {"peer": "smp", "output_stride": output_stride, "samples": images[:1, :32, :64]}
     check_levels("resnext50_32x4d", module, encoder_from_smp, lambda x: module(x)[1:], **options)
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "densenet121"])
-def test_levels_are_timms(peers, randomise, check_levels, images, name):
-    """timm's features: with block 1 for VGG, and for DenseNet before the transition's normalisation."""
-    module = randomise(peers.timm.create_model(name, features_only=True))
+def test_levels_are_timms(peers, randomize, check_levels, images, name):
+    """timm's features: with block 1 for VGG, and for DenseNet before the transition's normalization."""
+    module = randomize(peers.timm.create_model(name, features_only=True))
     options = {"raw_levels": True} if name == "densenet121" else {}
     check_levels(
-        name, module, encoder_from_timm, lambda x: module(x)[-5:], peer="timm", pictures=images[:1, :32], **options
+        name, module, encoder_from_timm, lambda x: module(x)[-5:], peer="timm", samples=images[:1, :32], **options
     )
 
 
 # ResNeXt's c5 in training is 1e-4 off in PyTorch, too, when its float32 is compared with its float64.
 @pytest.mark.parametrize("name, limit", [("vgg11_bn", 1e-4), ("densenet121", 1e-4), ("resnext50_32x4d", 5e-4)])
-def test_training_updates_the_statistics_alike(peers, randomise, check_statistics, images, name, limit):
-    module = randomise(peers.smp.encoders.get_encoder(name, weights=None))
+def test_training_updates_the_statistics_alike(peers, randomize, check_statistics, images, name, limit):
+    module = randomize(peers.smp.encoders.get_encoder(name, weights=None))
     check_statistics(name, module, encoder_from_smp, lambda x: module(x)[-1], images[:2], limit)
 
 
@@ -126,11 +126,11 @@ def test_densenets_published_files_spell_their_names_otherwise(peers, count):
         ("resnext50_32x4d", {"in_channels": 4}),
     ],
 )
-def test_unets_on_them_are_smps(peers, randomise, images, to_torch, forward, assert_close, encoder, arguments):
+def test_unets_on_them_are_smps(peers, randomize, images, to_torch, forward, assert_close, encoder, arguments):
     theirs = peers.smp.create_model("unet", encoder, encoder_weights=None, classes=5, **arguments)
-    randomise(theirs).eval()
+    randomize(theirs).eval()
     model, variables = from_smp("unet", encoder, theirs.state_dict(), num_classes=5, **arguments)
-    pictures = np.concatenate([images, images[..., ::-1]], -1)[:1, :32, :64, : arguments.get("in_channels", 3)]
+    samples = np.concatenate([images, images[..., ::-1]], -1)[:1, :32, :64, : arguments.get("in_channels", 3)]
     with peers.torch.no_grad():
-        expected = theirs(to_torch(pictures))
-    assert_close(forward(model, variables, pictures)["logits"], expected)
+        expected = theirs(to_torch(samples))
+    assert_close(forward(model, variables, samples)["logits"], expected)

@@ -89,12 +89,12 @@ def test_overlaps_of_monai(peers, require, compare_losses, to_torch, batch):
             lambda x: losses.tversky(x, labels),
             lambda x: monai.TverskyLoss(alpha=0.3, beta=0.7, **softmax)(x, y),
         ),
-        "generalised dice": (
-            lambda x: losses.generalised_dice(x, labels, smooth=1e-6),
+        "generalized dice": (
+            lambda x: losses.generalized_dice(x, labels, smooth=1e-6),
             lambda x: monai.GeneralizedDiceLoss(**{**softmax, **exact})(x, y),
         ),
-        "generalised dice of the batch, simple weights": (
-            lambda x: losses.generalised_dice(x, labels, smooth=1e-6, power=1, per_image=False),
+        "generalized dice of the batch, simple weights": (
+            lambda x: losses.generalized_dice(x, labels, smooth=1e-6, power=1, per_image=False),
             lambda x: monai.GeneralizedDiceLoss(**{**softmax, **exact}, w_type="simple", batch=True)(x, y),
         ),
         "correlation": (
@@ -133,7 +133,7 @@ def test_where_overlaps_differ(peers, require, to_torch):
     @jax.jit
     def ours(near, wrong, full, unsure, board, half, empty):
         value, slope = jax.value_and_grad(losses.mcc)(unsure, empty)
-        values = losses.jaccard(near, board), losses.generalised_dice(wrong, half), losses.sigmoid_jaccard(full, empty)
+        values = losses.jaccard(near, board), losses.generalized_dice(wrong, half), losses.sigmoid_jaccard(full, empty)
         return *values, value, jnp.abs(slope).max()
 
     def theirs(loss, scores, labels):
@@ -142,7 +142,7 @@ def test_where_overlaps_differ(peers, require, to_torch):
         value.backward()
         return value.item(), float(x.grad.abs().max())
 
-    jaccard, generalised, no_object, correlation, slope = map(
+    jaccard, generalized, no_object, correlation, slope = map(
         float, ours(near, wrong, full, unsure, board, half, empty)
     )
     # Nearly all right: 1 - ratio has lost three digits or four, what is wrong over what there is has lost none.
@@ -153,15 +153,15 @@ def test_where_overlaps_differ(peers, require, to_torch):
     of_monai = theirs(monai.DiceLoss(**softmax, **twice), near, board)[0]
     assert min(abs(of_smp / jaccard - 1), abs(of_monai / jaccard - 1)) > 1e-5
 
-    # All wrong: MONAI's 1e-5 in the units of 1 / pixels² is a quarter of the sum on a picture of 512².
-    assert generalised > 0.99999
+    # All wrong: MONAI's 1e-5 in the units of 1 / pixels² is a quarter of the sum on an image of 512².
+    assert generalized > 0.99999
     np.testing.assert_allclose(theirs(monai.GeneralizedDiceLoss(**softmax), wrong, half)[0], 0.753, atol=1e-3)
 
     # Nothing there and everything predicted: smp leaves absent classes out.
     np.testing.assert_allclose(no_object, 64 / 65, rtol=1e-6)
     assert theirs(smp.JaccardLoss("binary"), full, empty) == (0, 0)
 
-    # A picture of background teaches nothing by itself: the coefficient is undefined there.
+    # An image of background teaches nothing by itself: the coefficient is undefined there.
     assert slope > 9e-4
     np.testing.assert_allclose(correlation, 0.876, atol=1e-3)
     of_smp = theirs(lambda x, y: smp.MCCLoss()(x.softmax(1)[:, 1:], y.float()), unsure, empty)

@@ -71,7 +71,7 @@ VARIATIONS = [
 
 
 @pytest.fixture
-def make(peers, randomise):
+def make(peers, randomize):
     """smp's model with random statistics and no dropout, and its arguments; None if smp refuses the pair.
 
     What cannot be dilated to the architecture's own output stride is taken without dilation, a level less deep.
@@ -92,7 +92,7 @@ def make(peers, randomise):
                 for name, child in part.named_children():
                     if "Drop" in type(child).__name__:
                         setattr(part, name, peers.torch.nn.Identity())
-            return randomise(model), attempt
+            return randomize(model), attempt
         return None
 
     return make
@@ -102,19 +102,19 @@ def make(peers, randomise):
 def check(peers, make, to_torch, assert_close, count, record):
     """Converts smp's model; compares the logits, and the running statistics after a training pass if `train`."""
 
-    def check(arch, encoder, *, pictures=None, train=True, **arguments):
+    def check(arch, encoder, *, images=None, train=True, **arguments):
         made = make(arch, encoder, arguments)
         if made is None:
             return None
         theirs, arguments = made
-        if pictures is None:  # an odd batch, not square; smp's PAN needs larger ones
+        if images is None:  # an odd batch, not square; smp's PAN needs larger ones
             size = (128, 160) if arch == "pan" else (64, 96)
             shape = (3, *size, arguments.get("in_channels", 3))
-            pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+            images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         before = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
         model, variables = from_smp(arch, encoder, before, num_classes=5, **arguments)
-        ours, statistics = run(model, variables, pictures, train)
-        expected = theirs.eval()(to_torch(pictures))
+        ours, statistics = run(model, variables, images, train)
+        expected = theirs.eval()(to_torch(images))
         expected.sum().backward()
         error = assert_close(ours, expected)
         # smp also holds parameters that nothing uses, e.g. stages of the encoder beyond encoder_depth
@@ -122,7 +122,7 @@ def check(peers, make, to_torch, assert_close, count, record):
         assert count(variables["params"]) == used
         if train:
             with peers.torch.no_grad():
-                theirs.train()(to_torch(pictures))
+                theirs.train()(to_torch(images))
             compare_statistics(variables["batch_stats"], statistics, before, theirs.state_dict())
         outputs = "logits, running statistics" if train else "logits"
         said = ", ".join(f"{name}={value}" for name, value in arguments.items())
@@ -133,19 +133,19 @@ def check(peers, make, to_torch, assert_close, count, record):
     return check
 
 
-def run(model, variables, pictures, train):
+def run(model, variables, images, train):
     """The logits in evaluation and, if `train`, the statistics after a pass in training, without dropout."""
     still = model.clone(dropout=0.0) if hasattr(model, "dropout") else model
 
     @partial(jax.jit, compiler_options=QUICK)
-    def both(variables, pictures):
-        logits = model.apply(variables, pictures, train=False)["logits"]
+    def both(variables, images):
+        logits = model.apply(variables, images, train=False)["logits"]
         if not train:
             return logits, None
-        _, updates = still.apply(variables, pictures, train=True, mutable=["batch_stats"])
+        _, updates = still.apply(variables, images, train=True, mutable=["batch_stats"])
         return logits, updates["batch_stats"]
 
-    return both(jax.tree.map(jnp.asarray, variables), pictures)
+    return both(jax.tree.map(jnp.asarray, variables), images)
 
 
 def compare_statistics(old, new, theirs_before, theirs_after):
@@ -178,8 +178,8 @@ def test_variations(check, arch, encoder, arguments):
 
 
 def test_any_size_and_number_of_channels(check):
-    pictures = np.random.default_rng(1).normal(size=(1, 45, 67, 4)).astype(np.float32)
-    assert check("unet", "resnet18", pictures=pictures, train=False, in_channels=4) is not None
+    images = np.random.default_rng(1).normal(size=(1, 45, 67, 4)).astype(np.float32)
+    assert check("unet", "resnet18", images=images, train=False, in_channels=4) is not None
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ SIZE = (1, 64, 96, 3)
 
 
 @pytest.fixture
-def make_smp(peers, randomise):
+def make_smp(peers, randomize):
     def make_smp(arch, encoder, **arguments):
         peers.torch.manual_seed(0)
-        return randomise(peers.smp.create_model(arch, encoder, encoder_weights=None, classes=5, **arguments))
+        return randomize(peers.smp.create_model(arch, encoder, encoder_weights=None, classes=5, **arguments))
 
     return make_smp
 
@@ -32,9 +32,9 @@ def make_smp(peers, randomise):
 def test_models_are_smps(make_smp, to_torch, forward, assert_close, count, record, arch, encoder, arguments):
     theirs = make_smp(arch, encoder, **arguments).eval()
     model, variables = from_smp(arch, encoder, theirs.state_dict(), num_classes=5, **arguments)
-    pictures = np.random.default_rng(3).normal(size=SIZE).astype(np.float32)
-    expected = theirs(to_torch(pictures))
-    error = assert_close(forward(model, variables, pictures)["logits"], expected)
+    images = np.random.default_rng(3).normal(size=SIZE).astype(np.float32)
+    expected = theirs(to_torch(images))
+    error = assert_close(forward(model, variables, images)["logits"], expected)
     expected.sum().backward()
     used = sum(value.numel() for value in theirs.parameters() if value.grad is not None)
     assert count(variables["params"]) == used
@@ -48,17 +48,17 @@ def test_an_efficientnet_of_smp_pads_for_its_training_size_at_any_other(make_smp
     theirs = make_smp("unet", "efficientnet-b1", encoder_depth=3, decoder_channels=(16, 8, 8)).eval()
     arguments = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     model, variables = from_smp("unet", "efficientnet-b1", theirs.state_dict(), num_classes=5, **arguments)
-    pictures = np.random.default_rng(3).normal(size=(1, 61, 93, 3)).astype(np.float32)
-    assert_close(forward(model, variables, pictures)["logits"], theirs(to_torch(pictures)))
+    images = np.random.default_rng(3).normal(size=(1, 61, 93, 3)).astype(np.float32)
+    assert_close(forward(model, variables, images)["logits"], theirs(to_torch(images)))
 
 
 def test_training_an_smp_model_updates_the_statistics_alike(make_smp, to_torch, forward, assert_close):
     encoder = "mobilenet_v2"
     theirs = make_smp("unet", encoder).train()
     model, variables = from_smp("unet", encoder, theirs.state_dict(), num_classes=5)
-    pictures = np.random.default_rng(3).normal(size=(3, 64, 96, 3)).astype(np.float32)
-    outputs, statistics = forward(model, variables, pictures, train=True)
-    assert_close(outputs["logits"], theirs(to_torch(pictures)))
+    images = np.random.default_rng(3).normal(size=(3, 64, 96, 3)).astype(np.float32)
+    outputs, statistics = forward(model, variables, images, train=True)
+    assert_close(outputs["logits"], theirs(to_torch(images)))
     _, expected = from_smp("unet", encoder, theirs.state_dict(), num_classes=5)
     expected, statistics = flatten_dict(expected["batch_stats"]), flatten_dict(statistics)
     assert statistics.keys() == expected.keys()

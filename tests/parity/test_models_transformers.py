@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 from jaxseg.checks import UserError
 from jaxseg.pretrained import from_smp
 
-# Models, and their pictures where these are not the usual ones.
+# Models, and their images where these are not the usual ones.
 CASES = [
     ("segformer", "resnet18", {"decoder_segmentation_channels": 32}),
     ("segformer", "resnet18", {"encoder_depth": 3}),
@@ -27,12 +27,12 @@ CASES = [
 
 
 @pytest.fixture
-def make(peers, randomise):
+def make(peers, randomize):
     """smp's model with random weights, made the same twice."""
 
     def make(arch, encoder, **arguments):
         peers.torch.manual_seed(0)
-        return randomise(peers.smp.create_model(arch, encoder, encoder_weights=None, classes=5, **arguments))
+        return randomize(peers.smp.create_model(arch, encoder, encoder_weights=None, classes=5, **arguments))
 
     return make
 
@@ -41,11 +41,11 @@ def make(peers, randomise):
 def test_logits_are_smps(make, to_torch, forward, assert_close, count, record, arch, encoder, arguments):
     arguments = dict(arguments)
     shape = (3, *arguments.pop("size", (64, 96)), arguments.get("in_channels", 3))
-    pictures = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     theirs = make(arch, encoder, **arguments).eval()
     model, variables = from_smp(arch, encoder, theirs.state_dict(), num_classes=5, **arguments)
-    expected = theirs(to_torch(pictures))
-    error = assert_close(forward(model, variables, pictures)["logits"], expected)
+    expected = theirs(to_torch(images))
+    error = assert_close(forward(model, variables, images)["logits"], expected)
     expected.sum().backward()
     used = sum(value.numel() for value in theirs.parameters() if value.grad is not None)
     assert count(variables["params"]) == used
@@ -72,6 +72,6 @@ def test_training_updates_the_statistics_alike(make, images, to_torch, forward, 
         np.testing.assert_allclose(value, updated[path], rtol=1e-4, atol=limit, err_msg=str(path))
 
 
-def test_another_normalisation_of_smps_is_an_error():
+def test_another_normalization_of_smps_is_an_error():
     with pytest.raises(UserError, match="decoder_use_norm='layernorm'"):
         from_smp("upernet", "resnet18", {}, num_classes=5, decoder_use_norm="layernorm")

@@ -21,16 +21,16 @@ BOTH = {"logits": "out", "auxiliary": "aux"}
         ("lraspp_mobilenet_v3_large", LOGITS),
     ],
 )
-def test_outputs(peers, randomise, to_torch, forward, assert_close, count, record, name, outputs):
+def test_outputs(peers, randomize, to_torch, forward, assert_close, count, record, name, outputs):
     peers.torch.manual_seed(0)
     make = getattr(peers.torchvision.models.segmentation, name)
     options = {} if name.startswith("lraspp") else {"aux_loss": "auxiliary" in outputs}
-    theirs = randomise(make(num_classes=5, weights_backbone=None, **options)).eval()
+    theirs = randomize(make(num_classes=5, weights_backbone=None, **options)).eval()
     model, variables = from_torchvision(name, theirs.state_dict())
-    pictures = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
-    ours = forward(model, variables, pictures)
+    images = np.random.default_rng(2).normal(size=(1, 43, 66, 3)).astype(np.float32)
+    ours = forward(model, variables, images)
     with peers.torch.no_grad():
-        expected = theirs(to_torch(pictures))
+        expected = theirs(to_torch(images))
     assert ours.keys() == outputs.keys()
     error = max(assert_close(ours[key], expected[there], what=key) for key, there in outputs.items())
     sizes = {"ours": count(variables["params"]), "theirs": count(theirs)}
@@ -40,14 +40,14 @@ def test_outputs(peers, randomise, to_torch, forward, assert_close, count, recor
     record(**row, outputs=", ".join(outputs), error=error, **sizes)
 
 
-def test_training_lraspp_updates_the_statistics_alike(peers, randomise, to_torch, forward, assert_close):
+def test_training_lraspp_updates_the_statistics_alike(peers, randomize, to_torch, forward, assert_close):
     name = "lraspp_mobilenet_v3_large"
     theirs = peers.torchvision.models.segmentation.lraspp_mobilenet_v3_large(num_classes=5, weights_backbone=None)
-    randomise(theirs).train()
+    randomize(theirs).train()
     model, variables = from_torchvision(name, theirs.state_dict())
-    pictures = np.random.default_rng(2).normal(size=(3, 64, 96, 3)).astype(np.float32)
-    outputs, statistics = forward(model, variables, pictures, train=True)
-    assert_close(outputs["logits"], theirs(to_torch(pictures))["out"])
+    images = np.random.default_rng(2).normal(size=(3, 64, 96, 3)).astype(np.float32)
+    outputs, statistics = forward(model, variables, images, train=True)
+    assert_close(outputs["logits"], theirs(to_torch(images))["out"])
     expected = flatten_dict(from_torchvision(name, theirs.state_dict())[1]["batch_stats"])
     for path, value in flatten_dict(statistics).items():
         assert_close(value, expected[path], what=str(path))

@@ -8,9 +8,9 @@ from jaxseg.trained import load
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_probabilities_are_smps(peers, randomise, to_torch, tmp_path, classes):
+def test_probabilities_are_smps(peers, randomize, to_torch, tmp_path, classes):
     arguments = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "encoder_weights": None}
-    theirs = randomise(peers.smp.Unet("resnet18", classes=classes, **arguments)).eval()
+    theirs = randomize(peers.smp.Unet("resnet18", classes=classes, **arguments)).eval()
     theirs.save_pretrained(tmp_path / "smp")
     load(tmp_path / "smp").save(tmp_path / "bundle")
     trained = load(tmp_path / "bundle")

@@ -27,7 +27,7 @@ def test_confusion_numbers_are_percents_of_the_row(tmp_path, figures):
     assert numbers == {(0, 0): "90", (1, 0): "10", (2, 2): "100"}  # (column, row)
     assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "b", "c"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["a  9.1%", "b  0.0%", "c  90.9%"]
-    assert "mIoU 63.0" in axes.get_title()  # of a 90/101, of b (predicted, never labelled) 0, of c 999/1000
+    assert "mIoU 63.0" in axes.get_title()  # of a 90/101, of b (predicted, never labeled) 0, of c 999/1000
     assert Image.open(tmp_path / "m.png").size[0] > 300
 
 

@@ -7,11 +7,11 @@ from jaxseg.checks import UserError
 
 
 def test_heat():
-    picture = visualize.heat(np.array([[0.0, 0.5, 1.0, np.nan]]), top=1.0)
-    assert picture.shape == (1, 4, 3) and picture.dtype == np.uint8
-    brightness = picture[0].sum(-1).tolist()
+    image = visualize.heat(np.array([[0.0, 0.5, 1.0, np.nan]]), top=1.0)
+    assert image.shape == (1, 4, 3) and image.dtype == np.uint8
+    brightness = image[0].sum(-1).tolist()
     assert brightness[0] < brightness[1] < brightness[2]
-    assert picture[0, 3].tolist() == [128, 128, 128]
+    assert image[0, 3].tolist() == [128, 128, 128]
     assert not visualize.heat(np.zeros((2, 2)))[..., 0].any()  # nothing to scale by
     with pytest.raises(UserError, match=r"Expected a map \[h, w\]"):
         visualize.heat(np.zeros((2, 2, 2)))

@@ -1,7 +1,7 @@
 """Depthwise convolution for CPUs: shifted slices, multiplied and summed.
 
 XLA's CPU compiler has no fast kernel for depthwise convolutions, while it fuses a sum of shifted products into one
-vectorised, threaded loop. Each function here equals `lax.conv_general_dilated` with `feature_group_count` = channels
+vectorized, threaded loop. Each function here equals `lax.conv_general_dilated` with `feature_group_count` = channels
 of `x`, or its transpose; sums are float32. `jaxseg.ops.conv.conv2d` chooses between the two.
 """
 
@@ -66,7 +66,7 @@ def kernel_gradient(
     """Returns the gradient of kernel[shape].
 
     For every tap it is a sum of products over all pixels. A loop over rows adds them up in as many places as a row has
-    pixels, so that each turn is one vectorised pass without a reduction; the places are summed at the end. The taps of
+    pixels, so that each turn is one vectorized pass without a reduction; the places are summed at the end. The taps of
     one kernel row share a loop, and the kernel's rows follow one another: it compiles once for all of them.
     """
     batch, high, wide, channels = dy.shape

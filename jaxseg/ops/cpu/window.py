@@ -1,4 +1,4 @@
-"""How a kernel moves over a picture: stride, padding and rate, (height, width) each."""
+"""How a kernel moves over an image: stride, padding and rate, (height, width) each."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Window(NamedTuple):
     rate: tuple[int, int] = (1, 1)
 
     def output_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
-        """Returns how many positions a kernel of `kernel` taps has on a picture of `size` pixels.
+        """Returns how many positions a kernel of `kernel` taps has on an image of `size` pixels.
 
         >>> Window(stride=(2, 2), padding=((1, 1), (1, 1))).output_size((7, 8), (3, 3))
         (4, 4)

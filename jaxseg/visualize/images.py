@@ -1,4 +1,4 @@
-"""Label maps as pictures: in colour, over the image, beside the label, in a file."""
+"""Label maps as images: in color, over the image, beside the label, in a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ Palette = Sequence[tuple[int, int, int]]
 
 WRONG = (222, 45, 38)
 _INK = (40, 40, 46)
-_CELL = 300  # largest width of a picture in a grid, pixels
+_CELL = 300  # largest width of an image in a grid, pixels
 
 
 def colorize(label: np.ndarray, palette: Palette, *, ignore: int = 255) -> np.ndarray:
-    """Returns uint8[h, w, 3]: every class in its colour, ignored pixels hatched.
+    """Returns uint8[h, w, 3]: every class in its color, ignored pixels hatched.
 
     >>> colorize(np.array([[1, 0]]), [(0, 0, 0), (255, 128, 0)]).tolist()
     [[[255, 128, 0], [0, 0, 0]]]
     """
     label = np.asarray(label)
     ignored = _ignored(label, palette, ignore)
-    colours = np.asarray(palette, np.uint8)[np.where(ignored, 0, label)]
+    colors = np.asarray(palette, np.uint8)[np.where(ignored, 0, label)]
     row, column = np.indices(label.shape)
     hatch = np.where((row + column) // 4 % 2, 150, 225).astype(np.uint8)
-    return np.where(ignored[..., None], hatch[..., None], colours)
+    return np.where(ignored[..., None], hatch[..., None], colors)
 
 
 def overlay(
@@ -39,15 +39,15 @@ def overlay(
     legend: bool = True,
     ignore: int = 255,
 ) -> np.ndarray:
-    """Returns uint8[h2, w2, 3]: the picture tinted by class and, beneath it, the classes that occur and their shares.
+    """Returns uint8[h2, w2, 3]: the image tinted by class and, beneath it, the classes that occur and their shares.
 
     Args:
       image: uint8[h, w, 3].
       label: class ids, integer[h, w]; ignored pixels are not tinted.
-      palette: a colour a class.
-      classes: a name a class.
+      palette: a color per class.
+      classes: a name per class.
       alpha: weight of the tint, 0 to 1.
-      legend: whether to write it; it makes the picture higher, and a narrow one wider.
+      legend: whether to write it; it makes the image higher, and a narrow one wider.
       ignore: the label of pixels that are no class.
     """
     if not 0 <= alpha <= 1:
@@ -70,9 +70,9 @@ def overlay(
 
 
 def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, *, ignore: int = 255) -> np.ndarray:
-    """Returns uint8[h, w, 3]: the picture in pale grey where right, red where wrong, hatched where ignored."""
-    grey = 110 + 0.55 * (image @ np.array([0.299, 0.587, 0.114]))
-    result = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    """Returns uint8[h, w, 3]: the image in pale gray where right, red where wrong, hatched where ignored."""
+    gray = 110 + 0.55 * (image @ np.array([0.299, 0.587, 0.114]))
+    result = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
     result[prediction != label] = WRONG
     hatched = colorize(np.where(label == ignore, 1, 0), [(0, 0, 0)], ignore=1)
     return np.where((label == ignore)[..., None], hatched, result)
@@ -86,13 +86,13 @@ def prediction_grid(
     path: str | Path,
     ignore: int = 255,
 ) -> None:
-    """Writes a PNG with a row a picture: image | label | prediction | errors, and the legend beneath.
+    """Writes a PNG with a row per image: image | label | prediction | errors, and the legend beneath.
 
     Args:
       rows: {"image": uint8[h, w, 3], "label": int[h, w], "prediction": int[h, w], "name": str} of any sizes; with
         none, no file is written.
-      palette: a colour a class.
-      classes: a name a class.
+      palette: a color per class.
+      classes: a name per class.
       path: the file to write.
       ignore: the label of pixels that do not count.
     """
@@ -100,24 +100,24 @@ def prediction_grid(
 
     if not rows:
         return
-    pictures = [_row(row, palette, ignore) for row in rows]
-    width = max(row[0].shape[1] for row in pictures)
+    images = [_row(row, palette, ignore) for row in rows]
+    width = max(row[0].shape[1] for row in images)
     gap, margin, size = 8, 16, 15
     full = 2 * margin + 4 * width + 3 * gap
-    entries = [(_swatch(colour), name) for colour, name in zip(palette, classes, strict=True)]
+    entries = [(_swatch(color), name) for color, name in zip(palette, classes, strict=True)]
     ids = np.full((64, 64), ignore)
     entries += [(colorize(ids, palette, ignore=ignore), "ignored"), (_swatch(WRONG), "wrong")]
     legend = _legend(entries, full - 2 * margin, size=size)
     caption = size + 9
     full = max(full, legend.width + 2 * margin)
-    height = 2 * margin + caption + sum(row[0].shape[0] + caption for row in pictures) + legend.height
+    height = 2 * margin + caption + sum(row[0].shape[0] + caption for row in images) + legend.height
     sheet = Image.new("RGB", (full, height), "white")
     draw, font, small = ImageDraw.Draw(sheet), _font(size), _font(size - 3)
     lefts = [margin + i * (width + gap) for i in range(4)]
     for left, title in zip(lefts, ("image", "label", "prediction", "errors"), strict=True):
         draw.text((left, margin - 4), title, _INK, font)
     top = margin + caption
-    for row, cells in zip(rows, pictures, strict=True):
+    for row, cells in zip(rows, images, strict=True):
         for left, cell in zip(lefts, cells, strict=True):
             sheet.paste(Image.fromarray(cell), (left, top))
         top += cells[0].shape[0]
@@ -128,7 +128,7 @@ def prediction_grid(
 
 
 def _row(row, palette, ignore):
-    """The four pictures of a row at their size in the grid: enlarged by whole factors only, or made smaller."""
+    """The four images of a row at their size in the grid: enlarged by whole factors only, or made smaller."""
     from PIL import Image
 
     h, w = row["label"].shape
@@ -153,12 +153,12 @@ def _caption(row, ignore):
 
 
 def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ignore: int = 255) -> None:
-    """Writes class ids as a palette PNG: its values are the ids themselves, its colours are for the eye.
+    """Writes class ids as a palette PNG: its values are the ids themselves, its colors are for the eye.
 
     Args:
       path: the file to write.
       label: class ids, integer[h, w]; `ignore` may occur.
-      palette: a colour a class, at most 256.
+      palette: a color per class, at most 256.
       ignore: drawn white.
     """
     from PIL import Image
@@ -166,11 +166,11 @@ def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ign
     if len(palette) > 256:
         raise UserError(f"{path}: a palette PNG holds at most 256 classes, got {len(palette)}. Save the array instead.")
     _ignored(label, palette, ignore)
-    colours = np.full((256, 3), 255, np.uint8)
-    colours[: len(palette)] = palette
-    picture = Image.fromarray(np.asarray(label).astype(np.uint8))
-    picture.putpalette(colours.tobytes())
-    picture.save(path, optimize=False)
+    colors = np.full((256, 3), 255, np.uint8)
+    colors[: len(palette)] = palette
+    image = Image.fromarray(np.asarray(label).astype(np.uint8))
+    image.putpalette(colors.tobytes())
+    image.save(path, optimize=False)
 
 
 def _ignored(label, palette, ignore):
@@ -195,8 +195,8 @@ def as_percent(share: float) -> str:
     return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 
-def _swatch(colour):
-    return np.full((64, 64, 3), colour, np.uint8)
+def _swatch(color):
+    return np.full((64, 64, 3), color, np.uint8)
 
 
 def _font(size):

@@ -4,7 +4,7 @@ from PIL import Image
 
 from jaxseg import visualize
 from jaxseg.checks import UserError
-from jaxseg.visualize.pictures import WRONG, as_percent
+from jaxseg.visualize.images import WRONG, as_percent
 
 PALETTE, CLASSES = [(10, 20, 30), (200, 100, 0), (0, 0, 255)], ("ground", "house", "sea")
 
@@ -21,19 +21,19 @@ def image(label):
     return np.random.default_rng(1).integers(0, 256, (*label.shape, 3), dtype=np.uint8)
 
 
-def test_colorize_gives_every_class_its_colour_and_hatches_the_rest(label):
-    picture = visualize.colorize(label, PALETTE)
-    assert picture.dtype == np.uint8
-    for i, colour in enumerate(PALETTE):
-        assert (picture[label == i] == colour).all()
-    hatch = picture[label == 255]
-    assert len(np.unique(hatch)) == 2 and (hatch == hatch[:, :1]).all(), "two greys"
+def test_colorize_gives_every_class_its_color_and_hatches_the_rest(label):
+    sample = visualize.colorize(label, PALETTE)
+    assert sample.dtype == np.uint8
+    for i, color in enumerate(PALETTE):
+        assert (sample[label == i] == color).all()
+    hatch = sample[label == 255]
+    assert len(np.unique(hatch)) == 2 and (hatch == hatch[:, :1]).all(), "two grays"
 
 
-def test_overlay_tints_what_is_labelled_and_leaves_the_rest(image, label):
-    picture = visualize.overlay(image, label, PALETTE, CLASSES, alpha=0.25, legend=False)
+def test_overlay_tints_what_is_labeled_and_leaves_the_rest(image, label):
+    sample = visualize.overlay(image, label, PALETTE, CLASSES, alpha=0.25, legend=False)
     expected = np.round(0.75 * image + 0.25 * np.array(PALETTE)[label % 255])
-    np.testing.assert_array_equal(picture, np.where((label == 255)[..., None], image, expected))
+    np.testing.assert_array_equal(sample, np.where((label == 255)[..., None], image, expected))
 
 
 def test_legend_is_beneath_and_names_only_what_occurs(image, label):
@@ -41,12 +41,12 @@ def test_legend_is_beneath_and_names_only_what_occurs(image, label):
     with_legend = visualize.overlay(image, label, PALETTE, CLASSES)
     np.testing.assert_array_equal(with_legend[:12, :20], plain)
     strip = with_legend[12:].reshape(-1, 3)
-    assert all((strip == colour).all(1).any() for colour in PALETTE)
+    assert all((strip == color).all(1).any() for color in PALETTE)
     one = visualize.overlay(image, np.ones_like(label), PALETTE, CLASSES)
     strip = one[12:].reshape(-1, 3)
-    assert [bool((strip == colour).all(1).any()) for colour in PALETTE] == [False, True, False]
+    assert [bool((strip == color).all(1).any()) for color in PALETTE] == [False, True, False]
     wide = visualize.overlay(np.zeros((4, 600, 3), np.uint8), np.zeros((4, 600), int), PALETTE, CLASSES)
-    assert wide.shape[1] == 600, "a legend that fits does not widen the picture"
+    assert wide.shape[1] == 600, "a legend that fits does not widen the image"
 
 
 def test_error_map_tells_right_wrong_and_ignored_apart(image, label):
@@ -57,24 +57,24 @@ def test_error_map_tells_right_wrong_and_ignored_apart(image, label):
     np.testing.assert_array_equal(wrong, (prediction != label) & (label != 255))
     assert len(np.unique(errors[label == 255])) == 2
     right = errors[(prediction == label)]
-    assert (right == right[:, :1]).all() and right.min() >= 110, "pale grey"
+    assert (right == right[:, :1]).all() and right.min() >= 110, "pale gray"
 
 
-def test_prediction_grid_of_pictures_of_many_sizes(tmp_path):
+def test_prediction_grid_of_images_of_many_sizes(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for i, (h, w) in enumerate([(40, 50), (700, 900), (64, 16)]):
         label = rng.integers(0, 3, (h, w)).astype(np.uint8)
         image = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
-        rows.append({"image": image, "label": label, "prediction": label, "name": f"picture {i}"})
+        rows.append({"image": image, "label": label, "prediction": label, "name": f"image {i}"})
     rows[2]["label"] = np.full((64, 16), 255, np.uint8)
     path = tmp_path / "grid.png"
     visualize.prediction_grid(rows, palette=PALETTE, classes=CLASSES, path=path)
     with Image.open(path) as grid:
         pixels = np.asarray(grid)
-    assert pixels.shape[1] == 4 * 300 + 3 * 8 + 2 * 16  # the second picture is reduced to 300 columns
+    assert pixels.shape[1] == 4 * 300 + 3 * 8 + 2 * 16  # the second image is reduced to 300 columns
     flat = pixels.reshape(-1, 3)
-    assert all((flat == colour).all(1).any() for colour in PALETTE)
+    assert all((flat == color).all(1).any() for color in PALETTE)
     assert (flat == WRONG).all(1).sum() < 300, "red in the legend alone: every pixel that counts is right"
 
 
@@ -88,25 +88,25 @@ def test_prediction_grid_shows_errors_and_nothing_without_rows(tmp_path, image, 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
-def test_label_png_keeps_the_ids_and_has_the_colours(tmp_path, label, dtype):
+def test_label_png_keeps_the_ids_and_has_the_colors(tmp_path, label, dtype):
     path = tmp_path / "label.png"
     visualize.save_label_png(path, label.astype(dtype), PALETTE)
-    with Image.open(path) as picture:
-        assert picture.mode == "P"
-        np.testing.assert_array_equal(np.asarray(picture), label)
-        colours = np.asarray(picture.convert("RGB"))
-    for i, colour in enumerate(PALETTE):
-        assert (colours[label == i] == colour).all()
-    assert (colours[label == 255] == 255).all()
+    with Image.open(path) as sample:
+        assert sample.mode == "P"
+        np.testing.assert_array_equal(np.asarray(sample), label)
+        colors = np.asarray(sample.convert("RGB"))
+    for i, color in enumerate(PALETTE):
+        assert (colors[label == i] == color).all()
+    assert (colors[label == 255] == 255).all()
 
 
 def test_label_png_with_256_classes_and_not_one_more(tmp_path):
     label = np.arange(256).reshape(16, 16)
-    colours = [(i, 255 - i, i // 2) for i in range(256)]
-    visualize.save_label_png(tmp_path / "a.png", label, colours, ignore=-1)
+    colors = [(i, 255 - i, i // 2) for i in range(256)]
+    visualize.save_label_png(tmp_path / "a.png", label, colors, ignore=-1)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), label)
     with pytest.raises(UserError, match="at most 256 classes, got 257"):
-        visualize.save_label_png(tmp_path / "b.png", label, [*colours, (0, 0, 0)])
+        visualize.save_label_png(tmp_path / "b.png", label, [*colors, (0, 0, 0)])
 
 
 def test_wrong_maps_are_named(image, label):
