@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.inference.predict import Color, as_rgb, check_bucket, pad_images, padded_size, predict_logits
+from jaxseg.models.parts import title
 from jaxseg.trained import TrainedModel
 
 Logits = Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]  # (variables, images) -> n opinions
@@ -160,7 +161,7 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
             outputs = model.apply(variables, images, train=False, rngs={"dropout": key})
         if not any(rates):
             raise UserError(
-                f"{type(model).__name__} has no dropout: its samples would all be alike. Use a model that has"
+                f"{title(model)} has no dropout: its samples would all be alike. Use a model that has"
                 " (fpn, panet, deeplabv3), config.model.options, or an ensemble of runs."
             )
         return outputs

@@ -76,7 +76,7 @@ def test_command(tmp_path, capsys):
     assert {name for name in names if "channels" in name} == {"street_channels.png"}
     assert len(names) > 2 and all(name.startswith("street_") for name in names)
     assert "blocks" in capsys.readouterr().out
-    with pytest.raises(UserError, match="UNet has no attention"):
+    with pytest.raises(UserError, match="UNetDecoder / Plain has no attention"):
         run()
 
 
