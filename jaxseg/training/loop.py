@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -19,12 +19,12 @@ from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
-from jaxseg.experiment.state import create_state, eval_variables
+from jaxseg.experiment.state import TrainState, create_state, eval_variables
 from jaxseg.files import write_json
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
-from jaxseg.training.step import make_train_step
+from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
@@ -91,19 +91,19 @@ class Run:
     workdir: Path
     steps: int  # of the whole run
     eval_every: int  # steps
-    schedule: Callable[[int], Any]  # update -> learning rate
+    schedule: optax.Schedule  # update -> learning rate
     checkpoints: Checkpoints
     log: Log
     evaluator: Evaluator
 
 
-def _loop(run, state, batches, train_step):
+def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_step: TrainStep) -> dict[str, Any]:
     """The loop itself: step, log, save, evaluate."""
     config, checkpoints, log, steps = run.experiment.config, run.checkpoints, run.log, run.steps
     start = int(state.step)
     if start and _is_due(run, start) and start not in checkpoints.scores:
         _evaluate(run, state, start)  # it was saved, and stopped before its evaluation
-    pending: list[dict[str, Any]] = []
+    pending: list[Metrics] = []
     since = time.perf_counter()
     bar = train_bar(range(start, steps), initial=start, total=steps)
     with Interrupts() as interrupts, bar:
@@ -137,11 +137,11 @@ def _loop(run, state, batches, train_step):
     return _finish(run)
 
 
-def _is_due(run, step):
+def _is_due(run: Run, step: int) -> bool:
     return step % run.eval_every == 0 or step == run.steps
 
 
-def _finish(run):
+def _finish(run: Run) -> dict[str, Any]:
     """Draws the curves and says what came of it."""
     from jaxseg import visualize
 
@@ -155,7 +155,9 @@ def _finish(run):
     return last
 
 
-def _initial_state(experiment, schedule, resuming):
+def _initial_state(
+    experiment: experiments.Experiment, schedule: optax.Schedule, resuming: bool
+) -> tuple[TrainState, optax.GradientTransformation]:
     """Returns (state, tx); when a checkpoint will replace the values, no pretrained weights are read."""
     config = experiment.config
     variables = init(experiment.model, jax.random.key(config.seed), image_size=tuple(config.data.crop))
@@ -165,7 +167,7 @@ def _initial_state(experiment, schedule, resuming):
     return create_state(variables, tx, ema=config.optim.ema > 0, freeze=tuple(config.optim.freeze)), tx
 
 
-def _load_weights(variables, config):
+def _load_weights(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     """Returns the variables with the weights that `config.model` names, if any."""
     c = config.model
     if c.encoder_weights:
@@ -182,7 +184,7 @@ def _load_weights(variables, config):
     return variables
 
 
-def _batches(experiment):
+def _batches(experiment: experiments.Experiment) -> pipeline.TrainIterator:
     config, dataset = experiment.config, experiment.dataset
     processes = jax.process_count()
     return pipeline.train_iterator(
@@ -197,11 +199,11 @@ def _batches(experiment):
     )
 
 
-def _drain(pending, done, checkpoints):
+def _drain(pending: list[Metrics], done: int, checkpoints: Checkpoints) -> dict[str, float]:
     """Brings the metrics of the last steps to the host; refuses to go on from a loss that is not a number."""
     rows = jax.device_get(pending)
     for step, row in enumerate(rows, done - len(rows) + 1):
-        bad = [name for name in ("loss", "grad_norm") if not math.isfinite(row[name])]
+        bad = [name for name in ("loss", "grad_norm") if name in row and not math.isfinite(row[name])]
         if bad:
             latest = checkpoints.latest()
             kept = f"Checkpoint {latest} is from before it" if latest else "There is no checkpoint from before it"
@@ -213,7 +215,7 @@ def _drain(pending, done, checkpoints):
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _evaluate(run, state, step) -> None:
+def _evaluate(run: Run, state: TrainState, step: int) -> None:
     """Scores the validation split, logs the numbers and draws the grid."""
     from jaxseg import visualize
 
@@ -244,17 +246,19 @@ def _evaluate(run, state, step) -> None:
         run.log.image("eval/predictions", path, step)
 
 
-def _last_score(run):
+def _last_score(run: Run) -> float | None:
     """The mIoU of the last evaluation, None before the first."""
     scores = run.checkpoints.scores
     return scores[max(scores)] if scores else None
 
 
-def _number(value):
+def _number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def _announce(experiment, state, mesh, workdir, start, steps):
+def _announce(
+    experiment: experiments.Experiment, state: TrainState, mesh: Mesh, workdir: Path, start: int, steps: int
+) -> None:
     c, data = experiment.config, experiment.dataset
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.encoders import create_encoder
 from jaxseg.experiment import build
@@ -14,7 +15,7 @@ from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import read_rows
 from jaxseg.models import init
 from jaxseg.pretrained.bundle import save_bundle
-from jaxseg.training.loop import _initial_state, train
+from jaxseg.training.loop import _drain, _initial_state, train
 
 WIDTHS = (4, 6)
 
@@ -92,3 +93,12 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
     assert jax.tree.leaves(variables["batch_stats"])
     jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], variables["params"])
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats["encoder"], variables["batch_stats"])
+
+
+def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):
+    """Also where config.log.grad_norm is off, so that a step reports the loss alone."""
+    pending = [{"loss": np.float32(loss)} for loss in (1.0, 3.0)]
+    assert _drain(pending, 7, Checkpoints(tmp_path)) == {"loss": 2.0}
+    pending = [{"loss": np.float32(1.0), "grad_norm": np.float32(norm)} for norm in (1.0, np.inf)]
+    with pytest.raises(UserError, match="Training stopped at step 7: grad_norm is inf"):
+        _drain(pending, 7, Checkpoints(tmp_path))
