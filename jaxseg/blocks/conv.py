@@ -13,7 +13,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.initializers import he_normal
+from jaxseg.checks import UserError
 from jaxseg.ops.conv import conv2d
+from jaxseg.ops.moments import moments
 
 Feature = Float[Array, "b h w c"]
 Activation = Callable[[Feature], Feature]
@@ -58,7 +60,8 @@ class BatchNorm(nn.Module):
     """Batch normalization (Ioffe & Szegedy, 2015, arXiv:1502.03167) with PyTorch's running statistics.
 
     Statistics are float32 over the whole (global) batch; the running variance is the unbiased one, as in PyTorch, so
-    that a network trained here and there keeps the same statistics.
+    that a network trained here and there keeps the same statistics. In training, a map of one value per channel (one
+    image of one pixel) is an error, as in PyTorch: its variance is 0, and the result is the same whatever it shows.
     """
 
     momentum: float = 0.9  # of the running statistics: new = momentum * old + (1 - momentum) * batch
@@ -73,12 +76,9 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if train:
-            x32 = x.astype(jnp.float32)
-            mean = x32.mean((0, 1, 2))
-            var = jnp.maximum(jnp.square(x32).mean((0, 1, 2)) - jnp.square(mean), 0.0)
+            mean, var = (m.reshape(shape) for m in moments(x.astype(jnp.float32), (0, 1, 2)))
             if not self.is_initializing():
-                count = x.size // x.shape[-1]
-                unbiased = var * (count / max(count - 1, 1))
+                unbiased = var * self._correction(x)
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * unbiased
@@ -86,6 +86,16 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
+
+    def _correction(self, x: Feature) -> float:
+        """Returns n / (n - 1), which makes the variance of n values an unbiased one."""
+        count = x.size // x.shape[-1]
+        if count == 1:
+            raise UserError(
+                f"BatchNorm {'/'.join(self.path)} sees one value per channel, of a map {x.shape}: in training its"
+                " variance is 0, and the network learns nothing there. Use a larger batch, or larger images."
+            )
+        return count / (count - 1)
 
 
 class GroupNorm(nn.Module):
@@ -100,17 +110,14 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        batch, _, _, channels = x.shape
+        batch, height, width, channels = x.shape
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-
-        def mean_of_group(per_channel):
-            means = per_channel.reshape(batch, self.groups, -1).mean(-1, keepdims=True)
-            return jnp.broadcast_to(means, (*means.shape[:2], channels // self.groups)).reshape(batch, 1, 1, channels)
-
-        x32 = x.astype(jnp.float32)
-        mean = mean_of_group(x32.mean((1, 2)))
-        var = jnp.maximum(mean_of_group(jnp.square(x32).mean((1, 2))) - jnp.square(mean), 0.0)
+        by_group = x.astype(jnp.float32).reshape(batch, height, width, self.groups, -1)
+        mean, var = (
+            jnp.broadcast_to(m, (*m.shape[:4], by_group.shape[4])).reshape(batch, 1, 1, channels)
+            for m in moments(by_group, (1, 2, 4))
+        )
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 

@@ -2,31 +2,25 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.blocks.conv import Feature
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(nn.LayerNorm):
     """Layer normalization (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position by itself.
 
-    Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32; `epsilon` is PyTorch's.
+    Flax's, called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32, and exact for means far
+    from zero; `epsilon` is PyTorch's.
     """
 
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
+    use_fast_variance: bool = False
 
-    @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        x = x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        variance = jnp.square(x).mean(-1, keepdims=True)
-        return (x * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(self.dtype)
+        return super().__call__(x.astype(jnp.float32))
 
 
 class LayerScale(nn.Module):
