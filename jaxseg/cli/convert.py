@@ -3,25 +3,22 @@
 import argparse
 import ast
 import dataclasses
+import sys
 from pathlib import Path
 
 from jaxseg.checks import UserError
-from jaxseg.encoders import create_encoder
 from jaxseg.models.parts import title
 from jaxseg.pretrained.bundle import save_bundle
 from jaxseg.pretrained.hub import locate
-from jaxseg.pretrained.smp import encoder_from_smp, from_smp
-from jaxseg.pretrained.timm import encoder_from_timm
-from jaxseg.pretrained.torchvision import encoder_from_torchvision, from_torchvision
+from jaxseg.pretrained.library import LIBRARIES, import_weights
 from jaxseg.trained import load
 
-ENCODERS = {"torchvision": encoder_from_torchvision, "timm": encoder_from_timm, "smp": encoder_from_smp}
 EPILOG = """examples:
   a folder of smp's save_pretrained, or one on the hub (needs jaxseg[hub]):
     jaxseg convert smp runs/my_smp_model --out bundles/mine
     jaxseg convert smp hf:OWNER/REPO --out bundles/theirs
   a state dict of smp, of torchvision, and of timm (an encoder alone):
-    jaxseg convert smp fpn.pth --arch fpn --encoder resnet34 --classes 11 \\
+    jaxseg convert smp fpn.pth --arch FPN --encoder resnet34 \\
       --out bundles/fpn
     jaxseg convert torchvision deeplab.pth --arch deeplabv3_resnet50 \\
       --out bundles/deeplab
@@ -32,12 +29,17 @@ EPILOG = """examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.epilog = EPILOG
-    parser.add_argument("source", choices=list(ENCODERS), help="the library that wrote the file")
-    parser.add_argument("file", help=".safetensors or .pth state dict, smp's save_pretrained folder, or hf:OWNER/REPO")
+    parser.add_argument("source", choices=LIBRARIES, help="the library that wrote the file")
+    parser.add_argument(
+        "file",
+        help="state dict or checkpoint (.safetensors, .pth, .ckpt), smp's save_pretrained folder, or hf:OWNER/REPO",
+    )
     parser.add_argument("--out", required=True, help="folder to write the bundle to")
-    parser.add_argument("--arch", help="the library's name of the model; left out, the file holds an encoder alone")
-    parser.add_argument("--encoder", help="a key of jaxseg.ENCODERS")
-    parser.add_argument("--classes", type=int, help="of the model's head, for smp's state dicts")
+    parser.add_argument(
+        "--arch", help="the library's name of the model, in any case; left out, the file gives an encoder alone"
+    )
+    parser.add_argument("--encoder", help="a key of jaxseg.ENCODERS, or smp's name of it")
+    parser.add_argument("--classes", type=int, help="of an smp model; left out, as many as its head has")
     parser.add_argument(
         "--option",
         action="append",
@@ -50,27 +52,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Converts and writes the bundle; returns the exit status."""
-    path = locate(args.file)
-    options = parse_options(args.option)
     note = args.note or f"converted from {args.source}: {Path(args.file).name}"
-    if args.source == "smp" and path.is_dir():
-        trained = dataclasses.replace(load(path), source=note)
+    if args.source == "smp" and locate(args.file).is_dir():
+        trained = dataclasses.replace(load(args.file), source=note)
         trained.save(args.out)
         print(f"{title(trained.model)} of smp -> {args.out}")
         return 0
-    if args.arch is None:
-        _need(args, "encoder")
-        variables = ENCODERS[args.source](args.encoder, path, **options)
-        module = create_encoder(args.encoder, **options)
-    elif args.source == "smp":
-        _need(args, "encoder", "classes")
-        module, variables = from_smp(args.arch, args.encoder, path, args.classes, **options)
-    elif args.source == "torchvision":
-        module, variables = from_torchvision(args.arch, path)
-    else:
-        raise UserError(f"{args.source} has no segmentation models. Leave --arch out and name --encoder.")
-    save_bundle(args.out, module, variables, source=note)
-    print(f"{title(module)} of {args.source} -> {args.out}")
+    imported = import_weights(
+        args.source,
+        args.file,
+        arch=args.arch,
+        encoder=args.encoder,
+        num_classes=args.classes,
+        **parse_options(args.option),
+    )
+    for sentence in imported.notes:
+        print(sentence, file=sys.stderr)
+    save_bundle(args.out, imported.module, imported.variables, activation=imported.activation, source=note)
+    print(f"{title(imported.module)} of {args.source} -> {args.out}")
     return 0
 
 
@@ -90,9 +89,3 @@ def parse_options(given: list[str]) -> dict[str, object]:
         except (ValueError, SyntaxError):
             options[name] = value
     return options
-
-
-def _need(args: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        if getattr(args, name) is None:
-            raise UserError(f"Converting this needs --{name}. See `jaxseg convert --help`.")

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from jaxseg.checks import UserError
+from jaxseg.cli.program import call
 from jaxseg.models import create_model
 from jaxseg.pretrained import from_smp, import_weights, load_bundle, load_smp, save_bundle
 from jaxseg.pretrained.convert import LEAVES, input_channels, rename, variables_template
@@ -17,6 +18,7 @@ from jaxseg.pretrained.encoder import read_encoder
 from jaxseg.pretrained.names import SMP_MODELS, resnet
 from jaxseg.pretrained.names.recipe import SEQUENTIAL
 from jaxseg.pretrained.smp import HEAD, read_smp, smp_activation
+from jaxseg.trained import load
 
 ARGUMENTS = {"encoder_depth": 2, "decoder_channels": (8, 4)}
 CONFIG = {"_model_class": "Unet", "encoder_name": "resnet18", "classes": 2, "in_channels": 3, **ARGUMENTS}
@@ -197,3 +199,15 @@ def test_an_encoder_out_of_a_model(plain, expected):
     imported = read_encoder("smp", "resnet18", plain, depth=2)
     jax.tree.map(np.testing.assert_array_equal, imported.variables["params"], expected[1]["params"]["encoder"])
     assert "'encoder.'" in imported.notes[0]
+
+
+def test_the_command_says_what_it_left_out_and_keeps_the_activation(tmp_path, capsys, plain, expected):
+    save_file({f"model.{key}": value for key, value in plain.items()}, tmp_path / "a.safetensors")
+    options = ["encoder_depth=2", "decoder_channels=(8, 4)", "activation=sigmoid"]
+    flags = [word for option in options for word in ("--option", option)]
+    given = [str(tmp_path / "a.safetensors"), "--arch", "Unet", "--encoder", "resnet18", *flags]
+    assert call("convert", "smp", *given, "--out", str(tmp_path / "b")) == 0
+    assert capsys.readouterr().err == "The names begin with 'model.' (Lightning), which is left out.\n"
+    trained = load(tmp_path / "b")
+    assert trained.activation == "sigmoid"
+    same((trained.model, trained.variables), expected)
