@@ -145,7 +145,7 @@ def _masks(probabilities, labels, where) -> Bool[Array, "b h w c"]:
     if labels.shape != probabilities.shape:
         raise UserError(
             f"Probabilities {probabilities.shape} and masks {labels.shape} disagree: expected equal shapes, one mask"
-            " a class."
+            " per class."
         )
     if where is not None and where.shape != labels.shape[:-1]:
         raise UserError(f"`where` has shape {where.shape}, expected the pixels' {labels.shape[:-1]}.")
