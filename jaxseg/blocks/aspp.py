@@ -42,9 +42,9 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        def layer(kind, kernel_size, rate, name):
+        def layer(kind, kernel_size, dilation, name):
             made = kind(
-                self.features, kernel_size, rate=rate, dtype=self.dtype, kernel_init=self.kernel_init, name=name
+                self.features, kernel_size, dilation=dilation, dtype=self.dtype, kernel_init=self.kernel_init, name=name
             )
             return partial(made, train=train)
 
@@ -73,22 +73,22 @@ class ASPPSum(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        def conv(features, kernel_size, kernel_init, name, rate=1):
+        def conv(features, kernel_size, kernel_init, name, dilation=1):
             return Conv(
                 features,
                 kernel_size,
-                rate=rate,
+                dilation=dilation,
                 use_bias=True,
                 dtype=self.dtype,
                 kernel_init=kernel_init,
                 name=name,
             )
 
-        def direct(name, rate):
-            return conv(self.num_classes, 3, xavier_uniform, name, rate)
+        def direct(name, dilation):
+            return conv(self.num_classes, 3, xavier_uniform, name, dilation)
 
-        def deep(name, rate):
-            fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", rate)
+        def deep(name, dilation):
+            fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", dilation)
             fc7 = conv(self.hidden, 1, he_uniform, f"{name}_fc7")
             fc8 = conv(self.num_classes, 1, xavier_uniform, f"{name}_fc8")
 
@@ -98,4 +98,4 @@ class ASPPSum(nn.Module):
             return lambda x: fc8(drop(nn.relu(fc7(drop(nn.relu(fc6(x)))))))
 
         branch = deep if self.hidden else direct  # named by number: the rates change with the output stride
-        return aspp_sum(x, [branch(f"branch{i}", rate) for i, rate in enumerate(self.rates)])
+        return aspp_sum(x, [branch(f"branch{i}", dilation) for i, dilation in enumerate(self.rates)])

@@ -27,9 +27,9 @@ class Conv(nn.Module):
     features: int
     kernel_size: int | tuple[int, int] = 3
     stride: int = 1
-    rate: int = 1
+    dilation: int = 1
     groups: int = 1
-    padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None  # None: rate * (kernel_size - 1) / 2
+    padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None  # None: dilation * (kernel_size - 1) / 2
     use_bias: bool = False
     dtype: Any = jnp.float32
     kernel_init: Any = he_normal
@@ -40,7 +40,7 @@ class Conv(nn.Module):
         size = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         padding = self.padding
         if padding is None:
-            padding = tuple((self.rate * (k - 1) // 2,) * 2 for k in size)
+            padding = tuple((self.dilation * (k - 1) // 2,) * 2 for k in size)
         shape = (*size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = conv2d(
@@ -48,7 +48,7 @@ class Conv(nn.Module):
             kernel.astype(self.dtype),
             stride=self.stride,
             padding=padding,
-            rate=self.rate,
+            dilation=self.dilation,
             groups=self.groups,
         )
         if self.use_bias:
@@ -128,7 +128,7 @@ class ConvNormAct(nn.Module):
     features: int
     kernel_size: int | tuple[int, int] = 3
     stride: int = 1
-    rate: int = 1
+    dilation: int = 1
     groups: int = 1
     padding: int | tuple[tuple[int, int], tuple[int, int]] | None = None
     activation: Activation | None = nn.relu
@@ -143,7 +143,7 @@ class ConvNormAct(nn.Module):
             self.features,
             self.kernel_size,
             stride=self.stride,
-            rate=self.rate,
+            dilation=self.dilation,
             groups=self.groups,
             padding=self.padding,
             use_bias=self.use_bias,

@@ -16,7 +16,7 @@ def fully_connected(
     dropout: float,
     *,
     train: bool,
-    rate: int = 1,
+    dilation: int = 1,
     dtype: Any = jnp.float32,
     kernel_init: Any = he_normal,
 ) -> list[Function]:
@@ -27,14 +27,14 @@ def fully_connected(
       kernel_size: of fc6.
       dropout: probability of dropping a value in training.
       train: as in a call of the module.
-      rate: dilation of fc6.
+      dilation: of fc6.
       dtype: of the computation.
       kernel_init: of both kernels.
     """
     conv = lambda *size, **options: Conv(  # noqa: E731
         features, *size, use_bias=True, dtype=dtype, kernel_init=kernel_init, **options
     )
-    layers = conv(kernel_size, rate=rate, name="fc6"), conv(1, name="fc7")
+    layers = conv(kernel_size, dilation=dilation, name="fc6"), conv(1, name="fc7")
 
     def layer(conv: nn.Module) -> Function:
         return lambda x: nn.Dropout(dropout)(nn.relu(conv(x)), deterministic=not train)

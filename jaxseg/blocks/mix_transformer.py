@@ -41,13 +41,13 @@ class EfficientAttention(nn.Module):
     Keys and values come from patches of `ratio` x `ratio` positions. As in the published weights these are cut out by
     a strided convolution with a layer normalization, where equation 2 reshapes; what is left at the bottom and the
     right of the last whole patch is not looked at, and a map smaller than a patch is filled up with zeros.
-    With `rate` above 1 the patches overlap and are dilated instead of strided, as segmentation_models_pytorch does it
-    for an encoder with less stride.
+    With `dilation` above 1 the patches overlap and are dilated instead of strided, as segmentation_models_pytorch does
+    it for an encoder with less stride.
     """
 
     heads: int
     ratio: int = 1  # side of a patch, in positions
-    rate: int = 1
+    dilation: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -63,8 +63,8 @@ class EfficientAttention(nn.Module):
             patches = ConvNormAct(
                 channels,
                 self.ratio,
-                stride=self.ratio if self.rate == 1 else 1,
-                rate=self.rate,
+                stride=self.ratio if self.dilation == 1 else 1,
+                dilation=self.dilation,
                 padding=self._padding(x.shape[1:3]),
                 activation=None,
                 use_bias=True,
@@ -84,8 +84,8 @@ class EfficientAttention(nn.Module):
         )
 
     def _padding(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        if self.rate > 1:
-            return ((self.ratio // 2 * self.rate,) * 2,) * 2
+        if self.dilation > 1:
+            return ((self.ratio // 2 * self.dilation,) * 2,) * 2
         return tuple((0, max(0, self.ratio - n)) for n in size)
 
 
@@ -93,7 +93,7 @@ class MixFFN(nn.Module):
     """Mix-FFN (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 3), in place of an encoding of positions."""
 
     expansion: int = 4
-    rate: int = 1  # of the depthwise convolution
+    dilation: int = 1  # of the depthwise convolution
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -103,6 +103,6 @@ class MixFFN(nn.Module):
         return mix_ffn(
             x,
             expand=layer(hidden, 1, kernel_init=token_normal, name="expand"),
-            mix=layer(hidden, 3, rate=self.rate, groups=hidden, kernel_init=depthwise_normal, name="depthwise"),
+            mix=layer(hidden, 3, dilation=self.dilation, groups=hidden, kernel_init=depthwise_normal, name="depthwise"),
             project=layer(channels, 1, kernel_init=token_normal, name="project"),
         )

@@ -20,7 +20,7 @@ class SeparableConvNormAct(nn.Module):
 
     features: int
     kernel_size: int = 3
-    rate: int = 1
+    dilation: int = 1
     activation: Activation | None = nn.relu
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
@@ -32,7 +32,7 @@ class SeparableConvNormAct(nn.Module):
             return Conv(features, kernel_size, dtype=self.dtype, kernel_init=self.kernel_init, name=name, **options)
 
         channels = x.shape[-1]
-        depthwise = layer(channels, self.kernel_size, "depthwise", rate=self.rate, groups=channels)
+        depthwise = layer(channels, self.kernel_size, "depthwise", dilation=self.dilation, groups=channels)
         x = separable(x, depthwise, pointwise=layer(self.features, 1, "pointwise"))
         if self.norm is not None:
             x = self.norm(dtype=self.dtype, name="norm")(x, train=train)

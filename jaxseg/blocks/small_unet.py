@@ -42,7 +42,7 @@ class NormActConv(nn.Module):
     features: int
     kernel_size: int = 3
     stride: int = 1
-    rate: int = 1
+    dilation: int = 1
     norm: bool = True
     use_bias: bool = True
     dtype: Any = jnp.float32
@@ -56,7 +56,7 @@ class NormActConv(nn.Module):
             self.features,
             self.kernel_size,
             stride=self.stride,
-            rate=self.rate,
+            dilation=self.dilation,
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
@@ -68,11 +68,11 @@ class NormActConv(nn.Module):
 class NormActTranspose(nn.Module):
     """Batch normalization, ReLU, and a transposed 3x3 convolution to twice the size.
 
-    With a `rate` it keeps the size and is dilated instead; the kernel is laid out the same, [3, 3, out, in].
+    With a `dilation` it keeps the size and is dilated instead; the kernel is laid out the same, [3, 3, out, in].
     """
 
     features: int
-    rate: int | None = None
+    dilation: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -80,18 +80,18 @@ class NormActTranspose(nn.Module):
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
         kernel = self.param("kernel", he_normal, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
-        if self.rate is None:
+        if self.dilation is None:
             return fit(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
-        return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.rate, rate=self.rate) + bias
+        return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.dilation, dilation=self.dilation) + bias
 
 
 class UNetModule(nn.Module):
-    """One small U-Net with a shortcut, and with `rate` its dilated form."""
+    """One small U-Net with a shortcut, and with `dilation` its dilated form."""
 
     features: int  # inside
     out_features: int
     depth: int = 2
-    rate: int = 0  # of the first convolution, where strides are replaced by dilation; 0: strides
+    dilation: int = 0  # of the first convolution, where strides are replaced by dilation; 0: strides
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -102,16 +102,16 @@ class UNetModule(nn.Module):
         layer = partial(NormActConv, dtype=self.dtype)
 
         def step(i):
-            rate = self.rate * 2**i
-            strides = {"rate": rate} if rate else {"stride": 2}
+            dilation = self.dilation * 2**i
+            strides = {"dilation": dilation} if dilation else {"stride": 2}
             one = layer(self.features, **strides, name=f"down{i + 1}_conv1")
-            two = layer(self.features, rate=2 * rate or 1, name=f"down{i + 1}_conv2")
+            two = layer(self.features, dilation=2 * dilation or 1, name=f"down{i + 1}_conv2")
             return lambda x: two(one(x, train=train), train=train)
 
         def climb(i):
-            rate = self.rate * 2**i
-            one = NormActTranspose(self.features, 2 * rate or None, self.dtype, name=f"up{i + 1}_conv1")
-            two = layer(self.features, rate=rate or 1, name=f"up{i + 1}_conv2")
+            dilation = self.dilation * 2**i
+            one = NormActTranspose(self.features, 2 * dilation or None, self.dtype, name=f"up{i + 1}_conv1")
+            two = layer(self.features, dilation=dilation or 1, name=f"up{i + 1}_conv2")
             return lambda x, size: two(one(x, size, train=train), train=train)
 
         project = layer(self.out_features, 1, norm=False, name="shortcut") if first else None

@@ -19,7 +19,7 @@ small_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)
 
 
 def patch_padding(
-    size: tuple[int, int], kernel_size: int, stride: int, rate: int = 1
+    size: tuple[int, int], kernel_size: int, stride: int, dilation: int = 1
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding of a convolution of patches for ceil(size / stride) of them, ((top, bottom), (left, right)).
 
@@ -28,10 +28,10 @@ def patch_padding(
 
     >>> patch_padding((64, 65), kernel_size=4, stride=4)
     ((0, 0), (0, 3))
-    >>> patch_padding((8, 9), kernel_size=2, stride=1, rate=2)
+    >>> patch_padding((8, 9), kernel_size=2, stride=1, dilation=2)
     ((1, 1), (1, 1))
     """
-    totals = [max((-(-n // stride) - 1) * stride + (kernel_size - 1) * rate + 1 - n, 0) for n in size]
+    totals = [max((-(-n // stride) - 1) * stride + (kernel_size - 1) * dilation + 1 - n, 0) for n in size]
     before = [total // 2 if stride == 1 else 0 for total in totals]
     return tuple((a, total - a) for a, total in zip(before, totals, strict=True))
 
@@ -39,7 +39,7 @@ def patch_padding(
 class ConvNeXtBlock(nn.Module):
     """A depthwise 7x7 convolution, then four times the channels and back: fig. 4, right."""
 
-    rate: int = 1
+    dilation: int = 1
     drop_path: float = 0.0  # probability that training skips the block for an image
     dtype: Any = jnp.float32
 
@@ -47,7 +47,7 @@ class ConvNeXtBlock(nn.Module):
     def __call__(self, x: Feature, *, train: bool) -> Feature:
         channels = x.shape[-1]
         layer = partial(Conv, use_bias=True, dtype=self.dtype, kernel_init=small_normal)
-        y = layer(channels, 7, rate=self.rate, groups=channels, name="depthwise")(x)
+        y = layer(channels, 7, dilation=self.dilation, groups=channels, name="depthwise")(x)
         y = Norm(dtype=self.dtype, name="norm")(y, train=train)
         y = nn.gelu(layer(4 * channels, 1, name="expand")(y), approximate=False)
         y = LayerScale(dtype=self.dtype, name="layer_scale")(layer(channels, 1, name="project")(y))
@@ -61,7 +61,7 @@ class Downsample(nn.Module):
 
     features: int
     stride: int = 2
-    rate: int = 1
+    dilation: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -71,8 +71,8 @@ class Downsample(nn.Module):
             self.features,
             2,
             stride=self.stride,
-            rate=self.rate,
-            padding=patch_padding(x.shape[1:3], 2, self.stride, self.rate),
+            dilation=self.dilation,
+            padding=patch_padding(x.shape[1:3], 2, self.stride, self.dilation),
             use_bias=True,
             dtype=self.dtype,
             kernel_init=small_normal,
@@ -119,11 +119,13 @@ class ConvNeXt(nn.Module):
         levels, done = {}, 0
         for index, (stage, width) in enumerate(zip(plan[: self.depth - 1], self.widths, strict=False), start=1):
             if index > 1:
-                down = Downsample(width, stage.stride, stage.first_rate, dtype=self.dtype, name=f"stage{index}_down")
+                down = Downsample(
+                    width, stage.stride, stage.first_dilation, dtype=self.dtype, name=f"stage{index}_down"
+                )
                 x = down(x, train=train)
             for i in range(self.blocks[index - 1]):
                 drop_path = self.drop_path * done / (sum(self.blocks) - 1)
-                block = ConvNeXtBlock(stage.rate, drop_path, dtype=self.dtype, name=f"stage{index}_block{i}")
+                block = ConvNeXtBlock(stage.dilation, drop_path, dtype=self.dtype, name=f"stage{index}_block{i}")
                 x = block(x, train=train)
                 done += 1
             levels[f"c{index + 1}"] = x

@@ -30,7 +30,7 @@ class DenseLayer(nn.Module):
     """Normalization, ReLU and 1x1 convolution, normalization, ReLU and 3x3 convolution (section 3)."""
 
     growth: int  # channels it adds
-    rate: int = 1
+    dilation: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -39,7 +39,7 @@ class DenseLayer(nn.Module):
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, train=train))
         x = conv(4 * self.growth, 1, name="conv1")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(x, train=train))
-        return conv(self.growth, 3, rate=self.rate, name="conv2")(x)
+        return conv(self.growth, 3, dilation=self.dilation, name="conv2")(x)
 
 
 class DenseNet(nn.Module):
@@ -75,9 +75,9 @@ class DenseNet(nn.Module):
                 x = max_pool(x, 3)
             else:
                 x = conv(x.shape[-1] // 2, 1, name=f"transition{block - 1}_conv")(x)
-                x = avg_pool(x, stride=stage.stride, rate=stage.first_rate)
+                x = avg_pool(x, stride=stage.stride, dilation=stage.first_dilation)
             layers = [
-                partial(DenseLayer(self.growth, stage.rate, self.dtype, name=f"block{block}_layer{i}"), train=train)
+                partial(DenseLayer(self.growth, stage.dilation, self.dtype, name=f"block{block}_layer{i}"), train=train)
                 for i in range(1, self.layers[block - 1] + 1)
             ]
             x = dense_block(x, layers)

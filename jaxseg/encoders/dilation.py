@@ -8,8 +8,8 @@ class Stage(NamedTuple):
     """How one stage of an encoder looks at its input."""
 
     stride: int  # of its first block
-    first_rate: int  # dilation of the first block's convolution, the one that carries the stride
-    rate: int  # dilation of all later ones
+    first_dilation: int  # dilation of the first block's convolution, the one that carries the stride
+    dilation: int  # dilation of all later ones
 
 
 def replace_strides(strides: Sequence[int], *, stem: int, output_stride: int, dilate_first: bool) -> list[Stage]:
@@ -26,15 +26,15 @@ def replace_strides(strides: Sequence[int], *, stem: int, output_stride: int, di
       dilate_first: smp's rule (True) or torchvision's (False).
 
     >>> replace_strides((1, 2, 2, 2), stem=4, output_stride=16, dilate_first=False)[-1]
-    Stage(stride=1, first_rate=1, rate=2)
+    Stage(stride=1, first_dilation=1, dilation=2)
     >>> replace_strides((1, 2, 2, 2), stem=4, output_stride=8, dilate_first=True)[-1]
-    Stage(stride=1, first_rate=4, rate=4)
+    Stage(stride=1, first_dilation=4, dilation=4)
     """
-    stages, reached, rate = [], stem, 1
+    stages, reached, dilation = [], stem, 1
     for stride in strides:
-        before = rate
+        before = dilation
         if reached * stride > output_stride:
-            rate, stride = rate * stride, 1
+            dilation, stride = dilation * stride, 1
         reached *= stride
-        stages.append(Stage(stride, rate if dilate_first else before, rate))
+        stages.append(Stage(stride, dilation if dilate_first else before, dilation))
     return stages

@@ -42,18 +42,18 @@ def round_channels(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def tensorflow_padding(size: tuple[int, int], kernel_size: int, stride: int, rate: int) -> Padding:
+def tensorflow_padding(size: tuple[int, int], kernel_size: int, stride: int, dilation: int) -> Padding:
     """TensorFlow's "SAME" for (height, width) `size`: ((top, bottom), (left, right)).
 
-    >>> tensorflow_padding((224, 225), kernel_size=3, stride=2, rate=1)
+    >>> tensorflow_padding((224, 225), kernel_size=3, stride=2, dilation=1)
     ((0, 1), (1, 1))
     """
-    totals = [max((math.ceil(n / stride) - 1) * stride + (kernel_size - 1) * rate + 1 - n, 0) for n in size]
+    totals = [max((math.ceil(n / stride) - 1) * stride + (kernel_size - 1) * dilation + 1 - n, 0) for n in size]
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
 def choose_padding(
-    padding: str | int, size: tuple[int, int], *, kernel_size: int, stride: int, rate: int = 1
+    padding: str | int, size: tuple[int, int], *, kernel_size: int, stride: int, dilation: int = 1
 ) -> Padding | None:
     """What a `Conv` is to pad with when an encoder's `padding` is "symmetric" (None: its default), "tensorflow", or
     the side of the square maps, in pixels, for which it pads the TensorFlow way whatever it is given.
@@ -71,7 +71,7 @@ def choose_padding(
         raise UserError(
             f"Unknown padding {padding!r}. Choose 'symmetric', 'tensorflow' or the side of an image in pixels."
         )
-    return tensorflow_padding(size, kernel_size, stride, rate)
+    return tensorflow_padding(size, kernel_size, stride, dilation)
 
 
 class InvertedResidual(nn.Module):
@@ -82,7 +82,7 @@ class InvertedResidual(nn.Module):
 
     block: Block
     stride: int = 1  # `block`'s own, unless it became dilation
-    rate: int = 1
+    dilation: int = 1
     padding: str | int = "symmetric"  # see `choose_padding`
     gate: Activation = nn.sigmoid  # of the excitation
     squeeze_activation: Activation = nn.relu
@@ -97,7 +97,7 @@ class InvertedResidual(nn.Module):
         y = x
         if expanded != x.shape[-1]:
             y = layer(expanded, 1, name="expand")(y, train=train)
-        size = {"kernel_size": kernel_size, "stride": self.stride, "rate": self.rate}
+        size = {"kernel_size": kernel_size, "stride": self.stride, "dilation": self.dilation}
         y = layer(
             expanded,
             **size,
@@ -164,11 +164,11 @@ def descend(
     blocks = [(f"stage{s}_block{b}", block) for s, stage in enumerate(net.stages) for b, block in enumerate(stage)]
     strides = [block.stride for _, block in blocks]
     plan = replace_strides(strides, stem=2, output_stride=net.output_stride, dilate_first=net.dilate_first)
-    rates = [stage.first_rate for stage in plan]
+    dilations = [stage.first_dilation for stage in plan]
     for i, (name, _) in reversed(list(enumerate(blocks[:-1]))):
         if name in net.early_levels and net.dilate_first:  # what follows is dilated with the next stage
             later = next(j for j in range(i + 1, len(blocks)) if strides[j] == 2)
-            rates[i + 1 : later] = [rates[later]] * (later - i - 1)
+            dilations[i + 1 : later] = [dilations[later]] * (later - i - 1)
     levels, level, deepest = {"c1": x}, 1, net.depth
     closed = {"c1"}.intersection(net.early_levels)
     for i, ((name, block), (stride, _, _)) in enumerate(zip(blocks, plan, strict=True)):
@@ -180,7 +180,7 @@ def descend(
         x = InvertedResidual(
             block,
             stride=stride,
-            rate=rates[i],
+            dilation=dilations[i],
             padding=side,
             gate=gate,
             squeeze_activation=squeeze_activation,

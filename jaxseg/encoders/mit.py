@@ -27,7 +27,7 @@ class MiTBlock(nn.Module):
 
     heads: int
     ratio: int
-    rate: int = 1
+    dilation: int = 1
     drop_path: float = 0.0  # probability that training skips either half for an image
     dtype: Any = jnp.float32
 
@@ -40,9 +40,9 @@ class MiTBlock(nn.Module):
             drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))
             return x + (drop(y, deterministic=not train) if self.drop_path else y)
 
-        attention = EfficientAttention(self.heads, self.ratio, self.rate, dtype=self.dtype, name="attention")
+        attention = EfficientAttention(self.heads, self.ratio, self.dilation, dtype=self.dtype, name="attention")
         x = add(x, attention(norm(x, "norm1"), train=train))
-        ffn = MixFFN(rate=self.rate, dtype=self.dtype, name="ffn")
+        ffn = MixFFN(dilation=self.dilation, dtype=self.dtype, name="ffn")
         return add(x, ffn(norm(x, "norm2")))
 
 
@@ -74,7 +74,7 @@ class MiT(nn.Module):
                 width,
                 7 if index == 1 else 3,
                 stride=stage.stride,
-                rate=stage.rate,
+                dilation=stage.dilation,
                 activation=None,
                 use_bias=True,
                 norm=LayerNorm,
@@ -86,7 +86,7 @@ class MiT(nn.Module):
                 x = MiTBlock(
                     HEADS[index - 1],
                     RATIOS[index - 1],
-                    rate=stage.rate,
+                    dilation=stage.dilation,
                     drop_path=self.drop_path * done / (sum(self.blocks) - 1),
                     dtype=self.dtype,
                     name=f"stage{index}_block{i}",

@@ -45,7 +45,7 @@ class Plain(nn.Module):
             if stage.stride == 2:
                 x = max_pool(x, 2)
             for i in range(1, self.convs + 1):
-                conv = ConvNormAct(width, rate=stage.rate, dtype=self.dtype, name=f"level{level}_conv{i}")
+                conv = ConvNormAct(width, dilation=stage.dilation, dtype=self.dtype, name=f"level{level}_conv{i}")
                 x = conv(x, train=train)
             levels[f"c{level}"] = x
         return Levels(levels, output_stride=self.output_stride)

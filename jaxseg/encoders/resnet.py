@@ -25,15 +25,15 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int = 1
-    rates: tuple[int, int] = (1, 1)  # dilation of the convolution that carries the stride, and of the other
+    dilations: tuple[int, int] = (1, 1)  # dilation of the convolution that carries the stride, and of the other
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
         layer = partial(ConvNormAct, self.features, dtype=self.dtype)
-        first, second = self.rates
-        y = layer(3, stride=self.stride, rate=first, name="conv1")(x, train=train)
-        y = layer(3, rate=second, activation=None, name="conv2")(y, train=train)
+        first, second = self.dilations
+        y = layer(3, stride=self.stride, dilation=first, name="conv1")(x, train=train)
+        y = layer(3, dilation=second, activation=None, name="conv2")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
             x = layer(1, stride=self.stride, activation=None, name="shortcut")(x, train=train)
         return nn.relu(x + y)
@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
 
     features: int  # of ResNet's narrow part; the block's output has four times as many
     stride: int = 1
-    rates: tuple[int, int] = (1, 1)  # only the first is used: there is one 3x3 convolution
+    dilations: tuple[int, int] = (1, 1)  # only the first is used: there is one 3x3 convolution
     dtype: Any = jnp.float32
     groups: int = 1  # of the 3x3 convolution
     base_width: int = 64  # channels of a group where `features` is 64
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
         layer = partial(ConvNormAct, dtype=self.dtype)
         width = self.features * self.base_width // 64 * self.groups
         y = layer(width, 1, name="conv1")(x, train=train)
-        conv2 = layer(width, 3, stride=self.stride, rate=self.rates[0], groups=self.groups, name="conv2")
+        conv2 = layer(width, 3, stride=self.stride, dilation=self.dilations[0], groups=self.groups, name="conv2")
         y = conv2(y, train=train)
         y = layer(4 * self.features, 1, activation=None, name="conv3")(y, train=train)
         if self.stride != 1 or x.shape[-1] != 4 * self.features:
@@ -94,11 +94,11 @@ class ResNet(nn.Module):
         strides = (1, 2, 2, 2)
         stages = replace_strides(strides, stem=4, output_stride=self.output_stride, dilate_first=self.dilate_first)
         for index, stage in enumerate(stages[: self.depth - 1], start=1):
-            for i, rates in enumerate(self._rates(index, stage)):
+            for i, dilations in enumerate(self._dilations(index, stage)):
                 block = self.block(
                     64 * 2 ** (index - 1),
                     stride=stage.stride if i == 0 else 1,
-                    rates=rates,
+                    dilations=dilations,
                     dtype=self.dtype,
                     name=f"stage{index}_block{i}",
                 )
@@ -106,18 +106,18 @@ class ResNet(nn.Module):
             levels[f"c{index + 1}"] = x
         return Levels(levels, output_stride=self.output_stride)
 
-    def _rates(self, index: int, stage: Stage) -> list[tuple[int, int]]:
+    def _dilations(self, index: int, stage: Stage) -> list[tuple[int, int]]:
         """The dilation of the two 3x3 convolutions of each block of stage `index`."""
         count = self.blocks[index - 1]
-        rates = [(stage.first_rate, stage.rate)] + [(stage.rate, stage.rate)] * (count - 1)
+        dilations = [(stage.first_dilation, stage.dilation)] + [(stage.dilation, stage.dilation)] * (count - 1)
         if index < 4 or self.multi_grid is None:
-            return rates
+            return dilations
         if len(self.multi_grid) != count:
             raise UserError(
                 f"multi_grid {tuple(self.multi_grid)} has {len(self.multi_grid)} entries, expected {count}:"
                 " one for each block of the last stage."
             )
-        return [(a * factor, b * factor) for (a, b), factor in zip(rates, self.multi_grid, strict=True)]
+        return [(a * factor, b * factor) for (a, b), factor in zip(dilations, self.multi_grid, strict=True)]
 
 
 VARIANTS = {

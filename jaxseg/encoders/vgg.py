@@ -40,18 +40,18 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
         pools = replace_strides((2,) * 5, stem=1, output_stride=self.output_stride, dilate_first=False)
-        levels, rate = {}, 1
+        levels, dilation = {}, 1
         for block, (count, width, pool) in enumerate(zip(self.convs, WIDTHS, pools, strict=True), start=1):
             for i in range(1, count + 1):
                 name = "stem" if (block, i) == (1, 1) else f"conv{block}_{i}"
-                layer = partial(ConvNormAct, rate=rate, use_bias=True, norm=self.norm, dtype=self.dtype)
+                layer = partial(ConvNormAct, dilation=dilation, use_bias=True, norm=self.norm, dtype=self.dtype)
                 x = layer(width, name=name)(x, train=train)
             if block > 1:
                 levels[f"c{block - 1}"] = x
             if len(levels) == self.depth:
                 break
-            x = max_pool(x, 2, stride=pool.stride, rate=pool.first_rate)
-            rate = pool.rate
+            x = max_pool(x, 2, stride=pool.stride, dilation=pool.first_dilation)
+            dilation = pool.dilation
         else:
             levels["c5"] = x
         return Levels(levels, output_stride=self.output_stride, before_pooling=True)

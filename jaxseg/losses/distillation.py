@@ -84,7 +84,7 @@ def _prepare(logits, teacher_logits, where, temperature):
             " Resize the teacher's, or build both models with the same classes."
         )
     if where is not None and where.shape != logits.shape[:-1]:
-        raise UserError(f"`where` has shape {where.shape}, expected one a pixel, {logits.shape[:-1]}.")
+        raise UserError(f"`where` has shape {where.shape}, expected one per pixel, {logits.shape[:-1]}.")
     if not temperature > 0:
         raise UserError(f"`temperature` must be positive, got {temperature}. 1.0 leaves the scores as they are.")
     teacher_logits = lax.stop_gradient(teacher_logits)

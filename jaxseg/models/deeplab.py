@@ -33,7 +33,7 @@ class LargeFOV(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        options = {"rate": self.rate, "dtype": self.dtype, "kernel_init": he_uniform}
+        options = {"dilation": self.rate, "dtype": self.dtype, "kernel_init": he_uniform}
         x = levels["c5"]
         for layer in fully_connected(self.features, 3, self.dropout, train=train, **options):
             x = layer(x)

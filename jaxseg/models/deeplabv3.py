@@ -75,12 +75,12 @@ class CascadeDecoder(nn.Module):
         x, dilation = levels["c5"], 32 // levels.stride("c5")  # of block 4, whose stride is 32 when nothing is dilated
         blocks = []
         for index in range(1, self.blocks + 1):
-            rate = dilation * 2**index if self.atrous else 1
+            doubled = dilation * 2**index if self.atrous else 1
             for i, factor in enumerate(self.multi_grid):
                 block = Bottleneck(
                     x.shape[-1] // 4,
                     stride=2 if i == 0 and not self.atrous else 1,
-                    rates=(rate * factor,) * 2,
+                    dilations=(doubled * factor,) * 2,
                     dtype=self.dtype,
                     name=f"block{4 + index}_unit{i}",
                 )

@@ -32,16 +32,16 @@ def patch_features(
     Returns:
       The features, and the distance in positions between those that belong to one patch.
     """
-    rate = 1
+    dilation = 1
     for conv in convs:
-        x = conv(x, rate)
+        x = conv(x, dilation)
         if dense:
             _, h, w, _ = x.shape
-            x = max_pool(x, 2, stride=1, rate=rate)[:, : h - rate, : w - rate]
-            rate *= 2
+            x = max_pool(x, 2, stride=1, dilation=dilation)[:, : h - dilation, : w - dilation]
+            dilation *= 2
         else:
             x = max_pool(x, 2)
-    return x, rate
+    return x, dilation
 
 
 class PatchEncoder(nn.Module):
@@ -55,11 +55,11 @@ class PatchEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> tuple[Feature, int]:
         def conv(number, width, size):
-            def apply(x, rate):
+            def apply(x, dilation):
                 layer = Conv(
                     width,
                     size,
-                    rate=rate,
+                    dilation=dilation,
                     padding=0,
                     use_bias=True,
                     dtype=self.dtype,
@@ -82,13 +82,15 @@ class PatchHead(nn.Module):
     num_classes: int
     positions: int = 3
     hidden: int = 200
-    rate: int = 1  # between the positions of one patch
+    dilation: int = 1  # between the positions of one patch
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Feature) -> Float[Array, "b h w num_classes"]:
         options = {"padding": 0, "use_bias": True, "dtype": self.dtype}
-        full = Conv(self.hidden, self.positions, rate=self.rate, kernel_init=he_normal_in, name="hidden", **options)
+        full = Conv(
+            self.hidden, self.positions, dilation=self.dilation, kernel_init=he_normal_in, name="hidden", **options
+        )
         score = Conv(self.num_classes, 1, kernel_init=xavier_uniform, name="scores", **options)
         return score(nn.relu(full(x))).astype(jnp.float32)
 
@@ -134,8 +136,8 @@ class PatchCNN(nn.Module):
         del train  # nothing here behaves differently
         check_images(self, image)
         x = extend(image, self.patch)
-        x, rate = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
-        head = PatchHead(self.num_classes, self.positions, self.hidden, rate, self.dtype, name="head")
+        x, dilation = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
+        head = PatchHead(self.num_classes, self.positions, self.hidden, dilation, self.dtype, name="head")
         return {"logits": head(x)}
 
 

@@ -34,17 +34,17 @@ class StackedUNetEncoder(nn.Module):
         y = layer(width, stride=2, norm=False, name="residual_conv1")(x, train=train)
         y = layer(width, name="residual_conv2")(y, train=train)
         x = y + layer(width, 1, stride=2, norm=False, name="residual_shortcut")(x, train=train)
-        stacks, stride, rate = [], 4, 0
+        stacks, stride, dilation = [], 4, 0
         for number, (width, count) in enumerate(zip(self.widths, self.counts, strict=True), start=1):
             depth = 1 if number == len(self.widths) else 2
             for i in range(count):
                 name = f"stack{number}_unet{i}"
-                x = UNetModule(self.features, width, depth, rate, self.dtype, name=name)(x, train=train)
+                x = UNetModule(self.features, width, depth, dilation, self.dtype, name=name)(x, train=train)
             stacks.append(x)
             if number < len(self.widths) and stride < self.finest:
                 x, stride = avg_pool(x), 2 * stride
             else:
-                rate += 2
+                dilation += 2
         return stacks
 
 

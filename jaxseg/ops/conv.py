@@ -27,7 +27,7 @@ def conv2d(
     *,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[tuple[int, int], tuple[int, int]] = 0,
-    rate: int | tuple[int, int] = 1,
+    dilation: int | tuple[int, int] = 1,
     groups: int = 1,
 ) -> Float[Array, "b h2 w2 o"]:
     """Convolves (cross-correlates, as every deep learning library does) `x` with `kernel`.
@@ -39,7 +39,7 @@ def conv2d(
       kernel: weights; `i_per_group * groups` must be `i`, and `groups` must divide `o`.
       stride: in pixels of `x`, (height, width) or one number for both.
       padding: rows and columns of zeros, ((top, bottom), (left, right)) or one number for all four sides.
-      rate: dilation, the distance in pixels of `x` between neighboring taps of the kernel.
+      dilation: the distance in pixels of `x` between neighboring taps of the kernel.
       groups: parts into which the channels fall, each convolved by itself; `i` for a depthwise convolution.
 
     >>> import jax.numpy as jnp
@@ -48,10 +48,10 @@ def conv2d(
     [[ 8. 12.]
      [20. 24.]]
     """
-    stride, rate = ((v, v) if isinstance(v, int) else tuple(v) for v in (stride, rate))
+    stride, dilation = ((v, v) if isinstance(v, int) else tuple(v) for v in (stride, dilation))
     if isinstance(padding, int):
         padding = ((padding, padding), (padding, padding))
-    window = Window(stride, tuple(map(tuple, padding)), rate)
+    window = Window(stride, tuple(map(tuple, padding)), dilation)
     _check(x, kernel, window, groups)
     if 1 < groups == x.shape[-1]:
         return by_platform(_Convolution("depthwise", window, groups), x, kernel)
@@ -75,8 +75,8 @@ def _check(x: Array, kernel: Array, window: Window, groups: int) -> None:
         )
     if min(window.output_size(x.shape[1:3], kernel.shape[:2])) < 1:
         raise UserError(
-            f"A kernel {kernel.shape[:2]} at rate {window.rate} does not fit an image of {x.shape[1:3]} pixels with"
-            f" padding {window.padding}. Use larger images, more padding or a smaller rate."
+            f"A kernel {kernel.shape[:2]} with dilation {window.dilation} does not fit an image of {x.shape[1:3]}"
+            f" pixels with padding {window.padding}. Use larger images, more padding or a smaller dilation."
         )
 
 
@@ -87,7 +87,7 @@ def _native(x: Array, kernel: Array, window: Window, groups: int) -> Array:
         kernel,
         window.stride,
         window.padding,
-        rhs_dilation=window.rate,
+        rhs_dilation=window.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )

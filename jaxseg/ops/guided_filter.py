@@ -81,7 +81,7 @@ def guided_filter(
 
 
 def _solve(matrix, right):
-    """Solves positive definite systems, one a pixel, by elimination: rows are lists, entries are arrays."""
+    """Solves positive definite systems, one per pixel, by elimination: rows are lists, entries are arrays."""
     size = len(right)
     matrix, right = [list(row) for row in matrix], list(right)
     for i in range(size):

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from jaxseg.checks import UserError
 
 
-def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, rate: int = 1) -> Float[Array, "b h2 w2 c"]:
+def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
     """Pools by the maximum over windows of `size` x `size` pixels, `stride` apart; sizes are rounded up.
 
     The window of output i is centered on pixel i * `stride`; a window of an even size, which has no center, reaches one
@@ -18,25 +18,26 @@ def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, rate: in
       x: of any float type.
       size: of the windows, in pixels, at least 1.
       stride: in pixels, at least 1.
-      rate: dilation, the distance in pixels between neighbors in a window. Pooling at stride 1, and all that follows
-        at twice the rate, gives pooling at stride 2 for every second pixel.
+      dilation: the distance in pixels between neighbors in a window. Pooling at stride 1, and all that follows
+        at twice the dilation, gives pooling at stride 2 for every second pixel.
 
     >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 3).ravel().tolist()
     [1.0, 3.0, 4.0]
     >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 2).ravel().tolist()
     [1.0, 3.0, 4.0]
-    >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 2, stride=1, rate=2).ravel().tolist()
+    >>> max_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), 2, stride=1, dilation=2).ravel().tolist()
     [2.0, 3.0, 4.0, 3.0, 4.0]
     """
-    if min(size, stride, rate) < 1:
+    if min(size, stride, dilation) < 1:
         raise UserError(
-            f"max_pool expects numbers of pixels of at least 1, got size {size}, stride {stride} and rate {rate}."
+            f"max_pool expects numbers of pixels of at least 1, got size {size}, stride {stride} and"
+            f" dilation {dilation}."
         )
     for axis in (1, 2):
-        if size in (2, 3) and (stride, rate) == (2, 1):
+        if size in (2, 3) and (stride, dilation) == (2, 1):
             x = _pool_pairs(x, axis, size)
         else:
-            x = _pool_along(x, axis, size, stride, rate)
+            x = _pool_along(x, axis, size, stride, dilation)
     return x
 
 
@@ -50,11 +51,11 @@ def _pool_pairs(x: Array, axis: int, size: int) -> Array:
     return pooled if size == 2 else jnp.maximum(pooled, _pad(second, axis, 1, -1))
 
 
-def _pool_along(x: Array, axis: int, size: int, stride: int, rate: int) -> Array:
+def _pool_along(x: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
     """Pools by the maximum of `size` shifted copies of `x`."""
     length, pooled = x.shape[axis], x
     for tap in reversed(range(size)):
-        shift = (tap - (size - 1) // 2) * rate
+        shift = (tap - (size - 1) // 2) * dilation
         if 0 < abs(shift) < length:  # the tap reaches some pixel
             pooled = jnp.maximum(pooled, _pad(x, axis, -shift, shift))
     return lax.slice_in_dim(pooled, 0, length, stride, axis)

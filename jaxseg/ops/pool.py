@@ -20,7 +20,7 @@ def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
     return x.mean((1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
 
 
-def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, rate: int = 1) -> Float[Array, "b h2 w2 c"]:
+def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
     """Averages over windows of 2 x 2 pixels, `stride` apart, in float32; sizes are rounded up.
 
     What lies beyond the edge does not count.
@@ -28,28 +28,31 @@ def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, rate: int = 1) -> F
     Args:
       x: of any float type.
       stride: 1 or 2, in pixels.
-      rate: dilation, the distance in pixels between neighbors in a window; 1 if `stride` is 2.
+      dilation: the distance in pixels between neighbors in a window; 1 if `stride` is 2.
 
     >>> avg_pool(jnp.arange(5.0).reshape(1, 1, 5, 1)).ravel().tolist()
     [0.5, 2.5, 4.0]
-    >>> avg_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), stride=1, rate=2).ravel().tolist()
+    >>> avg_pool(jnp.arange(5.0).reshape(1, 1, 5, 1), stride=1, dilation=2).ravel().tolist()
     [1.0, 2.0, 3.0, 3.0, 4.0]
     """
-    if stride not in (1, 2) or rate < 1 or (stride == 2 and rate != 1):
-        raise UserError(f"avg_pool has stride 1 at any rate or stride 2 at rate 1, got stride {stride} at rate {rate}.")
+    if stride not in (1, 2) or dilation < 1 or (stride == 2 and dilation != 1):
+        raise UserError(
+            f"avg_pool has stride 1 at any dilation, or stride 2 at dilation 1; got stride {stride} and"
+            f" dilation {dilation}."
+        )
     pooled = x.astype(jnp.float32)
     for axis in (1, 2):
-        first, second = _neighbors(pooled, axis, stride, rate)
+        first, second = _neighbors(pooled, axis, stride, dilation)
         pooled = (first + second) / 2
     return pooled.astype(x.dtype)
 
 
-def _neighbors(x: Array, axis: int, stride: int, rate: int) -> tuple[Array, Array]:
+def _neighbors(x: Array, axis: int, stride: int, dilation: int) -> tuple[Array, Array]:
     """The two pixels of every window along `axis`; at the edge, the one that is there twice."""
     size = x.shape[axis]
     if stride == 1:
-        ahead = lax.slice_in_dim(x, min(rate, size), size, axis=axis)
-        return x, jnp.concatenate([ahead, lax.slice_in_dim(x, max(size - rate, 0), size, axis=axis)], axis)
+        ahead = lax.slice_in_dim(x, min(dilation, size), size, axis=axis)
+        return x, jnp.concatenate([ahead, lax.slice_in_dim(x, max(size - dilation, 0), size, axis=axis)], axis)
     if size % 2:
         x = jnp.concatenate([x, lax.slice_in_dim(x, size - 1, size, axis=axis)], axis)
     pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])

@@ -39,7 +39,7 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         for i, (kernel, stride, rate) in enumerate(self.layers):
-            x = Conv(2, kernel, stride=stride, rate=rate, name=f"conv{i}")(x)
+            x = Conv(2, kernel, stride=stride, dilation=rate, name=f"conv{i}")(x)
         return {"logits": x}
 
 

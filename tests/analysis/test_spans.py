@@ -29,14 +29,14 @@ def mixed(x):
 
 OPERATIONS = {
     "strided": lambda x: conv2d(x, kernel(3, 3, 4, 2), stride=2, padding=1),
-    "atrous": lambda x: conv2d(x, kernel(3, 3, 4, 2), rate=3, padding=3),
+    "atrous": lambda x: conv2d(x, kernel(3, 3, 4, 2), dilation=3, padding=3),
     "uneven": lambda x: conv2d(x, kernel(4, 1, 4, 2), padding=((0, 1), (0, 0))),
     "depthwise": lambda x: conv2d(mixed(x), kernel(3, 3, 1, 4), padding=1, groups=4),
     "groups": lambda x: conv2d(mixed(x), kernel(3, 3, 2, 4), padding=1, groups=2),
     "pointwise": lambda x: conv2d(mixed(x), kernel(1, 1, 4, 3), stride=2),
     "channels": mixed,
     "max of 3": lambda x: max_pool(x, 3),
-    "max of 2": lambda x: max_pool(x, 2, stride=1, rate=2),
+    "max of 2": lambda x: max_pool(x, 2, stride=1, dilation=2),
     "linen's max": lambda x: nn.max_pool(x, (3, 3), (2, 2), padding=((1, 0), (1, 0))),
     "average": lambda x: avg_pool(x),
     "bins": lambda x: adaptive_avg_pool(x, (5, 2)),

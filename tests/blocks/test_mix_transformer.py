@@ -54,7 +54,7 @@ def test_mlp_head_brings_all_levels_to_one_size():
 
 @pytest.mark.parametrize("size, ratio, rate, expected", [(5, 2, 1, 2), (1, 4, 1, 1), (6, 2, 2, 8), (7, 1, 4, 7)])
 def test_keys_come_from_whole_patches_or_dilated_ones(size, ratio, rate, expected):
-    block = EfficientAttention(heads=1, ratio=ratio, rate=rate)
+    block = EfficientAttention(heads=1, ratio=ratio, dilation=rate)
     x = jnp.ones((1, size, size, 2))
     _, seen = jax.eval_shape(
         lambda: block.init_with_output(jax.random.key(0), x, train=False, capture_intermediates=True, mutable=True)

@@ -68,15 +68,15 @@ def test_the_small_unets_wiring():
 
 def test_a_dilated_transposed_convolution_is_the_strided_one_between_its_positions():
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 3))
-    strided, dilated = NormActTranspose(4), NormActTranspose(4, rate=2)
+    strided, dilated = NormActTranspose(4), NormActTranspose(4, dilation=2)
     y, variables = strided.init_with_output(jax.random.key(1), x, (10, 12), train=False)
     spread = jnp.zeros((1, 10, 12, 3)).at[:, ::2, ::2].set(x)
     # the strided one, of an input with zeros between, is the undilated one of the same kernel
-    undilated = NormActTranspose(4, rate=1).apply(variables, spread, (10, 12), train=False)
+    undilated = NormActTranspose(4, dilation=1).apply(variables, spread, (10, 12), train=False)
     np.testing.assert_allclose(y, undilated, atol=1e-5)
     spread = jnp.zeros((1, 10, 12, 3)).at[:, 1::2, 1::2].set(x)
     apart = dilated.apply(variables, spread, (10, 12), train=False)[:, 1::2, 1::2]
-    together = NormActTranspose(4, rate=1).apply(variables, x, (5, 6), train=False)
+    together = NormActTranspose(4, dilation=1).apply(variables, x, (5, 6), train=False)
     np.testing.assert_allclose(apart, together, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ from jaxseg.ops.conv import conv2d
 from jaxseg.ops.cpu import depthwise
 from jaxseg.ops.cpu.window import Window
 
-# name: (height, width), input and output channels, kernel, stride, padding, rate, groups
+# name: (height, width), input and output channels, kernel, stride, padding, dilation, groups
 CASES = {
     "dense": ((7, 6), 3, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
     "dense strided": ((9, 8), 3, 4, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
@@ -39,16 +39,16 @@ CASES = {
 }
 
 
-def direct(x, kernel, dy, stride, padding, rate, groups):
-    """The definition, in loops: y[p] = sum over taps t of x[p * stride + t * rate - padding] kernel[t].
+def direct(x, kernel, dy, stride, padding, dilation, groups):
+    """The definition, in loops: y[p] = sum over taps t of x[p * stride + t * dilation - padding] kernel[t].
 
     Returns y, and the gradients of <y, dy> for x and kernel.
     """
     y, dx, dkernel = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(kernel.shape)
     per_group, per_output = kernel.shape[2], kernel.shape[3] // groups
     for p, q, i, j, g in np.ndindex(*dy.shape[1:3], *kernel.shape[:2], groups):
-        r = p * stride[0] + i * rate[0] - padding[0][0]
-        c = q * stride[1] + j * rate[1] - padding[1][0]
+        r = p * stride[0] + i * dilation[0] - padding[0][0]
+        c = q * stride[1] + j * dilation[1] - padding[1][0]
         if not (0 <= r < x.shape[1] and 0 <= c < x.shape[2]):
             continue
         ins = slice(g * per_group, (g + 1) * per_group)
@@ -60,8 +60,8 @@ def direct(x, kernel, dy, stride, padding, rate, groups):
 
 
 def output_size(name):
-    (h, w), _, _, kernel, stride, padding, rate, _ = CASES[name]
-    size = zip((h, w), kernel, stride, padding, rate, strict=True)
+    (h, w), _, _, kernel, stride, padding, dilation, _ = CASES[name]
+    size = zip((h, w), kernel, stride, padding, dilation, strict=True)
     return tuple((n + sum(p) - (k - 1) * r - 1) // s + 1 for n, k, s, p, r in size)
 
 
@@ -74,8 +74,8 @@ def arrays(name):
 
 
 def options(name):
-    *_, stride, padding, rate, groups = CASES[name]
-    return dict(stride=stride, padding=padding, rate=rate, groups=groups)
+    *_, stride, padding, dilation, groups = CASES[name]
+    return dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def value_and_gradients(x, kernel, dy, **options):
@@ -163,7 +163,7 @@ def test_wrong_shapes_raise():
     with pytest.raises(UserError, match="multiple of 4"):
         conv2d(x, jnp.zeros((3, 3, 1, 6)), groups=4)
     with pytest.raises(UserError, match="does not fit an image of"):
-        conv2d(x, jnp.zeros((3, 3, 4, 8)), rate=3)
+        conv2d(x, jnp.zeros((3, 3, 4, 8)), dilation=3)
     with pytest.raises(UserError, match="conv2d expects"):
         conv2d(x[0], jnp.zeros((3, 3, 4, 8)))
 
@@ -173,6 +173,6 @@ def test_wrong_shapes_raise():
 def test_kernel_gradient_takes_any_number_of_rows_a_turn(name, rows, monkeypatch):
     x, kernel, dy = arrays(name)
     monkeypatch.setattr(depthwise, "ROWS", rows)
-    stride, padding, rate, _ = options(name).values()
-    got = depthwise.kernel_gradient(x, dy, kernel.shape, Window(stride, padding, rate))
+    stride, padding, dilation, _ = options(name).values()
+    got = depthwise.kernel_gradient(x, dy, kernel.shape, Window(stride, padding, dilation))
     np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)

@@ -38,11 +38,11 @@ def crf(logits, width):
 # name: (function, shapes of its arguments)
 OPS = {
     "dense": (partial(conv2d, padding=1), X, (3, 3, 4, 3)),
-    "dense strided, dilated": (partial(conv2d, padding=2, stride=2, rate=2), X, (3, 3, 4, 3)),
+    "dense strided, dilated": (partial(conv2d, padding=2, stride=2, dilation=2), X, (3, 3, 4, 3)),
     "pointwise": (conv2d, X, (1, 1, 4, 3)),
     "pointwise strided": (partial(conv2d, stride=(2, 3)), X, (1, 1, 4, 3)),
     "depthwise": (partial(conv2d, padding=1, groups=4), X, (3, 3, 1, 4)),
-    "depthwise strided, dilated": (partial(conv2d, padding=2, stride=2, rate=2, groups=4), X, (3, 3, 1, 8)),
+    "depthwise strided, dilated": (partial(conv2d, padding=2, stride=2, dilation=2, groups=4), X, (3, 3, 1, 8)),
     "grouped strided": (partial(conv2d, padding=1, stride=2, groups=2), X, (3, 3, 2, 6)),
     "transposed": (
         partial(conv_transpose2d, stride=(2, 1), padding=(1, 0), output_padding=(1, 0)),
@@ -50,7 +50,7 @@ OPS = {
         (3, 2, 5, 2),
     ),
     "max_pool 2": (partial(max_pool, size=2), X),
-    "max_pool 3 dilated": (partial(max_pool, size=3, stride=1, rate=2), X),
+    "max_pool 3 dilated": (partial(max_pool, size=3, stride=1, dilation=2), X),
     "max_pool 5 at stride 3": (partial(max_pool, size=5, stride=3), X),
     "adaptive_avg_pool": (partial(adaptive_avg_pool, size=(3, 4)), X),
     "resize": (partial(resize, size=(9, 4)), X),

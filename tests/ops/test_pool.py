@@ -8,19 +8,22 @@ from jaxseg.checks import UserError
 from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, global_avg_pool
 
 
-@pytest.mark.parametrize("stride, rate", [(2, 1), (1, 1), (1, 2), (1, 5)])
+@pytest.mark.parametrize("stride, dilation", [(2, 1), (1, 1), (1, 2), (1, 5)])
 @pytest.mark.parametrize("size", [(6, 7), (4, 1), (3, 3)])
-def test_windows_of_two_count_what_lies_within(size, stride, rate):
+def test_windows_of_two_count_what_lies_within(size, stride, dilation):
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
     rows, columns = (range(0, n, stride) for n in size)
-    windows = [[x[:, i : i + rate + 1 : rate, j : j + rate + 1 : rate].mean((1, 2)) for j in columns] for i in rows]
+    windows = [
+        [x[:, i : i + dilation + 1 : dilation, j : j + dilation + 1 : dilation].mean((1, 2)) for j in columns]
+        for i in rows
+    ]
     expected = np.moveaxis(np.array(windows), 2, 0)
-    np.testing.assert_allclose(avg_pool(jnp.asarray(x), stride=stride, rate=rate), expected, atol=1e-6)
+    np.testing.assert_allclose(avg_pool(jnp.asarray(x), stride=stride, dilation=dilation), expected, atol=1e-6)
 
 
 def test_other_strides_are_refused():
-    with pytest.raises(UserError, match="got stride 2 at rate 2"):
-        avg_pool(jnp.zeros((1, 4, 4, 1)), rate=2)
+    with pytest.raises(UserError, match="got stride 2 at dilation 2"):
+        avg_pool(jnp.zeros((1, 4, 4, 1)), dilation=2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6), (9, 4)])

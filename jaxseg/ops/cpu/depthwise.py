@@ -20,7 +20,7 @@ def forward(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw 1 o"], windo
     padded = _widen(_pad(x, *window.padding), kernel.shape[3])
     total = 0.0
     for i, j in window.taps(kernel.shape[:2]):
-        tap = _slice(padded, (i * window.rate[0], j * window.rate[1]), size, window.stride)
+        tap = _slice(padded, (i * window.dilation[0], j * window.dilation[1]), size, window.stride)
         total = total + _float32(tap) * _float32(kernel[i, j, 0])
     return total.astype(x.dtype)
 
@@ -77,9 +77,9 @@ def kernel_gradient(
         def add(n, totals):
             for y in range(rows):
                 part = _float32(lax.dynamic_slice_in_dim(dy, n * rows + y, 1, axis=1))
-                at = (n * rows + y) * window.stride[0] + i * window.rate[0]
+                at = (n * rows + y) * window.stride[0] + i * window.dilation[0]
                 seen = lax.dynamic_slice_in_dim(padded, at, 1, axis=1)
-                taps = [_slice(seen, (0, j * window.rate[1]), (1, wide), (1, window.stride[1])) for j in columns]
+                taps = [_slice(seen, (0, j * window.dilation[1]), (1, wide), (1, window.stride[1])) for j in columns]
                 totals = [total + _float32(tap) * part for total, tap in zip(totals, taps, strict=True)]
             return totals
 
@@ -92,9 +92,9 @@ def kernel_gradient(
 
 def _phases(axis: int, taps: int, window: Window) -> list[list[tuple[int, int]]]:
     """For every position modulo the stride, the taps that reach it as (tap, offset into dy) along an axis."""
-    stride, before, rate = window.stride[axis], window.padding[axis][0], window.rate[axis]
+    stride, before, dilation = window.stride[axis], window.padding[axis][0], window.dilation[axis]
     return [
-        [(i, (at + before - i * rate) // stride) for i in range(taps) if (at + before - i * rate) % stride == 0]
+        [(i, (at + before - i * dilation) // stride) for i in range(taps) if (at + before - i * dilation) % stride == 0]
         for at in range(stride)
     ]
 

@@ -20,7 +20,7 @@ def forward(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i_per_group 
         kernel,
         window.stride,
         window.padding,
-        rhs_dilation=window.rate,
+        rhs_dilation=window.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] // kernel.shape[2],
     )
@@ -44,7 +44,7 @@ def kernel_gradient(
     right = dy.reshape(-1, groups, shape[3] // groups)
     products = []
     for tap in window.taps(shape[:2]):
-        start = [i * rate for i, rate in zip(tap, window.rate, strict=True)]
+        start = [i * dilation for i, dilation in zip(tap, window.dilation, strict=True)]
         stop = [at + (n - 1) * s + 1 for at, n, s in zip(start, size, window.stride, strict=True)]
         seen = lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.stride, 1))
         left = seen.reshape(-1, groups, inputs)

@@ -1,14 +1,14 @@
-"""How a kernel moves over an image: stride, padding and rate, (height, width) each."""
+"""How a kernel moves over an image: stride, padding and dilation, (height, width) each."""
 
 from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """Stride, padding and rate of a convolution or a pooling."""
+    """Stride, padding and dilation of a convolution or a pooling."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
-    rate: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
 
     def output_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
         """Returns how many positions a kernel of `kernel` taps has on an image of `size` pixels.
@@ -18,7 +18,7 @@ class Window(NamedTuple):
         """
         high, wide = (
             (n + sum(p) - (k - 1) * r - 1) // s + 1
-            for n, k, s, p, r in zip(size, kernel, self.stride, self.padding, self.rate, strict=True)
+            for n, k, s, p, r in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         )
         return high, wide
 
