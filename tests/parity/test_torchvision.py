@@ -58,4 +58,4 @@ def test_every_weight_of_fcn_resnet101_has_its_place(peers):
         theirs = peers.torchvision.models.segmentation.fcn_resnet101(aux_loss=True, weights_backbone=None)
     zeros = {key: np.zeros(value.shape, np.float32) for key, value in theirs.state_dict().items()}
     model, _ = from_torchvision("fcn_resnet101", zeros)
-    assert (model.num_classes, model.auxiliary) == (21, True)
+    assert (model.num_classes, model.auxiliary.num_classes) == (21, 21)
