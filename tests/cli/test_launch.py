@@ -16,6 +16,16 @@ def _raiser(error):
     return raise_it
 
 
+def test_a_commands_own_status_is_the_programs():
+    """`predict` says so that images did not read."""
+    assert [launch.guard(lambda status=status: status) for status in (1, 0, None)] == [1, 0, 0]
+
+
+def test_ctrl_c_has_the_shells_status(capsys):
+    assert launch.guard(_raiser(KeyboardInterrupt())) == 128 + 2
+    assert "Interrupted" in capsys.readouterr().err
+
+
 def test_user_errors_are_printed(capsys):
     assert launch.guard(_raiser(UserError("What. Do this."))) == 1
     assert capsys.readouterr().err == "\nerror: What. Do this.\n"

@@ -175,6 +175,88 @@ def test_color_options_do_what_they_say():
     np.testing.assert_allclose(np.linalg.norm((turned @ TO_YIQ.T)[..., 1:], axis=-1), chroma, atol=0.02)
 
 
+def _many(image):
+    """A batch of 400 of one image, uint8[h, w, 3]."""
+    image = np.broadcast_to(np.asarray(image, np.uint8), (400, *np.shape(image)))
+    return {"image": image, "label": np.zeros(image.shape[:3], np.uint8)}
+
+
+def _assert_uniform(values, low, high):
+    """400 draws lie within the limits, and about a quarter of them in each quarter."""
+    slack = 0.01 * (high - low)
+    assert low - slack <= values.min() and values.max() <= high + slack, (values.min(), values.max())
+    quarters = np.histogram(values, bins=4, range=(low - slack, high + slack))[0]
+    assert quarters.min() > 60 and quarters.max() < 140, quarters  # 100 is expected, and 8.7 is one deviation
+
+
+def test_colors_change_as_far_as_configured():
+    many = _many(np.full((1, 1, 3), (140, 100, 110)))
+    out = run(many, Augment(flip=0, brightness=0.3, saturation=0.4, hue=0.1), (1, 1))["image"][:, 0, 0]
+    yiq, before = out @ TO_YIQ.T, np.array([140, 100, 110]) @ TO_YIQ.T
+    gain = yiq[:, 0] / before[0]
+    chroma = (yiq[:, 1] + 1j * yiq[:, 2]) / (before[1] + 1j * before[2])
+    _assert_uniform(gain, 0.7, 1.3)
+    _assert_uniform(np.abs(chroma) / gain, 0.6, 1.4)
+    _assert_uniform(np.angle(chroma) / (2 * np.pi), -0.1, 0.1)
+
+
+def test_contrast_changes_as_far_as_configured_about_the_mean_of_the_image_itself():
+    """Whatever lies beside it in the crop."""
+    image = np.random.default_rng(3).integers(90, 150, (4, 4, 3)).astype(np.uint8)
+    image[:, -1] = 150  # the border's values go on beyond it
+    out = run(_many(image), Augment(flip=0, contrast=0.4), (6, 6))
+    luma, before = out["image"][out["where"]].reshape(400, -1, 3) @ TO_YIQ[0], (image @ TO_YIQ[0]).ravel()
+    np.testing.assert_allclose(luma.mean(1), before.mean(), rtol=1e-4)
+    _assert_uniform((luma @ (before - before.mean())) / (before @ (before - before.mean())), 0.6, 1.4)
+
+
+def test_noise_is_as_strong_as_configured():
+    out = run(_many(np.full((24, 24, 3), 128)), Augment(flip=0, noise=20.0), (24, 24))["image"]
+    _assert_uniform(out.std((1, 2, 3)) / 1.02, 0, 20)  # of 1728 values: measured to within 2 %
+    np.testing.assert_allclose(out.mean(), 128, atol=0.1)
+
+
+def test_blur_is_as_frequent_and_as_wide_as_configured():
+    image = np.zeros((7, 7, 3))
+    image[3, 3] = 250
+    out = run(_many(image), Augment(flip=0, blur=0.25, blur_sigma=(0.6, 1.2)), (7, 7))["image"][..., 0]
+    blurred = out[:, 3, 3] < 249
+    assert 70 < blurred.sum() < 130
+    # A Gaussian falls by exp(-1 / (2 sigma^2)) from its middle to the pixel beside it.
+    sigma = np.sqrt(-0.5 / np.log(out[blurred, 3, 4] / out[blurred, 3, 3]))
+    assert 0.59 < sigma.min() < 0.7 and 1.1 < sigma.max() < 1.21
+    np.testing.assert_array_equal(out[~blurred], np.broadcast_to(image[..., 0], out.shape)[~blurred])
+
+
+def _ramps(size):
+    """An image whose red grows by 3 a column and whose green grows by 3 a row."""
+    row, column = np.indices((size, size))
+    return np.stack([3 * column, 3 * row, 0 * row], -1)
+
+
+def test_rotation_turns_either_way_as_far_as_configured():
+    out = run(_many(_ramps(41)), Augment(flip=0, rotate=30.0), (9, 9))["image"]
+    slope = (out[:, 4, 5] - out[:, 4, 4]) / 3  # of (column, row) to the right
+    np.testing.assert_allclose(np.hypot(slope[:, 0], slope[:, 1]), 1, atol=1e-4)
+    _assert_uniform(np.degrees(np.arctan2(slope[:, 1], slope[:, 0])), -30, 30)
+
+
+def test_aspect_stretches_as_far_as_configured_and_keeps_the_area():
+    out = run(_many(_ramps(41)), Augment(flip=0, aspect=2.0), (9, 9))["image"]
+    across, down = 3 / (out[:, 4, 5, 0] - out[:, 4, 4, 0]), 3 / (out[:, 5, 4, 1] - out[:, 4, 4, 1])
+    _assert_uniform(np.log2(across / down), -1, 1)
+    np.testing.assert_allclose(across * down, 1, rtol=1e-4)
+
+
+def test_elastic_displaces_by_the_pixels_configured():
+    """The middle of three knots, on an image so much larger than the crop that nothing lies outside."""
+    options = Augment(flip=0, elastic=4.0, elastic_grid=3)
+    out = run(_many(_ramps(85)), options, (85, 85))["image"][:, 42, 42, :2] / 3 - 42  # across, down
+    assert np.abs(out).max() > 8
+    np.testing.assert_allclose(out.std(0), 4, rtol=0.12)
+    np.testing.assert_allclose(out.mean(0), 0, atol=0.7)
+
+
 def test_blur_is_scipys():
     from scipy import ndimage
 

@@ -46,6 +46,15 @@ def test_border_is_ignored_and_lies_between_classes():
     np.testing.assert_array_equal(border["label"][~band], plain["label"][~band])
 
 
+def test_border_is_half_on_either_side_of_the_outline():
+    plain, border = (shapes(size=96, border=b).splits["val"] for b in (0, 6))
+    outside = inside = 0
+    for i in range(6):
+        band, shape = border[i]["label"] == 255, plain[i]["label"] > 0
+        outside, inside = outside + (band & ~shape).sum(), inside + (band & shape).sum()
+    assert 0.7 < outside / inside < 1.5  # corners are wider outside, and shapes that touch share their band
+
+
 def test_classes_share_their_colors():
     """No class is told by its color: the mean colors of the classes are alike over many images."""
     source = shapes(size=48, train=200).splits["train"]

@@ -99,10 +99,26 @@ def test_records_come_back(root):
         np.testing.assert_array_equal(record["label"], np.where(mask == 4, 255, mask - 1))
 
 
+def test_the_masks_own_ignore_value_is_kept(root):
+    dataset = create_dataset("tfds:pets", root, label_offset=-1, num_classes=3, ignore=4)
+    assert dataset.ignore == 4
+    records = {r["name"]: r for r in (dataset.splits["train"][i] for i in range(6))}
+    for i in range(6):
+        mask = content(i)[1]
+        np.testing.assert_array_equal(records[f"image{i}"]["label"], np.where(mask == 4, 4, mask - 1))
+
+
 def test_classes_are_found_or_given(root):
     assert create_dataset("tfds:labeled", root).classes == ("a", "b", "c", "d", "e")
     named = create_dataset("tfds:pets", root, classes=("pet", "ground", "outline", "none"), label_offset=-1)
     assert named.classes == ("pet", "ground", "outline", "none")
+
+
+def test_16_bit_images_are_rounded_to_8():
+    from jaxseg.data.tfds import _rgb
+
+    values = np.array([[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)[..., None]
+    np.testing.assert_array_equal(_rgb(values)[0, :, 1], [0, 0, 1, 1, 254, 255, 255])
 
 
 PROGRAM = """

@@ -31,7 +31,7 @@ def _refused(run, workdir, *arguments, config=TINY, **options):
         (["--config.model.name=unte"], "Unknown model 'unte'. Did you mean 'unet'?"),
         (["--config.model.encoder=resnet5"], "Unknown encoder 'resnet5'. Did you mean 'resnet50'?"),
         (["--config.data.name=shape"], "Unknown data set 'shape'. Did you mean 'shapes'?"),
-        (["--config.data.eval_split=test"], "test"),
+        (["--config.data.eval_split=test"], "Unknown split 'test'. Known: train, val"),
         (["--config.data.name=folder"], "Data set 'folder' needs the folder that holds its files"),
         (["--config.data.options.siez=3"], "Unknown option 'siez' of data set 'shapes'. Did you mean 'size'?"),
         (["--config.loss.terms.focl=1"], "Unknown loss 'focl'. Did you mean 'focal'?"),
@@ -40,7 +40,7 @@ def _refused(run, workdir, *arguments, config=TINY, **options):
         (["--config.data.crop=(200,200)"], "can never be filled"),
         (["--config.data.batch_size=64"], "fewer than config.data.batch_size=64"),
         (["--config.train.devices=9"], "JAX sees 1"),
-        (["--config.model.output_stride=5"], "output stride 5"),
+        (["--config.model.output_stride=5"], "Encoder 'plain' has no output stride 5. Choose one of"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -54,12 +54,18 @@ def test_values(run, tmp_path, arguments, words):
     [
         ("c.optim.lrr = 0.1", 'Did you mean "lr" instead of "lrr"?'),
         ("c.loss.terms = {'cross_entrpy': 1.0}", "Unknown loss 'cross_entrpy'. Did you mean 'cross_entropy'?"),
-        ("c.loss.options = {'dice': {'smoth': 1.0}}", "smoth"),
-        ("c.loss.options = {'cross_entropy': {'class_weights': (1.0, 2.0)}}", "for each of the"),
-        ("c.loss.heads = {'aux': 0.4}", "aux"),
+        ("c.loss.options = {'dice': {'smoth': 1.0}}", "Unknown option 'smoth' of loss 'dice'. Did you mean 'smooth'"),
+        (
+            "c.loss.options = {'cross_entropy': {'class_weights': (1.0, 2.0)}}",
+            "one number for each of the 7 classes",
+        ),
+        ("c.loss.heads = {'aux': 0.4}", "(loss.heads) 'aux'. Known: logits"),
         ("c.eval.metrics = ('confusion', 'calibratoin')", "Unknown metric 'calibratoin'. Did you mean 'calibration'?"),
-        ("c.model.options = {'decoder_chanels': (16,)}", "decoder_chanels"),
-        ("c.data.options = {'siez': 32}", "siez"),
+        (
+            "c.model.options = {'decoder_chanels': (16,)}",
+            "'decoder_chanels' of model 'unet'. Did you mean",
+        ),
+        ("c.data.options = {'siez': 32}", "Unknown option 'siez' of data set 'shapes'. Did you mean 'size'"),
     ],
 )
 def test_lines_of_a_config_file(run, tmp_path, line, words):
@@ -116,13 +122,13 @@ def _break(root, how):
 @pytest.mark.parametrize(
     "how,words",
     [
-        ("root", "data"),
-        ("empty", "val"),
-        ("no label", "t3"),
-        ("no image", "t3"),
-        ("size", "t3"),
-        ("id", "7"),
-        ("truncated", "t3.jpg"),
+        ("root", "/data' does not exist. Set data.root to"),
+        ("empty", "/data/val/images: expected files ending in"),
+        ("no label", "have no label: {train}/images/t3.jpg"),
+        ("no image", "have no image: {train}/labels/t3.png"),
+        ("size", "but its image {train}/images/t3.jpg is"),
+        ("id", "{train}/labels/t3.png: expected class ids 0 to 2 or 255 (ignored), got 7"),
+        ("truncated", "{train}/images/t3.jpg does not read"),
     ],
 )
 def test_folders(run, root, tmp_path, how, words):
@@ -130,7 +136,7 @@ def test_folders(run, root, tmp_path, how, words):
     text = Path(TINY).read_text().replace("c.data.options =", "_ =")
     config.write_text(text.replace('name="shapes"', f'name="folder", root="{root}"'))
     _break(root, how)
-    assert words in _refused(run, tmp_path / "run", config=config)
+    assert words.format(train=root / "train") in _refused(run, tmp_path / "run", config=config)
 
 
 def test_workdir_of_another_config(trained, run):
@@ -145,10 +151,11 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):
     message = _refused(run, workdir, *blow_up, *first_well)
     assert "Training stopped at step" in message and "config.optim.lr" in message
     assert (workdir / "curves.png").stat().st_size > 0, "the curves wait for the end of the run"
-    latest = Checkpoints(workdir).latest()
-    if latest is not None:
-        params = Checkpoints(workdir).restore_variables(latest)["params"]
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    checkpoints = Checkpoints(workdir)
+    latest = checkpoints.latest()
+    assert f"Checkpoint {latest} is from before it" in message
+    params = checkpoints.restore_variables(latest)["params"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
 def test_a_write_that_fails_keeps_the_last_good_checkpoint(run, tmp_path):

@@ -67,7 +67,8 @@ def _loss(logits, truth):
     return -special.log_softmax(logits, -1)[np.arange(len(truth)), truth].mean()
 
 
-def test_equals_the_obvious_loop(dataset):
+def test_equals_the_obvious_loop(dataset, monkeypatch):
+    monkeypatch.setattr("jaxseg.evaluation.evaluator._MERGED", 2)  # of three batches: merged on the way, too
     trained, config = _trained(dataset), default_config()
     config.eval.update(batch_size=3, metrics=("confusion", "spread", "calibration"))
     config.eval.metric_options = {"spread": {"samples": 10}}

@@ -1,6 +1,7 @@
 """The search for the CRF's settings, and what a run does with what it found."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
-from jaxseg.evaluation.tune_crf import NARROW, WIDE, search
+from jaxseg.evaluation.tune_crf import NARROW, WIDE, search, tune_crf
 from jaxseg.trained import TrainedModel
 
 
@@ -72,6 +73,41 @@ def test_run_writes_what_scored_best(trained, capsys):
     assert set(found["parameters"]) == {*WIDE, "iterations"}
     table = capsys.readouterr().out.splitlines()
     assert table[0].split()[:2] == ["mIoU", "gain"] and len(table) == 5
-    assert float(table[1].split()[0]) == round(found["miou"], 4)
+    rows = [[float(number) for number in row.split()] for row in table[1:4]]
+    mious = [row[0] for row in rows]
+    assert mious == sorted(mious, reverse=True) and mious[0] > mious[2]
+    assert round(found["miou"], 4) == mious[0]
+    best = dict(zip(table[0].split()[2:], rows[0][2:], strict=True))
+    assert best == {name: found["parameters"][name] for name in WIDE}
+    without = float(re.search(r"mIoU (\S+) without", table[4])[1])
+    assert without == round(found["miou_without"], 4)
+    np.testing.assert_allclose([row[1] for row in rows], np.array(mious) - without, atol=2e-4)
     with pytest.raises(UserError, match="--trials must be at least 1"):
         call("tune-crf", str(trained), "--trials", "0")
+
+
+def test_images_are_spread_over_the_split(monkeypatch):
+    class Noting(list):
+        """Records, and which of them were read."""
+
+        def __init__(self, records):
+            super().__init__(records)
+            self.read = []
+
+        def __getitem__(self, index):
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    random = np.random.default_rng(0)
+    label = np.zeros((8, 8), np.uint8)
+    records = [
+        {"image": random.integers(0, 256, (8, 8, 3), np.uint8), "label": label, "name": f"{i}"} for i in range(9)
+    ]
+    source = Noting(records)
+    dataset = Dataset("two", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), {"val": source}, 255)
+    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(145.0,) * 3, std=(50.0,) * 3)
+    run = TrainedModel(Noisy(), {"look": jnp.ones((3, 2))}, **fields, bucket=8, config=default_config())
+    monkeypatch.setattr("jaxseg.evaluation.tune_crf._make_score", lambda *_: lambda settings: 0.5)  # no CRF to compile
+    found, _ = tune_crf(run, dataset, "val", images=3, trials=1)
+    assert found["images"] == 3
+    assert sorted(set(source.read)) == [0, 4, 8]

@@ -8,11 +8,11 @@ from jaxseg.experiment.log import TRAIN_BAR, Log, environment, read_rows, train_
 def test_rows_come_back_and_nan_is_null(tmp_path):
     log = Log(tmp_path, resume_step=0, tensorboard=False)
     log.write("train", 1, loss=0.5)
-    log.write("eval", 1, miou=0.25, **{"iou/ring": math.nan})
+    log.write("eval", 1, miou=0.25, loss=math.inf, **{"iou/ring": math.nan})
     log.close()
     first, second = read_rows(tmp_path / "metrics.jsonl")
     assert (first["kind"], first["step"], first["loss"]) == ("train", 1, 0.5)
-    assert second["iou/ring"] is None
+    assert second["iou/ring"] is None and second["loss"] is None  # JSON has neither nan nor infinity
 
 
 def test_resuming_drops_the_rows_that_will_come_again(tmp_path):

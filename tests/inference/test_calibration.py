@@ -47,6 +47,15 @@ def test_vector_is_at_the_minimum(pixels):
     assert ours < nll(np.asarray(fit_calibration("temperature", logits, labels, **WHERE)(logits)), labels)
 
 
+def test_a_class_that_the_pixels_lack_keeps_its_scale():
+    """Nothing but the ridge says what it is, and the ridge says 1."""
+    random = np.random.default_rng(0)
+    logits = np.concatenate([random.normal(size=(200, 2)), np.zeros((200, 1))], 1).astype(np.float32)
+    found = fit_calibration("vector", logits, random.integers(0, 2, 200), **WHERE)
+    np.testing.assert_allclose(found.scale[2], 1, atol=1e-4)
+    assert np.isfinite(found.bias).all() and found.bias[2] < -1
+
+
 def test_scores_that_are_never_wrong_end_at_the_coldest_temperature():
     """And shifts do not matter, however large."""
     logits = np.float32([[2.0, 0.0], [0.0, 1.0]]) + 1e4

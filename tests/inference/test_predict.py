@@ -61,6 +61,10 @@ def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
     for image, label in zip(images, predictor.predict_batch(images, batch_size=3), strict=True):
         np.testing.assert_array_equal(label, expected(image))
     assert net.shapes == [(3, 8, 8, 3), (2, 8, 8, 3), (2, 16, 16, 3)]
+    three = samples((8, 8), (5, 5), (8, 8))
+    for image, label in zip(three, predictor.predict_batch(three), strict=True):
+        np.testing.assert_array_equal(label, expected(image))
+    assert net.shapes[3:] == [(4, 8, 8, 3)]
     assert predictor.predict_batch([]) == []
 
 
@@ -107,9 +111,9 @@ def test_what_is_no_image_is_named(image, message):
 
 def test_padding_is_at_the_right_and_bottom_in_the_mean_color():
     (image,) = samples((3, 4))
-    batch = pad_images([image], padded_size(3, 4, 8), MEAN)
+    batch = pad_images([image], padded_size(3, 4, 8), (100.4, 110.6, 120.0))  # rounded to the nearest
     np.testing.assert_array_equal(batch[0, :3, :4], image)
-    assert (batch[0, 3:] == MEAN).all() and (batch[0, :, 4:] == MEAN).all()
+    assert (batch[0, 3:] == (100, 111, 120)).all() and (batch[0, :, 4:] == (100, 111, 120)).all()
 
 
 def test_the_bucket_is_the_models_own(net):

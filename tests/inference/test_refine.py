@@ -1,5 +1,6 @@
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,28 +22,29 @@ class Brightest:
         return {"logits": images}
 
 
-def outside(logits, images, sizes):
-    """Names class 0 in the image and, if sizes are wrong, class 2 somewhere in it."""
+def last_column(logits, images, sizes):
+    """Names class 0 in the image, class 1 in its own last column and last row, and class 2 beyond them."""
     there = refinement.image_mask(sizes, logits.shape)
+    end = there & ~refinement.image_mask(sizes - 1, logits.shape)
     assert images.dtype == jnp.uint8
-    return jnp.where(there[..., None], jnp.array([2.0, 0, 0]), jnp.array([0, 0, 2.0]))
+    return 2.0 * jnp.eye(3)[jnp.where(there, jnp.where(end, 1, 0), 2)]
 
 
 def test_predictor_refines_scores_with_the_size_of_each_image():
     predictor = Predictor(
         TrainedModel(Brightest(), {}, **FIELDS),
         bucket=8,
-        refine=outside,
+        refine=last_column,
         calibration=Calibration("temperature", (9.0,), (0.0,), 1, "val"),
     )
     images = [np.full((h, w, 3), (0, 9, 0), np.uint8) for h, w in ((5, 6), (8, 8), (3, 7))]
-    assert [(label.shape, int(label.max())) for label in predictor.predict_batch(images)] == [
-        ((5, 6), 0),
-        ((8, 8), 0),
-        ((3, 7), 0),
-    ]
-    p = predictor.probabilities(images[0])
-    np.testing.assert_allclose(p[..., 0], np.exp(2) / (np.exp(2) + 2), rtol=1e-6)  # not calibrated
+    for image, label in zip(images, predictor.predict_batch(images), strict=True):
+        expected = np.ones(image.shape[:2], int)
+        expected[:-1, :-1] = 0
+        np.testing.assert_array_equal(label, expected)
+        p = predictor.probabilities(image)
+        np.testing.assert_array_equal(p.argmax(-1), expected)
+        np.testing.assert_allclose(p.max(-1), np.exp(2) / (np.exp(2) + 2), rtol=1e-6)  # not calibrated
 
 
 @pytest.fixture
@@ -86,6 +88,18 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     (tmp_path / "crf.json").write_text("{}")
     with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
         find_refiner("crf", run)
+
+
+def test_the_guided_filter_sees_the_image_from_0_to_1():
+    """Its `eps` is a variance in these units."""
+    from jaxseg.ops.guided_filter import guided_filter
+
+    random = np.random.default_rng(0)
+    image, logits = random.integers(0, 256, (1, 9, 10, 3), np.uint8), random.normal(size=(1, 9, 10, 2))
+    image, logits = jnp.asarray(image), jnp.asarray(logits, jnp.float32)
+    filtered = jax.jit(lambda x, y: guided_filter(x / 255.0, jax.nn.softmax(y), radius=2, eps=0.05))(image, logits)
+    out = jax.jit(lambda x, y: refinement.guided(y, x, radius=2, eps=0.05))(image, logits)
+    np.testing.assert_allclose(np.exp(out), np.maximum(filtered, 1e-6), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

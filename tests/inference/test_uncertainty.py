@@ -59,6 +59,8 @@ def test_dropout_trains_alone(image):
     gaps = np.abs(np.asarray(logits)[:, 0, ..., None, :] - np.moveaxis(possible, 0, -2)).max(-1).min(-1)
     assert gaps.max() < 1e-4, "a sample is no dropout of the evaluated model"
     np.testing.assert_allclose(logits.mean(0)[0], x @ kernel, atol=5 * np.abs(single).max() / np.sqrt(samples))
+    few = [jax.jit(dropout_logits(model, mean=MEAN, std=STD, samples=1, seed=seed)) for seed in (3, 4)]
+    assert (few[0](variables, image[None]) != few[1](variables, image[None])).any()
     with pytest.raises(UserError, match="Net has no dropout"):
         jax.eval_shape(dropout_logits(Net(rate=0.0), mean=MEAN, std=STD, samples=2), variables, image[None])
     with pytest.raises(UserError, match="`samples` must be at least 1"):

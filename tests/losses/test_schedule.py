@@ -67,6 +67,7 @@ def test_a_config_holds_ramps_and_gives_them_back(tmp_path):
         ({"end_step": 30.5}, "whole steps"),
         ({"begin_step": -1}, "whole steps"),
         ({"end": -1.0}, "loss.heads.logits.end must be a weight, a number >= 0, got -1.0"),
+        ({"end": float("inf")}, "loss.heads.logits.end must be a weight, a number >= 0, got inf"),
         ({"start": True}, "loss.heads.logits.start must be a weight"),
         ({"start": {"end": 1.0}}, "loss.heads.logits.start must be a weight"),
     ],

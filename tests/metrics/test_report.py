@@ -120,6 +120,12 @@ def test_table_of_an_absent_class_and_long_names():
     assert "mIoU -" in empty and "0 of 1 classes" in empty
 
 
+def test_table_counts_a_class_that_is_only_predicted():
+    """It has an IoU, of 0, and is in the mean."""
+    table = format_table(scores(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 0]])), ["a", "b", "c"])
+    assert "2 of 3 classes present" in table
+
+
 def test_table_refuses_another_number_of_names():
     with pytest.raises(UserError, match="of 2 classes, but 1 names"):
         format_table(scores(np.eye(2, dtype=int)), ["a"])

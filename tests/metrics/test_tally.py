@@ -29,7 +29,7 @@ labels, where = rng.integers(0, classes, shape), rng.random(shape) < 0.8
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices())
 split = NamedSharding(mesh, PartitionSpec("data"))
 found = {}
-for name, metric in create_metrics(["confusion", "spread", "calibration"]).items():
+for name, metric in create_metrics(["confusion", "spread", "calibration", "surface"]).items():
     guess = p if metric.needs == "probabilities" else p.argmax(-1)
     update = jax.jit(lambda p, y, w: metric.update(p, y, where=w, num_classes=classes))
     own = [slice(0, 4)] if index == 0 else [slice(4, 8), slice(8, 12)]  # unlike many rows
@@ -56,6 +56,7 @@ def test_four_devices_in_each_of_two_processes_equal_one_pass():
             "confusion": True,
             "spread": True,
             "calibration": True,
+            "surface": True,
         }  # to the bit
 
 

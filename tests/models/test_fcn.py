@@ -127,3 +127,13 @@ def test_the_last_step_is_bilinear():
 def test_an_unknown_stride_is_refused():
     with pytest.raises(UserError, match="32, 16, 8, got 4"):
         init(small("fcn8s", finest=4), jax.random.key(0))
+
+
+def test_a_warm_start_takes_the_statistics_too():
+    def variables(value, *skips):
+        head = {name: {"kernel": np.full(2, value)} for name in ("score_c5", *skips)}
+        return {"params": {"head": head}, "batch_stats": {"encoder": {"mean": np.full(3, value)}}}
+
+    started = warm_start(variables(1.0), variables(0.0, "score_c4"))
+    np.testing.assert_array_equal(started["batch_stats"]["encoder"]["mean"], np.ones(3))
+    assert [started["params"]["head"][name]["kernel"][0] for name in ("score_c5", "score_c4")] == [1.0, 0.0]

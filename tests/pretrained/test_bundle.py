@@ -13,6 +13,7 @@ from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, create_model, init
 from jaxseg.models.describe import describe
 from jaxseg.pretrained import load_bundle, load_encoder, save_bundle
+from jaxseg.pretrained.bundle import replace_variables
 
 WIDTHS = {"widths": (4, 6, 8)}
 OPTIONS = {"decoder_channels": (8, 6, 4)}
@@ -30,12 +31,13 @@ def model_and_variables():
 
 def test_a_bundle_comes_back(tmp_path, model_and_variables):
     model, variables = model_and_variables
-    save_bundle(tmp_path, model, variables, classes=("a", "b", "c"), palette=np.eye(3, dtype=int), source="made here")
+    labels = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [40, 50, 60], [255, 0, 9]], "ignore": 200}
+    save_bundle(tmp_path, model, variables, **labels, source="made here")
     module, arrays, config = load_bundle(tmp_path)
     assert module == model
     jax.tree.map(np.testing.assert_array_equal, arrays, variables)
-    assert (config["classes"], config["source"], config["activation"]) == (["a", "b", "c"], "made here", "softmax")
-    assert config["palette"] == np.eye(3).tolist()
+    assert {name: config[name] for name in labels} == labels
+    assert (config["source"], config["activation"]) == ("made here", "softmax")
     assert tuple(config["preprocessing"]["mean"]) == model.encoder.pixel_mean
     assert load_bundle(tmp_path, dtype="bfloat16").module.dtype == jnp.bfloat16
 
@@ -124,3 +126,16 @@ def test_a_hub_name_comes_from_the_cache_when_offline(monkeypatch, tmp_path, mod
 
     monkeypatch.setattr(hub, "snapshot_download", cached)
     assert load_bundle_from_hub().module == model_and_variables[0]
+
+
+def test_only_what_is_neither_encoder_nor_decoder_is_replaced():
+    def variables(**sizes):
+        return {"params": {part: {"kernel": np.full(size, float(size))} for part, size in sizes.items()}}
+
+    theirs = variables(encoder=2, decoder=3, head=4)
+    mixed = replace_variables(variables(encoder=2, decoder=3, head=5), theirs, "theirs", replace_head=True)
+    assert {part: leaf["kernel"].size for part, leaf in mixed["params"].items()} == dict(encoder=2, decoder=3, head=5)
+    for part in ("encoder", "decoder"):
+        other = variables(**{"encoder": 2, "decoder": 3, "head": 4} | {part: 7})
+        with pytest.raises(UserError, match="theirs does not fit the model in 1 arrays"):
+            replace_variables(other, theirs, "theirs", replace_head=True)

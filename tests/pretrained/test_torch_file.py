@@ -5,11 +5,12 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.pretrained import read_state_dict
-from jaxseg.pretrained.torch_file import LEGACY_MAGIC
+from jaxseg.pretrained.torch_file import LEGACY_MAGIC, Tensor, _array
 
 
 class Command:
@@ -79,3 +80,10 @@ def test_a_damaged_file_is_an_error_with_its_name(tmp_path, content):
 def test_a_missing_file_is_an_error_with_its_name(tmp_path):
     with pytest.raises(UserError, match=r"no file '.*a\.pth'"):
         read_state_dict(tmp_path / "a.pth")
+
+
+def test_a_transposed_view_is_read_as_it_looks():
+    """PyTorch writes a view as its storage, an offset and strides."""
+    stored = np.arange(10, dtype="<f4")
+    view = Tensor(np.dtype("<f4"), "0", offset=2, shape=(2, 3), strides=(1, 2))
+    np.testing.assert_array_equal(_array(view, lambda key: stored.tobytes()), stored[2:8].reshape(3, 2).T)

@@ -4,7 +4,7 @@ from PIL import Image
 
 from jaxseg import visualize
 from jaxseg.checks import UserError
-from jaxseg.visualize.images import WRONG, as_percent
+from jaxseg.visualize.images import WRONG, _caption, as_percent
 
 PALETTE, CLASSES = [(10, 20, 30), (200, 100, 0), (0, 0, 255)], ("ground", "house", "sea")
 
@@ -49,6 +49,24 @@ def test_legend_is_beneath_and_names_only_what_occurs(image, label):
     assert wide.shape[1] == 600, "a legend that fits does not widen the image"
 
 
+def test_legend_gives_shares_of_the_whole_image(image, label, monkeypatch):
+    """So that they add up to less where something is ignored."""
+    drawn = []
+
+    def legend(entries, width, *, size):
+        drawn.extend(text for _, text in entries)
+        return Image.new("RGB", (width, size))
+
+    monkeypatch.setattr("jaxseg.visualize.images._legend", legend)
+    visualize.overlay(image, np.where(np.indices(label.shape)[1] < 5, 1, 255), PALETTE, CLASSES)
+    assert drawn == ["house 25.0%"]
+
+
+def test_caption_is_of_the_pixels_that_count():
+    row = {"label": np.array([[0, 1, 255, 255]]), "prediction": np.array([[0, 0, 0, 0]]), "name": "a"}
+    assert _caption(row, 255) == "a: 50.0% of the pixels right"
+
+
 def test_error_map_tells_right_wrong_and_ignored_apart(image, label):
     prediction = np.where(label == 255, 0, label)
     prediction[6] = (prediction[6] + 1) % 3
@@ -85,6 +103,16 @@ def test_prediction_grid_shows_errors_and_nothing_without_rows(tmp_path, image, 
     assert (pixels == WRONG).all(1).sum() > 200 * (label < 255).sum()  # enlarged 15-fold
     visualize.prediction_grid([], palette=PALETTE, classes=CLASSES, path=tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_prediction_grid_has_each_map_under_its_title(tmp_path):
+    """Image, label, prediction and errors, from the left, of an image as wide as its column."""
+    image, label = np.full((20, 300, 3), 77, np.uint8), np.zeros((20, 300), np.uint8)
+    row = {"image": image, "label": label, "prediction": label + 1, "name": "a"}
+    visualize.prediction_grid([row], palette=PALETTE, classes=CLASSES, path=tmp_path / "grid.png")
+    pixels = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
+    lefts = 16 + 308 * np.arange(4)
+    np.testing.assert_array_equal(pixels[50, lefts + 150], [(77, 77, 77), PALETTE[0], PALETTE[1], WRONG])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])

@@ -12,6 +12,8 @@ def test_heat():
     brightness = image[0].sum(-1).tolist()
     assert brightness[0] < brightness[1] < brightness[2]
     assert image[0, 3].tolist() == [128, 128, 128]
+    twice = visualize.heat(np.array([[0.0, 0.5, 1.0]]), top=2.0)  # the scale is the one that is asked for
+    np.testing.assert_array_equal(twice[0, 2], image[0, 1])
     assert not visualize.heat(np.zeros((2, 2)))[..., 0].any()  # nothing to scale by
     with pytest.raises(UserError, match=r"Expected a map \[h, w\]"):
         visualize.heat(np.zeros((2, 2, 2)))

@@ -1,0 +1,69 @@
+"""Commands on a run as it lies on the disk: the checkpoint, the data and the files that are named are those used."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxseg
+from jaxseg.cli.program import call
+from jaxseg.evaluation.data import find_dataset
+from jaxseg.evaluation.score import evaluate
+from jaxseg.inference.calibration import Calibration, load_calibration, save_calibration
+
+ONES = 3 * 16 * 4 / (16 * (20 + 21 + 22))  # the share of class 1 in the split, all that checkpoint 1 gets wrong
+
+
+def test_errors_are_those_of_the_checkpoint_and_the_root_that_are_named(run, tmp_path, capsys):
+    moved = str(shutil.move(run.root, tmp_path / "moved"))
+    for checkpoint, wrong in (("1", ONES), ("best", 1 - ONES)):
+        assert call("errors", str(run.workdir), "--root", moved, "--checkpoint", checkpoint) == 0
+        assert f" {100 * wrong:.2f} % of the pixels wrong" in capsys.readouterr().out
+    assert (run.workdir / "errors" / "val" / "errors.html").exists()
+
+
+def test_scores_are_of_the_checkpoint_and_the_root_that_are_named(run, tmp_path):
+    moved, out = str(shutil.move(run.root, tmp_path / "moved")), tmp_path / "out"
+    assert call("eval", str(run.workdir), "--root", moved, "--checkpoint", "1", "--out", str(out)) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert (scores["checkpoint"], scores["split"], scores["refine"]) == (1, "val", None)
+    np.testing.assert_allclose(scores["pixel_accuracy"], 1 - ONES)
+    assert not (run.workdir / "eval").exists()
+
+
+def test_a_run_says_what_its_labels_and_its_padding_were(run):
+    trained = jaxseg.load(run.workdir)
+    assert (trained.ignore, trained.bucket, trained.palette) == (200, 8, ((0, 0, 0), (9, 9, 9)))
+    assert jaxseg.Predictor(trained).bucket == 8
+
+
+def test_refined_scores_lie_beside_the_plain_ones(run):
+    trained = jaxseg.load(run.workdir)
+    evaluate(trained, *find_dataset(trained), refine="guided")
+    assert [path.name for path in (run.workdir / "eval").iterdir()] == ["val-guided"]
+
+
+def test_predictions_are_calibrated_as_the_file_says(run):
+    calibration = Calibration("vector", (0.5, 0.25), (0.0, 1.0), checkpoint=2, split="val")
+    save_calibration(calibration, run.workdir)
+    assert load_calibration(run.workdir, 2) == calibration
+    odds = np.exp(0.25 * 2 + 1)  # of class 1, whose logit is 2, over class 0, whose logit is 0
+    image = np.zeros((16, 20, 3), np.uint8)
+    p = jaxseg.Predictor(jaxseg.load(run.workdir)).probabilities(image)
+    np.testing.assert_allclose(p[..., 1], odds / (1 + odds), rtol=1e-5)
+    with pytest.warns(UserWarning, match="fitted to checkpoint 2, not to 1"):
+        p = jaxseg.Predictor(jaxseg.load(run.workdir, 1)).probabilities(image)
+    np.testing.assert_allclose(p[..., 1], 1 / (1 + np.exp(2)), rtol=1e-5)
+
+
+def test_predict_writes_labels_and_overlays_of_the_checkpoint(run, tmp_path):
+    out, images = tmp_path / "out", run.root / "val" / "images"
+    given = (str(run.workdir), str(images), "--out", str(out), "--checkpoint", "2", "--alpha", "1")
+    assert call("predict", *given) == 0
+    for i in range(3):
+        size = (16, 20 + i)
+        label = Image.open(out / f"{i}_label.png")
+        assert (np.asarray(label) == np.ones(size)).all() and (np.asarray(label.convert("RGB")) == 9).all()
+        assert (np.asarray(Image.open(out / f"{i}_overlay.png"))[: size[0], : size[1]] == 9).all()
