@@ -24,7 +24,7 @@ from jaxseg.data import Dataset, pipeline
 from jaxseg.experiment.build import check_metrics
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import pad_images, padded_size, predict_logits
+from jaxseg.inference.predict import check_channels, pad_images, padded_size, predict_logits
 from jaxseg.inference.refine import Refiner
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel
@@ -95,6 +95,7 @@ class Evaluator:
         calibration: Calibration | None = None,
         refine: Refiner | None = None,
     ):
+        check_channels(trained)
         self.trained, self.dataset = trained, dataset
         self.mesh = local_mesh(make_mesh() if mesh is None else mesh)
         self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size

@@ -68,6 +68,15 @@ def predict_step(
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
+def check_channels(trained: TrainedModel) -> None:
+    """Raises a `UserError` for a model of images that are not RGB, which only its own `apply` can look at."""
+    if len(trained.mean) != 3:
+        raise UserError(
+            f"The model takes images of {len(trained.mean)} channels, and images are read as RGB. Normalize arrays"
+            " yourself and call `trained.model.apply(trained.variables, images, train=False)`."
+        )
+
+
 def check_bucket(bucket: int) -> int:
     """Returns `bucket`, or raises a `UserError` if it is no number of pixels."""
     if bucket < 1:
@@ -128,6 +137,7 @@ class Predictor:
         calibration: Calibration | None = None,
         refine: str | Refiner | None = None,
     ):
+        check_channels(trained)
         self.trained = trained
         self.bucket = check_bucket(trained.bucket if bucket is None else bucket)
         self.variables = jax.device_put(trained.variables)
@@ -135,12 +145,15 @@ class Predictor:
         calibration = None if refine else calibration or find_calibration(trained)
         apply = partial(trained.model.apply, train=False)
         options = {"mean": trained.mean, "std": trained.std, "refine": refine}
+        # The one logit of one class has become two, whose softmax is its sigmoid.
+        each_by_itself = trained.activation == "sigmoid" and trained.model.num_classes > 1
         self._labels = jax.jit(partial(predict_step, apply, **options))
         self.calibration = calibration
 
         def probabilities(variables, images, sizes):
             logits = predict_logits(apply, variables, images, sizes, **options)
-            return jax.nn.softmax(calibration(logits) if calibration else logits)
+            logits = calibration(logits) if calibration else logits
+            return jax.nn.sigmoid(logits) if each_by_itself else jax.nn.softmax(logits)
 
         self._probabilities = jax.jit(probabilities)
 
@@ -153,9 +166,10 @@ class Predictor:
         return self.predict_batch([image])[0]
 
     def probabilities(self, image: UInt8[Array, "h w 3"]) -> Float[Array, "h w c"]:
-        """Returns the probability of every label at every pixel, float32; they sum to 1.
+        """Returns the probability of every label at every pixel, float32.
 
-        A model of one class has two labels: the last is the sigmoid of its logit.
+        They sum to 1 over the labels. Those of a model whose activation is "sigmoid" do not: each says how likely its
+        label is by itself. A model of one class has two labels: the last is the sigmoid of its logit.
 
         Args:
           image: as for a call.

@@ -88,3 +88,24 @@ def test_default_config_needs_only_a_length():
 def test_a_missing_run_is_explained(tmp_path):
     with pytest.raises(UserError, match="config.json is missing"):
         experiment.read_config(tmp_path)
+
+
+def test_a_run_from_before_the_american_names_is_read_and_goes_on(tmp_path, dataset):
+    """Its config.json has the old spellings of keys, of a loss and of an option; their values must not be lost."""
+    config = default_config()
+    config.train.steps = 3
+    config.eval.crf.color_sigma, config.log.images = 7.0, 2
+    config.loss.terms = {"generalized_dice": 0.5}
+    config.loss.options = {"region_mutual_information": {"regularizer": 1e-3}}
+    old = json.loads(config.to_json())
+    old["eval"]["crf"]["colour_sigma"] = old["eval"]["crf"].pop("color_sigma")
+    old["log"]["pictures"] = old["log"].pop("images")
+    old["loss"]["terms"] = {"generalised_dice": 0.5}
+    old["loss"]["options"]["region_mutual_information"] = {"regulariser": 1e-3}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    read = experiment.read_config(tmp_path)
+    assert (read.eval.crf.color_sigma, read.log.images) == (7.0, 2)
+    assert read.loss.terms.to_dict() == {"generalized_dice": 0.5}
+    assert read.loss.options.region_mutual_information.to_dict() == {"regularizer": 1e-3}
+    assert "colour_sigma" not in read.eval.crf and "pictures" not in read.log
+    experiment.claim_workdir(config, dataset, tmp_path)  # the same run: not refused

@@ -125,3 +125,18 @@ def test_the_bucket_is_the_models_own(net):
 def test_bucket_is_checked(net):
     with pytest.raises(UserError, match="`bucket` must be at least 1 pixel, got 0"):
         Predictor(TrainedModel(net, {}, **FIELDS), bucket=0)
+
+
+def test_classes_that_are_sigmoids_have_probabilities_of_their_own(net):
+    net.num_classes = 3
+    (image,) = samples((3, 4))
+    each = Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS, activation="sigmoid"), bucket=1)
+    logits = (image - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(each.probabilities(image), 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    np.testing.assert_array_equal(each(image), expected(image))
+
+
+def test_images_of_other_bands_are_refused_in_a_sentence(net):
+    fields = FIELDS | {"mean": (1.0,) * 4, "std": (1.0,) * 4}
+    with pytest.raises(UserError, match="takes images of 4 channels, and images are read as RGB"):
+        Predictor(TrainedModel(net, {"gain": 1.0}, **fields))

@@ -84,6 +84,9 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"color_sigma": 4.5, "iterations": 7}}))
     find_refiner("crf", run)(*arguments)
     assert (seen["color_sigma"], seen["iterations"], seen["spatial_sigma"]) == (4.5, 7, config.eval.crf.spatial_sigma)
+    (tmp_path / "crf.json").write_text(json.dumps({"parameters": {"colour_sigma": 3.5}}))  # as it was written once
+    find_refiner("crf", run)(*arguments)
+    assert seen["color_sigma"] == 3.5
     assert seen["where"].tolist() == [[[True, True], [False, False]]]
     (tmp_path / "crf.json").write_text("{}")
     with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
