@@ -109,7 +109,7 @@ def test_the_guided_filter_sees_the_image_from_0_to_1():
     "name,options,words",
     [
         ("cfr", {}, "Unknown refinement 'cfr'. Did you mean 'crf'"),
-        ("crf", {"color_sigma": 3.0}, "Unknown option 'color_sigma' of refinement 'crf'. Did you mean 'color_sigma'"),
+        ("crf", {"colr_sigma": 3.0}, "Unknown option 'colr_sigma' of refinement 'crf'. Did you mean 'color_sigma'"),
         ("crf", {"color_sigma": 0.0}, "config.eval.crf.color_sigma must be positive, got 0.0"),
         ("crf", {"iterations": -1}, "config.eval.crf.iterations must be at least 0, got -1"),
         ("guided", {"radius": 0}, "config.eval.guided.radius must be at least 1, got 0"),
