@@ -31,7 +31,7 @@ def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array
     """
 
     @jax.jit
-    def run(variables, image):
+    def run(variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> Mapping[str, Any]:
         _, state = model.apply(variables, image[None], train=False, mutable=["intermediates"])
         return state.get("intermediates", {})
 
@@ -68,7 +68,7 @@ def describe(weights: Float[np.ndarray, "..."], image_shape: tuple[int, int, int
     return Attention({f"weight of scale {i + 1}": weights[..., i] for i in range(weights.shape[2])}, None)
 
 
-def _map_size(count, image_shape):
+def _map_size(count: int, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """(height, width) of a map of `count` positions of an image."""
     height, width, _ = image_shape
     for stride in (2**i for i in range(12)):

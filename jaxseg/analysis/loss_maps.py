@@ -21,7 +21,7 @@ def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
 
-    def disc(middle_y, middle_x, radius):  # positive inside, in pixels
+    def disc(middle_y: float, middle_x: float, radius: float) -> Float[np.ndarray, "h w"]:  # positive inside, in pixels
         return radius - np.hypot(y - middle_y, x - middle_x)
 
     line = 1.5 - np.abs(y - 50)
@@ -31,7 +31,9 @@ def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     return label.astype(np.int32), 1 / (1 + np.exp(-np.clip(found, -4, 4)))
 
 
-def surface(loss: Callable[..., Any], label: Int[Array, "h w"], *, steps: int = 41) -> Float[np.ndarray, "p q"]:
+def surface(
+    loss: Callable[..., Any], label: Int[Array | np.ndarray, "h w"], *, steps: int = 41
+) -> Float[np.ndarray, "p q"]:
     """Returns the loss where every pixel of the object has one probability of the class, and every other another.
 
     Row i has the probability of the object's pixels, column j of the others, both from 0.01 to 0.99 in `steps`.
@@ -40,14 +42,14 @@ def surface(loss: Callable[..., Any], label: Int[Array, "h w"], *, steps: int = 
     scores = jnp.log(levels) - jnp.log1p(-levels)
     total = _of_scores(loss, label)
 
-    def row(inside):
+    def row(inside: Float[Array, ""]) -> Float[Array, "q"]:
         return jax.lax.map(lambda outside: total(jnp.where(label == 1, inside, outside)), scores)
 
     return np.asarray(jax.jit(lambda scores: jax.lax.map(row, scores))(scores))
 
 
 def push(
-    loss: Callable[..., Any], label: Int[Array, "h w"], probability: Float[Array, "h w"]
+    loss: Callable[..., Any], label: Int[Array | np.ndarray, "h w"], probability: Float[Array | np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w"]:
     """Returns the loss's gradient with respect to the class's score, its sign changed: above 0 where it lifts it.
 
@@ -60,7 +62,9 @@ def push(
     return -np.asarray(jax.jit(jax.grad(_of_scores(loss, label)))(scores))
 
 
-def _of_scores(loss, label):
+def _of_scores(
+    loss: Callable[..., Any], label: Int[Array | np.ndarray, "h w"]
+) -> Callable[[Float[Array, "h w"]], Float[Array, ""]]:
     """`loss` as a function of the score [h, w] whose sigmoid is the class's probability."""
     labels = jnp.asarray(label)[None]
     if asks_every_class(loss):

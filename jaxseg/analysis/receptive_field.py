@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.analysis.spans import trace_spans
 
@@ -40,7 +41,9 @@ class Field:
         return float(np.sqrt((self.heat > THRESHOLD * self.heat.max()).sum()))
 
 
-def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dict[str, Float[Array, "1 h w c"]]:
+def features(
+    apply: Callable[[Float[Array, "1 h w 3"]], Any], image: Float[Array, "1 h w 3"], depth: int
+) -> dict[str, Shaped[Array, "1 _h _w _c"]]:
     """Returns the feature maps that a call of a model passes through, by name, in the order in which they appear.
 
     An encoder's levels go by their names, "c1" to "c5", other modules by their paths; a later call of one module has
@@ -53,14 +56,16 @@ def features(apply: Callable, image: Float[Array, "1 h w 3"], depth: int) -> dic
     """
     found, running = {}, []
 
-    def keep(name, result):
+    def keep(name: str, result: Any) -> None:
         for path, leaf in jax.tree.leaves_with_path(result):
             full = "/".join([name, *(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)]).strip("/")
             if getattr(leaf, "ndim", 0) == 4:
                 calls = sum(other.partition(" #")[0] == full for other in found)
                 found[f"{full} #{calls + 1}" if calls else full] = leaf
 
-    def watch(call, args, kwargs, context):
+    def watch(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
         path = context.module.path
         if context.method_name != "__call__" or path in running:  # within a call of the same module
             return call(*args, **kwargs)
@@ -88,15 +93,17 @@ def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -
       depth: see `features`.
     """
 
-    def apply(image):
+    def apply(image: Float[Array, "1 h w 3"]) -> Any:
         return model.init_with_output(jax.random.key(0), image, train=False)[0]
 
     @cache
-    def trace(size):
+    def trace(size: tuple[int, int]) -> tuple[ClosedJaxpr, dict[str, jax.ShapeDtypeStruct]]:
         image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
         return jax.make_jaxpr(partial(features, apply, depth=depth), return_shape=True)(image)
 
-    def measure(size, *, averages=True):
+    def measure(
+        size: tuple[int, int], *, averages: bool = True
+    ) -> dict[str, tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]]:
         """Name -> shape, first and last row, first and last column."""
         program, maps = trace(size)
         leaves, order = jax.tree.flatten(maps)
@@ -119,14 +126,14 @@ def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -
     return fields
 
 
-def _middle(bounds, shape):
+def _middle(bounds: Int[np.ndarray, "2 b h w c"], shape: tuple[int, ...]) -> tuple[int, int]:
     """First and last pixel that the element in the middle of a feature map depends on, over its channels."""
     row, column = (shape[axis] // 2 if bounds.shape[1 + axis] > 1 else 0 for axis in (1, 2))
     first, last = bounds[:, 0, row, column]
     return int(first.min()), int(last.max())
 
 
-def _size(rows, columns):
+def _size(rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int] | None:
     """(height, width) of a field; None if it fills the image."""
     if rows == columns == (0, UNBOUNDED - 1):
         return None
@@ -136,7 +143,7 @@ def _size(rows, columns):
 def effective(
     model: nn.Module,
     variables: Mapping[str, Any],
-    images: Float[Array, "n h w 3"],
+    images: Float[Array | np.ndarray, "n h w 3"],
     names: Sequence[str],
     *,
     key: jax.Array,
@@ -155,12 +162,12 @@ def effective(
       key: for the signs.
     """
 
-    def middles(image):
+    def middles(image: Float[Array, "1 h w 3"]) -> list[Float[Array, "_c"]]:
         found = features(partial(model.apply, variables, train=False), image, depth=1)
         return [found[name][0, found[name].shape[1] // 2, found[name].shape[2] // 2] for name in names]
 
     @jax.jit
-    def gradients(image, key):
+    def gradients(image: Float[Array, "1 h w 3"], key: jax.Array) -> Float[Array, "n 1 h w 3"]:
         values, pullback = jax.vjp(middles, image)
         keys = jax.random.split(key, len(names))
         signs = [jax.random.rademacher(k, v.shape, v.dtype) for k, v in zip(keys, values, strict=True)]
@@ -192,7 +199,7 @@ def table(fields: Sequence[Field]) -> str:
     return "\n".join(lines)
 
 
-def _pixels(size):
+def _pixels(size: tuple[int, int] | None) -> str:
     return "whole image" if size is None else f"{size[0]} x {size[1]}"
 
 

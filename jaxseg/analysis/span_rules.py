@@ -1,10 +1,11 @@
 """How one operation hands on what its operands depend on; see `jaxseg.analysis.spans`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 NOTHING = np.iinfo(np.int32).max  # as a bound: no pixel at all
 LARGEST = 2**24  # elements of a product of two spans, beyond which one of them is taken as a whole
@@ -19,14 +20,24 @@ ELEMENTWISE = (
 )
 
 
+Bounds = Int[np.ndarray, "2 ..."]
+
+
 class Span(NamedTuple):
     """The intervals of an array's elements."""
 
-    bounds: np.ndarray  # int32[2, *shape]: the first pixels, and the last ones negated; an axis may have length 1
+    bounds: Bounds  # int32[2, *shape]: the first pixels, and the last ones negated; an axis may have length 1
     summed: bool = False  # over a whole axis
 
 
-def union(*parts: Any) -> Span | None:
+Operand = Span | np.ndarray | None  # a known array, or None: unknown, but without an image
+Operands = Sequence[Operand]
+Shape = Sequence[int]
+Shapes = Sequence[Shape]
+Params = Mapping[str, Any]  # of a primitive
+
+
+def union(*parts: Operand) -> Span | None:
     """Returns the smallest intervals around those of all parts that are spans; None if there is none."""
     bounds = [part.bounds for part in parts if isinstance(part, Span)]
     if not bounds:
@@ -39,13 +50,13 @@ def union(*parts: Any) -> Span | None:
     return Span(result)
 
 
-def everything(operands: Sequence[Any], rank: int) -> Span:
+def everything(operands: Operands, rank: int) -> Span:
     """Returns one interval around all that the operands depend on, for every element."""
     bounds = np.minimum.reduce([x.bounds.reshape(2, -1).min(1) for x in operands if isinstance(x, Span)])
     return Span(bounds.reshape(2, *[1] * rank), summed=True)
 
 
-def constant(name: str, operands: Sequence[Any], out: Sequence[int], params: Mapping[str, Any]) -> np.ndarray | None:
+def constant(name: str, operands: Operands, out: Shape, params: Params) -> np.ndarray | None:
     """Returns what an operation makes of operands without an image, if it is but another layout of one that is known.
 
     Args:
@@ -61,12 +72,12 @@ def constant(name: str, operands: Sequence[Any], out: Sequence[int], params: Map
     return operands[0] if name in ("convert_element_type", "copy") else None
 
 
-def reduction(operands: Sequence[Any], shapes: Sequence[Any], out: Sequence[int], params: Mapping[str, Any]) -> Span:
+def reduction(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     """The rule of every operation that takes axes away: a sum, a maximum, where the maximum is."""
     return Span(union(*operands).bounds.min(tuple(a + 1 for a in params["axes"])), summed=True)
 
 
-def _dot_general(operands, shapes, out, params):
+def _dot_general(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     sides = [_side(n, operands, shapes, out, *params["dimension_numbers"]) for n in (0, 1)]
     sides = [side for side in sides if side is not None]
     if len(sides) == 2 and math.prod(np.broadcast_shapes(*(side.bounds.shape for side in sides))) > LARGEST:
@@ -74,7 +85,7 @@ def _dot_general(operands, shapes, out, params):
     return union(*sides)._replace(summed=any(side.summed for side in sides))
 
 
-def _side(n, operands, shapes, out, contracted, batch):
+def _side(n: int, operands: Operands, shapes: Shapes, out: Shape, contracted: Shapes, batch: Shapes) -> Span | None:
     """What the product gets from operand `n`; None if that is no span."""
     if not isinstance(operands[n], Span):
         return None
@@ -97,7 +108,9 @@ def _side(n, operands, shapes, out, contracted, batch):
     return Span(bounds, summed=pattern is None)
 
 
-def _pattern(matrix, contracted, batch):
+def _pattern(
+    matrix: Operand, contracted: int, batch: Sequence[int]
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]] | None:
     """Where a known matrix, the same for the whole batch, is not zero: (new index, old index), sorted.
 
     None if it is not known, or has no zeros, or a row of nothing else.
@@ -110,7 +123,7 @@ def _pattern(matrix, contracted, batch):
     return None if matrix.all() or not matrix.any(1).all() else np.nonzero(matrix)
 
 
-def _conv_general_dilated(operands, shapes, out, params):
+def _conv_general_dilated(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     x, numbers = operands[0], params["dimension_numbers"]
     if isinstance(operands[1], Span) or params["batch_group_count"] != 1:
         return everything(operands, len(out))
@@ -125,7 +138,7 @@ def _conv_general_dilated(operands, shapes, out, params):
     return Span(np.transpose(bounds, (0, *[1 + a for a in np.argsort(numbers.out_spec)])))
 
 
-def _reduce_window(operands, shapes, out, params):
+def _reduce_window(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     bounds = operands[0].bounds
     for i, (taps, size) in enumerate(zip(params["window_dimensions"], out, strict=True)):
         steps = [params[key][i] for key in ("window_strides", "padding", "window_dilation", "base_dilation")]
@@ -133,7 +146,16 @@ def _reduce_window(operands, shapes, out, params):
     return Span(bounds)
 
 
-def _slide(bounds, axis, taps, size, stride, padding, rate, spread):
+def _slide(
+    bounds: Bounds,
+    axis: int,
+    taps: int,
+    size: int,
+    stride: int,
+    padding: tuple[int, int],
+    rate: int,
+    spread: int,
+) -> Bounds:
     """The union over every window along `axis`; padding holds nothing, nor do zeros that spread the pixels apart."""
     if bounds.shape[axis] == 1 or (taps, stride, padding, spread) == (1, 1, (0, 0), 1):
         return bounds
@@ -144,14 +166,14 @@ def _slide(bounds, axis, taps, size, stride, padding, rate, spread):
     return result
 
 
-def _take(bounds, axis, where, spread):
+def _take(bounds: Bounds, axis: int, where: Int[np.ndarray, "n"], spread: int) -> Bounds:
     """The elements at the places `where` of `axis`, had it `spread` - 1 zeros between any two; nothing beyond it."""
     inside = (where >= 0) & (where % spread == 0) & (where // spread < bounds.shape[axis])
     taken = np.take(bounds, np.where(inside, where // spread, 0), axis)
     return np.where(inside.reshape(-1, *[1] * (bounds.ndim - axis - 1)), taken, np.int32(NOTHING))
 
 
-def _pad(operands, shapes, out, params):
+def _pad(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     x, value = operands
     if not isinstance(x, Span):
         return everything([value], len(out))
@@ -162,12 +184,12 @@ def _pad(operands, shapes, out, params):
     return union(Span(bounds), *([everything([value], len(out))] if isinstance(value, Span) else []))
 
 
-def _broadcast_in_dim(operands, shapes, out, params):
+def _broadcast_in_dim(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     bounds = operands[0].bounds
     return Span(bounds.reshape(2, *_place(params, bounds.shape[1:], len(out))))
 
 
-def _place(params, shape, rank):
+def _place(params: Params, shape: Shape, rank: int) -> list[int]:
     """`shape` among the axes of the result of a broadcast."""
     place = [1] * rank
     for axis, length in zip(params["broadcast_dimensions"], shape, strict=True):
@@ -175,7 +197,7 @@ def _place(params, shape, rank):
     return place
 
 
-def _reshape(operands, shapes, out, params):
+def _reshape(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     """Axis by axis: only those that merge with one that varies, or that it splits into, are written out."""
     bounds, old = operands[0].bounds, shapes[0]
     written, shape = [2], [2]
@@ -191,7 +213,7 @@ def _reshape(operands, shapes, out, params):
     return Span(result)
 
 
-def _factors(old, new):
+def _factors(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
     """Pairs of neighboring axes, as few as can be, of equal product: those before and those after a reshape."""
     i = j = 0
     while i < len(old) or j < len(new):
@@ -204,29 +226,29 @@ def _factors(old, new):
         yield before, after
 
 
-def _transpose(operands, shapes, out, params):
+def _transpose(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     return Span(np.transpose(operands[0].bounds, (0, *[a + 1 for a in params["permutation"]])))
 
 
-def _rev(operands, shapes, out, params):
+def _rev(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     return Span(np.flip(operands[0].bounds, [a + 1 for a in params["dimensions"]]))
 
 
-def _slice(operands, shapes, out, params):
+def _slice(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     bounds, strides = operands[0].bounds, params["strides"] or [1] * len(out)
     cuts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
     cuts = [slice(*cut) if n > 1 else slice(None) for n, cut in zip(bounds.shape[1:], cuts, strict=True)]
     return Span(bounds[(slice(None), *cuts)])
 
 
-def _split(operands, shapes, out, params):
+def _split(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> list[Span]:
     bounds, axis, ends = operands[0].bounds, params["axis"] + 1, np.cumsum(params["sizes"])
     return (
         [Span(p) for p in np.split(bounds, ends[:-1], axis)] if bounds.shape[axis] > 1 else [Span(bounds)] * len(ends)
     )
 
 
-def _concatenate(operands, shapes, out, params):
+def _concatenate(operands: Operands, shapes: Shapes, out: Shape, params: Params) -> Span:
     axis = params["dimension"]
     nothing = np.full((2, *[1] * len(out)), NOTHING, np.int32)
     parts = [x.bounds if isinstance(x, Span) else nothing for x in operands]
@@ -239,7 +261,7 @@ def _concatenate(operands, shapes, out, params):
 
 
 # primitive -> rule(operands, their shapes, the result's shape, params); at least one operand is a span
-RULES = {
+RULES: dict[str, Callable[[Operands, Shapes, Shape, Params], Span | list[Span]]] = {
     "broadcast_in_dim": _broadcast_in_dim,
     "concatenate": _concatenate,
     "conv_general_dilated": _conv_general_dilated,

@@ -14,9 +14,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from jaxseg.analysis.span_rules import ELEMENTWISE, NOTHING, RULES, Span, constant, everything, reduction, union
+from jaxseg.analysis.span_rules import (
+    ELEMENTWISE,
+    NOTHING,
+    RULES,
+    Operand,
+    Operands,
+    Span,
+    constant,
+    everything,
+    reduction,
+    union,
+)
 
 
 def spans(function: Callable, image: jax.ShapeDtypeStruct, *, axis: int, averages: bool = True) -> Any:
@@ -63,12 +74,12 @@ class _Walk:
         self.size = size
         self.averages = averages
 
-    def run(self, program: ClosedJaxpr, inputs: Sequence[Any]) -> list[Any]:
+    def run(self, program: ClosedJaxpr, inputs: Operands) -> list[Operand]:
         jaxpr = program.jaxpr
         values = dict(zip(jaxpr.constvars, map(_known, program.consts), strict=True))
         values |= zip(jaxpr.invars, inputs, strict=True)
 
-        def read(x):
+        def read(x: Var | Literal) -> Operand:
             return _known(x.val) if isinstance(x, Literal) else values[x]
 
         for equation in jaxpr.eqns:
@@ -76,7 +87,7 @@ class _Walk:
             values |= zip(equation.outvars, results, strict=True)
         return [read(x) for x in jaxpr.outvars]
 
-    def apply(self, equation: Any, operands: list[Any]) -> list[Any]:
+    def apply(self, equation: JaxprEqn, operands: list[Operand]) -> list[Operand]:
         name, params, count = equation.primitive.name, equation.params, len(equation.outvars)
         drawn = any(isinstance(x, Span) for x in operands)
         if not drawn and any(x is None for x in operands):  # parameters, and how they are drawn
@@ -98,11 +109,11 @@ class _Walk:
             results = [everything(operands, len(x.aval.shape)) for x in equation.outvars]
         return [None if self._dropped(result, operands) else result for result in results]
 
-    def _dropped(self, result: Span, operands: list[Any]) -> bool:
+    def _dropped(self, result: Span, operands: list[Operand]) -> bool:
         """Whether averages do not count, and `result` is one that made the whole image out of parts of it."""
 
-        def whole(x):
-            return ((x.bounds[0] == 0) & (x.bounds[1] == 1 - self.size)).any()
+        def whole(x: Span) -> bool:
+            return bool(((x.bounds[0] == 0) & (x.bounds[1] == 1 - self.size)).any())
 
         seen = [x for x in operands if isinstance(x, Span)]
         return not self.averages and result.summed and whole(result) and not any(map(whole, seen))

@@ -3,7 +3,7 @@
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from jaxseg.analysis.flops import count_macs
 from jaxseg.models.parts import title
@@ -101,7 +102,9 @@ def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
     variables = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), image)
     root, open_calls = Node(""), []
 
-    def watch(call, args, kwargs, context):
+    def watch(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
         module, nodes = context.module, list(root.down(context.module.path))
@@ -120,7 +123,7 @@ def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
             nodes[-1].output = array.shape[1:]
         return output
 
-    def apply(variables, x):
+    def apply(variables: Mapping[str, Any], x: Float[Array, "1 h w 3"]) -> Any:
         with nn.intercept_methods(watch):
             return model.apply(variables, x, train=False)
 
