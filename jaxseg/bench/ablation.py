@@ -1,12 +1,14 @@
 """The ablation: every loss by itself, on the same small U-Net and data; a table of what each does."""
 
 import statistics
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxseg.bench.league import make_config
 from jaxseg.bench.timing import alternate
@@ -47,8 +49,8 @@ def seconds(name: str, *, repeats: int = 5) -> tuple[float, float]:
     labels = jax.random.randint(jax.random.key(1), (SHAPE[0], 8, 8), 0, SHAPE[3])
     labels = jnp.repeat(jnp.repeat(labels, SHAPE[1] // 8, 1), SHAPE[2] // 8, 2)  # regions, not noise
 
-    def timed(terms):
-        def total(logits):
+    def timed(terms: Mapping[str, float]) -> Callable[[], Float[Array, "b h w c"]]:
+        def total(logits: Float[Array, "b h w c"]) -> Float[Array, ""]:
             return weighted_sum({"logits": logits}, labels, None, terms=terms, heads={"logits": 1.0}, options={})[0]
 
         gradient = jax.jit(jax.grad(total))

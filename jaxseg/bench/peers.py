@@ -37,11 +37,11 @@ def _smp(case: Case) -> Subject:
     if case.dtype == "bfloat16":
         cast = partial(torch.autocast, device.type, dtype=torch.bfloat16)
 
-    def wait():
+    def wait() -> None:
         if cuda:
             torch.cuda.synchronize()
 
-    def step():
+    def step() -> None:
         model.train()
         optimizer.zero_grad(set_to_none=True)
         with cast():
@@ -50,7 +50,7 @@ def _smp(case: Case) -> Subject:
         optimizer.step()
         wait()
 
-    def forward():
+    def forward() -> None:
         model.eval()
         with torch.no_grad(), cast():
             run(images)

@@ -8,6 +8,7 @@ that whatever else the machine does meanwhile slows both.
 import os
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 from jaxseg.bench.peers import PEERS
 from jaxseg.bench.timing import Case, Subject, alternate, clock, cores
@@ -95,8 +97,10 @@ def _ours(case: Case) -> Subject:
     figures["parameters"] = sum(p.size for p in jax.tree.leaves(variables["params"]))
     optimizer = optax.adamw(1e-3)
 
-    def train_step(variables, opt_state, images, labels):
-        def loss_function(params):
+    def train_step(
+        variables: dict[str, Any], opt_state: Any, images: Float[Array, "b h w 3"], labels: Int[Array, "b h w"]
+    ) -> tuple[dict[str, Any], Any, Float[Array, ""]]:
+        def loss_function(params: Mapping[str, Any]) -> tuple[Float[Array, ""], Mapping[str, Any]]:
             outputs, updated = model.apply(
                 {**variables, "params": params},
                 images,
@@ -125,12 +129,12 @@ def _ours(case: Case) -> Subject:
     )
     apply = jax.jit(partial(model.apply, train=False))
 
-    def step():
+    def step() -> None:
         nonlocal state
         *state, loss = compiled(*state, images, labels)
         jax.block_until_ready((state, loss))
 
-    def forward():
+    def forward() -> None:
         jax.block_until_ready(apply(state[0], images))
 
     return Subject("jaxseg", step, forward, figures)

@@ -49,7 +49,7 @@ def clock(figures: dict[str, Any], key: str) -> Iterator[None]:
     figures[key] = time.perf_counter() - start
 
 
-def alternate(functions: Sequence[Callable[[], None]], count: int) -> list[list[float]]:
+def alternate(functions: Sequence[Callable[[], object]], count: int) -> list[list[float]]:
     """Calls the functions in turns and returns the times of each."""
     times = [[] for _ in functions]
     for n in range(WARMUP + count):
