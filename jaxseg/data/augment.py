@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.ops import warp
@@ -47,7 +47,7 @@ class Augment:
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # its standard deviation, pixels
     noise: float = 0.0  # largest standard deviation of Gaussian noise, in units of 1/255
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "blur_sigma", tuple(self.blur_sigma))
         for name, low, high in (
@@ -74,7 +74,7 @@ class Augment:
 
 def augment(
     key: Array,
-    batch: Mapping[str, UInt8[Array, "..."]],
+    batch: Mapping[str, UInt8[Array | np.ndarray, "..."]],
     options: Augment | Mapping[str, Any],
     *,
     crop: tuple[int, int],
@@ -103,7 +103,9 @@ def augment(
     if not isinstance(options, Augment):
         options = Augment(**options)
 
-    def one(key, image, label):
+    def one(
+        key: Array, image: UInt8[Array, "H W 3"], label: UInt8[Array, "H W"]
+    ) -> tuple[Float[Array, "h w 3"], Int[Array, "h w"]]:
         keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(KEYS)}
         y, x = _coordinates(keys, options, label.shape, tuple(crop))
         seen = warp.inside(y, x, label.shape)
@@ -118,7 +120,7 @@ def augment(
 
 
 def prepare(
-    batch: Mapping[str, Array],
+    batch: Mapping[str, Array | np.ndarray],
     *,
     ignore: int,
     mean: tuple[float, float, float],
@@ -134,11 +136,13 @@ def prepare(
     }
 
 
-def _between(key, low, high):
+def _between(key: Array, low: float, high: float) -> Float[Array, ""]:
     return jax.random.uniform(key, minval=low, maxval=high)
 
 
-def _coordinates(keys, options, size, crop):
+def _coordinates(
+    keys: Mapping[str, Array], options: Augment, size: tuple[int, int], crop: tuple[int, int]
+) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
     """Draws the geometry of one sample: the source coordinates of its crop."""
     scale = jnp.ones(2)
     if options.scale != (1.0, 1.0):
@@ -163,7 +167,9 @@ def _coordinates(keys, options, size, crop):
     )
 
 
-def _photometry(keys, options, image, seen):
+def _photometry(
+    keys: Mapping[str, Array], options: Augment, image: Float[Array, "h w 3"], seen: Bool[Array, "h w"]
+) -> Float[Array, "h w 3"]:
     """Changes the colors of one image, float32[h, w, 3] in 0..255, and blurs and roughens it."""
     color = options.brightness or options.contrast or options.saturation or options.hue
     if color:
@@ -176,7 +182,9 @@ def _photometry(keys, options, image, seen):
     return jnp.clip(image, 0, 255) if color or options.noise else image
 
 
-def _recolor(key, options, image, seen):
+def _recolor(
+    key: Array, options: Augment, image: Float[Array, "h w 3"], seen: Bool[Array, "h w"]
+) -> Float[Array, "h w 3"]:
     """Brightness, contrast about the image's mean gray, saturation and hue, as one affine map of the colors.
 
     Hue turns the chroma plane of YIQ, so that gray and luma stay; torchvision turns HSV's hue, which shifts luma.
@@ -198,7 +206,7 @@ def _recolor(key, options, image, seen):
     return image @ (gain * colors).T + gray
 
 
-def _blur(key, options, image):
+def _blur(key: Array, options: Augment, image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
     """Convolves with a Gaussian of a random width, or with nothing, in two passes of one width for all samples."""
     choice, width = jax.random.split(key)
     sigma = _between(width, *options.blur_sigma)

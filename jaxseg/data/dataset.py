@@ -4,13 +4,14 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxseg.checks import UserError, lookup
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to the records of one split; picklable, because worker processes get a copy."""
 
@@ -37,7 +38,7 @@ class Dataset:
     splits: Mapping[str, Source]
     ignore: int = 255
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= len(self.classes) <= 255:
             raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to 255.")
         if len(self.palette) != len(self.classes):
@@ -134,7 +135,7 @@ class Relabeled:
         )
 
 
-def _several(values: Sequence[Any], limit: int = 12) -> str:
+def _several(values: Sequence[Any] | np.ndarray, limit: int = 12) -> str:
     """Joins the first `limit` values with commas.
 
     >>> _several([1, 2, 3], limit=2)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,9 @@ def train_iterator(
     return TrainIterator(source, prepare, batch_size, seed, workers, shard)
 
 
-def _prepare(record, *, canvas, ignore, num_classes):
+def _prepare(
+    record: Mapping[str, Any], *, canvas: tuple[int, int], ignore: int, num_classes: int
+) -> dict[str, np.ndarray]:
     label = record["label"]
     if label.dtype != np.uint8 or ((label >= num_classes) & (label != ignore)).any():
         raise UserError(
@@ -93,7 +95,15 @@ class TrainIterator:
     The position is the number of batches delivered, `{"next_index": n}`; it does not depend on `workers`.
     """
 
-    def __init__(self, source, prepare, batch_size, seed, workers, shard):
+    def __init__(
+        self,
+        source: Source,
+        prepare: Callable[[Mapping[str, Any]], dict[str, np.ndarray]],
+        batch_size: int,
+        seed: int,
+        workers: int,
+        shard: tuple[int, int],
+    ):
         import atexit
         import weakref
 
@@ -183,13 +193,13 @@ def eval_records(
         ahead.close()
 
 
-def _close(reference) -> None:
+def _close(reference: Callable[[], TrainIterator | None]) -> None:
     if (iterator := reference()) is not None:
         iterator.close()
 
 
 @contextlib.contextmanager
-def _plain_errors():
+def _plain_errors() -> Iterator[None]:
     """Raises a `UserError` met while reading as itself, without the reader's frames and notes around it."""
     try:
         yield
@@ -210,7 +220,7 @@ def _live_as_long_as_parent(*_: int) -> None:
     import signal
     import threading
 
-    def watch():
+    def watch() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 

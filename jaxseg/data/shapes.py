@@ -13,6 +13,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
@@ -111,14 +112,24 @@ def _spread(rng: np.random.Generator, radii: np.ndarray, size: int) -> list[tupl
     for radius in radii:
         places = (size * (0.1 + 0.8 * rng.random((4, 2)))).tolist()
 
-        def room(place, radius=radius):
+        def room(place: list[float], radius: float = radius) -> float:
             return min((math.dist(place, c) - radius - r for c, r in zip(centers, radii, strict=False)), default=0.0)
 
         centers.append(tuple(max(places, key=room)))
     return centers
 
 
-def _add_shape(rng, image, label, center, radius, light, height, border, color) -> None:
+def _add_shape(
+    rng: np.random.Generator,
+    image: Float[np.ndarray, "size size 3"],
+    label: UInt8[np.ndarray, "size size"],
+    center: tuple[float, float],
+    radius: float,
+    light: Float[np.ndarray, "2"],
+    height: float,
+    border: int,
+    color: float,
+) -> None:
     """Draws one shape of a random class, its shadow and its label into `image` and `label`."""
     size = label.shape[0]
     kind = 1 + int((len(CLASSES) - 1) * rng.random())

@@ -65,7 +65,7 @@ class Tfds:
     label_key: str
     text_key: str
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return type(self), dataclasses.astuple(self)
 
     @functools.cached_property
@@ -114,7 +114,7 @@ def _ids(label: np.ndarray, where: str) -> np.ndarray:
     return np.ascontiguousarray(label[..., 0])
 
 
-def _prepared_builder(name: str, root: str):
+def _prepared_builder(name: str, root: str) -> "tensorflow_datasets.core.DatasetBuilder":
     """Returns the TFDS builder of a set that lies on disk as ArrayRecord."""
     import tensorflow_datasets
 
