@@ -33,10 +33,10 @@ class MiTBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        def norm(x, name):
+        def norm(x: Feature, name: str) -> Feature:
             return BlockNorm(dtype=self.dtype, name=name)(x, train=train)
 
-        def add(x, y):
+        def add(x: Feature, y: Feature) -> Feature:
             drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))
             return x + (drop(y, deterministic=not train) if self.drop_path else y)
 
