@@ -1,13 +1,14 @@
 """Fitting a calibration to a split of a run's data set: what jaxseg eval --calibrate does before it scores."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.evaluation.evaluator import Evaluator
@@ -25,7 +26,7 @@ def sample_logits(
     *,
     seed: int = 0,
     progress: Callable[[Iterator], Iterator] = iter,
-) -> tuple[Float[Array, "n c"], Int[Array, "n"]]:
+) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, "n"]]:
     """Returns the logits and labels of pixels that count, as many of each image, drawn at random.
 
     Args:
@@ -40,7 +41,9 @@ def sample_logits(
 
     apply = partial(trained.model.apply, train=False)
 
-    def step(variables, images, places):
+    def step(
+        variables: Mapping[str, Any], images: UInt8[Array, "b h w 3"], places: Int[Array, "b n"]
+    ) -> Float[Array, "b n c"]:
         logits = predict_logits(apply, variables, images, mean=trained.mean, std=trained.std)
         flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
         return jnp.take_along_axis(flat, places[..., None], axis=1)

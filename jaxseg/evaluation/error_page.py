@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
+from jaxseg.data.dataset import Dataset, Source
 from jaxseg.evaluation.objects import components
 from jaxseg.evaluation.survey import DISTANCES, SIZES, Survey, pairs
 from jaxseg.metrics import scores
@@ -38,8 +40,8 @@ figure { margin: 0 } img { width: 100%; display: block } figcaption { font-size:
 
 def page(
     found: Survey,
-    dataset: Any,
-    source: Sequence[Mapping[str, Any]],
+    dataset: Dataset,
+    source: Source,
     predict: Callable[[np.ndarray], np.ndarray],
     *,
     title: str,
@@ -95,7 +97,7 @@ def page(
     )
 
 
-def _classes(result, names):
+def _classes(result: Mapping[str, Any], names: Sequence[str]) -> str:
     order = np.argsort(np.nan_to_num(result["iou"], nan=2.0), kind="stable")
     rows = []
     for i in order:
@@ -104,7 +106,7 @@ def _classes(result, names):
     return _table(["class", "", "IoU", "found", "precision", "of the pixels"], rows)
 
 
-def _pairs(matrix, confused, names):
+def _pairs(matrix: Int[np.ndarray, "c c"], confused: Sequence[tuple[int, int]], names: Sequence[str]) -> str:
     wrong = matrix.sum() - np.trace(matrix)
     rows = []
     for label, prediction in confused:
@@ -121,7 +123,7 @@ def _pairs(matrix, confused, names):
     return _table(["", "", "of all errors", "of the class", "pixels"], rows)
 
 
-def _sizes(found):
+def _sizes(found: Survey) -> str:
     rows = []
     for name, (count, pixels, wrong, iou), missed in zip(_ranges(SIZES, 1), found.objects, found.missed, strict=True):
         if count:
@@ -130,7 +132,7 @@ def _sizes(found):
     return _table(["object", "", "pixels wrong", "IoU", "missed", "objects"], rows)
 
 
-def _distances(found):
+def _distances(found: Survey) -> str:
     total = found.distances.sum(0)
     rows = []
     for name, (pixels, wrong) in zip(_ranges(DISTANCES, 0), found.distances, strict=True):
@@ -140,7 +142,7 @@ def _distances(found):
     return _table(["distance", "", "pixels wrong", "of all errors", "of the pixels"], rows)
 
 
-def _ranges(bounds, first):
+def _ranges(bounds: Sequence[int], first: int) -> list[str]:
     """Names of bins.
 
     >>> _ranges((1, 3), 0)
@@ -151,7 +153,9 @@ def _ranges(bounds, first):
     return [*inner, f"from {bounds[-1]:,}"]
 
 
-def _image(rank, record, error, dataset, predict):
+def _image(
+    rank: int, record: Mapping[str, Any], error: float, dataset: Dataset, predict: Callable[[np.ndarray], np.ndarray]
+) -> str:
     """A row: image, label, prediction, errors; and what is most often taken for what."""
     image, label, prediction = record["image"], np.asarray(record["label"]), np.asarray(predict(record["image"]))
     counted, classes = label != dataset.ignore, len(dataset.classes)
@@ -174,7 +178,14 @@ def _image(rank, record, error, dataset, predict):
     return f'<div>{heading}</div><div class="row">{"".join(cells)}</div>'
 
 
-def _example(found, pair, dataset, source, predict, names):
+def _example(
+    found: Survey,
+    pair: tuple[int, int],
+    dataset: Dataset,
+    source: Source,
+    predict: Callable[[np.ndarray], np.ndarray],
+    names: Sequence[str],
+) -> str:
     """The largest region of a pair, in the image that has most of it."""
     label_id, prediction_id = pair
     record = source[int(found.example[pair])]
@@ -203,20 +214,20 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
 
 
-def _bar(share, *, bad=False):
+def _bar(share: float, *, bad: bool = False) -> str:
     width = 0 if np.isnan(share) else 100 * share
     return f'<td class="bar{" bad" if bad else ""}"><div style="width:{width:.1f}%"></div></td>'
 
 
-def _swatch(color):
+def _swatch(color: tuple[int, int, int]) -> str:
     return f'<i class="swatch" style="background:rgb{tuple(map(int, color))}"></i>'
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return "–" if np.isnan(share) else f"{100 * share:.1f}&nbsp;%"
 
 
-def _figure(data, caption):
+def _figure(data: str, caption: str) -> str:
     return f'<figure><img src="{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
@@ -32,6 +32,7 @@ from jaxseg.trained import TrainedModel
 Loss = Callable[
     [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
 ]  # (logits, labels, where, step) -> mean over the pixels that count
+Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]]]  # a batch {"image", "label", "size"}, and its records
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _MERGED = 64  # batches whose counts wait to be merged
 
@@ -155,7 +156,7 @@ class Evaluator:
         """The trained model's, on the devices of this process."""
         return replicate(self.trained.variables, self.mesh)
 
-    def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator:
+    def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator[Padded]:
         """Yields (padded batch, its records): images of one padded size together, short batches filled up."""
         shard = (jax.process_index(), jax.process_count())
         records = pipeline.eval_records(self.dataset.splits[split], shard=shard)
@@ -169,7 +170,7 @@ class Evaluator:
         for size in sorted(waiting):
             yield self._pad(size, waiting[size])
 
-    def _pad(self, size, records):
+    def _pad(self, size: tuple[int, int], records: list[dict[str, Any]]) -> Padded:
         """Fills up short batches with gray images that are ignored whole, so that no other size is compiled."""
         missing = self.batch_size - len(records)
         blank = np.zeros((0, 0, 3), np.uint8)
@@ -205,7 +206,12 @@ def options_of(config: ConfigDict) -> dict[str, Any]:
 def _make_loss(terms: Mapping[str, Any], options: Mapping[str, Any]) -> Loss:
     """The terms of a run's loss on the logits alone: the other heads only help training."""
 
-    def loss(logits, labels, where, step):
+    def loss(
+        logits: Float[Array, "b h w c"],
+        labels: Int[Array, "b h w"],
+        where: Bool[Array, "b h w"],
+        step: Int[Array, ""],
+    ) -> Float[Array, ""]:
         arguments = {"terms": terms, "heads": {"logits": 1.0}, "options": options, "step": step}
         return losses.weighted_sum({"logits": logits}, labels, where, **arguments)[0]
 
@@ -220,13 +226,15 @@ def _make_eval_step(
     loss_of: Loss | None,
     calibration: Calibration | None,
     refine: Refiner | None,
-) -> Callable:
+) -> Callable[..., tuple[Array, dict[str, metrics.Tally], Array]]:
     mean, std = trained.mean, trained.std
     apply = partial(trained.model.apply, train=False)
     if refine:  # each device its own images
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
 
-    def eval_step(variables, batch, step):
+    def eval_step(
+        variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""]
+    ) -> tuple[UInt8[Array, "b h w"], dict[str, metrics.Tally], Float[Array, ""]]:
         logits = predict_logits(apply, variables, batch["image"], batch["size"], mean=mean, std=std, refine=refine)
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
@@ -249,7 +257,7 @@ def _make_eval_step(
     return jax.jit(eval_step, in_shardings=(whole, split, whole), out_shardings=(split, whole, whole))
 
 
-def _crop_samples(predictions, records):
+def _crop_samples(predictions: UInt8[np.ndarray, "b h w"], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     samples = []
     for prediction, record in zip(predictions, records, strict=False):
         h, w = record["label"].shape

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 
-def components(label: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+def components(label: Integer[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
     """Returns the number of each pixel's region: pixels of one label that touch at their sides, numbered from 0.
 
     Runs of equal pixels in a row are joined to those beneath them, by handing the smallest number from one to the
@@ -42,7 +42,9 @@ class Objects(NamedTuple):
     iou: Float[np.ndarray, "n"]  # with the predicted region of the same class that fits best; 0 if none overlaps
 
 
-def find_objects(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w"], *, ignore: int = 255) -> Objects:
+def find_objects(
+    label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], *, ignore: int = 255
+) -> Objects:
     """Returns the regions of `label` and how well `prediction` has them.
 
     Args:
@@ -67,7 +69,7 @@ def find_objects(label: Int[np.ndarray, "h w"], prediction: Int[np.ndarray, "h w
     return Objects(classes[counted], size[counted], right[counted], iou[counted])
 
 
-def border_pixels(label: Int[np.ndarray, "h w"], *, ignore: int = 255) -> np.ndarray:
+def border_pixels(label: Integer[np.ndarray, "h w"], *, ignore: int = 255) -> np.ndarray:
     """Returns, as bool[h, w], the pixels of a class that touch another class at a side.
 
     >>> border_pixels(np.array([[0, 0, 1, 255]])).tolist()

@@ -1,13 +1,13 @@
 """Where a trained model fails: which images, which classes, how far from a border, on objects of which size."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Integer
 
+from jaxseg.data.dataset import Source
 from jaxseg.evaluation.objects import border_pixels, find_objects
 from jaxseg.inference.predict import padded_size
 from jaxseg.ops.distance import distance_transform
@@ -34,7 +34,7 @@ class Survey:
 
 def survey(
     predict: Callable[[Sequence[np.ndarray]], Sequence[Int[np.ndarray, "h w"]]],
-    source: Sequence[Mapping[str, Any]],
+    source: Source,
     num_classes: int,
     *,
     ignore: int = 255,
@@ -71,7 +71,9 @@ def survey(
     return found
 
 
-def _add(found: Survey, label, prediction, ignore):
+def _add(
+    found: Survey, label: Int[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], ignore: int
+) -> Int[np.ndarray, "c c"]:
     """Counts one image and returns its matrix."""
     counted, wrong = label != ignore, (label != prediction) & (label != ignore)
     classes = len(found.matrix)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
@@ -139,20 +140,26 @@ def _make_score(iterations: int, batches: list, dataset: Dataset) -> Callable[[M
     from jaxseg import metrics
     from jaxseg.ops.meanfield import dense_crf
 
-    def count(logits, label):
+    def count(logits: Float[Array, "b h w c"], label: UInt8[Array, "b h w"]) -> Int[Array, "c c"]:
         where = label != dataset.ignore
         label = jnp.where(where, label, 0).astype(jnp.int32)
         prediction = jnp.argmax(logits, -1)
         return metrics.confusion_matrix(prediction, label, num_classes=logits.shape[-1], where=where)
 
     @jax.jit
-    def refined(parameters, logits, images, sizes, label):
+    def refined(
+        parameters: Mapping[str, Float[Array, ""]],
+        logits: Float[Array, "b h w c"],
+        images: UInt8[Array, "b h w 3"],
+        sizes: Int[Array, "b 2"],
+        label: UInt8[Array, "b h w"],
+    ) -> Int[Array, "c c"]:
         where = image_mask(sizes, logits.shape)
         return count(dense_crf(logits, images, where=where, iterations=iterations, **parameters), label)
 
     plain = jax.jit(lambda parameters, logits, images, sizes, label: count(logits, label))
 
-    def score(parameters):
+    def score(parameters: Mapping[str, float] | None) -> float:
         step = plain if parameters is None else refined
         matrix = sum(np.asarray(step(parameters, *batch), np.int64) for batch in batches)
         return float(metrics.scores(matrix)["miou"])
