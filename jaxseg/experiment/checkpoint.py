@@ -7,7 +7,7 @@ saved before it is evaluated, so that no evaluation, however long, stands betwee
 
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,12 @@ class _LatestAndBest:
     def __init__(self, keep: int, checkpoints: Checkpoints):
         self.keep, self.checkpoints = keep, checkpoints
 
-    def should_preserve(self, checkpoints, *, context):
+    def should_preserve(
+        self,
+        checkpoints: Sequence["orbax.checkpoint.checkpoint_managers.PolicyCheckpointInfo"],
+        *,
+        context: "orbax.checkpoint.checkpoint_managers.PreservationContext",
+    ) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = {*sorted(steps)[-self.keep :], best_step(steps, self.checkpoints.scores)}
         return [step in kept for step in steps]

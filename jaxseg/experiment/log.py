@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -74,7 +74,7 @@ class Log:
 
             self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
 
-    def _rewrite(self):
+    def _rewrite(self) -> None:
         part = self.path.with_suffix(".part")
         part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
         part.replace(self.path)
