@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup
 from jaxseg.files import write_json
@@ -46,13 +47,18 @@ class Calibration:
     split: str
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, logits: Float[Array, "... c"]) -> Float[Array, "... c"]:
+    def __call__(self, logits: Float[Array | np.ndarray, "... c"]) -> Float[Array, "... c"]:
         """Returns the calibrated logits, float32."""
         return logits.astype(jnp.float32) * jnp.array(self.scale, jnp.float32) + jnp.array(self.bias, jnp.float32)
 
 
 def fit_calibration(
-    kind: str, logits: Float[Array, "n c"], labels: Int[Array, "n"], *, checkpoint: int, split: str
+    kind: str,
+    logits: Float[Array | np.ndarray, "n c"],
+    labels: Int[Array | np.ndarray, "n"],
+    *,
+    checkpoint: int,
+    split: str,
 ) -> Calibration:
     """Returns the calibration that minimizes the mean of -log p(label) over the pixels given.
 
@@ -88,7 +94,7 @@ def fit_temperature(
     logits = logits - logits.max(-1, keepdims=True)
     own = jnp.where(_one_hot(labels, logits), logits, 0.0).sum(-1)
 
-    def step(_, state):
+    def step(_: Int[Array, ""], state: tuple[Float[Array, ""], ...]) -> tuple[Float[Array, ""], ...]:
         scale, low, high = state
         p = jax.nn.softmax(scale * logits)
         mean = (p * logits).sum(-1)
@@ -114,7 +120,7 @@ def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, "n"]) -> tuple[Fl
     logits = logits.astype(jnp.float32)
     truth = _one_hot(labels, logits)
 
-    def loss(parameters):
+    def loss(parameters: tuple[Float[Array, "c"], Float[Array, "c"]]) -> Float[Array, ""]:
         scale, bias = parameters
         ridge = _RIDGE * (((scale - 1) ** 2).sum() + (bias**2).sum())
         return -jnp.where(truth, jax.nn.log_softmax(logits * scale + bias), 0.0).sum(-1).mean() + ridge
@@ -122,7 +128,7 @@ def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, "n"]) -> tuple[Fl
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def step(carry):
+    def step(carry: tuple[Any, Any, Float[Array, ""], Int[Array, ""]]) -> tuple[Any, ...]:
         parameters, state, _, count = carry
         value, grad = value_and_grad(parameters, state=state)
         updates, state = solver.update(grad, state, parameters, value=value, grad=grad, value_fn=loss)
@@ -181,5 +187,5 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     return Calibration(**{**fields, "scale": tuple(fields["scale"]), "bias": tuple(fields["bias"])})
 
 
-def _one_hot(labels, logits):
+def _one_hot(labels: Int[Array | np.ndarray, "n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:
     return labels.astype(jnp.int32)[:, None] == jnp.arange(logits.shape[-1])

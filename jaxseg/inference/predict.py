@@ -16,6 +16,7 @@ from jaxseg.ops.normalize import normalize
 from jaxseg.trained import TrainedModel
 
 Color = tuple[float, float, float]
+Image = UInt8[Array | np.ndarray, "_h _w *_c"]  # as a file has it: gray, of one channel, RGB or RGBA
 Apply = Callable[[Any, Float[Array, "b h w 3"]], Mapping[str, Float[Array, "b h w c"]]]
 
 
@@ -93,7 +94,9 @@ def padded_size(h: int, w: int, bucket: int) -> tuple[int, int]:
     return -(-h // bucket) * bucket, -(-w // bucket) * bucket
 
 
-def pad_images(images: Sequence[UInt8[Array, "h w 3"]], size: tuple[int, int], mean: Color) -> UInt8[Array, "b h w 3"]:
+def pad_images(
+    images: Sequence[UInt8[np.ndarray, "_h _w 3"]], size: tuple[int, int], mean: Color
+) -> UInt8[np.ndarray, "b h w 3"]:
     """Stacks images, each at the top left of `size`, on the mean color, which the model sees as zeros.
 
     >>> pad_images([np.zeros((1, 1, 3), np.uint8)], (1, 2), (9.4, 8.0, 7.0)).tolist()
@@ -150,14 +153,16 @@ class Predictor:
         self._labels = jax.jit(partial(predict_step, apply, **options))
         self.calibration = calibration
 
-        def probabilities(variables, images, sizes):
+        def probabilities(
+            variables: Any, images: UInt8[Array, "b h w 3"], sizes: Int[Array, "b 2"]
+        ) -> Float[Array, "b h w labels"]:
             logits = predict_logits(apply, variables, images, sizes, **options)
             logits = calibration(logits) if calibration else logits
             return jax.nn.sigmoid(logits) if each_by_itself else jax.nn.softmax(logits)
 
         self._probabilities = jax.jit(probabilities)
 
-    def __call__(self, image: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
+    def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the class of every pixel, int32.
 
         Args:
@@ -165,7 +170,7 @@ class Predictor:
         """
         return self.predict_batch([image])[0]
 
-    def probabilities(self, image: UInt8[Array, "h w 3"]) -> Float[Array, "h w c"]:
+    def probabilities(self, image: Image) -> Float[np.ndarray, "h w c"]:
         """Returns the probability of every label at every pixel, float32.
 
         They sum to 1 over the labels. Those of a model whose activation is "sigmoid" do not: each says how likely its
@@ -179,7 +184,7 @@ class Predictor:
         batch = pad_images([image], padded_size(h, w, self.bucket), self.trained.mean)
         return np.asarray(self._probabilities(self.variables, batch, np.array([(h, w)], np.int32)))[0, :h, :w]
 
-    def predict_batch(self, images: Sequence[UInt8[Array, "h w 3"]], *, batch_size: int = 8) -> list[Int[Array, "h w"]]:
+    def predict_batch(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Int[np.ndarray, "_h2 _w2"]]:
         """Returns the label map of every image; those of one padded size are computed together.
 
         Args:
@@ -198,7 +203,9 @@ class Predictor:
                 results[i] = label[: images[i].shape[0], : images[i].shape[1]]
         return results
 
-    def _groups(self, images, batch_size) -> Iterator[tuple[tuple[int, int], list[int]]]:
+    def _groups(
+        self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]], batch_size: int
+    ) -> Iterator[tuple[tuple[int, int], list[int]]]:
         """Yields (padded size, indices of at most `batch_size` images)."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
@@ -208,7 +215,7 @@ class Predictor:
                 yield size, indices[start : start + batch_size]
 
 
-def as_rgb(image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
+def as_rgb(image: Array | np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     """Returns the image as uint8[h, w, 3]: gray is repeated, transparency dropped; anything else is an error.
 
     >>> as_rgb(np.zeros((2, 3), np.uint8)).shape

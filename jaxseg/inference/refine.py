@@ -44,7 +44,9 @@ def guided(
     """
     where = jnp.ones(logits.shape[:3], bool) if where is None else where
 
-    def one(sample):
+    def one(
+        sample: tuple[Float[Array, "h w c"], UInt8[Array, "h w 3"], Bool[Array, "h w"]],
+    ) -> Float[Array, "h w c"]:
         scores, image, there = (x[None] for x in sample)
         p = guided_filter(image / 255, jax.nn.softmax(scores), radius=radius, eps=eps, where=there)
         return jnp.log(jnp.maximum(p, 1e-6))[0]

@@ -1,6 +1,6 @@
 """Where a model may be wrong: several opinions of one image, of an ensemble or of dropout, and how they differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
-from jaxseg.inference.predict import Color, as_rgb, check_bucket, pad_images, padded_size, predict_logits
+from jaxseg.inference.predict import Color, Image, as_rgb, check_bucket, pad_images, padded_size, predict_logits
 from jaxseg.models.parts import title
 from jaxseg.trained import TrainedModel
 
 Logits = Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]  # (variables, images) -> n opinions
 
 
-def uncertainty(probabilities: Float[Array, "n b h w c"]) -> dict[str, Array]:
+def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
     """Returns the mean of n opinions and two maps of how uncertain they are, in nats.
 
     - `probabilities` [b, h, w, c]: the mean p over the opinions.
@@ -81,7 +81,7 @@ class Ensemble:
                 )
         apply = partial(first.model.apply, train=False)
 
-        def logits(variables, images):
+        def logits(variables: Any, images: UInt8[Array, "b h w 3"]) -> Float[Array, "n b h w labels"]:
             predict = partial(predict_logits, apply, mean=first.mean, std=first.std)
             return jax.vmap(predict, in_axes=(0, None))(variables, images)
 
@@ -113,7 +113,7 @@ class Ensemble:
         self.variables = jax.device_put(variables)
         self._maps = jax.jit(lambda variables, images: uncertainty(jax.nn.softmax(logits(variables, images))))
 
-    def __call__(self, image: UInt8[Array, "h w 3"]) -> Int[Array, "h w"]:
+    def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the class with the largest mean probability at every pixel, int32.
 
         Args:
@@ -121,11 +121,11 @@ class Ensemble:
         """
         return self.probabilities(image).argmax(-1).astype(np.int32)
 
-    def probabilities(self, image: UInt8[Array, "h w 3"]) -> Float[Array, "h w c"]:
+    def probabilities(self, image: Image) -> Float[np.ndarray, "h w c"]:
         """Returns the mean probability of every class at every pixel, float32; they sum to 1."""
         return self.uncertainty(image)["probabilities"]
 
-    def uncertainty(self, image: UInt8[Array, "h w 3"]) -> dict[str, np.ndarray]:
+    def uncertainty(self, image: Image) -> dict[str, np.ndarray]:
         """Returns the maps of `inference.uncertainty.uncertainty` for one image: "probabilities", "entropy", …."""
         image = as_rgb(image)
         h, w = image.shape[:2]
@@ -148,10 +148,15 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
     if samples < 1:
         raise UserError(f"`samples` must be at least 1, got {samples}.")
 
-    def apply(variables, images, *, key):
+    def apply(variables: Any, images: Float[Array, "b h w 3"], *, key: Array) -> Mapping[str, Float[Array, "b h w c"]]:
         rates = []
 
-        def leave_dropout_on(call, args, kwargs, context):
+        def leave_dropout_on(
+            call: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            context: nn.module.InterceptorContext,
+        ) -> Any:
             if isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
                 rates.append(context.module.rate)
                 kwargs = {**kwargs, "deterministic": False}
@@ -166,8 +171,8 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
             )
         return outputs
 
-    def logits(variables, images):
-        def one(key):
+    def logits(variables: Any, images: UInt8[Array, "b h w 3"]) -> Float[Array, "n b h w labels"]:
+        def one(key: Array) -> Float[Array, "b h w labels"]:
             return predict_logits(partial(apply, key=key), variables, images, mean=mean, std=std)
 
         return jax.vmap(one)(jax.random.split(jax.random.key(seed), samples))
