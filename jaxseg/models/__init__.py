@@ -166,7 +166,7 @@ def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
 def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fields of a module, which must be hashable: lists (as JSON has them) become tuples."""
 
-    def freeze(value):
+    def freeze(value: Any) -> Any:
         if isinstance(value, Mapping):
             return FrozenDict(_frozen(value))
         return tuple(map(freeze, value)) if isinstance(value, list | tuple) else value

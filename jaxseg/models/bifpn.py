@@ -34,7 +34,7 @@ class BiFPNDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        def lateral(name, x):
+        def lateral(name: str, x: Feature) -> Feature:
             options = {"activation": None, "dtype": self.dtype, "kernel_init": he_uniform}
             return ConvNormAct(self.pyramid_features, 1, name=f"lateral_{name}", **options)(x, train=train)
 

@@ -80,7 +80,7 @@ class CoupledUNets(nn.Module):
         adapter = partial(NormActConv, self.features, 1, **options)
         memories = {}
 
-        def block(name, unit, results):
+        def block(name: str, unit: int, results: Sequence[str]) -> Callable[[Feature], list[Feature]]:
             prefix = f"unit{unit}_{name}"
             find = DenseLayer(self.growth, dtype=self.dtype, name=f"{prefix}_dense")
             adapt = [adapter(name=f"{prefix}_{result}") for result in results]

@@ -27,7 +27,7 @@ LEVELS = {32: (), 16: ("c4",), 8: ("c4", "c3")}  # that refine the scores, by th
 
 def refine_scores(
     scores: Scores, skips: Sequence[Feature], enlarge: Sequence[Function], predict: Sequence[Function]
-) -> Scores:
+) -> Float[Array, "b h2 w2 num_classes"]:
     """Enlarges coarse scores to each finer level in turn, and adds the scores that the level itself predicts.
 
     Long et al., fig. 3: coarse to fine, one function of either kind for each of the `skips`.
@@ -88,7 +88,7 @@ class FCNScores(nn.Module):
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
         score = partial(Conv, self.num_classes, 1, use_bias=True, dtype=self.dtype)
 
-        def enlarge(name, skip, times):
+        def enlarge(name: str, skip: Feature, times: int) -> Function:
             if times == 1:
                 return lambda scores: scores
             layer = ConvTranspose(

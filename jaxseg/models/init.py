@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal, Var
+from jax.typing import ArrayLike
 
 from jaxseg.blocks.initializers import assemble
 
@@ -48,7 +49,7 @@ def _evaluate(program: ClosedJaxpr, *arguments: Any) -> list[Any]:
     values = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     values |= zip(program.jaxpr.invars, arguments, strict=True)
 
-    def read(x):
+    def read(x: Var | Literal) -> ArrayLike:
         return x.val if isinstance(x, Literal) else values[x]
 
     for equation in program.jaxpr.eqns:

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.pyramid import bottom_up, laterals, mask_branches, merge, top_down
+from jaxseg.blocks.types import Function
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.parts import DROPPING, Architecture
 
@@ -35,7 +36,7 @@ class PANetDecoder(nn.Module):
         inward = laterals(names, self.pyramid_features, dtype=self.dtype)
         pyramid = top_down([levels[name] for name in names], inward, self.method)
 
-        def layer(name, stride):
+        def layer(name: str, stride: int) -> Function:
             conv = ConvNormAct(
                 self.pyramid_features,
                 stride=stride,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_normal_in, xavier_uniform
@@ -54,8 +54,8 @@ class PatchEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> tuple[Feature, int]:
-        def conv(number, width, size):
-            def apply(x, dilation):
+        def conv(number: int, width: int, size: int) -> Callable[[Feature, int], Feature]:
+            def apply(x: Feature, dilation: int) -> Feature:
                 layer = Conv(
                     width,
                     size,
@@ -176,7 +176,7 @@ def slide(
     patch = model.patch
     extended = extend(image, patch)
 
-    def row(top):
+    def row(top: Int[Array, ""]) -> Float[Array, "b w num_classes"]:
         strip = jax.lax.dynamic_slice_in_dim(extended, top, patch, axis=1)
         patches = jnp.stack([strip[:, :, left : left + patch] for left in range(width)], axis=1)
         logits = classify(model, variables, patches.reshape(batch * width, patch, patch, -1))

@@ -34,7 +34,7 @@ def tile(size: int, depth: int) -> Tile:
     (Tile(seen=572, labeled=388), Tile(seen=188, labeled=4))
     """
 
-    def labeled(bottom):  # what a map of `bottom` + 4 pixels at the deepest level comes to
+    def labeled(bottom: int) -> int:  # what a map of `bottom` + 4 pixels at the deepest level comes to
         for _ in range(depth):
             bottom = 2 * bottom - 4
         return bottom
@@ -137,12 +137,12 @@ class UDecoder(nn.Module):
         if depth < 1:
             raise UserError(f"A U-Net has at least two widths, got {tuple(self.widths)}.")
 
-        def convs(name, level):
+        def convs(name: str, level: int) -> Function:
             dropped = self.dropout if name == "down" and level >= depth - 1 else 0.0
             block = ValidConvs(self.widths[level], dropped, self.dtype, name=f"{name}{level + 1}")
             return partial(block, train=train)
 
-        def enlarge(level):
+        def enlarge(level: int) -> Function:
             features, name = self.widths[level], f"enlarge{level + 1}"
             return ConvTranspose(features, use_bias=True, dtype=self.dtype, kernel_init=he_normal_in, name=name)
 

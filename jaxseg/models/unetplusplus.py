@@ -76,7 +76,7 @@ class UNetPlusPlusDecoder(nn.Module):
         if "c1" in levels:
             rows[1] = levels["c1"]
 
-        def block(i, j):
+        def block(i: int, j: int) -> Block:
             features = self.decoder_channels[last - 1 - i] if i + j == last else rows[i].shape[-1]
             made = UNetBlock(features, self.attention, i > 0, self.dtype, name=f"x{i}_{j}")
             return lambda x, beside: made(x, jnp.concatenate(beside, axis=-1) if beside else None, train=train)
@@ -112,7 +112,7 @@ class UNetPlusPlus(Segmenter):
             )
         views, wanted = self.decoder(levels, size, train=train), pruned or whole
 
-        def score(level):
+        def score(level: int) -> Float[Array, "b h w k"]:
             if level == whole:
                 return self.head(views[level], size)
             return Head(self.num_classes, dtype=self.dtype, name=f"level{level}")(views[level], size)

@@ -53,11 +53,11 @@ class UPerNetDecoder(nn.Module):
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
         names = levels.names(finest=2)
 
-        def layer(kernel_size, name):
+        def layer(kernel_size: int, name: str) -> Function:
             made = ConvNormAct(self.features, kernel_size, dtype=self.dtype, kernel_init=he_uniform, name=name)
             return partial(made, train=train)
 
-        def normalized(name):
+        def normalized(name: str) -> Feature:
             return LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm_{name}")(levels[name], train=train)
 
         branches = {n: layer(1, f"bin{n}") for n in self.bins}
