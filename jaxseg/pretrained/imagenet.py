@@ -62,7 +62,7 @@ def timm_names(state_dict: Mapping[str, np.ndarray], encoder: EfficientNetLite) 
         "_bn2": ("project", "norm"),
     }
 
-    def rename(key):
+    def rename(key: str) -> str:
         if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
             stage, block = blocks[int(match[1])]
             return f"{timm_key((f'stage{stage}_block{block}', *layers[match[2]]))}.{match[3]}"

@@ -12,7 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -67,7 +67,7 @@ class Unknown:
 class _Unpickler(pickle.Unpickler):
     """Builds dictionaries of `Tensor`s, with an `Unknown` for the rest."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO | zipfile.ZipExtFile):
         super().__init__(file)
         self.itemsizes: dict[str, int] = {}  # bytes an element, of every storage met
 
@@ -92,7 +92,9 @@ class _Unpickler(pickle.Unpickler):
         return dtype, str(key)
 
     @staticmethod
-    def _tensor(storage, offset, shape, strides, *_) -> Tensor:
+    def _tensor(
+        storage: tuple[np.dtype, str], offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
+    ) -> Tensor:
         return Tensor(*storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
