@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM ask for a checkpoint before leaving; a second Ctrl-C leaves at once."""
 
 import signal
+from types import FrameType
 
 import jax
 
@@ -14,7 +15,7 @@ class Interrupts:
         self.received: int | None = None
         self._previous = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupts":
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._note)
@@ -22,7 +23,7 @@ class Interrupts:
                 break
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -35,7 +36,7 @@ class Interrupts:
             return True
         return False
 
-    def _note(self, number, _frame):
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
