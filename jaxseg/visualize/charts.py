@@ -128,12 +128,12 @@ def curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     figure.savefig(path)
 
 
-def _series(rows, kind, key):
+def _series(rows: Sequence[Mapping[str, Any]], kind: str, key: str) -> tuple[list[int], list[float]]:
     points = [(row["step"], row[key]) for row in rows if row["kind"] == kind and row.get(key) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _smooth(values, share=0.05):
+def _smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
     """Moving average over a window of 5% of the points, narrower at the ends."""
     reach = int(len(values) * share / 2)
     return [float(np.mean(values[max(i - reach, 0) : i + reach + 1])) for i in range(len(values))]

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 _BOXES = "#e8b34b"  # theoretical
 _SQUARES = "#35c6f4"  # effective
 
 
 def fields_figure(
-    fields: Sequence[Any], size: tuple[int, int], path: str | Path, *, title: str = "", image: np.ndarray | None = None
+    fields: Sequence["jaxseg.analysis.receptive_field.Field"],
+    size: tuple[int, int],
+    path: str | Path,
+    *,
+    title: str = "",
+    image: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> None:
     """Writes a PNG of receptive fields: all theoretical boxes on the image, then the gradient of each feature map.
 
@@ -42,7 +47,12 @@ def fields_figure(
     figure.savefig(path)
 
 
-def _nested(axes, fields, size, image):
+def _nested(
+    axes: "matplotlib.axes.Axes",
+    fields: Sequence["jaxseg.analysis.receptive_field.Field"],
+    size: tuple[int, int],
+    image: UInt8[np.ndarray, "h w 3"] | None,
+) -> None:
     """All boxes on the whole image, the names at their upper left corners."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
@@ -61,7 +71,12 @@ def _nested(axes, fields, size, image):
         axes.text(1.03 * size[1], size[0] * (0.04 + n / (len(drawn) + 1)), "\n".join(names), va="top", **label)
 
 
-def _heat(axes, field, size, image):
+def _heat(
+    axes: "matplotlib.axes.Axes",
+    field: "jaxseg.analysis.receptive_field.Field",
+    size: tuple[int, int],
+    image: UInt8[np.ndarray, "h w 3"] | None,
+) -> None:
     """The gradient, brighter where it is larger, on the part of the image around the theoretical field."""
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator

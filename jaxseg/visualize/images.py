@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from jaxseg.checks import UserError
 
@@ -127,7 +128,7 @@ def prediction_grid(
     sheet.save(path)
 
 
-def _row(row, palette, ignore):
+def _row(row: Mapping[str, Any], palette: Palette, ignore: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
     """The four images of a row at their size in the grid: enlarged by whole factors only, or made smaller."""
     from PIL import Image
 
@@ -145,7 +146,7 @@ def _row(row, palette, ignore):
     return image, *maps, error_map(image, label, prediction, ignore=ignore)
 
 
-def _caption(row, ignore):
+def _caption(row: Mapping[str, Any], ignore: int) -> str:
     counted = row["label"] != ignore
     if not counted.any():
         return f"{row['name']}: all ignored"
@@ -173,7 +174,7 @@ def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ign
     image.save(path, optimize=False)
 
 
-def _ignored(label, palette, ignore):
+def _ignored(label: np.ndarray, palette: Palette, ignore: int) -> Bool[np.ndarray, "h w"]:
     """Where label is `ignore`; raises if anything else is no class."""
     if not np.issubdtype(label.dtype, np.integer) or label.ndim != 2:
         raise UserError(f"A label map must be integers[h, w], got {label.dtype} of shape {label.shape}.")
@@ -195,17 +196,17 @@ def as_percent(share: float) -> str:
     return "<0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
 
 
-def _swatch(color):
+def _swatch(color: tuple[int, int, int]) -> UInt8[np.ndarray, "64 64 3"]:
     return np.full((64, 64, 3), color, np.uint8)
 
 
-def _font(size):
+def _font(size: int) -> "PIL.ImageFont.FreeTypeFont":
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
 
 
-def _legend(entries, width, *, size):
+def _legend(entries: Sequence[tuple[UInt8[np.ndarray, "_h _w 3"], str]], width: int, *, size: int) -> "PIL.Image.Image":
     """Draws (texture, text) pairs in lines that fill `width`, or the widest entry if that is more."""
     from PIL import Image, ImageDraw
 

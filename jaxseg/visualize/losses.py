@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
 def losses_figure(
     maps: Mapping[str, Mapping[str, np.ndarray]],
-    label: np.ndarray,
-    probability: np.ndarray,
+    label: Int[np.ndarray, "h w"],
+    probability: Float[np.ndarray, "h w"],
     path: str | Path,
     *,
     columns: int = 5,
@@ -40,14 +41,21 @@ def losses_figure(
     figure.savefig(path)
 
 
-def _example(axes, label, probability):
+def _example(axes: np.ndarray, label: Int[np.ndarray, "h w"], probability: Float[np.ndarray, "h w"]) -> None:
     for panel, shown, title in zip(axes, (label, probability), ("label", "probability"), strict=True):
         panel.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         panel.contour(label, levels=[0.5], colors="#e8b34b", linewidths=1.2)
         panel.set_title(title, fontsize=9)
 
 
-def _surface(figure, axes, name, surface, *, first):
+def _surface(
+    figure: "matplotlib.figure.Figure",
+    axes: "matplotlib.axes.Axes",
+    name: str,
+    surface: Float[np.ndarray, "p q"],
+    *,
+    first: bool,
+) -> None:
     """Darker is less; the right answer is the upper left corner: 1 on the object, 0 elsewhere."""
     drawn = axes.contourf(surface, levels=16, cmap="viridis", extent=(0.01, 0.99, 0.01, 0.99))
     axes.set_title(name, fontsize=9)
@@ -65,7 +73,7 @@ def _surface(figure, axes, name, surface, *, first):
     bar.ax.tick_params(labelsize=6, length=2)
 
 
-def _push(axes, push, label):
+def _push(axes: "matplotlib.axes.Axes", push: Float[np.ndarray, "h w"], label: Int[np.ndarray, "h w"]) -> None:
     """Red lifts the class, blue lowers it; the scale is each loss's own."""
     most = np.percentile(np.abs(push), 99.5) or 1.0
     axes.imshow(push, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
