@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxseg.losses import asks_every_class
+from jaxseg.losses import is_multilabel
 
 SIZE = 64  # of the example, in pixels
 
@@ -63,6 +63,6 @@ def push(
 def _of_scores(loss, label):
     """`loss` as a function of the score [h, w] whose sigmoid is the class's probability."""
     labels = jnp.asarray(label)[None]
-    if asks_every_class(loss):
+    if is_multilabel(loss):
         return lambda scores: loss(scores[None, ..., None], labels)
     return lambda scores: loss(jnp.stack([jnp.zeros_like(scores), scores], -1)[None], labels)

@@ -39,7 +39,7 @@ def scse(x: Feature, channel: Function, spatial: Function, gate: Function = nn.s
     return channel(x) + x * gate(spatial(x))
 
 
-def shown(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
+def sow_attention(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
     """`gate`, whose values `module` also hands out as its intermediate "attention" when they are asked for.
 
     They come back under `mutable=["intermediates"]`, at the module's path.
@@ -61,7 +61,7 @@ class ChannelWeights(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> Float[Array, "b 1 1 c"]:
-        return channel_weights(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
+        return channel_weights(x, *_squeeze_and_excite(self, x.shape[-1]), gate=sow_attention(self))
 
 
 class SqueezeExcite(nn.Module):
@@ -72,7 +72,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
-        return squeeze_excite(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
+        return squeeze_excite(x, *_squeeze_and_excite(self, x.shape[-1]), gate=sow_attention(self))
 
 
 def _squeeze_and_excite(module: ChannelWeights | SqueezeExcite, channels: int) -> tuple[Conv, Conv]:
@@ -91,7 +91,9 @@ class SCSE(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         spatial = Conv(1, 1, use_bias=True, dtype=self.dtype, kernel_init=he_uniform, name="spatial")
-        return scse(x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial, gate=shown(self))
+        return scse(
+            x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial, gate=sow_attention(self)
+        )
 
 
 ATTENTION = {"se": SqueezeExcite, "scse": SCSE}

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.attention import shown
+from jaxseg.blocks.attention import sow_attention
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
@@ -62,5 +62,5 @@ class AttentionGate(nn.Module):
             key=conv(features, "key", kernel_size=2, stride=2, padding=((0, height % 2), (0, width % 2))),
             query=conv(features, "query", kernel_size=1, use_bias=True),
             weigh=conv(1, "weigh", kernel_size=1, use_bias=True),
-            gate=shown(self),
+            gate=sow_attention(self),
         )

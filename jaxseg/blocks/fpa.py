@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.attention import shown
+from jaxseg.blocks.attention import sow_attention
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
@@ -79,6 +79,6 @@ class FPA(nn.Module):
             pool=halve,
             down=[layer(1, size, f"down{i}") for i, size in scales],
             across=[layer(1, size, f"across{i}") for i, size in scales],
-            show=shown(self, lambda x: x),
+            show=sow_attention(self, lambda x: x),
         )
         return fpa(x, attention, middle=layer(self.features, 1, "middle"), image=layer(self.features, 1, "image"))

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.attention import shown
+from jaxseg.blocks.attention import sow_attention
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
@@ -55,6 +55,6 @@ class GAU(nn.Module):
             low,
             high,
             detail=layer(3, "detail", nn.relu),
-            weigh=layer(1, "weigh", shown(self)),
+            weigh=layer(1, "weigh", sow_attention(self)),
             upsample=partial(resize_like, method=self.method, align_corners=self.method == "bilinear"),
         )

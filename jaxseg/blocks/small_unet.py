@@ -12,7 +12,7 @@ from jaxseg.blocks.conv import BatchNorm, Conv, Feature
 from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_normal
 from jaxseg.blocks.types import Function
-from jaxseg.blocks.upsample import fit
+from jaxseg.blocks.upsample import crop_or_resize
 from jaxseg.ops.conv import conv2d
 from jaxseg.ops.upsample import conv_transpose2d
 
@@ -81,7 +81,7 @@ class NormActTranspose(nn.Module):
         kernel = self.param("kernel", he_normal, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
         if self.dilation is None:
-            return fit(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
+            return crop_or_resize(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
         return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.dilation, dilation=self.dilation) + bias
 
 

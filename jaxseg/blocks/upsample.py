@@ -53,7 +53,7 @@ class ConvTranspose(nn.Module):
         return y
 
 
-def fit(x: Feature, size: tuple[int, int], times: int) -> Feature:
+def crop_or_resize(x: Feature, size: tuple[int, int], times: int) -> Feature:
     """Gives `x`, enlarged `times` times from a map that is `size` divided by `times`, rounded up, exactly `size`.
 
     It is cut at the bottom and the right; where the sizes are no such pair, it is resized.
@@ -83,7 +83,7 @@ class BedOfNails(nn.Module):
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int]) -> Feature:
         x = x.astype(self.dtype)
-        return x if x.shape[1:3] == size else fit(bed_of_nails(x), size, 2)
+        return x if x.shape[1:3] == size else crop_or_resize(bed_of_nails(x), size, 2)
 
 
 class TransposedDouble(nn.Module):
@@ -97,7 +97,7 @@ class TransposedDouble(nn.Module):
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int]) -> Feature:
         layer = ConvTranspose(x.shape[-1], 4, padding=1, dtype=self.dtype, kernel_init=bilinear_init, name="conv")
-        return fit(layer(x), size, 2)
+        return crop_or_resize(layer(x), size, 2)
 
 
 # name -> module, which takes (x, size) and keeps the number of channels

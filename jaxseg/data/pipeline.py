@@ -14,7 +14,7 @@ from jaxseg.data.dataset import Source
 FILL = 127  # gray of the image where there is none; `augment` fills with it too
 
 
-def fit(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
+def letterbox(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
     """Returns image and label at the size of the canvas.
 
     An image larger than the canvas is reduced, in its own proportions, until it fits: the image averages what it
@@ -84,7 +84,7 @@ def _prepare(record, *, canvas, ignore, num_classes):
             f"The label of '{record['name']}' is {label.dtype} with values up to {label.max()}, expected uint8 below"
             f" {num_classes} or {ignore}. Build the data set with jaxseg.data.create_dataset, which relabels."
         )
-    return fit(record, canvas, ignore)
+    return letterbox(record, canvas, ignore)
 
 
 class TrainIterator:

@@ -42,7 +42,6 @@ from jaxseg.losses.unet import unet_cross_entropy, unet_weight_map
 
 __all__ = [
     "LOSSES",
-    "asks_every_class",
     "binary_cross_entropy",
     "boundary",
     "channel_wise_distillation",
@@ -54,6 +53,7 @@ __all__ = [
     "focal_tversky",
     "generalized_dice",
     "hausdorff",
+    "is_multilabel",
     "jaccard",
     "log_cosh_dice",
     "lovasz_hinge",
@@ -176,7 +176,7 @@ def check_loss_config(
                 f"loss.options is given for '{term}', which loss.terms does not use. {suggest(term, terms)}"
             )
     for term in terms:
-        if num_classes == 1 and not asks_every_class(LOSSES[term]):
+        if num_classes == 1 and not is_multilabel(LOSSES[term]):
             raise UserError(
                 f"The loss '{term}' compares classes, and the model has one: there is nothing to learn. Use a loss of"
                 " sigmoids (binary_cross_entropy, sigmoid_dice, ...), or data with two classes."
@@ -192,10 +192,10 @@ def check_loss_config(
             _trace(term, arguments, num_classes)
 
 
-def asks_every_class(loss: Callable[..., Any]) -> bool:
+def is_multilabel(loss: Callable[..., Any]) -> bool:
     """Says whether a loss asks every class a question of its own, with sigmoids, so that it can do with one class.
 
-    >>> asks_every_class(dice), asks_every_class(sigmoid_dice)
+    >>> is_multilabel(dice), is_multilabel(sigmoid_dice)
     (False, True)
     """
     pixel = jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32)

@@ -67,7 +67,7 @@ def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: 
     return jnp.broadcast_to(array, num_classes)
 
 
-def each_class(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
+def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
     """One class after the other, so that memory doesn't grow with their number: [b, c] of every key."""
     found = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
     return {key: rows.T for key, rows in found.items()}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import class_means, count, each_class, find_image, in_pixels, lengths_of_classes
+from jaxseg.metrics.borders import class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along
@@ -54,7 +54,7 @@ def boundary_overlap(
         predicted, labeled = along & regions
         return {"intersection": count(predicted & labeled), "union": count(predicted | labeled)}
 
-    return each_class(of_class, widths)
+    return map_classes(of_class, widths)
 
 
 def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: bool = True) -> Metric:

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import Image, class_means, count, each_class, find_image, in_pixels, lengths_of_classes
+from jaxseg.metrics.borders import Image, class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along, squared_distance_transform
@@ -72,7 +72,7 @@ def surface_distances(
         found["surface_dice"] = jnp.where(absent.any(0), 0.0, within.sum(0) / jnp.maximum(both, 1))
         return {key: jnp.where(both > 0, value, jnp.nan) for key, value in found.items()}
 
-    return each_class(of_class, tolerances)
+    return map_classes(of_class, tolerances)
 
 
 def boundary_f_measure(
@@ -117,7 +117,7 @@ def boundary_f_measure(
         found = {"boundary_precision": precision, "boundary_recall": recall, "boundary_f": f}
         return {key: jnp.where(pixels.any(0), value, jnp.nan) for key, value in found.items()}
 
-    return each_class(of_class, tolerances)
+    return map_classes(of_class, tolerances)
 
 
 def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:

@@ -13,7 +13,7 @@ from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.fully_connected import fully_connected
 from jaxseg.blocks.initializers import xavier_uniform
 from jaxseg.blocks.types import Function
-from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, fit
+from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, crop_or_resize
 from jaxseg.checks import UserError
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.parts import Architecture, AuxiliaryHead, Option
@@ -100,7 +100,7 @@ class FCNScores(nn.Module):
                 kernel_init=bilinear_init,
                 name=f"enlarge_{name}",
             )
-            return lambda scores: fit(layer(scores), skip.shape[1:3], times)
+            return lambda scores: crop_or_resize(layer(scores), skip.shape[1:3], times)
 
         coarsest, *names = levels.names()
         skips, times = [levels[name] for name in names], levels.stride(names[-1] if names else coarsest)
@@ -112,7 +112,7 @@ class FCNScores(nn.Module):
             predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in names],
         ).astype(jnp.float32)
         _, h, w, _ = scores.shape
-        return fit(resize(scores, (h * times, w * times)), size, times)
+        return crop_or_resize(resize(scores, (h * times, w * times)), size, times)
 
 
 def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def crop(x: Feature, size: tuple[int, int]) -> Feature:
     return x[:, top : top + height, left : left + width]
 
 
-def u(
+def unet_wiring(
     x: Feature, down: Sequence[Function], bottom: Function, up: Sequence[Function], join: Sequence[Function]
 ) -> Feature:
     """Fig. 1: down, keeping what is seen at every step; up again, with what was seen beside it.
@@ -147,7 +147,7 @@ class UDecoder(nn.Module):
             return ConvTranspose(features, use_bias=True, dtype=self.dtype, kernel_init=he_normal_in, name=name)
 
         climb = range(depth - 1, -1, -1)
-        return u(
+        return unet_wiring(
             x.astype(self.dtype),
             down=[convs("down", level) for level in range(depth)],
             bottom=convs("down", depth),

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
-from jaxseg.ops.resize import mix
+from jaxseg.ops.resize import apply_along_height_and_width
 
 
 def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
@@ -70,7 +70,7 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Floa
     [0.5, 1.5]
     """
     rows, columns = (bin_matrix(old, new) for old, new in zip(x.shape[1:3], size, strict=True))
-    return mix(x.astype(jnp.float32), rows, columns).astype(x.dtype)
+    return apply_along_height_and_width(x.astype(jnp.float32), rows, columns).astype(x.dtype)
 
 
 @lru_cache(maxsize=256)

@@ -88,7 +88,7 @@ def resize(
     matrix = lookup({"bilinear": bilinear_matrix, "nearest": nearest_matrix}, method, "resizing method")
     if method == "bilinear":
         matrix = partial(matrix, align_corners=align_corners)
-    return mix(x, matrix(h, new_h), matrix(w, new_w))
+    return apply_along_height_and_width(x, matrix(h, new_h), matrix(w, new_w))
 
 
 def resize_like(
@@ -113,14 +113,14 @@ def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Arra
     return x.reshape(b, h * times_h, w * times_w, c)
 
 
-def mix(
+def apply_along_height_and_width(
     x: Float[Array, "b h w c"], rows: Float[np.ndarray, "h2 h"], columns: Float[np.ndarray, "w2 w"]
 ) -> Float[Array, "b h2 w2 c"]:
     """Multiplies the height axis of `x` by the matrix `rows` and the width axis by `columns`, the smaller work first.
 
     The products have the precision of `x`'s dtype: no TF32, no bfloat16 passes for float32.
 
-    >>> mix(jnp.ones((1, 2, 3, 1)), np.ones((1, 2)), np.ones((1, 3))).item()
+    >>> apply_along_height_and_width(jnp.ones((1, 2, 3, 1)), np.ones((1, 2)), np.ones((1, 3))).item()
     6.0
     """
     b, h, w, c = x.shape
