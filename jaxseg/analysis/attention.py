@@ -1,4 +1,4 @@
-"""Where a model's attention blocks look in an image, drawn: what they hand out as the intermediate "attention"."""
+"""Attention maps: what a model's attention blocks sow as the intermediate "attention", drawn over an image."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a loss says of right and wrong probabilities, and where it pushes."""
+"""Loss maps: a loss's value over pairs of probabilities, and its gradient on an example."""
 
 from collections.abc import Callable
 from typing import Any

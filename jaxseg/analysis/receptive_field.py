@@ -1,4 +1,4 @@
-"""How much of the image a feature or a score sees: what can reach it, and what does."""
+"""Receptive fields: the part of the image that can reach a feature or a score, and the part that does."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

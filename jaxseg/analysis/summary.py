@@ -1,4 +1,4 @@
-"""What a model is made of, as a tree from the figure to the parameter: shapes, parameters, multiply-accumulates."""
+"""Model summary: a tree of modules and parameters with their shapes, parameters and multiply-accumulates."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""What refinement gains on random errors: what `jaxseg refinement` measures."""
+"""Benchmark of refinement on random errors: what `jaxseg refinement` measures."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: one feature map seen at several scales at once."""
+"""Atrous spatial pyramid pooling: parallel convolutions of one feature map with different dilations."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Attention that recalibrates a feature map: squeeze-and-excitation and its spatial companion."""
+"""Channel and spatial attention: squeeze-and-excitation and scSE."""
 
 from typing import Any
 

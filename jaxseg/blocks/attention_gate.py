@@ -1,4 +1,4 @@
-"""Attention gate: coarse features say where the finer ones of a skip count."""
+"""Attention gate: weights for the pixels of a skip, computed from coarser features."""
 
 from typing import Any
 

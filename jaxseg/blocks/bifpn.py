@@ -1,4 +1,4 @@
-"""BiFPN: a feature pyramid that goes down and back up, and learns how much each of its inputs counts."""
+"""BiFPN: a feature pyramid with a top-down and a bottom-up pass and learned weights for its inputs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

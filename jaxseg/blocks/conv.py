@@ -1,4 +1,4 @@
-"""Convolution, normalization, activation: the bricks of every network here.
+"""Convolution, normalization and activation: the layers that every network here is built from.
 
 BatchNorm's momentum and eps are PyTorch's (0.1, which is 0.9 here, and 1e-5), since most published weights were
 trained with them; a family that needs others passes them. Padding is explicit and symmetric.

@@ -1,4 +1,4 @@
-"""A fully connected CRF as a layer: the mean field unrolled, its weights learned with the network's."""
+"""A fully connected CRF as a layer: unrolled mean field with learned weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

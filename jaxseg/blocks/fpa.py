@@ -1,4 +1,4 @@
-"""Feature pyramid attention: where to look, found at several scales, and what the whole image says."""
+"""Feature pyramid attention: pixel attention computed at several scales, plus a global pooling branch."""
 
 from collections.abc import Sequence
 from functools import partial

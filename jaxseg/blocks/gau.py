@@ -1,4 +1,4 @@
-"""Global attention upsample: deep features say, of the image as a whole, which fine features count."""
+"""Global attention upsample: deep features, averaged over the image, weight the channels of fine features."""
 
 from collections.abc import Callable
 from functools import partial

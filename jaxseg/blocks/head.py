@@ -1,4 +1,4 @@
-"""The last layers: from features to a score for every pixel and class."""
+"""Heads: from features to one score per pixel and class."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Initial values of convolution kernels: the published distributions, drawn so that a network is ready in a second.
+"""Initial values of convolution kernels: the published distributions, drawn fast.
 
 Every draw is a chunk of one fixed size, already scaled: a network has dozens of kernel shapes, and a random-number
 program compiled for each of them takes longer than all else. Chunk `i` of a parameter comes from `fold_in(key, i)`,

@@ -1,4 +1,4 @@
-"""Layer normalization and layer scale: what ConvNeXt and the transformers have in place of batch normalization."""
+"""Layer normalization and layer scale, which ConvNeXt and transformers use instead of batch normalization."""
 
 from typing import Any
 

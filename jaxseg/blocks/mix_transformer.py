@@ -1,4 +1,4 @@
-"""The two halves of SegFormer's transformer block: attention on fewer keys, and a feed-forward net that sees around."""
+"""The two parts of SegFormer's transformer block: attention with fewer keys, and a convolutional feed-forward net."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""SegFormer's decoder: every level mapped to the same channels, brought to the same size, and mixed."""
+"""SegFormer's decoder: projects every level to the same channels, resizes all to one size, and fuses them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pyramid pooling: the whole image, its quarters, its ninths, …, beside every pixel."""
+"""Pyramid pooling: averages over grids of several sizes, resized and concatenated to the features."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Feature pyramids: paths between an encoder's levels, and a mask out of all of them."""
+"""Feature pyramids: top-down and bottom-up paths between an encoder's levels, and their fusion."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Attention to scale: at every pixel, how much each size of the same image is worth."""
+"""Attention to scale: at every pixel, a weight for each scale of the same image."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Depthwise separable convolution: space first, channels after."""
+"""Depthwise separable convolution: a depthwise convolution followed by a 1x1 convolution."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Small U-Nets as the blocks of a network, and the layers of networks that normalize before they convolve."""
+"""Small U-Nets as blocks of a network, and layers that normalize before they convolve."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

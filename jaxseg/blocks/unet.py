@@ -1,4 +1,4 @@
-"""The way up of a U: enlarging step by step, beside the encoder's features."""
+"""U-Net decoder blocks: upsample step by step and concatenate the encoder's features."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pooling that remembers where the maxima were, and the unpooling that puts features back there."""
+"""Max pooling that returns the positions of the maxima, and unpooling that puts features back there."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""From records to batches of one shape: shuffled, decoded ahead, resumable; and to a split in order, for evaluation."""
+"""Input pipeline: shuffled, resumable batches of one shape for training, and a split in order for evaluation."""
 
 import contextlib
 import functools

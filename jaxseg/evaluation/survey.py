@@ -1,4 +1,4 @@
-"""Where a trained model fails: which images, which classes, how far from a border, on objects of which size."""
+"""Error survey: errors per image, per class, by distance from a border and by size of the object."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From a config to the things it names, with every mistake that can be seen early said early."""
+"""Builds data set, model, loss and optimizer from a config, and validates it before training starts."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What a run writes about itself: metrics.jsonl, TensorBoard events, environment.json."""
+"""Logs of a run: metrics.jsonl, TensorBoard events and environment.json."""
 
 import datetime
 import importlib.metadata

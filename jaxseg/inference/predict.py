@@ -1,4 +1,4 @@
-"""From images to label maps at their native size, by the steps that evaluation uses too."""
+"""Prediction: label maps of images at their native size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Where a model may be wrong: several opinions of one image, of an ensemble or of dropout, and how they differ."""
+"""Uncertainty: several predictions of one image, by an ensemble or by dropout, and how much they differ."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

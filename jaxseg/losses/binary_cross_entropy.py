@@ -1,4 +1,4 @@
-"""Binary cross entropy: each class is a question of its own."""
+"""Binary cross entropy: an independent sigmoid for each class."""
 
 from collections.abc import Sequence
 

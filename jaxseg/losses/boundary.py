@@ -1,4 +1,4 @@
-"""Losses that know how far a pixel is from a border, and U-Net's weights between cells; maps made on the device."""
+"""Losses weighted by the distance to a border: boundary loss and Hausdorff loss; maps made on the device."""
 
 from collections.abc import Sequence
 

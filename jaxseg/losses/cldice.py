@@ -1,4 +1,4 @@
-"""clDice: whether the middle lines of two shapes lie within each other, for vessels, roads and cracks."""
+"""clDice: overlap of the center lines of two shapes, for vessels, roads and cracks."""
 
 from collections.abc import Sequence
 

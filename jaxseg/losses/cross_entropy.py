@@ -1,4 +1,4 @@
-"""Cross entropy, and the four ways to make it look harder at some pixels than at others."""
+"""Softmax cross entropy with class weights, class balancing, pixel weights and online hard example mining."""
 
 import math
 from collections.abc import Sequence

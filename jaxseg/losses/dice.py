@@ -1,4 +1,4 @@
-"""Dice: the overlap of two regions as a loss, blind to how large the region is; and what grew out of it."""
+"""Dice losses: the overlap of prediction and label relative to their sizes, with variants."""
 
 import jax.numpy as jnp
 from jax import lax

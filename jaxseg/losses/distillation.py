@@ -1,4 +1,4 @@
-"""Distillation: a network that learns from the scores of another.
+"""Distillation: training on the scores of another network.
 
 These two have no labels: they are called from Python, beside a loss of `LOSSES`, and no config names them.
 """

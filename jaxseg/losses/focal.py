@@ -1,4 +1,4 @@
-"""Focal loss: cross entropy that loses interest in pixels it is already sure of."""
+"""Focal loss: cross entropy that gives less weight to pixels that are already right with high probability."""
 
 from collections.abc import Sequence
 

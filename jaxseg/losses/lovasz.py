@@ -1,4 +1,4 @@
-"""Lovász losses: the mean intersection over union itself, extended from sets of wrong pixels to how wrong each is."""
+"""Lovász losses: convex extensions of the Jaccard index (intersection over union)."""
 
 import jax
 import jax.numpy as jnp

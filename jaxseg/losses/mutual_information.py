@@ -1,4 +1,4 @@
-"""Region mutual information: not how well each pixel's label is predicted, but each neighborhood's."""
+"""Region mutual information: compares neighborhoods of prediction and label instead of single pixels."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What every pixel loss needs: scores without the ignored pixels, labels as one-hot, a ratio over what counts."""
+"""Helpers of the pixel losses: masking of logits, one-hot labels, and ratios over valid pixels."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What every loss of overlapping regions is made of: soft true positives, false positives and false negatives."""
+"""Soft true positives, false positives and false negatives, from which all overlap losses are computed."""
 
 from typing import NamedTuple
 

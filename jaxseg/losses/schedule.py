@@ -1,4 +1,4 @@
-"""Weights that change over the steps: of heads that help only at first, of losses that help only later."""
+"""Loss weights that change with the training step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tversky: an overlap in which a pixel too many and a pixel too few have different prices."""
+"""Tversky losses: overlap with separate weights for false positives and false negatives."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int

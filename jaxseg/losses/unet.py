@@ -1,4 +1,4 @@
-"""U-Net's loss: cross entropy that weighs the background between two cells more."""
+"""U-Net's loss: cross entropy with larger weights on the background between neighboring cells."""
 
 from collections.abc import Sequence
 

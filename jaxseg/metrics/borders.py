@@ -1,4 +1,4 @@
-"""What the scores along borders share: where the image ends, lengths in pixels, one class at a time, means."""
+"""Helpers of the boundary metrics: the valid rectangle, lengths in pixels, a map over classes, and means."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

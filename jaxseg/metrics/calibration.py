@@ -1,4 +1,4 @@
-"""How far a probability can be believed: calibration errors over all pixels, class by class, and near boundaries."""
+"""Calibration errors of the probabilities: over all pixels, class by class, and near boundaries."""
 
 from typing import Any
 

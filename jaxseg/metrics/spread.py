@@ -1,4 +1,4 @@
-"""How the scores differ from image to image, and how sure the score of the whole is."""
+"""Per-image score statistics, and confidence intervals of the score of the whole split."""
 
 from typing import Any
 

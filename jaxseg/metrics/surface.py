@@ -1,4 +1,4 @@
-"""How far apart the borders of predicted and labeled regions are: Hausdorff, average distance, surface Dice, F."""
+"""Surface distances of predicted and labeled regions: Hausdorff, average distance, surface Dice and boundary F."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What every metric is made of: sums and rows counted on the device, merged exactly on the host."""
+"""The `Metric` record: sums and rows counted on the device and merged exactly on the host."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

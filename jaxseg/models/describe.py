@@ -1,4 +1,4 @@
-"""From a module back to the call that makes it: what a file must hold to rebuild a model."""
+"""Descriptions of modules: the arguments of `create_model` that rebuild a model, for saving."""
 
 from typing import Any
 

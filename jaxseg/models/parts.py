@@ -1,4 +1,4 @@
-"""How an architecture's parts make a model: which options it has, and where each one goes."""
+"""Options of an architecture: which it has, and which of its parts each one goes to."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""Attention between positions: every query a mean of the values, weighted by how well their keys suit it."""
+"""Scaled dot-product attention."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""From a state dict to variables: strict on missing, extra and misshapen entries."""
+"""Conversion of a state dict to variables, strict on missing, extra and misshapen entries."""
 
 import re
 from collections.abc import Callable, Mapping
