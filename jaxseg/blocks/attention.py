@@ -19,7 +19,7 @@ def channel_weights(
     gate: Function = nn.sigmoid,
     activation: Function = nn.relu,
 ) -> Float[Array, "b 1 1 c"]:
-    """Weighs every channel of `x` by what its global averages, squeezed and excited, say of it."""
+    """Returns one weight per channel of `x`, computed from the channels' global averages."""
     return gate(excite(activation(squeeze(global_avg_pool(x)))))
 
 
@@ -35,14 +35,14 @@ def squeeze_excite(
 
 
 def scse(x: Feature, channel: Function, spatial: Function, gate: Function = nn.sigmoid) -> Feature:
-    """Recalibrates `x` by channel and by position, and adds the two."""
+    """Returns the sum of `x` scaled by channel and `x` scaled by position."""
     return channel(x) + x * gate(spatial(x))
 
 
 def sow_attention(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
-    """`gate`, whose values `module` also hands out as its intermediate "attention" when they are asked for.
+    """Wraps `gate` so that its output is also sown to `module`'s `intermediates/attention`.
 
-    They come back under `mutable=["intermediates"]`, at the module's path.
+    Apply the model with `mutable=["intermediates"]` to get it, at the module's path.
     """
 
     def keep(x):
@@ -54,7 +54,7 @@ def sow_attention(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
 
 
 class ChannelWeights(nn.Module):
-    """The channels' weights of a squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
+    """The channel weights of squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
 
     reduction: int = 16  # of the channels between squeeze and excitation; at least one is left
     dtype: Any = jnp.float32

@@ -47,7 +47,7 @@ def bifpn(levels: Sequence[Feature], down: Sequence[Node], up: Sequence[Node]) -
     Args:
       levels: of the same number of channels.
       down: a node for each level but the coarsest, from coarse to fine.
-      up: a node for each level but the finest, from fine to coarse; none, and there is no way back up.
+      up: a node for each level but the finest, from fine to coarse; empty: top-down pass only.
     """
     descended = [levels[0]]
     for level, node in zip(levels[1:], down, strict=True):

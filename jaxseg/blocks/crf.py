@@ -63,7 +63,7 @@ class CRF(nn.Module):
         Args:
           logits: the network's scores.
           images: the images in the units of `color_sigma`, uint8 or 0 to 255: not normalized.
-          where: pixels that there are (all, if None).
+          where: valid pixels (None means all).
         """
         if images.shape[:3] != logits.shape[:3]:
             raise UserError(f"Logits {logits.shape} and images {images.shape} disagree: expected one size and number.")

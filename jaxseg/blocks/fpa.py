@@ -62,7 +62,7 @@ class FPA(nn.Module):
 
     features: int
     kernel_sizes: Sequence[int] = (7, 5, 3)  # of the pyramid's scales, from fine to coarse
-    conv_bias: bool = False  # before each normalization, which takes it away again
+    conv_bias: bool = False  # in convolutions before BatchNorm: no effect on the output
     dtype: Any = jnp.float32
 
     @nn.compact

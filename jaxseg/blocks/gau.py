@@ -34,7 +34,7 @@ class GAU(nn.Module):
 
     features: int
     method: str = "bilinear"  # of the enlargement: "bilinear", with aligned corners, or "nearest"
-    conv_bias: bool = False  # before each normalization, which takes it away again
+    conv_bias: bool = False  # in convolutions before BatchNorm: no effect on the output
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -82,7 +82,7 @@ class EfficientNet(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5
@@ -118,7 +118,7 @@ class EfficientNetLite(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "tensorflow"  # or "symmetric", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-3

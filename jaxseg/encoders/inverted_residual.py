@@ -125,7 +125,7 @@ class Family(Protocol):
     depth: int  # levels to compute, c1 to c`depth`
     output_stride: int
     dilate_first: bool  # see `replace_strides`
-    early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last;
+    early_levels: Sequence[str]  # levels of c1 to c4 taken from the first block at that stride instead of the last;
     # or the name of the block, "stage4_block0", whose features are the level of their resolution
     padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the image
     momentum: float  # of the statistics, see `BatchNorm`

@@ -41,7 +41,7 @@ class MobileNetV2(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: smp's, or timm's if False
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5

@@ -54,7 +54,7 @@ class MobileNetV3(nn.Module):
 
     `epsilon` and `momentum` are torchvision's and TensorFlow's; timm's `mobilenetv3_large_100` has 1e-5 and 0.9, its
     `tf_mobilenetv3_large_100` TensorFlow's padding. The networks of torchvision's segmentation models take
-    c1 to c4 as the first features of their resolution (`early_levels`).
+    c1 to c4 from the first block at their stride (`early_levels`).
     """
 
     size: str = "large"  # or "small"
@@ -62,7 +62,7 @@ class MobileNetV3(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: torchvision's, or timm's if False
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.99  # of the statistics
     epsilon: float = 1e-3

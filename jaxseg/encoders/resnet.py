@@ -40,8 +40,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution and a shortcut: fig. 5, right; the stride is in the 3x3 ("ResNet
-    v1.5").
+    """1x1, 3x3 and 1x1 convolution and a shortcut: fig. 5, right; the stride is in the 3x3 ("ResNet v1.5").
 
     With `groups`, ResNeXt's (arXiv:1611.05431, fig. 3 c): `groups` is its cardinality C, `base_width` its width d.
     """

@@ -31,7 +31,7 @@ from jaxseg.trained import TrainedModel
 
 Loss = Callable[
     [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
-]  # (logits, labels, where, step) -> mean over the pixels that count
+]  # (logits, labels, where, step) -> mean over the valid pixels
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _MERGED = 64  # batches whose counts wait to be merged
 
@@ -41,7 +41,7 @@ class Evaluation:
     """What was found on a split."""
 
     matrix: np.ndarray  # int64[C, C], rows are labels
-    loss: float  # mean over the pixels that count; nan where there is none
+    loss: float  # mean over the valid pixels; nan where there is none
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some images
     results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
@@ -78,7 +78,7 @@ class Evaluator:
       mesh: of which the devices of this process are used; None is all devices.
       metrics: by name, of `jaxseg.metrics.create_metrics`; "confusion" must be among them. None is that alone.
       batch_size: images of one padded size evaluated together.
-      loss: (logits, labels, where, step) -> its mean over the pixels that count; None is no loss.
+      loss: (logits, labels, where, step) -> its mean over the valid pixels; None is no loss.
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
     """

@@ -35,7 +35,7 @@ def guided(
     Args:
       logits: the network's scores.
       images: the images, 0 to 255.
-      where: pixels that there are (all, if None).
+      where: valid pixels (None means all).
       radius: of the guided filter's windows, in pixels.
       eps: its smoothness, in units of the image from 0 to 1, squared.
 

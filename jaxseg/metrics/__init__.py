@@ -13,8 +13,8 @@ returns a `Metric`: what it `needs` and two pure functions.
 - `merge([tally, …])` adds sums as int64 and float64 on the host and joins rows, `merge_processes(tally)` does it over
   processes. The order of the rows changes no result but by rounding.
 - `result(tally) -> dict` of plain Python numbers, by key: a float; a list of one float per class; or a dict of details,
-  which is in scores.json but in no table. Keys are lower case and no two entries share one. No pixel at all: no error,
-  and nan where a score would be 0 / 0.
+  which is in scores.json but in no table. Keys are lower case and no two entries share one. On empty
+  input, results are nan; no error is raised.
 
 Two policies hold everywhere:
 

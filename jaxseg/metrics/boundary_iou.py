@@ -30,7 +30,7 @@ def boundary_overlap(
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None); an ignored pixel is of no other class.
+      where: valid pixels (None means all); an ignored pixel is of no other class.
       width: in pixels, or, below 1, a share of the image's diagonal, then rounded and at least 1; one number or one a
         class, > 0.
       image_border: whether a region has a border where the image ends.

@@ -31,7 +31,7 @@ def confusion_matrix(
       predictions: class ids in [0, num_classes).
       labels: class ids in [0, num_classes); never read where `where` is False.
       num_classes: rows and columns of the matrix.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
 
     >>> labels, predictions = jnp.array([[0, 0, 1, 2]]), jnp.array([[0, 1, 1, 0]])
     >>> confusion_matrix(predictions, labels, num_classes=2).tolist()  # the pixel labeled 2 is no class of two

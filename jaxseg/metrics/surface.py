@@ -40,7 +40,7 @@ def surface_distances(
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends, which is the rectangle that holds all pixels
         that count: padding changes nothing.
@@ -95,7 +95,7 @@ def boundary_f_measure(
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends.
 

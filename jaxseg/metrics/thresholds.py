@@ -27,7 +27,7 @@ def threshold_counts(
       labels: class ids [b, h, w], each class against all others (with one class, 1 is foreground and 0 is not), or
         masks of 0 and 1 [b, h, w, c], which may overlap. Never read where `where` is False.
       thresholds: each in [0, 1].
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
 
     >>> probabilities, labels = jnp.array([[[[0.9], [0.4], [0.6]]]]), jnp.array([[[1, 1, 0]]])
     >>> threshold_counts(probabilities, labels, thresholds=(0.5,)).ravel().tolist()

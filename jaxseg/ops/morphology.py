@@ -15,7 +15,7 @@ def erode(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = No
 
     Args:
       x: of any float type.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> erode(jnp.array([[1.0, 3.0, 2.0, 4.0]]).reshape(1, 1, 4, 1)).ravel().tolist()
     [1.0, 1.0, 2.0, 2.0]
@@ -30,7 +30,7 @@ def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = N
 
     Args:
       x: of any float type.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> dilate(jnp.array([[1.0, 3.0, 2.0, 4.0]]).reshape(1, 1, 4, 1)).ravel().tolist()
     [3.0, 3.0, 4.0, 4.0]
@@ -60,7 +60,7 @@ def soft_skeleton(
     Args:
       x: in [0, 1].
       iterations: >= 0; structures of a half-width of up to this many pixels are reduced to their middle line.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> bar = jnp.zeros((1, 5, 5, 1)).at[:, 1:4].set(1.0)
     >>> soft_skeleton(bar)[0, :, 2, 0].astype(int).tolist()

@@ -166,5 +166,6 @@ def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: st
         found, wanted = (flatten_dict(tree, sep="/").get(name) for tree in (variables, template))
         raise UserError(
             f"{source} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
-            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}. It is of another."
+            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}."
+            " The bundle belongs to a different model."
         )
