@@ -10,15 +10,12 @@ from flax import linen as nn
 
 from jaxseg.blocks.attention import squeeze_excite
 from jaxseg.blocks.conv import Activation, BatchNorm, Conv, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.initializers import he_normal_in
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
-
-# He's, for the one output channel that each input channel of a depthwise convolution goes to.
-depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 
 
 class Block(NamedTuple):
@@ -103,7 +100,7 @@ class InvertedResidual(nn.Module):
             **size,
             groups=expanded,
             padding=choose_padding(self.padding, y.shape[1:3], **size),
-            kernel_init=depthwise_normal,
+            kernel_init=he_normal_in,  # the inputs of one depthwise kernel
             name="depthwise",
         )(y, train=train)
         if squeezed:

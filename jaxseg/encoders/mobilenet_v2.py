@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.encoders.inverted_residual import Block, descend
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Row(NamedTuple):
@@ -49,8 +50,8 @@ class MobileNetV2(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @property
     def stages(self) -> list[list[Block]]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxseg.checks import lookup
 from jaxseg.encoders.inverted_residual import Block, descend, round_channels
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.variants import Variant
 
 
@@ -70,8 +71,8 @@ class MobileNetV3(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @property
     def stages(self) -> tuple[tuple[Block, ...], ...]:

@@ -13,6 +13,7 @@ from jaxseg.blocks.initializers import pytorch_uniform
 from jaxseg.blocks.small_unet import NormActConv, StageHead
 from jaxseg.blocks.types import Function
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.resize import resize_like
@@ -126,8 +127,8 @@ class CUNet(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "conv")
 
     @nn.compact

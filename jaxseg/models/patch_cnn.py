@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_normal_in, xavier_uniform
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.mirror import mirror
@@ -115,8 +116,8 @@ class PatchCNN(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "conv1")
 
     @property
