@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.dataset import Source
-
-FILL = 127  # gray of the image where there is none; `augment` fills with it too
+from jaxseg.data.dataset import FILL, Source
 
 
 def letterbox(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxseg.evaluation.objects import components
 from jaxseg.evaluation.survey import DISTANCES, SIZES, Survey, pairs
 from jaxseg.metrics import scores
+from jaxseg.metrics.arrays import count_pairs
 from jaxseg.visualize import colorize, error_map
 
 WIDTH = 480  # largest width of an image on the page, pixels
@@ -154,9 +155,7 @@ def _ranges(bounds, first):
 def _image(rank, record, error, dataset, predict):
     """A row: image, label, prediction, errors; and what is most often taken for what."""
     image, label, prediction = record["image"], np.asarray(record["label"]), np.asarray(predict(record["image"]))
-    counted, classes = label != dataset.ignore, len(dataset.classes)
-    matrix = np.bincount(label[counted].astype(int) * classes + prediction[counted], minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
+    matrix = count_pairs(label, prediction, len(dataset.classes), ignore=dataset.ignore)
     most = [
         f"{html.escape(dataset.classes[i])} taken for {html.escape(dataset.classes[j])}"
         f" {_percent(matrix[i, j] / matrix.sum())}"

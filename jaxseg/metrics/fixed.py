@@ -1,4 +1,4 @@
-"""Sums of fractions that are exact: in whole numbers, so that neither order nor batches nor devices change a bit."""
+"""Exact sums of fractions, as integers, so that order, batches and devices do not change a bit."""
 
 import jax.numpy as jnp
 import numpy as np

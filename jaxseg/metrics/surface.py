@@ -33,8 +33,8 @@ def surface_distances(
     - `surface_dice` is the share of them that is at most `tolerance` (Nikolov et al., 2018, arXiv:1809.04430; each
       pixel is one unit of surface).
 
-    With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. An ignored pixel is
-    no neighbor: a region that ends there has no surface there.
+    With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. Invalid pixels are
+    no neighbors: a region that ends at them has no surface there.
 
     Args:
       predictions: class ids; never read where `where` is False.
@@ -42,8 +42,8 @@ def surface_distances(
       num_classes: c, of the result.
       where: valid pixels (None means all).
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
-      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all pixels
-        that count: padding changes nothing.
+      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all valid
+        pixels: padding changes nothing.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
     >>> found = surface_distances(predictions, labels, num_classes=2, image_border=False)
@@ -123,8 +123,8 @@ def boundary_f_measure(
 def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:
     """Returns the metric of `surface_distances`: `hausdorff95`, `average_surface_distance`, `surface_dice`, and means.
 
-    Of every class the mean over the images; `mean_…` over the classes. An image that has a class neither labeled
-    nor predicted is left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
+    Per class the mean over images; `mean_…` is the mean over classes. Images in which the class is neither labeled nor
+    predicted are left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
     `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the images
     of either sort, to be read beside them.
 

@@ -11,11 +11,9 @@ from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError, check_labels
 
-NEEDS = ("predictions", "probabilities")
-
 
 class Tally(NamedTuple):
-    """What a metric has counted so far.
+    """The counts of a metric so far.
 
     `sums` holds arrays of any shape that are added up; `images` arrays [b, …] with one row for every image, kept
     apart. On the device they are int32 and float32, on the host int64 and float64.
@@ -30,7 +28,7 @@ class Metric:
     """A metric as pure functions; see the contract in `jaxseg.metrics`.
 
     Args:
-      needs: what `update` reads beside the labels: "predictions", class ids int[b, h, w], or "probabilities",
+      needs: the input of `update` besides the labels: "predictions", class ids int[b, h, w], or "probabilities",
         float[b, h, w, c].
       update: `(predictions | probabilities, labels, *, where, num_classes) -> Tally` of one batch, to be jitted.
       result: `(Tally on the host) -> {key: number, list of one number per class, or dict of details}`.

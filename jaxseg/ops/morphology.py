@@ -41,21 +41,13 @@ def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = N
     return _outside(x, where, 0.0)
 
 
-def opening(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = None) -> Float[Array, "b h w c"]:
-    """Erodes and dilates: what is thinner than three pixels disappears, the rest is nearly as before.
-
-    >>> opening(jnp.array([[0.0, 5.0, 0.0, 5.0, 5.0]]).reshape(1, 1, 5, 1)).ravel().tolist()
-    [0.0, 0.0, 0.0, 5.0, 5.0]
-    """
-    return dilate(erode(x, where=where), where=where)
-
-
 def soft_skeleton(
     x: Float[Array, "b h w c"], *, iterations: int = 3, where: Bool[Array, "b h w"] | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the soft skeleton of every channel (Shit et al., 2021, arXiv:2003.07311), differentiable.
 
-    What an opening removes is a ridge. The ridges of the map, of the eroded map, of the twice eroded map … are joined.
+    The ridges of a map are what a morphological opening, erosion then dilation, removes. The skeleton joins the ridges
+    of the map, of the eroded map, of the twice eroded map, ….
 
     Args:
       x: in [0, 1].

@@ -108,7 +108,7 @@ def convert(
     extra = [key for key in state_dict if key not in known]
     problems = {"missing": missing, "not known": extra, "of another shape": misshapen}
     if any(problems.values()):
-        found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
+        found = "; ".join(f"{len(keys)} {kind}: {listing(keys, 6)}" for kind, keys in problems.items() if keys)
         raise UserError(f"The state dict does not fit {what}. {found}. {hint}")
     return unflatten_dict(filled)
 
@@ -129,10 +129,6 @@ def rename(path: ModulePath, renames: Renames) -> str:
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
 
 
 def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:

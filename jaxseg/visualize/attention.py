@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxseg.ops.normalize import REC601
+
 
 def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: str | Path, *, title: str = "") -> None:
     """Writes a PNG: the image, and each map over it with a color bar.
@@ -26,7 +28,7 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
         axes.set_axis_off()
     panels[0].imshow(image)
     panels[0].set_title("image", fontsize=9)
-    gray = image @ np.array([0.299, 0.587, 0.114])
+    gray = image @ np.array(REC601)
     for axes, (name, weights) in zip(panels[1:], maps.items(), strict=True):
         axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
         drawn = axes.imshow(weights, cmap="inferno", alpha=0.65, extent=(0, w, h, 0), interpolation="bilinear")

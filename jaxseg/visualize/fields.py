@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg.ops.normalize import REC601
+
 _BOXES = "#e8b34b"  # theoretical
 _SQUARES = "#35c6f4"  # effective
 
@@ -72,7 +74,7 @@ def _heat(axes, field, size, image):
     strength = np.sqrt(np.minimum(field.heat / (np.percentile(some, 99.5) if some.size else 1), 1))  # not by outliers
     axes.imshow(strength, cmap="magma", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
     if image is not None:
-        gray = image @ np.array([0.299, 0.587, 0.114])
+        gray = image @ np.array(REC601)
         axes.imshow(gray, cmap="gray", vmin=0, vmax=255, alpha=0.75 * (1 - strength), extent=(0, size[1], size[0], 0))
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_BOXES, linewidth=1.5))
     y, x, side = (top + bottom) / 2, (left + right) / 2, field.side
