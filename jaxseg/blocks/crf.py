@@ -22,14 +22,14 @@ def crf(
     *,
     iterations: int,
 ) -> Scores:
-    """Unrolls one image's mean field: filter, weigh, compare labels, add, normalize (Zheng et al., 2015, alg. 1).
+    """Unrolls the mean field of one image (Zheng et al., 2015, alg. 1).
 
     Args:
       logits: the network's scores; the softmax of the result is the mean field.
-      kernels: what passes messages between pixels.
-      weigh: sums the kernels' messages.
-      compatibility: from messages to the cost of every label.
-      iterations: how many turns.
+      kernels: filters that pass messages between pixels.
+      weigh: weighted sum of the kernels' messages.
+      compatibility: function from messages to the cost of every label.
+      iterations: number of mean field iterations.
     """
     return mean_field(logits, lambda q: compatibility(weigh([kernel(q) for kernel in kernels])), iterations=iterations)
 
@@ -37,9 +37,10 @@ def crf(
 class CRF(nn.Module):
     """Conditional random fields as recurrent neural networks (Zheng et al., 2015, arXiv:1502.03240, fig. 1).
 
-    Learns a weight per class for the spatial and for the bilateral kernel, and a compatibility of labels; starts as the
-    Potts model. The kernels' widths are fixed, and no gradient passes to the image. As in the authors' code, the
-    widths and five turns are for training; ten are for use: `layer.clone(iterations=10)` on the same parameters.
+    Learns a weight per class for the spatial and for the bilateral kernel, and a compatibility of labels; initialized
+    to the Potts model. The kernels' widths are fixed, and no gradient flows to the image. Defaults are those of the
+    authors' code: five iterations for training; for inference use ten: `layer.clone(iterations=10)` on the same
+    parameters.
     """
 
     iterations: int = 5

@@ -17,7 +17,7 @@ from jaxseg.ops.resize import resize_like
 
 
 def fpa(x: Feature, attention: Function, middle: Function, image: Function) -> Feature:
-    """Weighs `x`, seen through `middle`, by where its pyramid says to look, and adds what `image` says of the whole.
+    """Multiplies `middle(x)` by the pyramid's attention map and adds the global branch `image`.
 
     Li et al., fig. 3.
     """
@@ -28,9 +28,9 @@ def fpa(x: Feature, attention: Function, middle: Function, image: Function) -> F
 def pyramid(
     x: Feature, pool: Function, down: Sequence[Function], across: Sequence[Function], show: Function = lambda x: x
 ) -> Feature:
-    """Pools and filters `x` once for each layer of `down`, and adds the scales up from coarse to fine, each filtered.
+    """Pools and filters `x` once per layer of `down`, and adds the filtered scales from coarse to fine.
 
-    The result has the size after the first pooling; `show` is given it.
+    The result has the size after the first pooling; `show` is called with it.
     """
     views = []
     for layer in down:
@@ -56,8 +56,8 @@ class FPA(nn.Module):
     """Feature pyramid attention (Li et al., 2018, arXiv:1805.10180, fig. 3).
 
     As in segmentation_models_pytorch: a pyramid of one channel, a number for every position, halved by max pooling,
-    with a ReLU after every convolution; at its deepest scale the second 3x3 convolution takes the place of the one
-    across. It is the intermediate "attention", at half the size of `x`.
+    with a ReLU after every convolution; at its deepest scale the second 3x3 convolution replaces the lateral
+    one. The pyramid is sown as "attention" to the collection "intermediates", at half the size of `x`.
     """
 
     features: int

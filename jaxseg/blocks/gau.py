@@ -18,9 +18,9 @@ from jaxseg.ops.resize import resize_like
 def gau(
     low: Feature, high: Feature, detail: Function, weigh: Function, upsample: Callable[[Feature, Feature], Feature]
 ) -> Feature:
-    """Enlarges `high` to `low`'s size and adds `low`, its channels weighed by `high`'s average (Li et al., fig. 4).
+    """Resizes `high` to `low`'s size and adds `low`, with channel weights from `high`'s average (Li et al., fig. 4).
 
-    `low` are the encoder's features, which `detail` filters; `weigh` makes weights out of averages.
+    `low` are the encoder's features, filtered by `detail`; `weigh` computes the weights from the averages.
     """
     return upsample(high, low) + detail(low) * weigh(global_avg_pool(high))
 
@@ -28,8 +28,8 @@ def gau(
 class GAU(nn.Module):
     """Global attention upsample (Li et al., 2018, arXiv:1805.10180, fig. 4).
 
-    As in segmentation_models_pytorch: the weights are a sigmoid's (the paper has a ReLU there). They are the
-    intermediate "attention".
+    As in segmentation_models_pytorch: the weights are a sigmoid (a ReLU in the paper). They are sown as
+    "attention" to the collection "intermediates".
     """
 
     features: int

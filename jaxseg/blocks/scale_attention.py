@@ -17,12 +17,12 @@ from jaxseg.ops.resize import resize_like
 def scale_attention(
     scores: Sequence[Feature], features: Sequence[Feature], attend: Function
 ) -> tuple[Feature, Float[Array, "b h w s"]]:
-    """Averages `scores` by weights that `attend` reads off all the `features`; returns the average and the weights.
+    """Averages `scores` with weights that `attend` computes from `features`; returns the average and the weights.
 
     Args:
-      scores: of every scale, all of one size.
-      features: of every scale, each of its own size; they meet at that of the first.
-      attend: from the concatenated features to one map per scale, whose softmax, enlarged, is the weights.
+      scores: one map per scale, all of one size.
+      features: one map per scale, of any sizes; all are resized to the first one's size.
+      attend: function from the concatenated features to one map per scale; the weights are its softmax, resized.
     """
     seen = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
     weights = jax.nn.softmax(attend(seen).astype(jnp.float32), axis=-1)

@@ -11,7 +11,7 @@ from jaxseg.blocks.types import Function
 
 
 def separable(x: Feature, depthwise: Function, pointwise: Function) -> Feature:
-    """Filters every channel of `x` by itself, then mixes the channels at every pixel; nothing in between."""
+    """Applies a depthwise and then a 1x1 convolution, with nothing in between."""
     return pointwise(depthwise(x))
 
 

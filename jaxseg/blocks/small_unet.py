@@ -20,10 +20,10 @@ from jaxseg.ops.upsample import conv_transpose2d
 def small_unet(
     x: Feature, reduce: Function, down: Sequence[Function], up: Sequence[Callable], expand: Function, shortcut: Function
 ) -> Feature:
-    """Down, up beside what was seen on the way, and the result added to `x` (Shah et al.).
+    """Applies `down` and `up` steps with skip connections, and adds the result to `x` (Shah et al.).
 
-    `up` is listed from the deepest step to the finest; each takes features and the (height, width) to come to. There
-    is no skip at the finest step: the shortcut is in its place.
+    `up` is listed from the deepest step to the finest; each takes features and the (height, width) of its result.
+    There is no skip at the finest step; the shortcut replaces it.
     """
     y, seen = reduce(x), []
     for block in down:

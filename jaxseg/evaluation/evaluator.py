@@ -1,8 +1,8 @@
 """Evaluation: every image of a split at its native size, scored exactly over the whole split.
 
-Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; the
-padding does not count. Images of one padded size are evaluated together. Metrics are counted on the device,
-int32 a batch and int64 on the host; with several processes each reads its share and the counts are merged.
+Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; padding
+is not scored. Images of one padded size are evaluated together. Metrics are counted on the device,
+int32 per batch and int64 on the host; with several processes each reads its share and the counts are merged.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ _MERGED = 64  # batches whose counts wait to be merged
 
 @dataclasses.dataclass
 class Evaluation:
-    """What was found on a split."""
+    """The result on a split."""
 
     matrix: np.ndarray  # int64[C, C], rows are labels
     loss: float  # mean over the valid pixels; nan where there is none
@@ -169,7 +169,7 @@ class Evaluator:
             yield self._pad(size, waiting[size])
 
     def _pad(self, size, records):
-        """Fills up short batches with gray images that are ignored whole, so that no other size is compiled."""
+        """Pads short batches with gray images without valid pixels, so that no other size is compiled."""
         missing = self.batch_size - len(records)
         blank = np.zeros((0, 0, 3), np.uint8)
         image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.trained.mean)

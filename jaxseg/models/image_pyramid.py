@@ -23,10 +23,10 @@ class ImagePyramid(nn.Module):
     """Attention to scale (Chen et al., 2015, arXiv:1511.03339): shared weights over scales, merged.
 
     Any model with an encoder can be the network. Parameter paths equal those of the wrapped model, so its trained
-    variables load unchanged; those of the attention are under "attention". The paper has DeepLab-LargeFOV, `architecture="deeplabv1"` on VGG-16, and
-    its attention reads fc7; here it reads the encoder's deepest level, which every encoder has. The scores of all
-    scales meet at the image's own size. DeepLabV2 (arXiv:1606.00915, section 4.1.2) merges by the maximum. Batch
-    statistics are taken scale by scale.
+    variables load unchanged; those of the attention are under "attention". The paper has DeepLab-LargeFOV,
+    `architecture="deeplabv1"` on VGG-16, and its attention reads fc7; here it reads the encoder's deepest level, which
+    every encoder has. The scores of all scales meet at the image's own size. DeepLabV2 (arXiv:1606.00915, section
+    4.1.2) merges by the maximum. Batch statistics are taken scale by scale.
 
     Outputs: "logits"; one head for each of `scales`, in their order, for the paper's extra supervision: "scale1",
     "scale2", "scale3", …; the architecture's own further heads, as the first scale has them.
