@@ -29,7 +29,7 @@ COLUMNS = f"{'output':>14}{'stride':>7}{'parameters':>13}{'GMAC':>9}{'':6}{'MiB'
 
 @dataclass
 class Node:
-    """A module: what it is, and what it and all modules inside it hold and cost."""
+    """A module, with the parameters and the cost of it and all modules inside it."""
 
     name: str
     kind: str = ""  # its class

@@ -1,4 +1,4 @@
-"""One's own images: `ROOT/{train,val,…}/{images,labels}`, a label file of the same name for each image.
+"""Folders of images and labels: `ROOT/{train,val,…}/{images,labels}`, with equal file names.
 
 Images may be jpg, jpeg, png, tif, tiff, webp or bmp; gray, palette, RGB, RGBA or 16-bit. Labels are png, tif, tiff,
 bmp or webp: class ids in a gray (8 or 16 bit) or palette file, or colors that `ROOT/classes.json` translates:
@@ -49,7 +49,7 @@ def folder(root: str, *, num_classes: int | None = None) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """What the values and colors of label files mean: the contents of `classes.json`."""
+    """The contents of `classes.json`: class ids of the values and colors in label files."""
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]

@@ -54,7 +54,7 @@ def page(
       dataset: its classes, palette and ignore label.
       source: the records that were surveyed.
       predict: an image uint8[h, w, 3] -> its label map.
-      title: above all.
+      title: of the figure.
       worst: how many images to show.
       pairs_shown: how many confused pairs to show.
     """

@@ -1,4 +1,4 @@
-"""CU-Net: U-Nets one after the other, each block of which sees what the same block of the earlier ones found."""
+"""CU-Net: a sequence of U-Nets in which each block also gets the features of the same block in earlier U-Nets."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,14 +22,14 @@ DEPTH = 4  # halvings in a U-Net
 
 
 def couple(x: Feature, memory: list[Feature], find: Function, adapt: Sequence[Function], order: int) -> list[Feature]:
-    """One semantic block (Tang et al.): finds new features in `x` and in what earlier U-Nets found there.
+    """One semantic block (Tang et al.): computes new features from `x` and the same block's features in earlier U-Nets.
 
     Args:
       x: features.
-      memory: what this block found in at most `order` earlier U-Nets, oldest first; the new features join it.
-      find: makes the new features.
-      adapt: each makes a result from `x`, the memory and the new features.
-      order: U-Nets to remember.
+      memory: this block's features in at most `order` earlier U-Nets, oldest first; the new features are appended.
+      find: computes the new features.
+      adapt: functions that each compute a result from `x`, the memory and the new features.
+      order: number of U-Nets to keep in memory.
     """
     known = jnp.concatenate([x, *memory], axis=-1)
     found = find(known)

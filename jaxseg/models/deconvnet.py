@@ -19,9 +19,9 @@ from jaxseg.models.segmenter import check_images
 
 
 def bottleneck(x: Feature, kernel_size: int, layers: Sequence[Function]) -> Feature:
-    """Applies `layers`, which take the size of a map by kernel_size - 1 pixels and give it back, to maps of any size.
+    """Applies `layers`, which shrink a map by kernel_size - 1 pixels and then enlarge it again, to maps of any size.
 
-    A map smaller than the kernel is extended by zeros, and the result cut to its size.
+    A map smaller than the kernel is padded with zeros, and the result cropped to its size.
     """
     _, h, w, _ = x.shape
     below, beside = (max(kernel_size - n, 0) for n in (h, w))
@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
 
 
 class DeconvNetDecoder(nn.Module):
-    """The bottleneck, and the way up through the remembered positions."""
+    """The bottleneck, then unpooling with the positions of the encoder's maxima."""
 
     widths: Sequence[Sequence[int]]
     features: int = 4096

@@ -1,4 +1,4 @@
-"""FCN: a classifier run as a convolution, whose coarse scores earlier layers refine; and torchvision's short form."""
+"""FCN: a classifier as a convolution, with coarse scores refined by earlier layers; and torchvision's variant."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,9 +28,9 @@ LEVELS = {32: (), 16: ("c4",), 8: ("c4", "c3")}  # that refine the scores, by th
 def refine_scores(
     scores: Scores, skips: Sequence[Feature], enlarge: Sequence[Function], predict: Sequence[Function]
 ) -> Scores:
-    """Enlarges coarse scores to each finer level in turn, and adds the scores that the level itself predicts.
+    """Upsamples coarse scores to each finer level in turn, and adds the scores predicted from that level.
 
-    Long et al., fig. 3: coarse to fine, one function of either kind for each of the `skips`.
+    Long et al., fig. 3. Levels are ordered coarse to fine; there is one function of each kind per skip.
     """
     for skip, up, score in zip(skips, enlarge, predict, strict=True):
         scores = up(scores) + score(skip)
@@ -138,7 +138,7 @@ def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str
 
 
 class DilatedFCN(AuxiliaryHead):
-    """FCN's idea on a dilated ResNet, as torchvision trained it: a head of two convolutions on c5, then bilinear.
+    """torchvision's FCN: a dilated ResNet, a head of two convolutions on c5, and bilinear upsampling.
 
     Parameters with its auxiliary head and 21 classes: 35,322,218 on "resnet50", 54,314,346 on "resnet101". Dropout is
     of whole channels (torchvision's of single values).

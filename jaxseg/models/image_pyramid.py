@@ -1,4 +1,4 @@
-"""Image pyramid: one network on several sizes of the image, and one set of scores out of all of them."""
+"""Image pyramid: one network applied to several scales of the image, with their scores merged."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -59,11 +59,11 @@ class ImagePyramid(nn.Module):
             self.attention = ScaleAttention(self.features, dtype=self.dtype)
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
-        """Returns what the network's encoder sees in images at their own size."""
+        """Returns the encoder's levels of images at their own size."""
         return self.segmenter.encode(image, train=train)
 
     def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        """Returns the network's outputs at the one scale that the levels are of."""
+        """Returns the network's outputs for levels of one scale."""
         return self.segmenter.decode(levels, size, train=train)
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:

@@ -18,7 +18,7 @@ from jaxseg.models.parts import Architecture
 def link(
     x: Feature, skips: Sequence[Feature | None], sizes: Sequence[tuple[int, int]], blocks: Sequence[Function]
 ) -> Feature:
-    """Doubles the size of `x` block by block, and adds the encoder's features wherever there are any (fig. 1)."""
+    """Doubles the size of `x` block by block, and adds the encoder's features where there are any (fig. 1)."""
     for skip, size, block in zip(skips, sizes, blocks, strict=True):
         x = crop_or_resize(block(x), size, 2)
         if skip is not None:

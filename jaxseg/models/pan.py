@@ -1,4 +1,4 @@
-"""PAN: attention over a pyramid at the deepest level, and over channels on the way up."""
+"""PAN: pyramid attention at the deepest level, and channel attention in the decoder."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A classifier of patches, and the fully convolutional network that is the same function at every pixel at once."""
+"""A patch classifier, and the fully convolutional network that computes it at every pixel at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,11 +22,11 @@ def patch_features(
 ) -> tuple[Feature, int]:
     """Convolutions, each followed by a 2x2 max pooling, on patches or on a whole image.
 
-    On an image the pooling keeps every position instead of every second one, and everything after it is dilated twice
-    as much: "à trous" (Holschneider et al., 1990). What a pixel's patch would give then stands at that pixel.
+    On an image the pooling keeps every position instead of every second one, and later layers have twice the dilation:
+    "à trous" (Holschneider et al., 1990). The result at a pixel is then that of the patch around it.
 
     Args:
-      x: patches, or with `dense` an image that reaches half a patch beyond what is wanted.
+      x: patches, or, with `dense`, an image with a margin of half a patch.
       convs: take features and their dilation; unpadded.
       dense: whether to keep every position.
 

@@ -1,4 +1,4 @@
-"""Attention over an image: maps of positions, and how much of every channel is kept."""
+"""Figures of attention: maps over an image, and channel weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
       image: uint8[h, w, 3].
       maps: title -> weights, float[h2, w2] of any size; each covers the whole image.
       path: the file to write.
-      title: above all.
+      title: of the figure.
     """
     from matplotlib.figure import Figure
 

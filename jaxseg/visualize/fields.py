@@ -1,4 +1,4 @@
-"""Receptive fields as the lectures draw them: boxes on the image, and where the gradient is."""
+"""Figures of receptive fields: theoretical boxes on the image, and the gradient of the effective field."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def fields_figure(
       fields: of `jaxseg.analysis.receptive_field`; those without `heat` are left out, unless none has it.
       size: (height, width) of the image, in pixels.
       path: the file to write.
-      title: above all.
+      title: of the figure.
       image: uint8[h, w, 3] to draw on; None is gray.
     """
     from matplotlib.figure import Figure

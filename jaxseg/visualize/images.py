@@ -1,4 +1,4 @@
-"""Label maps as images: in color, over the image, beside the label, in a file."""
+"""Images of label maps: colored, as overlays, in grids with labels and errors, and as palette files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def overlay(
 
 
 def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, *, ignore: int = 255) -> np.ndarray:
-    """Returns uint8[h, w, 3]: the image in pale gray where right, red where wrong, hatched where ignored."""
+    """Returns uint8[h, w, 3]: correct pixels show the image in pale gray, wrong ones are red, ignored ones hatched."""
     gray = 110 + 0.55 * (image @ np.array(REC601))
     result = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
     result[prediction != label] = WRONG
