@@ -17,8 +17,8 @@ from jaxseg.ops.resize import resize_like
 
 def aspp(x: Feature, branches: Sequence[Function], image: Function, project: Function) -> Feature:
     """Applies every branch and a global pooling branch to `x`, concatenates the results and projects them."""
-    whole = image(global_avg_pool(x))
-    views = [branch(x) for branch in branches] + [resize_like(whole, x)]
+    pooled = image(global_avg_pool(x))
+    views = [branch(x) for branch in branches] + [resize_like(pooled, x)]
     return project(jnp.concatenate(views, axis=-1))
 
 

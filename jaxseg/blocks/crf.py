@@ -79,10 +79,10 @@ class CRF(nn.Module):
         )
 
         def refine(sample):
-            scores, image, there = sample
+            scores, image, valid = sample
             kernels = [
-                spatial_kernel(there.shape, self.spatial_sigma, where=there),
-                bilateral_kernel(image, self.bilateral_sigma, self.color_sigma, where=there),
+                spatial_kernel(valid.shape, self.spatial_sigma, where=valid),
+                bilateral_kernel(image, self.bilateral_sigma, self.color_sigma, where=valid),
             ]
 
             def weigh(messages):

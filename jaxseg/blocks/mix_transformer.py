@@ -17,14 +17,14 @@ def efficient_attention(
     x: Feature, query: Function, reduce: Function, key_value: Function, project: Function, *, heads: int
 ) -> Feature:
     """Every position of `x` attends to a reduced copy of `x`; the first half of `key_value`'s channels are keys."""
-    batch, high, wide, channels = x.shape
+    batch, height, width, channels = x.shape
 
     def tokens(x):
         return x.reshape(batch, -1, x.shape[-1])
 
     key, value = jnp.split(tokens(key_value(reduce(x))), 2, axis=-1)
     y = dot_product_attention(tokens(query(x)), key, value, heads=heads)
-    return project(y.reshape(batch, high, wide, channels))
+    return project(y.reshape(batch, height, width, channels))
 
 
 def mix_ffn(x: Feature, expand: Function, mix: Function, project: Function) -> Feature:

@@ -24,8 +24,8 @@ def scale_attention(
       features: one map per scale, of any sizes; all are resized to the first one's size.
       attend: function from the concatenated features to one map per scale; the weights are its softmax, resized.
     """
-    seen = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
-    weights = jax.nn.softmax(attend(seen).astype(jnp.float32), axis=-1)
+    joined = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
+    weights = jax.nn.softmax(attend(joined).astype(jnp.float32), axis=-1)
     weights = resize_like(weights, scores[0], align_corners=True)
     merged = [x * weights[..., i : i + 1] for i, x in enumerate(scores)]
     return sum(merged[1:], start=merged[0]), weights

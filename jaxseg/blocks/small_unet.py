@@ -25,14 +25,14 @@ def small_unet(
     `up` is listed from the deepest step to the finest; each takes features and the (height, width) of its result.
     There is no skip at the finest step; the shortcut replaces it.
     """
-    y, seen = reduce(x), []
+    y, skips = reduce(x), []
     for block in down:
-        seen.append(y)
+        skips.append(y)
         y = block(y)
     for depth, block in zip(range(len(up) - 1, -1, -1), up, strict=True):
-        y = block(y, seen[depth].shape[1:3])
+        y = block(y, skips[depth].shape[1:3])
         if depth > 0:
-            y = jnp.concatenate([y, seen[depth]], axis=-1)
+            y = jnp.concatenate([y, skips[depth]], axis=-1)
     return expand(y) + shortcut(x)
 
 

@@ -49,12 +49,12 @@ def focal(
     target = one_hot(labels, logits.shape[-1])
     shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
     others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
-    own = jnp.where(target, shifted, 0.0).sum(-1)
-    total = others + jnp.exp(own)
-    # Where the label has the largest score, -log p = log(1 + others / own term) keeps every digit.
-    largest = own == 0
-    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, own, 0.0)))
-    negative_log_p = jnp.where(largest, sure, jnp.log(total) - own)
+    label_score = jnp.where(target, shifted, 0.0).sum(-1)
+    total = others + jnp.exp(label_score)
+    # Where the label has the largest score, -log p = log(1 + others / exp(label_score)) keeps every digit.
+    largest = label_score == 0
+    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, label_score, 0.0)))
+    negative_log_p = jnp.where(largest, sure, jnp.log(total) - label_score)
     loss = power_of_positive(others / total, gamma) * negative_log_p
     if alpha is not None:
         loss = loss * jnp.where(target, per_class(alpha, logits.shape[-1], "alpha"), 0.0).sum(-1)

@@ -126,7 +126,7 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
     Per class the mean over images; `mean_…` is the mean over classes. Images in which the class is neither labeled nor
     predicted are left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
     `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the images
-    of either sort, to be read beside them.
+    of either sort, to be read together with them.
 
     Args:
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
@@ -182,10 +182,10 @@ def _surfaces(
     """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
     regions = jnp.stack([predicted, labeled]) & image.counted
     others = image.counted & ~regions
-    beside = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
+    at_border = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
     if image_border:
-        beside |= image.to_end <= 1
-    edges = regions & beside
+        at_border |= image.to_end <= 1
+    edges = regions & at_border
     return edges, squared_distance_transform(~edges[::-1])
 
 

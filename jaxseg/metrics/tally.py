@@ -54,8 +54,8 @@ def merge(tallies: Sequence[Tally]) -> Tally:
     """Adds the sums and joins the rows of tallies, in their order; int64 and float64, on the host.
 
     >>> half = Tally({"pixels": jnp.int32(2**31 - 1)}, {"error": jnp.array([0.5])})
-    >>> whole = merge([half] * 4)
-    >>> whole.sums["pixels"].item(), whole.images["error"].tolist()
+    >>> total = merge([half] * 4)
+    >>> total.sums["pixels"].item(), total.images["error"].tolist()
     (8589934588, [0.5, 0.5, 0.5, 0.5])
     """
     tallies = [to_host(tally) for tally in tallies]

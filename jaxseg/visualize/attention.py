@@ -20,8 +20,8 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
     from matplotlib.figure import Figure
 
     h, w = image.shape[:2]
-    wide, count = 4.4, 1 + len(maps)
-    figure = Figure(figsize=(wide * count, wide * h / w + 0.6), dpi=110, layout="constrained")
+    panel_width, count = 4.4, 1 + len(maps)
+    figure = Figure(figsize=(panel_width * count, panel_width * h / w + 0.6), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(1, count, squeeze=False)[0]
     for axes in panels:

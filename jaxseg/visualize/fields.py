@@ -31,9 +31,9 @@ def fields_figure(
     count = 1 + len(heated)
     columns = min(count, 4)
     rows = -(-count // columns)
-    wide = 3.1
-    tall = wide * size[0] / size[1]
-    figure = Figure(figsize=(wide * columns, (tall + 0.5) * rows + 0.4), dpi=120, layout="constrained")
+    panel_width = 3.1
+    panel_height = panel_width * size[0] / size[1]
+    figure = Figure(figsize=(panel_width * columns, (panel_height + 0.5) * rows + 0.4), dpi=120, layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
