@@ -106,11 +106,11 @@ def augment(
     def one(key, image, label):
         keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(KEYS)}
         y, x = _coordinates(keys, options, label.shape, tuple(crop))
-        inside = warp.inside(y, x, label.shape)
+        seen = warp.inside(y, x, label.shape)
         image = warp.sample_bilinear(image, y, x)
-        image = _photometry(keys, options, image, inside)
+        image = _photometry(keys, options, image, seen)
         label = warp.sample_nearest(label, y, x).astype(jnp.int32)
-        return jnp.where(inside[..., None], image, FILL), jnp.where(inside, label, ignore)
+        return jnp.where(seen[..., None], image, FILL), jnp.where(seen, label, ignore)
 
     keys = jax.random.split(key, batch["label"].shape[0])
     image, label = jax.vmap(one)(keys, batch["image"], batch["label"])
@@ -163,11 +163,11 @@ def _coordinates(keys, options, size, crop):
     )
 
 
-def _photometry(keys, options, image, inside):
+def _photometry(keys, options, image, seen):
     """Changes the colors of one image, float32[h, w, 3] in 0..255, and blurs and roughens it."""
     color = options.brightness or options.contrast or options.saturation or options.hue
     if color:
-        image = _recolor(keys["color"], options, image, inside)
+        image = _recolor(keys["color"], options, image, seen)
     if options.blur:
         image = _blur(keys["blur"], options, image)
     if options.noise:
@@ -176,7 +176,7 @@ def _photometry(keys, options, image, inside):
     return jnp.clip(image, 0, 255) if color or options.noise else image
 
 
-def _recolor(key, options, image, inside):
+def _recolor(key, options, image, seen):
     """Brightness, contrast about the image's mean gray, saturation and hue, as one affine map of the colors.
 
     Hue turns the chroma plane of YIQ, so that gray and luma stay; torchvision turns HSV's hue, which shifts luma.
@@ -193,7 +193,7 @@ def _recolor(key, options, image, inside):
     gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
     gray = 0.0
     if options.contrast:
-        luma = jnp.where(inside, image @ LUMA, 0).sum() / jnp.maximum(inside.sum(), 1)
+        luma = jnp.where(seen, image @ LUMA, 0).sum() / jnp.maximum(seen.sum(), 1)
         gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * luma
     return image @ (gain * colors).T + gray
 
