@@ -52,7 +52,7 @@ def refinement_gain(
       refiners: name -> function (logits [1, h, w, c], images [1, h, w, 3]) -> logits.
       flipped: as for `noisy_scores`.
       sure: as for `noisy_scores`.
-      ignore: label of pixels that do not count.
+      ignore: the ignore label.
 
     Returns:
       {name: {"miou", "pixel_accuracy", "seconds" of processor time per image}}, "before" among them, and the label

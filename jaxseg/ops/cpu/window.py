@@ -1,4 +1,4 @@
-"""How a kernel moves over an image: stride, padding and dilation, (height, width) each."""
+"""The window of a convolution: stride, padding and dilation, each (height, width)."""
 
 from typing import NamedTuple
 
