@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -16,6 +16,16 @@ class Interrupted(Exception):
     def __init__(self, message: str, code: int):
         super().__init__(message)
         self.code = code
+
+
+def listing(values: Sequence[Any], limit: int = 5) -> str:
+    """Joins the first `limit` values with commas and says how many more there are.
+
+    >>> listing(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    rest = len(values) - limit
+    return ", ".join(map(str, values[:limit])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

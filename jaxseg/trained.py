@@ -20,7 +20,7 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.data.dataset import palette_colors
 from jaxseg.experiment.build import Experiment, build_model, read_config
 from jaxseg.experiment.checkpoint import Checkpoints
-from jaxseg.losses import LOSSES, asks_every_class
+from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
 from jaxseg.pretrained.bundle import is_bundle, load_bundle, replace_variables, save_bundle
@@ -160,7 +160,7 @@ def of_experiment(experiment: Experiment, variables: dict[str, Any]) -> TrainedM
 
 def _activation(config: ConfigDict) -> Activation:
     """What the losses of a run take for granted; a sum of both kinds has trained the softmax too."""
-    asks = [asks_every_class(lookup(LOSSES, term, "loss")) for term in config.loss.terms]
+    asks = [is_multilabel(lookup(LOSSES, term, "loss")) for term in config.loss.terms]
     return "sigmoid" if asks and all(asks) else "softmax"
 
 

@@ -1,4 +1,4 @@
-"""Analysis: what a model is made of and costs, what it can see and does see, where its attention looks.
+"""Analysis of models: parts and cost, receptive fields, attention maps, and surfaces of losses.
 
 `summary`, `flops`, `receptive_field`, `spans`, `attention`, `loss_maps`: functions that return numbers and arrays.
 """

@@ -1,4 +1,4 @@
-"""Where a model's attention blocks look in an image, drawn: what they hand out as the intermediate "attention"."""
+"""Attention maps: what a model's attention blocks sow as the intermediate "attention", drawn over an image."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from jaxseg.checks import UserError
 
 
 class Attention(NamedTuple):
-    """What one block's attention is like on one image; one of the two is None."""
+    """The attention of one block on one image; one of the two fields is None."""
 
     maps: dict[str, Float[np.ndarray, "h w"]] | None  # title -> weight of every position
     channels: Float[np.ndarray, "c"] | None  # weight of every channel, the same at all positions
@@ -21,8 +21,8 @@ class Attention(NamedTuple):
 def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> dict[str, Attention]:
     """Returns the attention of every block of a model that has some, by the block's path.
 
-    The blocks are those of `jaxseg.blocks` that hand out an intermediate "attention": scSE and squeeze-and-excitation,
-    attention gates, FPA, GAU, MA-Net's two and attention to scale. The result is that of a usual forward pass.
+    The blocks are those of `jaxseg.blocks` that sow an intermediate "attention": scSE and squeeze-and-excitation,
+    attention gates, FPA, GAU, MA-Net's two and attention to scale. The model runs in evaluation mode.
 
     Args:
       model: of `jaxseg.create_model`.

@@ -1,7 +1,6 @@
 """Counts multiply-accumulates: those of every convolution and matrix product of a traced function.
 
-The count is of the mathematics, not of a platform's way to do it: where a function chooses by platform
-(`jax.lax.platform_dependent`), the default branch is counted.
+The count does not depend on the platform: of a `jax.lax.platform_dependent`, the default branch is counted.
 """
 
 import math

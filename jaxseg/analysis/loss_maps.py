@@ -1,4 +1,4 @@
-"""What a loss says of right and wrong probabilities, and where it pushes."""
+"""Loss maps: a loss's value over pairs of probabilities, and its gradient on an example."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxseg.losses import asks_every_class
+from jaxseg.losses import is_multilabel
 
 SIZE = 64  # of the example, in pixels
 
 
 def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """Returns a label of one class and background, and the class's probability, with the usual errors.
+    """Returns a label of one class and background, and a predicted probability with typical errors.
 
-    A disc is found a few pixels to the right of where it is and a line has a gap; a small disc is missed, and
-    one that is not there is found.
+    A disc is predicted a few pixels too far right, a line has a gap, a small disc is missed, and another one is a false
+    positive.
     """
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
 
@@ -34,7 +34,7 @@ def example() -> tuple[Int[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
 def surface(
     loss: Callable[..., Any], label: Int[Array | np.ndarray, "h w"], *, steps: int = 41
 ) -> Float[np.ndarray, "p q"]:
-    """Returns the loss where every pixel of the object has one probability of the class, and every other another.
+    """Returns the loss for one probability on all pixels of the object and another on all other pixels.
 
     Row i has the probability of the object's pixels, column j of the others, both from 0.01 to 0.99 in `steps`.
     """
@@ -51,7 +51,7 @@ def surface(
 def push(
     loss: Callable[..., Any], label: Int[Array | np.ndarray, "h w"], probability: Float[Array | np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w"]:
-    """Returns the loss's gradient with respect to the class's score, its sign changed: above 0 where it lifts it.
+    """Returns minus the gradient of the loss with respect to the class's score; positive values increase the score.
 
     >>> from jaxseg.losses import cross_entropy
     >>> push(cross_entropy, np.array([[1, 0]]), np.array([[0.25, 0.25]])).tolist()  # by p - t, mean over two pixels
@@ -67,6 +67,6 @@ def _of_scores(
 ) -> Callable[[Float[Array, "h w"]], Float[Array, ""]]:
     """`loss` as a function of the score [h, w] whose sigmoid is the class's probability."""
     labels = jnp.asarray(label)[None]
-    if asks_every_class(loss):
+    if is_multilabel(loss):
         return lambda scores: loss(scores[None, ..., None], labels)
     return lambda scores: loss(jnp.stack([jnp.zeros_like(scores), scores], -1)[None], labels)

@@ -1,4 +1,4 @@
-"""How much of the image a feature or a score sees: what can reach it, and what does."""
+"""Receptive fields: the part of the image that can reach a feature or a score, and the part that does."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Field:
 
     @property
     def side(self) -> float:
-        """Of a square of as many pixels as the effective field has."""
+        """Side, in pixels, of a square with the area of the effective field."""
         return float(np.sqrt((self.heat > THRESHOLD * self.heat.max()).sum()))
 
 
@@ -148,11 +148,11 @@ def effective(
     *,
     key: jax.Array,
 ) -> dict[str, Float[np.ndarray, "h w"]]:
-    """Returns how strongly the middle of each feature map reacts to every pixel (Luo et al., 2016, arXiv:1701.04128).
+    """Returns the effective receptive field of the center of each feature map (Luo et al., 2016, arXiv:1701.04128).
 
-    The gradient of the middle's channels, added up with random signs, by the image; its root mean square over the
-    images and colors. Luo et al. average over random images and weights; here the weights are given. Signs are
-    drawn anew for each image, so that the mean is over all channels, of the scores over all classes.
+    It is the gradient, with respect to the image, of the sum of the center's channels with random signs; its root mean
+    square over images and colors. Luo et al. average over random images and weights; here the weights are given.
+    Signs are drawn for each image, so that the mean is over all channels, of the scores over all classes.
 
     Args:
       model: of `jaxseg.create_model`, or an encoder.
@@ -182,7 +182,7 @@ def effective(
 
 
 def table(fields: Sequence[Field]) -> str:
-    """Returns the fields as text, one a line.
+    """Returns the fields as text, one per line.
 
     >>> print(table([Field("c1", 2.0, (0, 0, 3, 3), (3, 3), (3, 3)), Field("logits", 1.0, (0, 0, 9, 9), None, (5, 7))]))
     features  stride    theoretical         local  effective    share
@@ -204,7 +204,7 @@ def _pixels(size: tuple[int, int] | None) -> str:
 
 
 def share(field: Field) -> float:
-    """Returns the effective field's part of the theoretical one in this image."""
+    """Returns the effective field's area divided by the theoretical one's, in this image."""
     top, left, bottom, right = field.box
     return field.side**2 / ((bottom - top) * (right - left))
 

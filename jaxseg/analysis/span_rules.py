@@ -1,4 +1,4 @@
-"""How one operation hands on what its operands depend on; see `jaxseg.analysis.spans`."""
+"""Rules for each operation by which `jaxseg.analysis.spans` follows what its result depends on."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which part of an image each number of a traced function can depend on: interval arithmetic over its jaxpr.
+"""Dependence of a traced function's results on parts of an image: interval arithmetic over its jaxpr.
 
 One axis of the image at a time. For every element of every array, the first and the last row (or column) that can
 reach it: the smallest interval around them. Where all elements along an axis are alike it has length 1, so that a deep
@@ -37,8 +37,7 @@ def spans(function: Callable, image: jax.ShapeDtypeStruct, *, axis: int, average
       function: of one array, traceable by JAX; nothing is run.
       image: shape and dtype of the argument, [b, h, w, c].
       axis: of `image`.
-      averages: whether what sums or compares the whole image (global pooling, attention) counts. Without, such
-        a result depends on nothing.
+      averages: include dependencies through global operations (pooling, attention); if False they are ignored.
 
     Returns:
       As `function` returns, for every array int32[2, …]: first and last pixel, along axes of the array's length, or

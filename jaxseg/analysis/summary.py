@@ -1,4 +1,4 @@
-"""What a model is made of, as a tree from the figure to the parameter: shapes, parameters, multiply-accumulates."""
+"""Model summary: a tree of modules and parameters with their shapes, parameters and multiply-accumulates."""
 
 import math
 import re
@@ -30,7 +30,7 @@ COLUMNS = f"{'output':>14}{'stride':>7}{'parameters':>13}{'GMAC':>9}{'':6}{'MiB'
 
 @dataclass
 class Node:
-    """A module: what it is, and what it and all modules inside it hold and cost."""
+    """A module, with the parameters and the cost of it and all modules inside it."""
 
     name: str
     kind: str = ""  # its class

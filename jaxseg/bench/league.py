@@ -118,10 +118,10 @@ def figure(names: list[str], out: Path, count: int) -> None:
         predictor = Predictor(load(out / name, "latest"))
         columns[name] = [colorize(predictor(s["image"]), dataset.palette) for s in samples]
         jax.clear_caches()
-    wide = 8
-    tall = -(-len(columns) // wide)
-    size = (1.5 * wide, (1.5 * count + 0.3) * tall)
-    figure, axes = pyplot.subplots(tall, wide, figsize=size, squeeze=False, layout="constrained")
+    panels = 8
+    rows = -(-len(columns) // panels)
+    size = (1.5 * panels, (1.5 * count + 0.3) * rows)
+    figure, axes = pyplot.subplots(rows, panels, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, cells) in zip(axes.flat, columns.items(), strict=False):

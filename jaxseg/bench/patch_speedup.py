@@ -1,4 +1,4 @@
-"""What it saves to label all pixels at once instead of a patch around each of them."""
+"""Speedup of labeling all pixels at once over classifying a patch around each of them."""
 
 import math
 from collections.abc import Mapping

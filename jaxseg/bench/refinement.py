@@ -1,4 +1,4 @@
-"""What refinement gains on random errors: what `jaxseg refinement` measures."""
+"""Benchmark of refinement on random errors: what `jaxseg refinement` measures."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxseg import metrics
+from jaxseg.metrics.arrays import count_pairs
 
 
 def noisy_scores(
@@ -51,7 +52,7 @@ def refinement_gain(
       refiners: name -> function (logits [1, h, w, c], images [1, h, w, 3]) -> logits.
       flipped: as for `noisy_scores`.
       sure: as for `noisy_scores`.
-      ignore: label of pixels that do not count.
+      ignore: the ignore label.
 
     Returns:
       {name: {"miou", "pixel_accuracy", "seconds" of processor time per image}}, "before" among them, and the label
@@ -66,10 +67,8 @@ def refinement_gain(
             maps[-1][name] = np.asarray(refine(scores[None], np.array(record["image"])[None]))[0].argmax(-1)
             if i:
                 seconds[name] = seconds.get(name, 0) + (time.process_time() - start) / (len(records) - 1)
-        counts = record["label"] != ignore
         for name, prediction in maps[-1].items():
-            pairs = num_classes * record["label"][counts].astype(int) + prediction[counts]
-            matrix = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+            matrix = count_pairs(record["label"], prediction, num_classes, ignore=ignore)
             matrices[name] = matrices.get(name, 0) + matrix
     found = {}
     for name, matrix in matrices.items():

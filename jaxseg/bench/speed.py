@@ -1,4 +1,4 @@
-"""How fast a model is here: init, compile, forward and training step, alone or in turns with PyTorch's.
+"""Speed of a model: init, compile, forward and training step, alone or in turns with PyTorch's.
 
 The step is the one people run: AdamW on cross entropy, batch statistics updated, the state donated. Batches are random
 and lie on the device before the clock starts. With a peer, every step of ours is followed by one of the peer's, so

@@ -1,8 +1,8 @@
 """Blocks: one figure of one paper each, written twice.
 
-A block in lower case is the wiring of the figure, a pure function whose learned parts are callables handed in:
-`aspp(x, branches, image, project)` runs with layers of any library, and with lambdas in a test. The same block in the
-paper's spelling is the linen module that makes those parts and calls the function: `ASPP(features=256)(x, train=True)`.
+A block in lower case is the wiring of the figure: a pure function that gets its learned layers as callables, so
+`aspp(x, branches, image, project)` works with layers of any library, and with lambdas in a test. The block in the
+paper's spelling is the linen module that creates the layers and calls the function, e.g. `ASPP(features=256)`.
 
 Layers             Conv, ConvTranspose, BatchNorm, GroupNorm, LayerNorm, LayerScale, ConvNormAct, SeparableConvNormAct
 Context            aspp ASPP, aspp_sum ASPPSum, ppm PPM, fpa FPA

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: one feature map seen at several scales at once."""
+"""Atrous spatial pyramid pooling: parallel convolutions of one feature map with different dilations."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from jaxseg.ops.resize import resize_like
 
 
 def aspp(x: Feature, branches: Sequence[Function], image: Function, project: Function) -> Feature:
-    """Looks at `x` through every branch and once as a whole, and projects the views together."""
-    whole = image(global_avg_pool(x))
-    views = [branch(x) for branch in branches] + [resize_like(whole, x)]
+    """Applies every branch and a global pooling branch to `x`, concatenates the results and projects them."""
+    pooled = image(global_avg_pool(x))
+    views = [branch(x) for branch in branches] + [resize_like(pooled, x)]
     return project(jnp.concatenate(views, axis=-1))
 
 
 def aspp_sum(x: Feature, branches: Sequence[Function]) -> Feature:
-    """Scores `x` in every branch, each with a field of view of its own, and adds the scores up."""
+    """Returns the sum of the scores of all branches, which differ in their field of view."""
     scores = [branch(x) for branch in branches]
     return sum(scores[1:], start=scores[0])
 

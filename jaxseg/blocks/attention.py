@@ -1,4 +1,4 @@
-"""Attention that recalibrates a feature map: squeeze-and-excitation and its spatial companion."""
+"""Channel and spatial attention: squeeze-and-excitation and scSE."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def channel_weights(
     gate: Function = nn.sigmoid,
     activation: Function = nn.relu,
 ) -> Float[Array, "b 1 1 c"]:
-    """Weighs every channel of `x` by what its global averages, squeezed and excited, say of it."""
+    """Returns one weight per channel of `x`, computed from the channels' global averages."""
     return gate(excite(activation(squeeze(global_avg_pool(x)))))
 
 
@@ -35,14 +35,14 @@ def squeeze_excite(
 
 
 def scse(x: Feature, channel: Function, spatial: Function, gate: Function = nn.sigmoid) -> Feature:
-    """Recalibrates `x` by channel and by position, and adds the two."""
+    """Returns the sum of `x` scaled by channel and `x` scaled by position."""
     return channel(x) + x * gate(spatial(x))
 
 
-def shown(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
-    """`gate`, whose values `module` also hands out as its intermediate "attention" when they are asked for.
+def sow_attention(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
+    """Wraps `gate` so that its output is also sown to `module`'s `intermediates/attention`.
 
-    They come back under `mutable=["intermediates"]`, at the module's path.
+    Apply the model with `mutable=["intermediates"]` to get it, at the module's path.
     """
 
     def keep(x):
@@ -54,14 +54,14 @@ def shown(module: nn.Module, gate: Function = nn.sigmoid) -> Function:
 
 
 class ChannelWeights(nn.Module):
-    """The channels' weights of a squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
+    """The channel weights of squeeze-and-excitation (Hu et al., 2017, arXiv:1709.01507, figs. 1 and 2)."""
 
     reduction: int = 16  # of the channels between squeeze and excitation; at least one is left
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Feature) -> Float[Array, "b 1 1 c"]:
-        return channel_weights(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
+        return channel_weights(x, *_squeeze_and_excite(self, x.shape[-1]), gate=sow_attention(self))
 
 
 class SqueezeExcite(nn.Module):
@@ -72,7 +72,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
-        return squeeze_excite(x, *_squeeze_and_excite(self, x.shape[-1]), gate=shown(self))
+        return squeeze_excite(x, *_squeeze_and_excite(self, x.shape[-1]), gate=sow_attention(self))
 
 
 def _squeeze_and_excite(module: ChannelWeights | SqueezeExcite, channels: int) -> tuple[Conv, Conv]:
@@ -91,7 +91,9 @@ class SCSE(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         spatial = Conv(1, 1, use_bias=True, dtype=self.dtype, kernel_init=he_uniform, name="spatial")
-        return scse(x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial, gate=shown(self))
+        return scse(
+            x, SqueezeExcite(self.reduction, dtype=self.dtype, name="channel"), spatial, gate=sow_attention(self)
+        )
 
 
 ATTENTION = {"se": SqueezeExcite, "scse": SCSE}

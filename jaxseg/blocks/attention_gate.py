@@ -1,11 +1,11 @@
-"""Attention gate: coarse features say where the finer ones of a skip count."""
+"""Attention gate: weights for the pixels of a skip, computed from coarser features."""
 
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.attention import shown
+from jaxseg.blocks.attention import sow_attention
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
@@ -21,16 +21,16 @@ def attention_gate(
     activation: Function = nn.relu,
     gate: Function = nn.sigmoid,
 ) -> Feature:
-    """Weighs every position of `skip` by what it and the coarser `signal` say of it together (Oktay et al., fig. 2).
+    """Multiplies `skip` by a weight per position, computed from `skip` and the coarser `signal` (Oktay et al., fig. 2).
 
     Args:
       skip: the encoder's features, of any size.
       signal: the decoder's, of any size.
-      key: from `skip` to fewer positions, W_x in the paper; its result's size is that at which the two are added.
-      query: from `signal` to as many channels as `key`, W_g in the paper.
-      weigh: from their sum, after `activation`, to one map, psi in the paper.
+      key: applied to `skip`, W_x in the paper; may reduce its size, and the sum is computed at that size.
+      query: applied to `signal`, W_g in the paper; returns as many channels as `key`.
+      weigh: applied to the activated sum, psi in the paper; returns one map.
       activation: between the sum and `weigh`.
-      gate: from that map to weights, which are enlarged to the size of `skip`.
+      gate: turns that map into weights, which are then resized to the size of `skip`.
     """
     keys = key(skip)
     weights = gate(weigh(activation(keys + resize_like(query(signal), keys))))
@@ -62,5 +62,5 @@ class AttentionGate(nn.Module):
             key=conv(features, "key", kernel_size=2, stride=2, padding=((0, height % 2), (0, width % 2))),
             query=conv(features, "query", kernel_size=1, use_bias=True),
             weigh=conv(1, "weigh", kernel_size=1, use_bias=True),
-            gate=shown(self),
+            gate=sow_attention(self),
         )

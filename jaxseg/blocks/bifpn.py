@@ -1,4 +1,4 @@
-"""BiFPN: a feature pyramid that goes down and back up, and learns how much each of its inputs counts."""
+"""BiFPN: a feature pyramid with a top-down and a bottom-up pass and learned weights for its inputs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,15 +39,15 @@ def shrink_like(x: Feature, like: Feature) -> Feature:
 
 
 def bifpn(levels: Sequence[Feature], down: Sequence[Node], up: Sequence[Node]) -> list[Feature]:
-    """Passes once down and once up the pyramid (Tan et al., fig. 2 d). Coarse to fine, as `levels` are.
+    """Applies a top-down and a bottom-up pass (Tan et al., fig. 2 d); levels are ordered coarse to fine.
 
-    On the way down a node sees a level and the enlarged coarser one; on the way up the level, itself on the way down
-    and the reduced finer one. The coarsest level is not on the way down, the finest not on the way up.
+    A top-down node fuses a level with the enlarged coarser result. A bottom-up node fuses the level, its top-down
+    result and the reduced finer result. The coarsest level has no top-down node, the finest no bottom-up node.
 
     Args:
-      levels: of the same number of channels.
+      levels: feature maps with equal numbers of channels.
       down: a node for each level but the coarsest, from coarse to fine.
-      up: a node for each level but the finest, from fine to coarse; none, and there is no way back up.
+      up: a node for each level but the finest, from fine to coarse; empty: top-down pass only.
     """
     descended = [levels[0]]
     for level, node in zip(levels[1:], down, strict=True):
@@ -56,8 +56,8 @@ def bifpn(levels: Sequence[Feature], down: Sequence[Node], up: Sequence[Node]) -
         return descended
     finished = [descended[-1]]
     for i, node in zip(range(len(levels) - 2, -1, -1), up, strict=True):
-        seen = [levels[i], descended[i]] if i else [levels[0]]
-        finished.append(node([*seen, shrink_like(finished[-1], levels[i])]))
+        inputs = [levels[i], descended[i]] if i else [levels[0]]
+        finished.append(node([*inputs, shrink_like(finished[-1], levels[i])]))
     return finished[::-1]
 
 
@@ -79,7 +79,7 @@ class FusionNode(nn.Module):
 class BiFPN(nn.Module):
     """One layer of the bidirectional feature pyramid (Tan et al., 2019, arXiv:1911.09070, fig. 2 d).
 
-    With `back_up=False` only its way down, for a last layer of which the finest level alone is read.
+    With `back_up=False` it is the top-down pass only, for a last layer of which only the finest level is used.
     """
 
     features: int = 128

@@ -1,7 +1,7 @@
-"""Convolution, normalization, activation: the bricks of every network here.
+"""Convolution, normalization and activation: the layers that every network here is built from.
 
 BatchNorm's momentum and eps are PyTorch's (0.1, which is 0.9 here, and 1e-5), since most published weights were
-trained with them; a family that needs others passes them. Padding is explicit and symmetric.
+trained with them; networks that need other values pass them. Padding is explicit and symmetric.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class BatchNorm(nn.Module):
     """Batch normalization (Ioffe & Szegedy, 2015, arXiv:1502.03167) with PyTorch's running statistics.
 
     Statistics are float32 over the whole (global) batch; the running variance is the unbiased one, as in PyTorch, so
-    that a network trained here and there keeps the same statistics. In training, a map of one value per channel (one
+    that training here and in PyTorch gives the same statistics. In training, a map of one value per channel (one
     image of one pixel) is an error, as in PyTorch: its variance is 0, and the result is the same whatever it shows.
     """
 
@@ -99,7 +99,7 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalization (Wu & He, 2018, arXiv:1803.08494): each image and each group of channels alone.
+    """Group normalization (Wu & He, 2018, arXiv:1803.08494): statistics per image and group of channels.
 
     Called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32.
     """
@@ -123,7 +123,7 @@ class GroupNorm(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, normalization, activation (None, for either of the two: the identity)."""
+    """Convolution without bias, normalization, activation; None for either of the last two means the identity."""
 
     features: int
     kernel_size: int | tuple[int, int] = 3

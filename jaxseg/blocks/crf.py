@@ -1,4 +1,4 @@
-"""A fully connected CRF as a layer: the mean field unrolled, its weights learned with the network's."""
+"""A fully connected CRF as a layer: unrolled mean field with learned weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,14 +22,14 @@ def crf(
     *,
     iterations: int,
 ) -> Scores:
-    """Unrolls one image's mean field: filter, weigh, compare labels, add, normalize (Zheng et al., 2015, alg. 1).
+    """Unrolls the mean field of one image (Zheng et al., 2015, alg. 1).
 
     Args:
       logits: the network's scores; the softmax of the result is the mean field.
-      kernels: what passes messages between pixels.
-      weigh: sums the kernels' messages.
-      compatibility: from messages to the cost of every label.
-      iterations: how many turns.
+      kernels: filters that pass messages between pixels.
+      weigh: weighted sum of the kernels' messages.
+      compatibility: function from messages to the cost of every label.
+      iterations: number of mean field iterations.
     """
     return mean_field(logits, lambda q: compatibility(weigh([kernel(q) for kernel in kernels])), iterations=iterations)
 
@@ -37,9 +37,10 @@ def crf(
 class CRF(nn.Module):
     """Conditional random fields as recurrent neural networks (Zheng et al., 2015, arXiv:1502.03240, fig. 1).
 
-    Learns a weight per class for the spatial and for the bilateral kernel, and a compatibility of labels; starts as the
-    Potts model. The kernels' widths are fixed, and no gradient passes to the image. As in the authors' code, the
-    widths and five turns are for training; ten are for use: `layer.clone(iterations=10)` on the same parameters.
+    Learns a weight per class for the spatial and for the bilateral kernel, and a compatibility of labels; initialized
+    to the Potts model. The kernels' widths are fixed, and no gradient flows to the image. Defaults are those of the
+    authors' code: five iterations for training; for inference use ten: `layer.clone(iterations=10)` on the same
+    parameters.
     """
 
     iterations: int = 5
@@ -63,7 +64,7 @@ class CRF(nn.Module):
         Args:
           logits: the network's scores.
           images: the images in the units of `color_sigma`, uint8 or 0 to 255: not normalized.
-          where: pixels that there are (all, if None).
+          where: valid pixels (None means all).
         """
         if images.shape[:3] != logits.shape[:3]:
             raise UserError(f"Logits {logits.shape} and images {images.shape} disagree: expected one size and number.")
@@ -78,10 +79,10 @@ class CRF(nn.Module):
         )
 
         def refine(sample):
-            scores, image, there = sample
+            scores, image, valid = sample
             kernels = [
-                spatial_kernel(there.shape, self.spatial_sigma, where=there),
-                bilateral_kernel(image, self.bilateral_sigma, self.color_sigma, where=there),
+                spatial_kernel(valid.shape, self.spatial_sigma, where=valid),
+                bilateral_kernel(image, self.bilateral_sigma, self.color_sigma, where=valid),
             ]
 
             def weigh(messages):

@@ -1,4 +1,4 @@
-"""Feature pyramid attention: where to look, found at several scales, and what the whole image says."""
+"""Feature pyramid attention: pixel attention computed at several scales, plus a global pooling branch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.attention import shown
+from jaxseg.blocks.attention import sow_attention
 from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
@@ -17,7 +17,7 @@ from jaxseg.ops.resize import resize_like
 
 
 def fpa(x: Feature, attention: Function, middle: Function, image: Function) -> Feature:
-    """Weighs `x`, seen through `middle`, by where its pyramid says to look, and adds what `image` says of the whole.
+    """Multiplies `middle(x)` by the pyramid's attention map and adds the global branch `image`.
 
     Li et al., fig. 3.
     """
@@ -28,9 +28,9 @@ def fpa(x: Feature, attention: Function, middle: Function, image: Function) -> F
 def pyramid(
     x: Feature, pool: Function, down: Sequence[Function], across: Sequence[Function], show: Function = lambda x: x
 ) -> Feature:
-    """Pools and filters `x` once for each layer of `down`, and adds the scales up from coarse to fine, each filtered.
+    """Pools and filters `x` once per layer of `down`, and adds the filtered scales from coarse to fine.
 
-    The result has the size after the first pooling; `show` is given it.
+    The result has the size after the first pooling; `show` is called with it.
     """
     views = []
     for layer in down:
@@ -56,13 +56,13 @@ class FPA(nn.Module):
     """Feature pyramid attention (Li et al., 2018, arXiv:1805.10180, fig. 3).
 
     As in segmentation_models_pytorch: a pyramid of one channel, a number for every position, halved by max pooling,
-    with a ReLU after every convolution; at its deepest scale the second 3x3 convolution takes the place of the one
-    across. It is the intermediate "attention", at half the size of `x`.
+    with a ReLU after every convolution; at its deepest scale the second 3x3 convolution replaces the lateral
+    one. The pyramid is sown as "attention" to the collection "intermediates", at half the size of `x`.
     """
 
     features: int
     kernel_sizes: Sequence[int] = (7, 5, 3)  # of the pyramid's scales, from fine to coarse
-    conv_bias: bool = False  # before each normalization, which takes it away again
+    conv_bias: bool = False  # in convolutions before BatchNorm: no effect on the output
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -79,6 +79,6 @@ class FPA(nn.Module):
             pool=halve,
             down=[layer(1, size, f"down{i}") for i, size in scales],
             across=[layer(1, size, f"across{i}") for i, size in scales],
-            show=shown(self, lambda x: x),
+            show=sow_attention(self, lambda x: x),
         )
         return fpa(x, attention, middle=layer(self.features, 1, "middle"), image=layer(self.features, 1, "image"))

@@ -20,7 +20,7 @@ def fully_connected(
     dtype: Any = jnp.float32,
     kernel_init: Any = he_normal,
 ) -> list[Function]:
-    """Makes, within a module, fc6 and fc7: a convolution and a 1x1 convolution, with ReLU and dropout after each.
+    """Creates, inside a module, fc6 and fc7: a convolution and a 1x1 convolution, with ReLU and dropout after each.
 
     Args:
       features: channels of both.

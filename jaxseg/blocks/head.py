@@ -1,4 +1,4 @@
-"""The last layers: from features to a score for every pixel and class."""
+"""Heads: from features to one score per pixel and class."""
 
 from typing import Any
 
@@ -14,8 +14,7 @@ from jaxseg.ops.resize import resize
 class Head(nn.Module):
     """One convolution to the classes' scores, which are resized bilinearly to the image's own size, in float32.
 
-    `align_corners` as in segmentation_models_pytorch: the scores at the corners of the feature map are the scores at
-    the corners of the image.
+    `align_corners`, as in segmentation_models_pytorch, keeps the centers of the corner pixels in place.
     """
 
     num_classes: int

@@ -1,8 +1,8 @@
-"""Initial values of convolution kernels: the published distributions, drawn so that a network is ready in a second.
+"""Initial values of convolution kernels: the published distributions, drawn fast.
 
-Every draw is a chunk of one fixed size, already scaled: a network has dozens of kernel shapes, and a random-number
-program compiled for each of them takes longer than all else. Chunk `i` of a parameter comes from `fold_in(key, i)`,
-so its values depend on the key and the shape alone, not on how they are computed.
+Every draw is a chunk of one fixed size, already scaled: a network has dozens of kernel shapes, and compiling a
+random-number program for each of them would dominate the time of `init`. Chunk `i` of a parameter comes from
+`fold_in(key, i)`, so its values depend on the key and the shape alone, not on how they are computed.
 """
 
 import math
@@ -28,7 +28,7 @@ def draw(key: jax.Array, chunk: jax.Array, std: jax.Array, normal: jax.Array) ->
 
 @partial(jax.jit, static_argnames=("shape", "dtype"))
 def assemble(chunks: list[jax.Array], shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Lays the numbers of `chunks` out as an array, dropping those left over."""
+    """Concatenates `chunks`, drops the excess and reshapes to `shape`."""
     return jnp.concatenate(chunks)[: math.prod(shape)].reshape(shape).astype(dtype)
 
 
@@ -55,5 +55,7 @@ he_normal_in = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 he_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / fan_in)
 # Glorot & Bengio, 2010.
 xavier_uniform = scaled("uniform", lambda fan_in, fan_out: 2 / (fan_in + fan_out))
+# Of linear layers in BERT, ViT and ConvNeXt.
+small_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)
 # What a convolution of PyTorch starts from.
 pytorch_uniform = scaled("uniform", lambda fan_in, fan_out: 1 / (3 * fan_in))

@@ -1,4 +1,4 @@
-"""Layer normalization and layer scale: what ConvNeXt and the transformers have in place of batch normalization."""
+"""Layer normalization and layer scale, which ConvNeXt and transformers use instead of batch normalization."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxseg.blocks.conv import Feature
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalization (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position by itself.
+    """Layer normalization (Ba et al., 2016, arXiv:1607.06450) over the channels, at every position separately.
 
     Flax's, called as `BatchNorm` is; `train` makes no difference to it. Statistics are float32, and exact for means far
     from zero; `epsilon` is PyTorch's.

@@ -25,7 +25,7 @@ def pab(
     relate: Callable[[Feature, Feature], Float[Array, "b n n"]],
     collect: Callable[[Float[Array, "b n n"], Feature], Feature],
 ) -> Feature:
-    """Adds to every position of `x` the values of all positions it relates to, and projects the sum.
+    """Adds attention over all positions to every position of `x`, and projects the sum.
 
     `relate` and `collect` are `position_weights` and `weighted_values` in the paper, and their `joint_…` namesakes in
     segmentation_models_pytorch.
@@ -34,7 +34,7 @@ def pab(
 
 
 def position_weights(query: Feature, key: Feature) -> Float[Array, "b n n"]:
-    """How much each of the h·w positions of `query` heeds each position of `key`: a softmax over the latter.
+    """Attention weights of the h·w positions of `query` over those of `key`: a softmax over the latter.
 
     >>> position_weights(jnp.ones((1, 1, 2, 3)), jnp.ones((1, 1, 2, 3))).tolist()
     [[[0.5, 0.5], [0.5, 0.5]]]
@@ -58,7 +58,7 @@ def _products(query: Feature, key: Feature) -> Float[Array, "b n n"]:
 
 
 def weighted_values(weights: Float[Array, "b n n"], value: Feature) -> Feature:
-    """At each position, the sum of the values of all positions with its weights.
+    """At each position, the weighted sum of the values of all positions.
 
     >>> weighted_values(jnp.array([[[0.0, 1.0], [1.0, 0.0]]]), jnp.array([[[[3.0], [5.0]]]])).ravel().tolist()
     [5.0, 3.0]
@@ -70,7 +70,7 @@ def weighted_values(weights: Float[Array, "b n n"], value: Feature) -> Feature:
 def joint_weighted_values(weights: Float[Array, "b n n"], value: Feature) -> Feature:
     """As `weighted_values`, but with the numbers of each image, position by position, read as channel by channel.
 
-    That is, positions and channels are mixed up; weights were trained so.
+    This mixes up positions and channels, but published weights were trained with it.
 
     >>> value = jnp.array([[[[1.0, 2.0], [3.0, 4.0]]]])
     >>> joint_weighted_values(jnp.eye(2)[None], value).tolist()
@@ -89,7 +89,7 @@ def mfab(
     weigh_skip: Function,
     fuse: Function,
 ) -> Feature:
-    """Joins `x`, its channels weighed by what both levels say of them, and the encoder's finer features."""
+    """Weights the channels of `x` by statistics of both levels and concatenates the encoder's finer features."""
     x = upsample(reduce(x), skip)
     x = x * (weigh(x) + weigh_skip(skip))
     return fuse(jnp.concatenate([x, skip], axis=-1))
@@ -98,7 +98,7 @@ def mfab(
 class PAB(nn.Module):
     """Position-wise attention block (Fan et al., 2020, IEEE Access 8, ieeexplore.ieee.org/document/9201310).
 
-    The weights between positions are its intermediate "attention".
+    The weights between positions are sown as "attention" to the collection "intermediates".
     """
 
     features: int = 64  # of query and key
@@ -130,7 +130,7 @@ class PAB(nn.Module):
 class MFAB(nn.Module):
     """Multi-scale fusion attention block (Fan et al., 2020).
 
-    The channels' weights are the intermediates "attention" of "weigh" and "weigh_skip".
+    The channel weights are sown as "attention" by its submodules "weigh" and "weigh_skip".
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""The two halves of SegFormer's transformer block: attention on fewer keys, and a feed-forward net that sees around."""
+"""The two parts of SegFormer's transformer block: attention with fewer keys, and a convolutional feed-forward net."""
 
 from functools import partial
 from typing import Any
@@ -7,42 +7,39 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.initializers import he_normal_in, small_normal
 from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.types import Function
 from jaxseg.ops.attention import dot_product_attention
-
-token_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)  # of the linear layers, as in BERT and ViT
-depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)  # He's: each output has one kernel's inputs
 
 
 def efficient_attention(
     x: Feature, query: Function, reduce: Function, key_value: Function, project: Function, *, heads: int
 ) -> Feature:
     """Every position of `x` attends to a reduced copy of `x`; the first half of `key_value`'s channels are keys."""
-    batch, high, wide, channels = x.shape
+    batch, height, width, channels = x.shape
 
     def tokens(x):
         return x.reshape(batch, -1, x.shape[-1])
 
     key, value = jnp.split(tokens(key_value(reduce(x))), 2, axis=-1)
     y = dot_product_attention(tokens(query(x)), key, value, heads=heads)
-    return project(y.reshape(batch, high, wide, channels))
+    return project(y.reshape(batch, height, width, channels))
 
 
 def mix_ffn(x: Feature, expand: Function, mix: Function, project: Function) -> Feature:
-    """A feed-forward net whose hidden layer also mixes neighboring positions: they tell it where it is."""
+    """A feed-forward net with a depthwise convolution in its hidden layer, which replaces positional encodings."""
     return project(nn.gelu(mix(expand(x)), approximate=False))
 
 
 class EfficientAttention(nn.Module):
     """Efficient self-attention (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 2).
 
-    Keys and values come from patches of `ratio` x `ratio` positions. As in the published weights these are cut out by
-    a strided convolution with a layer normalization, where equation 2 reshapes; what is left at the bottom and the
-    right of the last whole patch is not looked at, and a map smaller than a patch is filled up with zeros.
-    With `dilation` above 1 the patches overlap and are dilated instead of strided, as segmentation_models_pytorch does
-    it for an encoder with less stride.
+    Keys and values come from patches of `ratio` x `ratio` positions. As in the published weights, a strided
+    convolution with a layer normalization computes them, where equation 2 reshapes. Incomplete patches at the bottom
+    and right are dropped; a map smaller than a patch is padded with zeros.
+    With `dilation` above 1 the patches overlap and are dilated instead of strided, as in
+    segmentation_models_pytorch for encoders with a smaller output stride.
     """
 
     heads: int
@@ -55,7 +52,7 @@ class EfficientAttention(nn.Module):
         channels = x.shape[-1]
 
         def layer(features, name):
-            return Conv(features, 1, use_bias=True, dtype=self.dtype, kernel_init=token_normal, name=name)
+            return Conv(features, 1, use_bias=True, dtype=self.dtype, kernel_init=small_normal, name=name)
 
         def reduce(x):
             if self.ratio == 1:
@@ -90,7 +87,7 @@ class EfficientAttention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Mix-FFN (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 3), in place of an encoding of positions."""
+    """Mix-FFN (Xie et al., 2021, arXiv:2105.15203, section 3.1, eq. 3), which replaces positional encodings."""
 
     expansion: int = 4
     dilation: int = 1  # of the depthwise convolution
@@ -102,7 +99,7 @@ class MixFFN(nn.Module):
         layer = partial(Conv, use_bias=True, dtype=self.dtype)
         return mix_ffn(
             x,
-            expand=layer(hidden, 1, kernel_init=token_normal, name="expand"),
-            mix=layer(hidden, 3, dilation=self.dilation, groups=hidden, kernel_init=depthwise_normal, name="depthwise"),
-            project=layer(channels, 1, kernel_init=token_normal, name="project"),
+            expand=layer(hidden, 1, kernel_init=small_normal, name="expand"),
+            mix=layer(hidden, 3, dilation=self.dilation, groups=hidden, kernel_init=he_normal_in, name="depthwise"),
+            project=layer(channels, 1, kernel_init=small_normal, name="project"),
         )

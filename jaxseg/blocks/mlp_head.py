@@ -1,4 +1,4 @@
-"""SegFormer's decoder: every level mapped to the same channels, brought to the same size, and mixed."""
+"""SegFormer's decoder: projects every level to the same channels, resizes all to one size, and fuses them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from jaxseg.ops.resize import resize
 def mlp_head(
     levels: Sequence[Feature], projections: Sequence[Function], fuse: Function, size: tuple[int, int]
 ) -> Feature:
-    """Projects every level, enlarges (or shrinks) it to `size`, and fuses them all."""
+    """Projects every level, resizes it to `size`, and fuses all levels."""
     views = [resize(project(x), size) for x, project in zip(levels, projections, strict=True)]
     return fuse(jnp.concatenate(views, axis=-1))
 

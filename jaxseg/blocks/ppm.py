@@ -1,4 +1,4 @@
-"""Pyramid pooling: the whole image, its quarters, its ninths, …, beside every pixel."""
+"""Pyramid pooling: averages over grids of several sizes, resized and concatenated to the features."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,9 +22,9 @@ def ppm(
     align_corners: bool = True,
     x_first: bool = False,
 ) -> Feature:
-    """Averages `x` over n x n bins for each n, processes and enlarges each average, and projects all with `x`.
+    """Averages `x` over n x n bins for each n, projects and resizes each average, and fuses all with `x`.
 
-    `x` is stacked behind the averages, or before them with `x_first`: published weights have it both ways.
+    `x` is concatenated after the averages, or before them with `x_first`: published weights use both orders.
     """
     pooled = [branch(adaptive_avg_pool(x, (n, n))) for n, branch in bins.items()]
     views = [resize_like(view, x, align_corners=align_corners) for view in pooled]
@@ -34,8 +34,8 @@ def ppm(
 class PPM(nn.Module):
     """Pyramid pooling module (Zhao et al., 2016, arXiv:1612.01105, fig. 3 c).
 
-    The single bin has a bias in place of the normalization, as in segmentation_models_pytorch: one pixel an image
-    makes poor batch statistics.
+    The single bin has a bias in place of the normalization, as in segmentation_models_pytorch: one pixel per
+    image gives poor batch statistics.
     """
 
     features: int = 512

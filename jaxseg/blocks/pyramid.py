@@ -1,4 +1,4 @@
-"""Feature pyramids: paths between an encoder's levels, and a mask out of all of them."""
+"""Feature pyramids: top-down and bottom-up paths between an encoder's levels, and their fusion."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,9 +13,9 @@ from jaxseg.ops.resize import resize, resize_like
 
 
 def top_down(levels: Sequence[Feature], laterals: Sequence[Function], method: str = "nearest") -> list[Feature]:
-    """Adds to every level what the coarser ones know (Lin et al., 2016, arXiv:1612.03144, fig. 3).
+    """Adds to every level the resized coarser result (Lin et al., 2016, arXiv:1612.03144, fig. 3).
 
-    Coarse to fine, as `levels` are.
+    `levels` and the result are ordered coarse to fine.
     """
     pyramid = [laterals[0](levels[0])]
     for level, lateral in zip(levels[1:], laterals[1:], strict=True):
@@ -24,10 +24,10 @@ def top_down(levels: Sequence[Feature], laterals: Sequence[Function], method: st
 
 
 def bottom_up(pyramid: Sequence[Feature], reduce: Sequence[Function], fuse: Sequence[Function]) -> list[Feature]:
-    """Adds to every level what the finer ones see (Liu et al., 2018, arXiv:1803.01534, fig. 2).
+    """Adds to every level the reduced finer result (Liu et al., 2018, arXiv:1803.01534, fig. 2).
 
-    Coarse to fine, as `pyramid` is. The finest level stays; for each coarser one, from fine to coarse, `reduce` brings
-    what was last made to its size, and `fuse` takes the sum of the two.
+    `pyramid` and the result are ordered coarse to fine. The finest level stays unchanged. From fine to coarse, `reduce`
+    brings the last result to the size of the next level, and `fuse` is applied to their sum.
     """
     finished = [pyramid[-1]]
     for level, shrink, smooth in zip(reversed(pyramid[:-1]), reduce, fuse, strict=True):
@@ -45,7 +45,7 @@ def merge(
     branches: Sequence[Sequence[Function]],
     join: Callable[[Sequence[Feature]], Feature] = add,
 ) -> Feature:
-    """Brings every level to the finest one's size, a convolution and an enlargement a step, and joins them.
+    """Upsamples every level to the finest one's size, with a convolution at each step, and joins all levels.
 
     Kirillov et al., 2019, arXiv:1901.02446, fig. 3: branch i has one convolution for each level between its own and the
     finest, or one if it is the finest.
@@ -60,7 +60,7 @@ def merge(
 
 
 def laterals(names: Sequence[str], features: int, *, dtype: Any = jnp.float32) -> list[Function]:
-    """Makes, within a module, what `top_down` needs: a 1x1 convolution with bias for each of the levels `names`."""
+    """Creates, inside a module, the layers for `top_down`: a 1x1 convolution with bias for each level of `names`."""
     conv = partial(Conv, features, 1, use_bias=True, dtype=dtype, kernel_init=he_uniform)
     return [conv(name=f"lateral_{name}") for name in names]
 
@@ -68,7 +68,7 @@ def laterals(names: Sequence[str], features: int, *, dtype: Any = jnp.float32) -
 def mask_branches(
     names: Sequence[str], features: int, *, train: bool, dtype: Any = jnp.float32
 ) -> list[list[Function]]:
-    """Makes, within a module, what `merge` needs: 3x3 convolutions with group normalization and ReLU.
+    """Creates, inside a module, the layers for `merge`: 3x3 convolutions with group normalization and ReLU.
 
     Args:
       names: of the levels, coarse to fine.

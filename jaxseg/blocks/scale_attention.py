@@ -1,4 +1,4 @@
-"""Attention to scale: at every pixel, how much each size of the same image is worth."""
+"""Attention to scale: at every pixel, a weight for each scale of the same image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +17,15 @@ from jaxseg.ops.resize import resize_like
 def scale_attention(
     scores: Sequence[Feature], features: Sequence[Feature], attend: Function
 ) -> tuple[Feature, Float[Array, "b h w s"]]:
-    """Averages `scores` by weights that `attend` reads off all the `features`; returns the average and the weights.
+    """Averages `scores` with weights that `attend` computes from `features`; returns the average and the weights.
 
     Args:
-      scores: of every scale, all of one size.
-      features: of every scale, each of its own size; they meet at that of the first.
-      attend: from the concatenated features to one map per scale, whose softmax, enlarged, is the weights.
+      scores: one map per scale, all of one size.
+      features: one map per scale, of any sizes; all are resized to the first one's size.
+      attend: function from the concatenated features to one map per scale; the weights are its softmax, resized.
     """
-    seen = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
-    weights = jax.nn.softmax(attend(seen).astype(jnp.float32), axis=-1)
+    joined = jnp.concatenate([resize_like(x, features[0]) for x in features], axis=-1)
+    weights = jax.nn.softmax(attend(joined).astype(jnp.float32), axis=-1)
     weights = resize_like(weights, scores[0], align_corners=True)
     merged = [x * weights[..., i : i + 1] for i, x in enumerate(scores)]
     return sum(merged[1:], start=merged[0]), weights

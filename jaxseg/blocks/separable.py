@@ -1,4 +1,4 @@
-"""Depthwise separable convolution: space first, channels after."""
+"""Depthwise separable convolution: a depthwise convolution followed by a 1x1 convolution."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxseg.blocks.types import Function
 
 
 def separable(x: Feature, depthwise: Function, pointwise: Function) -> Feature:
-    """Filters every channel of `x` by itself, then mixes the channels at every pixel; nothing in between."""
+    """Applies a depthwise and then a 1x1 convolution, with nothing in between."""
     return pointwise(depthwise(x))
 
 

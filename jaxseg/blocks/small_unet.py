@@ -1,4 +1,4 @@
-"""Small U-Nets as the blocks of a network, and the layers of networks that normalize before they convolve."""
+"""Small U-Nets as blocks of a network, and layers that normalize before they convolve."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from jaxseg.blocks.conv import BatchNorm, Conv, Feature
 from jaxseg.blocks.head import Head
 from jaxseg.blocks.initializers import he_normal
 from jaxseg.blocks.types import Function
-from jaxseg.blocks.upsample import fit
+from jaxseg.blocks.upsample import crop_or_resize
 from jaxseg.ops.conv import conv2d
 from jaxseg.ops.upsample import conv_transpose2d
 
@@ -20,19 +20,19 @@ from jaxseg.ops.upsample import conv_transpose2d
 def small_unet(
     x: Feature, reduce: Function, down: Sequence[Function], up: Sequence[Callable], expand: Function, shortcut: Function
 ) -> Feature:
-    """Down, up beside what was seen on the way, and the result added to `x` (Shah et al.).
+    """Applies `down` and `up` steps with skip connections, and adds the result to `x` (Shah et al.).
 
-    `up` is listed from the deepest step to the finest; each takes features and the (height, width) to come to. There
-    is no skip at the finest step: the shortcut is in its place.
+    `up` is listed from the deepest step to the finest; each takes features and the (height, width) of its result.
+    There is no skip at the finest step; the shortcut replaces it.
     """
-    y, seen = reduce(x), []
+    y, skips = reduce(x), []
     for block in down:
-        seen.append(y)
+        skips.append(y)
         y = block(y)
     for depth, block in zip(range(len(up) - 1, -1, -1), up, strict=True):
-        y = block(y, seen[depth].shape[1:3])
+        y = block(y, skips[depth].shape[1:3])
         if depth > 0:
-            y = jnp.concatenate([y, seen[depth]], axis=-1)
+            y = jnp.concatenate([y, skips[depth]], axis=-1)
     return expand(y) + shortcut(x)
 
 
@@ -81,7 +81,7 @@ class NormActTranspose(nn.Module):
         kernel = self.param("kernel", he_normal, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
         if self.dilation is None:
-            return fit(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
+            return crop_or_resize(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
         return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.dilation, dilation=self.dilation) + bias
 
 

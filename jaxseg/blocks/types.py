@@ -1,4 +1,4 @@
-"""Types of what blocks take and give."""
+"""Types of the arguments and results of blocks."""
 
 from collections.abc import Callable
 

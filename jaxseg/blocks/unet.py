@@ -1,4 +1,4 @@
-"""The way up of a U: enlarging step by step, beside the encoder's features."""
+"""U-Net decoder blocks: upsample step by step and concatenate the encoder's features."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,14 +21,14 @@ def climb(
     upsamples: Sequence[Callable[[Feature, tuple[int, int]], Feature]],
     blocks: Sequence[Block],
 ) -> Feature:
-    """Enlarges `x` step by step; at each size a block sees it beside the encoder's features of that size."""
+    """Upsamples `x` step by step; at each size a block gets it and the encoder's features of that size."""
     for skip, size, upsample, block in zip(skips, sizes, upsamples, blocks, strict=True):
         x = block(upsample(x, size), skip)
     return x
 
 
 class UNetBlock(nn.Module):
-    """Two convolutions on `x` and the encoder's features, with attention before and after if asked for."""
+    """Two convolutions on `x` and the encoder's features, with optional attention before and after."""
 
     features: int
     attention: str | None = None

@@ -1,4 +1,4 @@
-"""Pooling that remembers where the maxima were, and the unpooling that puts features back there."""
+"""Max pooling that returns the positions of the maxima, and unpooling that puts features back there."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,14 +15,14 @@ from jaxseg.ops.upsample import max_pool_with_positions, max_unpool
 
 
 class Pooled(NamedTuple):
-    """What a pooling forgets and an unpooling needs."""
+    """Positions and size of a pooling, which its unpooling needs."""
 
     positions: Int8[Array, "b h w c"]  # of the maxima within their windows
     size: tuple[int, int]  # (height, width) before, in pixels
 
 
 def pool_down(x: Feature, blocks: Sequence[Function]) -> tuple[Feature, list[Pooled]]:
-    """Halves the size after every block, and remembers where the maxima were."""
+    """Applies each block, then 2x2 max pooling; also returns the positions of the maxima."""
     memory = []
     for block in blocks:
         x = block(x)
@@ -40,7 +40,7 @@ def unpool_up(x: Feature, memory: Sequence[Pooled], blocks: Sequence[Function]) 
 
 
 class Convs(nn.Module):
-    """Convolutions to the given widths, each with batch normalization and (or not) ReLU."""
+    """Convolutions with the given numbers of channels, each with batch normalization and optionally ReLU."""
 
     widths: Sequence[int]
     kernel_size: int = 3
@@ -91,7 +91,7 @@ class UnpoolingDecoder(nn.Module):
 
 
 def mirrored(widths: Sequence[int], convs: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """The widths of a decoder's convolutions, block by block from the finest: the encoder's, turned round.
+    """Numbers of channels of the decoder's convolutions, block by block from the finest: the encoder's in reverse.
 
     >>> mirrored((64, 128, 256), (2, 2, 3))
     ((64, 64), (128, 64), (256, 256, 128))

@@ -14,7 +14,7 @@ from jaxseg.ops.upsample import bed_of_nails, bilinear_kernel, conv_transpose2d
 
 
 def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """Initial values [k, k, o, i] with which a transposed convolution enlarges each channel k / 2 times, bilinearly.
+    """Initializes a transposed convolution's kernel [k, k, o, i] to bilinear interpolation of each channel.
 
     Long et al., 2015, arXiv:1411.4038, section 3.3: output channel n sees input channel n alone.
     """
@@ -53,10 +53,10 @@ class ConvTranspose(nn.Module):
         return y
 
 
-def fit(x: Feature, size: tuple[int, int], times: int) -> Feature:
-    """Gives `x`, enlarged `times` times from a map that is `size` divided by `times`, rounded up, exactly `size`.
+def crop_or_resize(x: Feature, size: tuple[int, int], times: int) -> Feature:
+    """Crops `x` to `size`, at the bottom and right, if it is larger by less than `times` pixels; resizes it otherwise.
 
-    It is cut at the bottom and the right; where the sizes are no such pair, it is resized.
+    The result has exactly `size`. A map enlarged `times` times may be slightly larger, as strides round sizes up.
     """
     if all(0 <= n - wanted < times for n, wanted in zip(x.shape[1:3], size, strict=True)):
         return x[:, : size[0], : size[1]]
@@ -64,7 +64,7 @@ def fit(x: Feature, size: tuple[int, int], times: int) -> Feature:
 
 
 class Resize(nn.Module):
-    """Enlarges to any size without parameters."""
+    """Resizes to any size; without parameters."""
 
     method: str = "bilinear"
     align_corners: bool = False
@@ -83,13 +83,13 @@ class BedOfNails(nn.Module):
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int]) -> Feature:
         x = x.astype(self.dtype)
-        return x if x.shape[1:3] == size else fit(bed_of_nails(x), size, 2)
+        return x if x.shape[1:3] == size else crop_or_resize(bed_of_nails(x), size, 2)
 
 
 class TransposedDouble(nn.Module):
-    """Doubles the size by a 4x4 transposed convolution, which starts as bilinear interpolation and learns from there.
+    """Doubles the size by a learned 4x4 transposed convolution, initialized to bilinear interpolation.
 
-    Maps that need no enlargement (of a dilated encoder) are filtered by it all the same, and brought back to size.
+    Maps that already have the size (of a dilated encoder) are filtered too, and then resized to it.
     """
 
     dtype: Any = jnp.float32
@@ -97,7 +97,7 @@ class TransposedDouble(nn.Module):
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int]) -> Feature:
         layer = ConvTranspose(x.shape[-1], 4, padding=1, dtype=self.dtype, kernel_init=bilinear_init, name="conv")
-        return fit(layer(x), size, 2)
+        return crop_or_resize(layer(x), size, 2)
 
 
 # name -> module, which takes (x, size) and keeps the number of channels

@@ -1,4 +1,4 @@
-"""The command line: one file a command, and one line here.
+"""The command line: one file per command, and one line here.
 
 A command is a module with `arguments(parser)`, which adds its flags, and `main(args)`, which does the work and returns
 the exit status. The module is imported only when its command is asked for.
@@ -11,13 +11,13 @@ COMMANDS = {
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
-    "list": ("list", "what can be named: configs, models, encoders, losses, ..."),
+    "list": ("list", "names of configs, models, encoders, losses, ..."),
     "show": ("show", "parameters, FLOPs, strides and memory of a model, by part"),
-    "errors": ("errors", "where a trained model fails, on one page with images"),
-    "attention": ("attention", "where a trained model's attention blocks look"),
-    "receptive-field": ("receptive_field", "what part of the image features can see, and do see"),
+    "errors": ("errors", "one page of a trained model's errors, with images"),
+    "attention": ("attention", "attention maps of a trained model"),
+    "receptive-field": ("receptive_field", "theoretical and effective receptive fields of features"),
     "tune-crf": ("tune_crf", "search the CRF's settings that score best on a split"),
-    "losses": ("losses", "draw what each loss says of right and wrong probabilities"),
+    "losses": ("losses", "plot each loss's surface and gradient on an example"),
     "league": ("league", "train every architecture, small, on shapes; a table"),
     "ablation": ("ablation", "train a small U-Net with every loss by itself; a table"),
     "refinement": ("refinement", "what the CRF and the guided filter gain on random errors"),

@@ -10,7 +10,7 @@ from jaxseg.checks import lookup
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("--out", required=True, help="folder for ablation.md, ablation.json and a run a loss")
+    parser.add_argument("--out", required=True, help="folder for ablation.md, ablation.json and one run per loss")
     parser.add_argument("--losses", metavar="LOSS", nargs="+", help="names, or sums as in a+b (default: all)")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each")
 

@@ -1,4 +1,4 @@
-"""jaxseg attention: where a trained model's attention blocks look in images, drawn."""
+"""jaxseg attention: attention maps of a trained model over images."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""jaxseg errors: where a trained model fails, on one page with images."""
+"""jaxseg errors: one HTML page of a trained model's errors."""
 
 import argparse
 from pathlib import Path

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate", choices=["temperature", "vector"], help="fit the probabilities to the split, then score"
     )
-    parser.add_argument("--refine", choices=["crf", "guided"], help="mend the edges by the image, then score")
+    parser.add_argument("--refine", choices=["crf", "guided"], help="refine predictions before scoring")
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
 
 

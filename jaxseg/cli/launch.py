@@ -1,4 +1,4 @@
-"""How a program ends: what a user can mend is one screen of text instead of a traceback."""
+"""Program exit: an error that the user can mend is one screen of text instead of a traceback."""
 
 import errno
 import sys

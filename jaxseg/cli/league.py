@@ -10,7 +10,9 @@ from jaxseg.checks import lookup
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("--out", required=True, help="folder for league.md, league.json, league.png and a run a model")
+    parser.add_argument(
+        "--out", required=True, help="folder for league.md, league.json, league.png and one run per model"
+    )
     parser.add_argument("--models", metavar="MODEL", nargs="+", help="of `jaxseg list models` (default: all)")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each")
     parser.add_argument("--images", type=int, default=4, help="validation images to show")

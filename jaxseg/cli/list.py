@@ -1,4 +1,4 @@
-"""jaxseg list: everything that can be named, with the first line of what is said of it."""
+"""jaxseg list: names of models, encoders, losses, …, with the first line of their documentation."""
 
 import argparse
 import functools

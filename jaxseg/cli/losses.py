@@ -1,4 +1,4 @@
-"""jaxseg losses: what each loss says of right and wrong probabilities, and where it pushes; one figure."""
+"""jaxseg losses: plot each loss's surface and its gradient on an example."""
 
 import argparse
 import sys

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dropout", type=int, metavar="N", help="an ensemble of N samples of a model with dropout, which stays on"
     )
-    parser.add_argument("--refine", choices=REFINERS, help="mend the edges by the image, with the run's settings")
+    parser.add_argument("--refine", choices=REFINERS, help="refine predictions, with the run's settings")
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colors in overlays, 0 to 1")
 

@@ -1,4 +1,4 @@
-"""jaxseg receptive-field: what part of an image features and scores can see, and do see."""
+"""jaxseg receptive-field: theoretical and effective receptive fields of features and scores."""
 
 import argparse
 import dataclasses

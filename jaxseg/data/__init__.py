@@ -1,4 +1,4 @@
-"""Data sets, and the way of their images to the training step.
+"""Data sets and input pipeline.
 
 The contract. A data set is a function `(root, *, options…) -> Dataset`, or `(*, options…) -> Dataset` where it needs
 no files, with one entry in `DATASETS`. A `Dataset` names its classes, their colors, its ignore label and its splits.

@@ -1,4 +1,4 @@
-"""Augmentation on the device, within the training step: one warp a sample, then color, blur and noise.
+"""Augmentation on the device, within the training step: one warp per sample, then color, blur and noise.
 
 Each sample draws from its own key, so what happens to it depends neither on the others nor on how the batch is sharded.
 Options that are off are not compiled. Scale and flip of 8 images of 360x480, cropped to 320x320, take 14 ms on two
@@ -16,20 +16,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError
+from jaxseg.data.dataset import FILL
 from jaxseg.ops import warp
-from jaxseg.ops.normalize import normalize
+from jaxseg.ops.normalize import REC601, normalize
 
-FILL = 127.0  # gray of what lies outside the image
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as in JPEG
+LUMA = np.array(REC601, np.float32)
 TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
 KEYS = ("scale", "aspect", "flip", "offset", "rotate", "elastic", "color", "blur", "noise")  # order fixes draws
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """What may happen to a training image; its fields and their defaults are those of `config.augment`.
+    """Options of the augmentation; fields and defaults are those of `config.augment`.
 
-    Geometry is one warp a sample, from the canvas to the crop.
+    Geometry is one warp per sample, from the canvas to the crop.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)  # range of the zoom, drawn log-uniformly; 2.0 shows objects twice as large
@@ -84,16 +84,16 @@ def augment(
 ) -> dict[str, Array]:
     """Transforms, crops and normalizes a batch.
 
-    The zoomed image is cut by a window at a random place, anywhere within the image; an image smaller than the
-    window lies somewhere within it. Labels take the nearest pixel. Outside the image lies gray 127, and `where` is
-    False.
+    A window is cut out of the zoomed image at a random position; an image smaller than the window is placed at a
+    random position in it. Labels are sampled by nearest neighbor. Outside the image the result is gray 127, and `where`
+    is False.
 
     Args:
       key: of the draws.
       batch: "image", uint8[b, H, W, 3], and "label", uint8[b, H, W].
       options: an `Augment`, or its fields, as in `config.augment`; static under jit, as all that follow.
       crop: (height, width) of the output, pixels.
-      ignore: the label of pixels that do not count.
+      ignore: the ignore label.
       mean: of each channel, in 0..255, subtracted from the result.
       std: of each channel, in 0..255, that the result is divided by.
 
@@ -126,7 +126,7 @@ def prepare(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> dict[str, Array]:
-    """Does what `augment` does but for the augmentation: normalizes, and turns the ignore label into `where`."""
+    """Prepares a batch like `augment`, without augmentation: normalizes it and turns the ignore label into `where`."""
     label = batch["label"].astype(jnp.int32)
     where = label != ignore
     return {

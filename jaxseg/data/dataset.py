@@ -3,12 +3,14 @@
 import dataclasses
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxseg.checks import UserError, lookup
+from jaxseg.checks import UserError, listing, lookup
+
+FILL = 127  # gray level of the pixels outside an image, where it is padded or warped
 
 
 @runtime_checkable
@@ -22,14 +24,14 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What a segmentation data set is: its classes, how to draw them, and its splits.
+    """A segmentation data set: its classes, their colors, and its splits.
 
     Args:
-      name: what messages call it.
+      name: its name in messages.
       classes: the class names; a label is an index into them.
       palette: one RGB color per class, 0..255.
       splits: split name -> `Source`.
-      ignore: the label, in [num_classes, 255], of pixels that neither train nor score.
+      ignore: the label, in [num_classes, 255], of pixels left out of training and scores.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Dataset:
 
 
 def palette_colors(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns `count` well separated RGB colors, the same ones every time, for sets that bring none.
+    """Returns `count` well separated RGB colors, always the same ones, for data sets without a palette.
 
     Hues step by the golden ratio while saturation and value alternate, so that neighbors in id differ most.
 
@@ -82,7 +84,7 @@ class Relabeled:
     Args:
       source: the records as the data set stores them.
       num_classes: ids at or above it are an error.
-      ignore: the label of pixels that do not count; pixels that hold it keep it.
+      ignore: the ignore label; pixels that have it keep it.
       offset: added to every value that is not ignored.
       also_ignored: further stored values that become `ignore`, before the offset.
     """
@@ -131,17 +133,8 @@ class Relabeled:
             remedy = f"If the ids start at {found[0]}, set label_offset=-{found[0]}; to ignore some, label_ignore."
         return (
             f"{file}: expected class ids 0 to {self.num_classes - 1} or {self.ignore} (ignored){after}, got"
-            f" {_several(wrong)} (the file holds {_several(found)}). {remedy}"
+            f" {listing(wrong, 12)} (the file holds {listing(found, 12)}). {remedy}"
         )
-
-
-def _several(values: Sequence[Any] | np.ndarray, limit: int = 12) -> str:
-    """Joins the first `limit` values with commas.
-
-    >>> _several([1, 2, 3], limit=2)
-    '1, 2, …'
-    """
-    return ", ".join(str(v) for v in values[:limit]) + (", …" if len(values) > limit else "")
 
 
 def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""One's own images: `ROOT/{train,val,…}/{images,labels}`, a label file of the same name for each image.
+"""Folders of images and labels: `ROOT/{train,val,…}/{images,labels}`, with equal file names.
 
 Images may be jpg, jpeg, png, tif, tiff, webp or bmp; gray, palette, RGB, RGBA or 16-bit. Labels are png, tif, tiff,
 bmp or webp: class ids in a gray (8 or 16 bit) or palette file, or colors that `ROOT/classes.json` translates:
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 from jaxseg.data import imagefile
 from jaxseg.data.dataset import Dataset, palette_colors
 
-IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+IMAGES = imagefile.IMAGE_SUFFIXES
 LABELS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 UNLISTED = 65535  # stands for a stored value or color that classes.json does not list
 
@@ -40,7 +40,7 @@ def folder(root: str, *, num_classes: int | None = None) -> Dataset:
     if not names:
         raise UserError(
             f"Data folder '{root}' holds no split: expected {path}/train/images and {path}/train/labels, found"
-            f" {_some([p.name for p in sorted(path.iterdir())]) or 'nothing'}."
+            f" {listing([p.name for p in sorted(path.iterdir())]) or 'nothing'}."
         )
     legend = _read_legend(path, num_classes, names)
     splits = {name: Folder(path / name, name, legend) for name in names}
@@ -49,7 +49,7 @@ def folder(root: str, *, num_classes: int | None = None) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """What the values and colors of label files mean: the contents of `classes.json`."""
+    """The contents of `classes.json`: class ids of the values and colors in label files."""
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
@@ -78,7 +78,7 @@ class Folder:
             alone = sorted(have.keys() - lack.keys())
             if alone:
                 raise UserError(
-                    f"{len(alone)} {what}: {_some([have[name] for name in alone])}. Each needs a file of the same"
+                    f"{len(alone)} {what}: {listing([have[name] for name in alone])}. Each needs a file of the same"
                     f" name (the extension may differ) in {self.path / where}; add it, or remove these."
                 )
         return tuple((name, samples[name], labels[name]) for name in sorted(samples))
@@ -101,7 +101,7 @@ class Folder:
             else:
                 files[file.stem] = str(file)
         if not files:
-            found = f", found {_some(others)}" if others else ""
+            found = f", found {listing(others)}" if others else ""
             raise UserError(f"No {kind} in {where}: expected files ending in {' '.join(extensions)}{found}.")
         return files
 
@@ -130,7 +130,7 @@ class Folder:
             found, ids = _translate(stored, self.legend.values)
             if UNLISTED in ids:
                 raise UserError(
-                    f'{file}: value {_some(found[ids == UNLISTED].tolist())} is in no "values" of classes.json.'
+                    f'{file}: value {listing(found[ids == UNLISTED].tolist())} is in no "values" of classes.json.'
                     f' Add it to a class, or to {{"id": {self.legend.ignore}, "name": "ignored", "values": […]}}.'
                 )
             return ids[np.searchsorted(found, stored)]
@@ -149,7 +149,7 @@ class Folder:
             gray = all(r == g == b for r, g, b in unknown)
             hint = " Are these class ids, saved as RGB? Save them as gray." if gray and max(unknown)[0] < 64 else ""
             raise UserError(
-                f"{file}: color {_some(unknown)} is not in classes.json. Add it to a class, or ignore it with"
+                f"{file}: color {listing(unknown)} is not in classes.json. Add it to a class, or ignore it with"
                 f' {{"id": {self.legend.ignore}, "name": "ignored", "color": {list(unknown[0])}}}.{hint}'
             )
         return ids[np.searchsorted(found, packed)]
@@ -160,16 +160,6 @@ def _translate(stored: np.ndarray, table: tuple[tuple[int, int], ...]) -> tuple[
     found = np.unique(stored)
     known = dict(table)
     return found, np.array([known.get(v, UNLISTED) for v in found.tolist()], np.uint16)
-
-
-def _some(names: list, limit: int = 5) -> str:
-    """Joins the first names of a list and counts the rest.
-
-    >>> _some(["a", "b", "c"], limit=2)
-    'a, b and 1 more'
-    """
-    rest = len(names) - limit
-    return ", ".join(str(n) for n in names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _read_legend(root: Path, num_classes: int | None, splits: list[str]) -> Legend:
@@ -194,8 +184,8 @@ def _read_legend(root: Path, num_classes: int | None, splits: list[str]) -> Lege
         ) from None
     if sorted(ids) != list(range(len(ids))):
         raise UserError(
-            f"{file}: expected the ids 0 to {len(ids) - 1}, each once, got {_some(sorted(ids), 12)}. Where files store"
-            ' other values, keep ids from 0 and list those values: {"id": 0, "name": "road", "values": [7]}.'
+            f"{file}: expected the ids 0 to {len(ids) - 1}, each once, got {listing(sorted(ids), 12)}. Where files"
+            ' store other values, keep ids from 0 and list those values: {"id": 0, "name": "road", "values": [7]}.'
         )
     if num_classes is not None and num_classes != len(ids):
         raise UserError(f"{file} names {len(ids)} classes but num_classes is {num_classes}. Drop num_classes.")
@@ -232,7 +222,7 @@ def _no_legend(root: Path, splits: list[str]) -> str:
             stored = imagefile.read_label(str(file))
             if stored.ndim == 2:
                 found.update(np.unique(stored).tolist())
-    seen = f" The first labels hold the values {_some(sorted(found), 12)}." if found else ""
+    seen = f" The first labels hold the values {listing(sorted(found), 12)}." if found else ""
     return (
         f"{root}/classes.json does not exist, so the classes are not known. Write it, as"
         ' {"ignore": 255, "classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]}, or give their number'

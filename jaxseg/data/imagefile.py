@@ -4,6 +4,8 @@ import numpy as np
 
 from jaxseg.checks import UserError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+
 
 def read_image(file: str) -> np.ndarray:
     """Returns the image in `file` as uint8[h, w, 3], upright and RGB.

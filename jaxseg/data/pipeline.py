@@ -1,4 +1,4 @@
-"""From records to batches of one shape: shuffled, decoded ahead, resumable; and to a split in order, for evaluation."""
+"""Input pipeline: shuffled, resumable batches of one shape for training, and a split in order for evaluation."""
 
 import contextlib
 import functools
@@ -9,22 +9,20 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.dataset import Source
-
-FILL = 127  # gray of the image where there is none; `augment` fills with it too
+from jaxseg.data.dataset import FILL, Source
 
 
-def fit(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
+def letterbox(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
     """Returns image and label at the size of the canvas.
 
-    An image larger than the canvas is reduced, in its own proportions, until it fits: the image averages what it
-    drops, the label takes the nearest. What is then smaller than the canvas lies in its middle, on gray 127 and
-    `ignore`. Nothing is ever enlarged.
+    An image larger than the canvas is downscaled to fit, keeping its aspect ratio: the image by area averages, the
+    label by nearest neighbors. A smaller image is centered and padded with gray 127 and `ignore`. Images are never
+    enlarged.
 
     Args:
       record: "image", uint8[h, w, 3], and "label", uint8[h, w].
       canvas: (height, width), pixels.
-      ignore: the label of the canvas beside the image.
+      ignore: the label of padding.
     """
     image, label = record["image"], record["label"]
     factor = min(canvas[0] / label.shape[0], canvas[1] / label.shape[1])
@@ -61,10 +59,10 @@ def train_iterator(
 
     Args:
       source: the records; labels are uint8 class ids or `ignore`.
-      canvas: (height, width) that every image is fitted to, pixels.
+      canvas: (height, width) that every image is letterboxed to, pixels.
       batch_size: images per batch, of this process.
       seed: of the order, any integer >= 0.
-      ignore: the label of the canvas beside an image.
+      ignore: the label of padding.
       num_classes: the labels' other values are below it; one that is not raises a `UserError`.
       workers: processes that decode; 0 decodes in threads.
       shard: (index, count) of this process among those of the run.
@@ -86,7 +84,7 @@ def _prepare(
             f"The label of '{record['name']}' is {label.dtype} with values up to {label.max()}, expected uint8 below"
             f" {num_classes} or {ignore}. Build the data set with jaxseg.data.create_dataset, which relabels."
         )
-    return fit(record, canvas, ignore)
+    return letterbox(record, canvas, ignore)
 
 
 class TrainIterator:

@@ -39,7 +39,7 @@ def tfds(
       label_key: the feature that holds the mask; "" finds it.
       num_classes: number of classes, after relabeling, where neither the features nor `classes` tell.
       classes: their names.
-      ignore: the mask's value for pixels that do not count.
+      ignore: the mask's ignore value.
     """
     builder = _prepared_builder(name, root)
     features = dict(builder.info.features.items())

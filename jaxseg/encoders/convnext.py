@@ -8,14 +8,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.initializers import small_normal
 from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.variants import Variant
 
 Norm = partial(LayerNorm, epsilon=1e-6)
-small_normal = scaled("normal", lambda fan_in, fan_out: 0.02**2)
 
 
 def patch_padding(
@@ -97,8 +97,8 @@ class ConvNeXt(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:

@@ -9,14 +9,13 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.initializers import he_normal_in
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.pool import avg_pool
 from jaxseg.variants import Variant
-
-he_normal_fan_in = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 
 
 def dense_block(x: Feature, layers: Sequence[Callable[[Feature], Feature]]) -> Feature:
@@ -35,7 +34,7 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_fan_in)
+        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_in)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, train=train))
         x = conv(4 * self.growth, 1, name="conv1")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(x, train=train))
@@ -60,13 +59,13 @@ class DenseNet(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
-        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_fan_in)
-        stem = partial(ConvNormAct, 2 * self.growth, 7, stride=2, dtype=self.dtype, kernel_init=he_normal_fan_in)
+        conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_in)
+        stem = partial(ConvNormAct, 2 * self.growth, 7, stride=2, dtype=self.dtype, kernel_init=he_normal_in)
         x = stem(name="stem")(x, train=train)
         levels = {"c1": x}
         stages = replace_strides((1, 2, 2, 2), stem=4, output_stride=self.output_stride, dilate_first=False)

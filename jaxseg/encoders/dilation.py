@@ -1,4 +1,4 @@
-"""From strides to dilation: how an encoder keeps its resolution and its receptive field."""
+"""Dilation in place of strides: an encoder keeps its resolution and its receptive field."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import Activation
 from jaxseg.encoders.inverted_residual import Block, descend, round_channels
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.variants import Variant
 
 
@@ -82,7 +83,7 @@ class EfficientNet(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5
@@ -90,8 +91,8 @@ class EfficientNet(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @property
     def stages(self) -> list[list[Block]]:
@@ -118,7 +119,7 @@ class EfficientNetLite(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = False  # the dilation rule, see `replace_strides`: timm's, or smp's if True
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "tensorflow"  # or "symmetric", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-3

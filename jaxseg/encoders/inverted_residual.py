@@ -10,15 +10,12 @@ from flax import linen as nn
 
 from jaxseg.blocks.attention import squeeze_excite
 from jaxseg.blocks.conv import Activation, BatchNorm, Conv, ConvNormAct, Feature
-from jaxseg.blocks.initializers import scaled
+from jaxseg.blocks.initializers import he_normal_in
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
-
-# He's, for the one output channel that each input channel of a depthwise convolution goes to.
-depthwise_normal = scaled("normal", lambda fan_in, fan_out: 2 / fan_in)
 
 
 class Block(NamedTuple):
@@ -103,7 +100,7 @@ class InvertedResidual(nn.Module):
             **size,
             groups=expanded,
             padding=choose_padding(self.padding, y.shape[1:3], **size),
-            kernel_init=depthwise_normal,
+            kernel_init=he_normal_in,  # the inputs of one depthwise kernel
             name="depthwise",
         )(y, train=train)
         if squeezed:
@@ -125,7 +122,7 @@ class Family(Protocol):
     depth: int  # levels to compute, c1 to c`depth`
     output_stride: int
     dilate_first: bool  # see `replace_strides`
-    early_levels: Sequence[str]  # those, of c1 to c4, that are the first features of their resolution, not the last;
+    early_levels: Sequence[str]  # levels of c1 to c4 taken from the first block at that stride instead of the last;
     # or the name of the block, "stage4_block0", whose features are the level of their resolution
     padding: str | int  # of strided convolutions: see `choose_padding`; a number is the side of the image
     momentum: float  # of the statistics, see `BatchNorm`

@@ -15,6 +15,7 @@ from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.mix_transformer import EfficientAttention, MixFFN
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.variants import Variant
 
 HEADS = (1, 2, 5, 8)
@@ -62,8 +63,8 @@ class MiT(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.encoders.inverted_residual import Block, descend
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Row(NamedTuple):
@@ -41,7 +42,7 @@ class MobileNetV2(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: smp's, or timm's if False
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.9  # of the statistics
     epsilon: float = 1e-5
@@ -49,8 +50,8 @@ class MobileNetV2(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @property
     def stages(self) -> list[list[Block]]:

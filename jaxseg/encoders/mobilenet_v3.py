@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxseg.checks import lookup
 from jaxseg.encoders.inverted_residual import Block, descend, round_channels
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.variants import Variant
 
 
@@ -54,7 +55,7 @@ class MobileNetV3(nn.Module):
 
     `epsilon` and `momentum` are torchvision's and TensorFlow's; timm's `mobilenetv3_large_100` has 1e-5 and 0.9, its
     `tf_mobilenetv3_large_100` TensorFlow's padding. The networks of torchvision's segmentation models take
-    c1 to c4 as the first features of their resolution (`early_levels`).
+    c1 to c4 from the first block at their stride (`early_levels`).
     """
 
     size: str = "large"  # or "small"
@@ -62,7 +63,7 @@ class MobileNetV3(nn.Module):
     depth: int = 5  # levels to compute, c1 to c`depth`
     output_stride: int = 32
     dilate_first: bool = True  # the dilation rule, see `replace_strides`: torchvision's, or timm's if False
-    early_levels: tuple[str, ...] = ()  # levels that are the first features of their resolution, not the last
+    early_levels: tuple[str, ...] = ()  # levels taken from the first block at that stride instead of the last
     padding: str | int = "symmetric"  # or "tensorflow", or TensorFlow's for an image of this side in pixels
     momentum: float = 0.99  # of the statistics
     epsilon: float = 1e-3
@@ -70,8 +71,8 @@ class MobileNetV3(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @property
     def stages(self) -> tuple[tuple[Block, ...], ...]:

@@ -1,5 +1,4 @@
-"""Plain encoders: stacks of 3x3 convolutions, with and without downsampling, for first steps and small
-tests."""
+"""Plain encoders: stacks of 3x3 convolutions, with and without downsampling, for first steps and small tests."""
 
 from typing import Any
 

@@ -16,6 +16,7 @@ from jaxseg.blocks.conv import ConvNormAct, Feature
 from jaxseg.checks import UserError
 from jaxseg.encoders.dilation import Stage, replace_strides
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.variants import Variant
 
@@ -40,8 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution and a shortcut: fig. 5, right; the stride is in the 3x3 ("ResNet
-    v1.5").
+    """1x1, 3x3 and 1x1 convolution and a shortcut: fig. 5, right; the stride is in the 3x3 ("ResNet v1.5").
 
     With `groups`, ResNeXt's (arXiv:1611.05431, fig. 3 c): `groups` is its cardinality C, `base_width` its width d.
     """
@@ -83,8 +83,8 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.variants import Variant
 
@@ -34,8 +35,8 @@ class VGG(nn.Module):
     dtype: Any = jnp.float32
 
     output_strides = (1, 2, 4, 8, 16, 32)
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:

@@ -27,7 +27,7 @@ def sample_logits(
     seed: int = 0,
     progress: Callable[[Iterator], Iterator] = iter,
 ) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, "n"]]:
-    """Returns the logits and labels of pixels that count, as many of each image, drawn at random.
+    """Returns logits and labels of valid pixels drawn at random, equally many from each image.
 
     Args:
       evaluator: of the model and the data set.

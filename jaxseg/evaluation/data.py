@@ -1,4 +1,4 @@
-"""The labeled data that a trained model is looked at with: its run's own, or one that is named."""
+"""The data set that a trained model is evaluated on: that of its run, or another one by name."""
 
 from collections.abc import Mapping
 from typing import Any

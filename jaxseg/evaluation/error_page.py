@@ -13,6 +13,7 @@ from jaxseg.data.dataset import Dataset, Source
 from jaxseg.evaluation.objects import components
 from jaxseg.evaluation.survey import DISTANCES, SIZES, Survey, pairs
 from jaxseg.metrics import scores
+from jaxseg.metrics.arrays import count_pairs
 from jaxseg.visualize import colorize, error_map
 
 WIDTH = 480  # largest width of an image on the page, pixels
@@ -55,7 +56,7 @@ def page(
       dataset: its classes, palette and ignore label.
       source: the records that were surveyed.
       predict: an image uint8[h, w, 3] -> its label map.
-      title: above all.
+      title: of the figure.
       worst: how many images to show.
       pairs_shown: how many confused pairs to show.
     """
@@ -158,9 +159,7 @@ def _image(
 ) -> str:
     """A row: image, label, prediction, errors; and what is most often taken for what."""
     image, label, prediction = record["image"], np.asarray(record["label"]), np.asarray(predict(record["image"]))
-    counted, classes = label != dataset.ignore, len(dataset.classes)
-    matrix = np.bincount(label[counted].astype(int) * classes + prediction[counted], minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
+    matrix = count_pairs(label, prediction, len(dataset.classes), ignore=dataset.ignore)
     most = [
         f"{html.escape(dataset.classes[i])} taken for {html.escape(dataset.classes[j])}"
         f" {_percent(matrix[i, j] / matrix.sum())}"

@@ -1,8 +1,8 @@
 """Evaluation: every image of a split at its native size, scored exactly over the whole split.
 
-Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; the
-padding does not count. Images of one padded size are evaluated together. Metrics are counted on the device,
-int32 a batch and int64 on the host; with several processes each reads its share and the counts are merged.
+Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; padding
+is not scored. Images of one padded size are evaluated together. Metrics are counted on the device,
+int32 per batch and int64 on the host; with several processes each reads its share and the counts are merged.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from jaxseg.trained import TrainedModel
 
 Loss = Callable[
     [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
-]  # (logits, labels, where, step) -> mean over the pixels that count
+]  # (logits, labels, where, step) -> mean over the valid pixels
 Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]]]  # a batch {"image", "label", "size"}, and its records
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _MERGED = 64  # batches whose counts wait to be merged
@@ -39,10 +39,10 @@ _MERGED = 64  # batches whose counts wait to be merged
 
 @dataclasses.dataclass
 class Evaluation:
-    """What was found on a split."""
+    """The result on a split."""
 
     matrix: np.ndarray  # int64[C, C], rows are labels
-    loss: float  # mean over the pixels that count; nan where there is none
+    loss: float  # mean over the valid pixels; nan where there is none
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some images
     results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
@@ -79,7 +79,7 @@ class Evaluator:
       mesh: of which the devices of this process are used; None is all devices.
       metrics: by name, of `jaxseg.metrics.create_metrics`; "confusion" must be among them. None is that alone.
       batch_size: images of one padded size evaluated together.
-      loss: (logits, labels, where, step) -> its mean over the pixels that count; None is no loss.
+      loss: (logits, labels, where, step) -> its mean over the valid pixels; None is no loss.
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
     """
@@ -171,7 +171,7 @@ class Evaluator:
             yield self._pad(size, waiting[size])
 
     def _pad(self, size: tuple[int, int], records: list[dict[str, Any]]) -> Padded:
-        """Fills up short batches with gray images that are ignored whole, so that no other size is compiled."""
+        """Pads short batches with gray images without valid pixels, so that no other size is compiled."""
         missing = self.batch_size - len(records)
         blank = np.zeros((0, 0, 3), np.uint8)
         image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.trained.mean)

@@ -1,4 +1,4 @@
-"""Where a trained model fails: which images, which classes, how far from a border, on objects of which size."""
+"""Error survey: errors per image, per class, by distance from a border and by size of the object."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int, Integer
 from jaxseg.data.dataset import Source
 from jaxseg.evaluation.objects import border_pixels, find_objects
 from jaxseg.inference.predict import padded_size
+from jaxseg.metrics.arrays import count_pairs
 from jaxseg.ops.distance import distance_transform
 
 SIZES = (16, 64, 256, 1024, 4096, 16384, 65536)  # pixels of an object: the bins' bounds
@@ -21,7 +22,7 @@ _distance = jax.jit(distance_transform)
 
 @dataclasses.dataclass
 class Survey:
-    """What was found; rows of matrices are labels, columns predictions."""
+    """Counts of errors; rows of matrices are labels, columns predictions."""
 
     matrix: Int[np.ndarray, "c c"]
     example: Int[np.ndarray, "c c"]  # the image with most pixels of each pair, by index
@@ -40,13 +41,13 @@ def survey(
     ignore: int = 255,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Survey:
-    """Predicts all images of a source and counts what is wrong, and where.
+    """Predicts all images of a source and counts the errors by class, border distance and object size.
 
     Args:
       predict: images uint8[h, w, 3] -> label maps.
       source: records of "image", "label" and "name".
       num_classes: of the labels.
-      ignore: the label of pixels that do not count.
+      ignore: the ignore label.
       progress: wraps the iterator over batches, to draw a progress bar.
     """
     shape = (num_classes, num_classes)
@@ -76,9 +77,7 @@ def _add(
 ) -> Int[np.ndarray, "c c"]:
     """Counts one image and returns its matrix."""
     counted, wrong = label != ignore, (label != prediction) & (label != ignore)
-    classes = len(found.matrix)
-    matrix = np.bincount(label[counted] * classes + prediction[counted], minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
+    matrix = count_pairs(label, prediction, len(found.matrix), ignore=ignore)
     found.matrix += matrix
     found.errors.append(float(wrong.sum() / counted.sum()) if counted.any() else float("nan"))
     objects = find_objects(label, prediction, ignore=ignore)

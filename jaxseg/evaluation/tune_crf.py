@@ -68,10 +68,10 @@ def tune_crf(
 def search(
     start: Mapping[str, float], trials: Sequence[tuple[float, Mapping[str, float]]], *, count: int, seed: int
 ) -> Iterator[dict[str, float]]:
-    """Yields `count` settings: the start, then wide of it for half of the trials, then close to the best so far.
+    """Yields `count` settings: the start, then far from it for half of the trials, then close to the best so far.
 
     Args:
-      start: a value a setting.
+      start: one value per setting.
       trials: (score, settings) of those tried, which the caller adds to as it goes on.
       count: how many to yield.
       seed: of the draws.

@@ -1,1 +1,1 @@
-"""Experiments: what a run is, built from its config and kept in its workdir."""
+"""Experiments: building a run from its config, and its files in the workdir."""

@@ -1,4 +1,4 @@
-"""From a config to the things it names, with every mistake that can be seen early said early."""
+"""Builds data set, model, loss and optimizer from a config, and validates it before training starts."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ FREE_KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config and what it stands for."""
+    """A config and the objects built from it."""
 
     config: ConfigDict
     dataset: Dataset
@@ -105,7 +105,7 @@ def make_augment(
 
     Args:
       config: of the run.
-      ignore: the label value of pixels that do not count.
+      ignore: the ignore label.
       mean: of each channel, in units of the uint8 image.
       std: see `mean`.
     """

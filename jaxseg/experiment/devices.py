@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh axis, "data", over which batches are split and everything else is repeated."""
+"""Sharding helpers: batches are split over the one mesh axis "data"; everything else is replicated."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a run writes about itself: metrics.jsonl, TensorBoard events, environment.json."""
+"""Logs of a run: metrics.jsonl, TensorBoard events and environment.json."""
 
 import datetime
 import importlib.metadata
@@ -131,7 +131,7 @@ def train_line(loss: float, images_per_s: float, val_miou: float | None) -> str:
 
 
 def progress_bar(iterable: Iterable, **options: Any) -> Iterable:
-    """A tqdm bar that redraws rarely where nobody watches, and only in the first process."""
+    """tqdm bar; redraws every 30 s when stderr is not a terminal; shown by the first process only."""
     from tqdm import tqdm
 
     interval = 0.2 if sys.stderr.isatty() else 30.0

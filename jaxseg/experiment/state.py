@@ -1,4 +1,4 @@
-"""What training carries from step to step: arrays only, no functions."""
+"""Training state: the arrays carried from step to step, and no functions."""
 
 from collections.abc import Mapping
 from typing import Any

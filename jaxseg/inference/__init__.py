@@ -1,9 +1,9 @@
 """Inference: a trained model applied to images and to files of images.
 
-Contract: what predicts takes a `TrainedModel`, and of its model only `apply(variables, images f32[b, h, w, 3],
-train=False) -> {"logits": f32[b, h, w, c]}`. `predict_logits` is the one way from uint8 images to logits, and
-`predict_step` to label maps; evaluation, `Predictor` and the command line share it, so that a score is the score of
-what a user gets. It gives a model of one class a background, so that what comes after it sees two labels.
+Contract: everything here takes a `TrainedModel` and calls its model only as `apply(variables, images f32[b, h, w, 3],
+train=False) -> {"logits": f32[b, h, w, c]}`. `predict_logits` turns uint8 images into logits; `Predictor`, the command
+line and evaluation all use it, so that scores are those of the predictions a user gets. `predict_step` adds the argmax.
+A model of one class gets a second one, the background.
 """
 
 from jaxseg.inference.calibration import Calibration

@@ -1,4 +1,4 @@
-"""Probabilities that can be believed: a scale and a bias of the scores, fitted after training on a held-out split."""
+"""Calibration of probabilities: a scale and a bias of the logits, fitted after training on a held-out split."""
 
 import dataclasses
 import json
@@ -25,12 +25,12 @@ _STEPS = 200  # of L-BFGS at most
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What is done to the logits before the softmax: logits · scale + bias.
+    """A calibration of the logits before the softmax: logits · scale + bias.
 
     Args:
       kind: "temperature" or "vector".
       scale: one number for all classes, 1 / temperature, or one per class.
-      bias: as many.
+      bias: as many numbers.
       checkpoint: the step whose scores were fitted.
       split: of the data set, that they were fitted on.
       report: what was measured: {"pixels": int, "nll": {"before": float, "after": float}, "ece": …}.
@@ -64,10 +64,10 @@ def fit_calibration(
 
     Args:
       kind: "temperature", one number, which changes no prediction, or "vector", a scale and a bias per class.
-      logits: of pixels that count.
+      logits: of valid pixels.
       labels: class ids in [0, c).
       checkpoint: the step that made the logits.
-      split: where the pixels are from.
+      split: the split that the pixels are from.
     """
     fit = lookup(KINDS, kind, "calibration")
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):

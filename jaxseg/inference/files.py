@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.data.imagefile import IMAGE_SUFFIXES
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alpha: float = 0.5) -> None:
@@ -47,9 +46,9 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise UserError(f"The folder {path} holds no image ({' '.join(SUFFIXES)}).")
+                raise UserError(f"The folder {path} holds no image ({' '.join(IMAGE_SUFFIXES)}).")
             found.update(dict.fromkeys(inside))
         elif path.exists():
             found[path] = None

@@ -1,4 +1,4 @@
-"""From images to label maps at their native size, by the steps that evaluation uses too."""
+"""Prediction: label maps of images at their native size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -30,18 +30,17 @@ def predict_logits(
     std: Color,
     refine: Refiner | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Returns the model's logits of images as they come from a file: normalized here, and nowhere else.
+    """Returns the model's logits of images in 0 to 255; this function normalizes them.
 
-    With `refine`, the logits after it, for which it needs the images' own `sizes`, before they were padded. A model of
-    one class gets a second one, the background before it, with logits of 0: the softmax of the two is the sigmoid of
-    the one, and the larger of the two is its sign.
+    With `refine`, the refined logits; this needs `sizes`, the sizes of the images before padding. For a model of one
+    class, a background class with logits 0 is added before it: the softmax of the two is the sigmoid of the logit.
     """
     logits = two_or_more(apply(variables, normalize(images, mean, std))["logits"])
     return refine(logits, images, sizes) if refine else logits
 
 
 def two_or_more(logits: Float[Array, "b h w c"]) -> Float[Array, "b h w labels"]:
-    """Returns logits of every label: those of one class after the background's, which are 0; others as they are.
+    """Returns logits of at least two labels: adds a background of 0 before a single class; returns others unchanged.
 
     >>> two_or_more(jnp.array([[[[3.0]], [[-1.0]]]])).argmax(-1).tolist()
     [[[1], [0]]]
@@ -61,9 +60,9 @@ def predict_step(
     std: Color,
     refine: Refiner | None = None,
 ) -> Int[Array, "b h w"]:
-    """Returns the likeliest label of every pixel, int32; pure, to be jitted. Arguments are `predict_logits`'s.
+    """Returns the most probable label of every pixel, int32; pure, can be jitted. Arguments: see `predict_logits`.
 
-    Of a model of one class, 1 is where its logit is positive.
+    For a model of one class, 1 where its logit is positive, else 0.
     """
     logits = predict_logits(apply, variables, images, sizes, mean=mean, std=std, refine=refine)
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -79,14 +78,14 @@ def check_channels(trained: TrainedModel) -> None:
 
 
 def check_bucket(bucket: int) -> int:
-    """Returns `bucket`, or raises a `UserError` if it is no number of pixels."""
+    """Returns `bucket`, or raises a `UserError` if it is less than 1 pixel."""
     if bucket < 1:
         raise UserError(f"`bucket` must be at least 1 pixel, got {bucket}.")
     return bucket
 
 
 def padded_size(h: int, w: int, bucket: int) -> tuple[int, int]:
-    """Returns the next multiples of `bucket`, the sizes that are compiled.
+    """Returns height and width rounded up to multiples of `bucket`.
 
     >>> padded_size(360, 480, 32)
     (384, 480)
@@ -97,7 +96,7 @@ def padded_size(h: int, w: int, bucket: int) -> tuple[int, int]:
 def pad_images(
     images: Sequence[UInt8[np.ndarray, "_h _w 3"]], size: tuple[int, int], mean: Color
 ) -> UInt8[np.ndarray, "b h w 3"]:
-    """Stacks images, each at the top left of `size`, on the mean color, which the model sees as zeros.
+    """Stacks images, each at the top left of `size`, padded with the mean color, which is 0 after normalization.
 
     >>> pad_images([np.zeros((1, 1, 3), np.uint8)], (1, 2), (9.4, 8.0, 7.0)).tolist()
     [[[[0, 0, 0], [9, 8, 7]]]]
@@ -110,18 +109,18 @@ def pad_images(
 
 
 class Predictor:
-    """A trained model as a function of an image: `predictor(image) -> label map`, both of one size, whatever it is.
+    """A trained model as a function `predictor(image) -> label map`, for images of any size.
 
-    Images are normalized as in training and padded at the bottom and right to a multiple of `bucket`; a program is
-    compiled for every padded size and number of images, once.
+    Images are normalized as in training and padded at the bottom and right to a multiple of `bucket`. One program is
+    compiled per padded size and number of images.
 
     Args:
       trained: the model, of `jaxseg.load`.
-      bucket: in pixels; larger compiles less often and computes more. None is the model's own.
+      bucket: in pixels; larger values compile less often and compute more. None means the model's own.
       calibration: of the probabilities (docs/calibration.md); label maps are those of the model's own logits. None is
         what `jaxseg eval --calibrate` left in the model's workdir, if it is of this checkpoint.
-      refine: "crf" or "guided", with the run's settings, or a function of `create_refiner`: mends the logits by the
-        image; the probabilities are then not calibrated (docs/refinement.md).
+      refine: "crf" or "guided", with the run's settings, or a function of `create_refiner`: refines the logits
+        using the image; the probabilities are then not calibrated (docs/refinement.md).
 
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     def apply(self, variables, images, *, train):
@@ -166,7 +165,7 @@ class Predictor:
         """Returns the class of every pixel, int32.
 
         Args:
-          image: RGB, uint8; gray [h, w], one channel and RGBA are taken too.
+          image: RGB, uint8; gray [h, w], one channel and RGBA are accepted too.
         """
         return self.predict_batch([image])[0]
 
@@ -185,11 +184,11 @@ class Predictor:
         return np.asarray(self._probabilities(self.variables, batch, np.array([(h, w)], np.int32)))[0, :h, :w]
 
     def predict_batch(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Int[np.ndarray, "_h2 _w2"]]:
-        """Returns the label map of every image; those of one padded size are computed together.
+        """Returns the label map of every image; images of one padded size are computed together.
 
         Args:
           images: of any sizes, as for a call.
-          batch_size: most images computed at once; a short batch is filled up to a power of two.
+          batch_size: maximum number of images per batch; a short batch is padded to a power of two.
         """
         images = [as_rgb(image) for image in images]
         results: list[Any] = [None] * len(images)

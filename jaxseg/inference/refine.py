@@ -1,4 +1,4 @@
-"""Refinement: a network's scores, mended by what the image itself shows; see docs/refinement.md."""
+"""Refinement of a network's scores using the image, by a CRF or a guided filter; see docs/refinement.md."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +30,12 @@ def guided(
     radius: int = 8,
     eps: float = 1e-3,
 ) -> Float[Array, "b h w c"]:
-    """Filters the probabilities under the image's guidance; returns their logarithms, of 1e-6 at least.
+    """Filters the probabilities, guided by the image; returns the logarithms of the result, clipped at 1e-6.
 
     Args:
       logits: the network's scores.
       images: the images, 0 to 255.
-      where: pixels that there are (all, if None).
+      where: valid pixels (None means all).
       radius: of the guided filter's windows, in pixels.
       eps: its smoothness, in units of the image from 0 to 1, squared.
 
@@ -78,7 +78,7 @@ def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
 
 
 def image_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, "b h w"]:
-    """Says which pixels are the image's, where it was padded at the right and bottom to `shape`, (b, h, w, …).
+    """Returns the mask of image pixels in arrays padded at the bottom and right to `shape`, (b, h, w, …).
 
     >>> image_mask(jnp.array([[1, 2]]), (1, 2, 3)).astype(int).tolist()
     [[[1, 1, 0], [0, 0, 0]]]

@@ -1,4 +1,4 @@
-"""Where a model may be wrong: several opinions of one image, of an ensemble or of dropout, and how they differ."""
+"""Uncertainty: several predictions of one image, by an ensemble or by dropout, and how much they differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,15 +18,16 @@ Logits = Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]  # 
 
 
 def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
-    """Returns the mean of n opinions and two maps of how uncertain they are, in nats.
+    """Returns the mean of n predictions and two maps of their uncertainty, in nats.
 
-    - `probabilities` [b, h, w, c]: the mean p over the opinions.
-    - `entropy` [b, h, w]: of that mean, -Σ p log p, from 0 to log c: all that is not known.
-    - `mutual_information` [b, h, w]: the entropy less the opinions' own mean entropy, how much they disagree: what more
-      training data would tell (Gal et al., 2017, arXiv:1703.02910; Depeweg et al., 2018, arXiv:1710.07283).
+    - `probabilities` [b, h, w, c]: the mean p over the predictions.
+    - `entropy` [b, h, w]: of that mean, -Σ p log p, from 0 to log c: the total uncertainty.
+    - `mutual_information` [b, h, w]: the entropy minus the mean entropy of the single predictions: how much they
+      disagree, which more training data would reduce (Gal et al., 2017, arXiv:1703.02910; Depeweg et al., 2018,
+      arXiv:1710.07283).
 
     Args:
-      probabilities: of each opinion; they sum to 1 over c.
+      probabilities: of each prediction; they sum to 1 over c.
 
     >>> sure_and_split = jnp.array([[1.0, 0.0], [0.0, 1.0]])[:, None, None, None]
     >>> maps = uncertainty(sure_and_split)
@@ -47,16 +48,16 @@ def _entropy(p: Float[Array, "... c"]) -> Float[Array, "..."]:
 
 
 class Ensemble:
-    """Several opinions of an image as one: `ensemble(image) -> label map`, and where they are uncertain.
+    """Several models as one: `ensemble(image) -> label map`, and maps of their uncertainty.
 
-    All opinions are computed together, in one program that is compiled once a padded size, as `Predictor`'s is. The
+    All predictions are computed together, in one program per padded size, as by `Predictor`. The
     probabilities are those of the models as trained: `jaxseg eval --calibrate` fits single models.
 
     Args:
       members: models of one kind, e.g. of runs with several seeds (Lakshminarayanan et al., 2017, arXiv:1612.01474),
         or checkpoints of one run. Their parameters are stacked and the model is vmapped over them: N models in one
         program, and N times the memory.
-      bucket: images are padded to a multiple of this, in pixels; None is the models' own.
+      bucket: images are padded to a multiple of this, in pixels; None means the models' own.
 
     >>> class Brightness:  # stands for a model: class 0 is what is brighter than a limit
     ...     def apply(self, variables, images, *, train):
@@ -94,12 +95,12 @@ class Ensemble:
     ) -> "Ensemble":
         """Makes an ensemble of one model, with dropout left on (Gal & Ghahramani, 2016, arXiv:1506.02142).
 
-        Batch normalization stays in evaluation. What comes before the first dropout is computed once for all samples.
+        Batch normalization stays in evaluation. Layers before the first dropout are computed once for all samples.
 
         Args:
           trained: the model, which must have dropout.
-          samples: opinions, at least 1.
-          seed: of the dropout; the same image gets the same opinions again.
+          samples: number of predictions, at least 1.
+          seed: of the dropout; the same image always gets the same predictions.
           bucket: as for `Ensemble`.
         """
         logits = dropout_logits(trained.model, mean=trained.mean, std=trained.std, samples=samples, seed=seed)
@@ -134,7 +135,7 @@ class Ensemble:
 
 
 def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: int = 0) -> Logits:
-    """Returns `(variables, images) -> logits [samples, …]` of a linen module whose dropout layers alone train.
+    """Returns `(variables, images) -> logits [samples, …]` of a linen module in which only dropout is in training mode.
 
     Args:
       model: a linen module with the model contract.

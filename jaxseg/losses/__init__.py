@@ -3,13 +3,13 @@
 The contract, which every entry of `LOSSES` keeps:
 
 - logits are float[b, h, w, c], unnormalized, of any float dtype; labels int[b, h, w], class ids in [0, c); `where`
-  bool[b, h, w] marks the pixels that count. The ignore label is no business of a loss: it has become `where`.
-- The result is a float32 scalar, computed in float32. With no pixel that counts, loss and gradient are 0.
-- A pixel that doesn't count reaches neither value nor gradient, even if its logits are nan.
-- Where a sigmoid asks a question of its own of every class (`binary_cross_entropy`, `sigmoid_*`), class ids stand for
-  each class against all others, and labels may also be 0 or 1 for every class, [b, h, w, c].
-- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota: no gather, no scatter; and no
-  sort, but for the Lovász losses, whose slopes are ranks.
+  bool[b, h, w] is True at valid pixels. Losses know no ignore label: the caller turns it into `where`.
+- The result is a float32 scalar, computed in float32. Without any valid pixel, loss and gradient are 0.
+- Invalid pixels affect neither the value nor the gradient, even if their logits are nan.
+- Losses that use one sigmoid per class (`binary_cross_entropy`, `sigmoid_*`) read class ids as each class against all
+  others; they also accept labels [b, h, w, c] of 0 or 1 for every class.
+- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota, so there is no gather and no
+  scatter; only the Lovász losses sort.
 - Everything but the arrays is a keyword with a default, which `config.loss.options` may set.
 
 A new loss is one file and one line of `LOSSES`; tests/contracts/ holds it to the above.
@@ -42,7 +42,6 @@ from jaxseg.losses.unet import unet_cross_entropy, unet_weight_map
 
 __all__ = [
     "LOSSES",
-    "asks_every_class",
     "binary_cross_entropy",
     "boundary",
     "channel_wise_distillation",
@@ -54,6 +53,7 @@ __all__ = [
     "focal_tversky",
     "generalized_dice",
     "hausdorff",
+    "is_multilabel",
     "jaccard",
     "log_cosh_dice",
     "lovasz_hinge",
@@ -113,12 +113,12 @@ def weighted_sum(
     options: Mapping[str, Mapping[str, Any]],
     step: Int[Array, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Sums every loss at every head of the model, Σ head weight · term weight · loss, and returns its parts too.
+    """Sums every loss over every head of the model, Σ head weight · term weight · loss; also returns the single losses.
 
     Args:
       outputs: the model's outputs; those named in `heads` are logits.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
       terms: weight of each loss of `LOSSES`: a number; or, where it changes over the steps, the arguments of `ramp`;
         or any function step -> weight, as optax's schedules are.
       heads: weight of each output that the losses apply to, likewise.
@@ -155,9 +155,9 @@ def check_loss_config(
     *,
     num_classes: int | None = None,
 ) -> None:
-    """Raises a `UserError` for a `config.loss` that could not run: before any training, and before any data is read.
+    """Raises a `UserError` if `config.loss` can't run. It needs no data, so it can be called before training.
 
-    With `num_classes` every loss is also traced, on one pixel, so that it can refuse its options' values.
+    With `num_classes`, every loss is also traced on one pixel, so that it checks the values of its options.
 
     >>> check_loss_config({"dise": 1.0}, {"logits": 1.0}, {})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -176,7 +176,7 @@ def check_loss_config(
                 f"loss.options is given for '{term}', which loss.terms does not use. {suggest(term, terms)}"
             )
     for term in terms:
-        if num_classes == 1 and not asks_every_class(LOSSES[term]):
+        if num_classes == 1 and not is_multilabel(LOSSES[term]):
             raise UserError(
                 f"The loss '{term}' compares classes, and the model has one: there is nothing to learn. Use a loss of"
                 " sigmoids (binary_cross_entropy, sigmoid_dice, ...), or data with two classes."
@@ -192,15 +192,17 @@ def check_loss_config(
             _trace(term, arguments, num_classes)
 
 
-def asks_every_class(loss: Callable[..., Any]) -> bool:
-    """Says whether a loss asks every class a question of its own, with sigmoids, so that it can do with one class.
+def is_multilabel(loss: Callable[..., Any]) -> bool:
+    """Returns whether the loss treats classes as independent binary problems, each with a sigmoid.
 
-    >>> asks_every_class(dice), asks_every_class(sigmoid_dice)
+    Such a loss also accepts multi-hot labels [b, h, w, c], and a single class.
+
+    >>> is_multilabel(dice), is_multilabel(sigmoid_dice)
     (False, True)
     """
     pixel = jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32)
     try:
-        jax.eval_shape(loss, pixel, jax.ShapeDtypeStruct(pixel.shape, jnp.int32))  # labels of every class
+        jax.eval_shape(loss, pixel, jax.ShapeDtypeStruct(pixel.shape, jnp.int32))  # multi-hot labels
     except UserError:
         return False
     return True

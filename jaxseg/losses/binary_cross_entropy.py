@@ -1,4 +1,4 @@
-"""Binary cross entropy: each class is a question of its own."""
+"""Binary cross entropy: an independent sigmoid for each class."""
 
 from collections.abc import Sequence
 
@@ -18,16 +18,16 @@ def binary_cross_entropy(
     beta: float | Sequence[float] | Float[Array, "c"] | None = None,
     balanced: bool = False,
 ) -> Float[Array, ""]:
-    """Sigmoid cross entropy, -β·t·log p - (1 - t)·log(1 - p), mean over the pixels that count and over classes.
+    """Sigmoid cross entropy, -β·t·log p - (1 - t)·log(1 - p), mean over the valid pixels and over classes.
 
-    Balanced (Xie & Tu, 2015, arXiv:1504.06375, eq. 2), it is -β·t·log p - (1 - β)·(1 - t)·log(1 - p) with β the share
-    of negatives among the pixels that count, of each class and over the whole batch: both sides weigh the same. A class
-    without positives, or with nothing else, then has no say. The paper sums where this is a mean.
+    Balanced (Xie & Tu, 2015, arXiv:1504.06375, eq. 2), it is -β·t·log p - (1 - β)·(1 - t)·log(1 - p), where β is the
+    fraction of negatives among the valid pixels of the batch, per class. Positives and negatives then have the same
+    total weight. A class without positives, or without negatives, contributes 0. The paper sums; this is a mean.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
       beta: weight of the positives, > 0, or one for each class; 1 if None. Above 1 it favors recall.
       balanced: β from the batch; `beta` must then be None.
 
@@ -54,8 +54,8 @@ def binary_cross_entropy(
 
 
 def _share(of: Bool[Array, "b h w c"], where: Bool[Array, "b h w"] | None) -> Float[Array, "c"]:
-    """Returns how much of what counts is True; 0 if nothing counts."""
+    """Returns the fraction of valid pixels that are True; 0 if none is valid."""
     counted = jnp.ones(of.shape[:-1], bool) if where is None else where
     pixels = tuple(range(counted.ndim))
-    found = (of & counted[..., None]).sum(pixels, dtype=jnp.int32)
-    return found / jnp.maximum(counted.sum(dtype=jnp.int32), 1)
+    positives = (of & counted[..., None]).sum(pixels, dtype=jnp.int32)
+    return positives / jnp.maximum(counted.sum(dtype=jnp.int32), 1)

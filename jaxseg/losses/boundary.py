@@ -1,4 +1,4 @@
-"""Losses that know how far a pixel is from a border, and U-Net's weights between cells; maps made on the device."""
+"""Losses weighted by the distance to a border: boundary loss and Hausdorff loss; maps made on the device."""
 
 from collections.abc import Sequence
 
@@ -22,16 +22,16 @@ def boundary(
     """Boundary loss, mean of φ·p over pixels and classes (Kervadec et al., 2019, arXiv:1812.07032, eq. 5).
 
     φ is `ops.distance.signed_distance` to the border of the class in the label, in pixels, sign and zero as in the
-    authors' code; p is the softmax of the logits. The least value is negative, the mean of φ over the label itself.
-    The paper adds it to a region loss with a weight that grows as that one's falls: alone, it also likes to predict
-    nothing where objects are small. A class that an image lacks, or fills, has no border and contributes 0 there. An
-    ignored pixel is on neither side of a border, which makes none beside it; distances are measured across.
+    authors' code; p is the softmax of the logits. The minimum is negative: the mean of φ over the label itself. The
+    paper adds it to a region loss and increases its weight during training; alone, it tends to predict nothing where
+    objects are small. A class that is absent from an image, or fills it, has no border and contributes 0 there.
+    Invalid pixels are on neither side of a border and create none; distances are measured across them.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      classes: the classes whose borders count (all, if None); the paper's two-class experiments have (1,).
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
+      classes: classes in the mean (None means all); the paper's two-class experiments use (1,).
 
     >>> labels = jnp.array([[[0, 0, 1, 1]]])
     >>> right = 20 * jax.nn.one_hot(labels, 2)
@@ -57,17 +57,17 @@ def hausdorff(
     """Hausdorff loss, mean of (p - t)²·(d_p^α + d_t^α) over pixels and classes.
 
     Karimi & Salcudean, 2019, arXiv:1904.10030, the form with distance transforms. p is the softmax of the logits, t the
-    one-hot label; d_t is the distance, in pixels, of a pixel to the nearest one on the other side of the class's border
-    in the label, d_p the same of p > 1/2, through which no gradient flows. So an error costs more the farther it is
-    from where it would be none. A map that is all of one side has no border: its d is 0. An ignored pixel is on neither
-    side; distances are measured across.
+    one-hot label; d_t is a pixel's distance, in pixels, to the nearest pixel on the other side of the class's border in
+    the label; d_p is the same for the mask p > 1/2, and no gradient flows through it. An error costs more the farther
+    it is from the border. A map without a border has d = 0. Invalid pixels are on neither side; distances are measured
+    across them.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      alpha: exponent of the distances, > 0; the paper's is 2.
-      classes: the classes that count (all, if None).
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
+      alpha: exponent of the distances, > 0; 2 in the paper.
+      classes: classes in the mean (None means all).
 
     >>> labels = jnp.array([[[0, 0, 0, 1]]])
     >>> right = 20 * jax.nn.one_hot(labels, 2)
@@ -81,13 +81,13 @@ def hausdorff(
     chosen = chosen_classes(classes, logits.shape[-1])
     probabilities = jax.nn.softmax(counted_logits(logits, where))
     target = one_hot(labels, logits.shape[-1])
-    found = lax.stop_gradient(probabilities) > 0.5
+    predicted = lax.stop_gradient(probabilities) > 0.5
 
     def of_class(sides: Bool[Array, "2 b h w"]) -> Float[Array, "b h w"]:
         squared = squared_distance_across(sides, where=where).astype(jnp.float32)
         return (squared if alpha == 2 else squared ** (alpha / 2)).sum(0)
 
-    costs = lax.map(of_class, jnp.stack([_classes_first(x, chosen) for x in (found, target)], axis=1))
+    costs = lax.map(of_class, jnp.stack([_classes_first(x, chosen) for x in (predicted, target)], axis=1))
     errors = jnp.square(jnp.where(target, 1 - probabilities, probabilities))
     return _mean(costs * _classes_first(errors, chosen), where)
 
@@ -98,5 +98,5 @@ def _classes_first(x: Array, classes: list[int]) -> Array:
 
 
 def _mean(values: Float[Array, "k b h w"], where: Bool[Array, "b h w"] | None) -> Float[Array, ""]:
-    """Over classes and the pixels that count."""
+    """The mean over classes and valid pixels."""
     return ratio_where(values.mean(0), jnp.ones(values.shape[1:]), where)

@@ -1,4 +1,4 @@
-"""clDice: whether the middle lines of two shapes lie within each other, for vessels, roads and cracks."""
+"""clDice: overlap of the center lines of two shapes, for vessels, roads and cracks."""
 
 from collections.abc import Sequence
 
@@ -25,26 +25,26 @@ def soft_cldice(
 ) -> Float[Array, ""]:
     """Soft clDice, 1 - the harmonic mean of topology precision and sensitivity (Shit et al., 2021, arXiv:2003.07311).
 
-    With S the soft skeleton of the softmax P and of the label T, precision is (Σ S(P)·T + s) / (Σ S(P) + s), how much
-    of the predicted middle line is in the label, and sensitivity (Σ S(T)·P + s) / (Σ S(T) + s); mean over images and
-    classes. A break costs as much in a thin branch as in a thick one. It says little of the outline: the paper adds it
-    to Dice.
+    With S the soft skeleton of the softmax P and of the label T, precision is (Σ S(P)·T + s) / (Σ S(P) + s), the part
+    of the predicted center line that lies in the label, and sensitivity is (Σ S(T)·P + s) / (Σ S(T) + s); mean over
+    images and classes. A gap costs as much in a thin branch as in a thick one. The loss hardly depends on the exact
+    outline, so the paper adds it to Dice.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None); the others are as if beyond the edge of the image. An image with none
-        contributes 0.
-      classes: ids of the classes that have a middle line. None is all but 0, the background.
-      iterations: >= 0, of the skeleton; half the width, in pixels, of the widest structure.
+      where: valid pixels (None means all); all others are treated as outside the image. An image
+        without any contributes 0.
+      classes: ids of the classes with a center line. None means all but 0, the background.
+      iterations: of the skeleton, >= 0; use half the width, in pixels, of the widest structure.
       smooth: s above, in pixels; must be positive.
-      per_image: False takes the batch for one image.
+      per_image: False treats the batch as one image.
 
     >>> labels = jnp.zeros((1, 3, 7), int).at[:, 1].set(1)  # a road from left to right
-    >>> whole = 20.0 * jax.nn.one_hot(labels, 2)
+    >>> connected = 20.0 * jax.nn.one_hot(labels, 2)
     >>> broken = 20.0 * jax.nn.one_hot(labels.at[:, :, 3].set(0), 2)
     >>> loss = jax.jit(soft_cldice)
-    >>> print(f"{loss(whole, labels):.4f} {loss(broken, labels):.4f}")
+    >>> print(f"{loss(connected, labels):.4f} {loss(broken, labels):.4f}")
     0.0000 0.0667
     """
     check_logits_and_labels(logits, labels, where)
@@ -67,14 +67,14 @@ def sigmoid_cldice(
     smooth: float = 1.0,
     per_image: bool = True,
 ) -> Float[Array, ""]:
-    """`soft_cldice` of the sigmoid of each class (Shit et al., 2021, arXiv:2003.07311): one vessel map, or several.
+    """`soft_cldice` with one sigmoid per class instead of the softmax (Shit et al., 2021, arXiv:2003.07311).
 
     Args:
       logits: scores, positive where the class is, any float dtype; the loss is computed in float32.
       labels: class ids, each class against all others (of a single class: 1 is the foreground, 0 is not), or a 0 or 1
         for every class of every pixel; never read where `where` is False.
       where: as in `soft_cldice`.
-      classes: ids of the classes that have a middle line. None is all.
+      classes: ids of the classes with a center line. None means all.
       iterations: as in `soft_cldice`.
       smooth: as in `soft_cldice`.
       per_image: as in `soft_cldice`.

@@ -1,4 +1,4 @@
-"""Cross entropy, and the four ways to make it look harder at some pixels than at others."""
+"""Softmax cross entropy with class weights, class balancing, pixel weights and online hard example mining."""
 
 import math
 from collections.abc import Sequence
@@ -23,27 +23,27 @@ def cross_entropy(
     ohem_keep: float | None = None,
     ohem_threshold: float | None = None,
 ) -> Float[Array, ""]:
-    """Softmax cross entropy, -log p(label), mean over the pixels that count (any number of axes before `c`).
+    """Softmax cross entropy, -log p(label), mean over the valid pixels (any number of axes before `c`).
 
-    The mean is weighted: Σ u·w·loss / Σ u·w with u the pixel's and w its class's weight, which is PyTorch's rule for
-    class weights. Label smoothing is Szegedy et al., 2016, arXiv:1512.00567, section 7: the target is
+    The mean is weighted, Σ u·w·loss / Σ u·w, where u is the pixel's weight and w the weight of its class, as in
+    PyTorch. Label smoothing is Szegedy et al., 2016, arXiv:1512.00567, section 7: the target is
     (1 - ε)·one-hot + ε/c. Pixel weights may be U-Net's border map (Ronneberger et al., 2015, arXiv:1505.04597, eq. 2).
 
     Online hard example mining (Shrivastava et al., 2016, arXiv:1604.03540, section 4; there over regions, here over the
     pixels of the whole batch): given `ohem_keep`, `ohem_threshold` or both, the mean is over the pixels that either of
-    them names. Hardness is -log p(label) before any weight; pixels exactly as hard as the last one kept are kept too.
+    them selects. Pixels are ranked by -log p(label) without weights; ties with the last pixel kept are kept too.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
       class_weights: one weight per class, >= 0.
-      balanced: a class's weight is also divided by how many pixels of the batch it has, among those that count: each
-        class present then has the same say.
+      balanced: divides each class's weight by its number of valid pixels in the batch, so that all classes present have
+        the same total weight.
       label_smoothing: ε above, in [0, 1].
       pixel_weights: one weight per pixel, >= 0; never read where `where` is False.
-      ohem_keep: fraction of the pixels that count, in (0, 1]; the hardest are kept, at least one.
-      ohem_threshold: probability in (0, 1]; pixels whose label has less are kept. Alone, it may keep none.
+      ohem_keep: fraction of the valid pixels, in (0, 1]; those with the largest loss are kept, at least one.
+      ohem_threshold: probability in (0, 1]; pixels with p(label) below it are kept. Alone, it may keep none.
 
     >>> logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75]]]]))
     >>> labels = jnp.array([[[0, 0]]])
@@ -94,7 +94,7 @@ def hardest(
     keep: float | None,
     threshold: float | None,
 ) -> Bool[Array, "b h w"]:
-    """Returns the pixels that mining keeps: the hardest fraction, and those less likely than `threshold`.
+    """Returns the mask of pixels that mining keeps: the `keep` fraction with the largest loss, and p < `threshold`.
 
     >>> where = jnp.array([True, True, True, False])
     >>> hardest(jnp.array([0.1, 3.0, 2.0, 9.0]), where, keep=0.3, threshold=0.2).tolist()
@@ -112,20 +112,20 @@ def hardest(
 
 
 def kth_largest(values: Float[Array, "..."], where: Bool[Array, "..."], k: Int[Array, ""]) -> Float[Array, ""]:
-    """Returns the k-th largest of the values >= 0 that count, exactly; 0 if fewer than k count.
+    """Returns the k-th largest of the values where `where` is True, exactly; 0 if there are fewer. Values are >= 0.
 
-    Floats >= 0 are ordered as the integers of the same bits, so the answer is found bit by bit, in 31 counts. Unlike a
-    sort that needs no second array, and where the batch is spread over devices only the counts travel.
+    Non-negative floats have the order of the integers with the same bits, so the result is found bit by bit, with 31
+    counts. Unlike a sort, this needs no second array, and devices that share a batch exchange only the counts.
 
     >>> float(kth_largest(jnp.array([0.5, 4.0, 1.5, 9.0]), jnp.array([True, True, True, False]), 2))
     1.5
     """
     bits = jnp.where(where, lax.bitcast_convert_type(values, jnp.int32), -1)
 
-    def step(i: Int[Array, ""], found: Int[Array, ""]) -> Int[Array, ""]:
-        candidate = found | (1 << (30 - i))
+    def step(i: Int[Array, ""], largest: Int[Array, ""]) -> Int[Array, ""]:
+        candidate = largest | (1 << (30 - i))
         enough = (bits >= candidate).sum(dtype=jnp.int32) >= k
-        return jnp.where(enough, candidate, found)
+        return jnp.where(enough, candidate, largest)
 
     return lax.bitcast_convert_type(lax.fori_loop(0, 31, step, jnp.int32(0)), jnp.float32)
 

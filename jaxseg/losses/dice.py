@@ -1,4 +1,4 @@
-"""Dice: the overlap of two regions as a loss, blind to how large the region is; and what grew out of it."""
+"""Dice losses: the overlap of prediction and label relative to their sizes, with variants."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -21,18 +21,18 @@ def dice(
     """Soft Dice loss, 1 - (2|P∩T| + s) / (|P| + |T| + s), mean over images and classes.
 
     Milletari et al., 2016, arXiv:1606.04797; with sums unless `squared`. P is the softmax of the logits, T the one-hot
-    label. A class that neither the label holds nor the model predicts tends to 0; one that the model predicts where the
-    label has none is punished, since every class and image is in the mean.
+    label. A class that is neither labeled nor predicted contributes about 0. A class that is predicted but not labeled
+    costs up to 1, since the mean is over all classes and images.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       smooth: s above, in pixels; must be positive.
-      per_image: False takes the batch for one image. A class that few images hold is then not taught to vanish from
-        all the others: on such data the mean over images learns to leave rare classes out.
-      squared: |P| is Σ p² and |T| is Σ t², as in the paper, whose gradient fades as p nears t.
-      log: -log of the ratio in place of 1 minus it; unbounded, and steep where the overlap is small.
+      per_image: False treats the batch as one image. Prefer it where some classes are in few images: the mean over
+        images may then learn to leave such classes out.
+      squared: |P| is Σ p² and |T| is Σ t², as in the paper; the gradient then vanishes as p approaches t.
+      log: -log of the ratio instead of 1 minus the ratio; unbounded, and steep where the overlap is small.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [-9.0, 9.0]]]])
     >>> print(f"{dice(logits, jnp.array([[[0, 1]]])):.4f}")
@@ -55,18 +55,18 @@ def sigmoid_dice(
     squared: bool = False,
     log: bool = False,
 ) -> Float[Array, ""]:
-    """Dice of every class by itself (Milletari et al., 2016, arXiv:1606.04797): P is the sigmoid of the logits.
+    """Dice loss of each class separately (Milletari et al., 2016, arXiv:1606.04797): P is the sigmoid of the logits.
 
-    For one foreground class, or for classes that may overlap. All else is `dice`.
+    For one foreground class, or for classes that may overlap. Everything else is as in `dice`.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       smooth: as in `dice`, in pixels; must be positive.
-      per_image: False takes the batch for one image.
-      squared: sums of squares below the ratio.
-      log: -log of the ratio in place of 1 minus it.
+      per_image: False treats the batch as one image.
+      squared: as in `dice`.
+      log: -log of the ratio instead of 1 minus the ratio.
 
     >>> print(f"{sigmoid_dice(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (2 / 2 + 1) / (1 + 1 + 1)
     0.3333
@@ -86,14 +86,14 @@ def log_cosh_dice(
 ) -> Float[Array, ""]:
     """The logarithm of the hyperbolic cosine of `dice` (Jadon, 2020, arXiv:2006.14822).
 
-    Near 0 it is half the square of the Dice loss, so its gradient, tanh(dice) times that of Dice, dies out smoothly.
+    Near 0 it is half the square of the Dice loss, so its gradient, tanh(dice) times that of Dice, goes to 0 smoothly.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0 to the Dice loss.
+      where: valid pixels (None means all). An image without any contributes 0 to the Dice loss.
       smooth: as in `dice`, in pixels; must be positive.
-      per_image: False takes the batch for one image.
+      per_image: False treats the batch as one image.
 
     >>> print(f"{log_cosh_dice(jnp.array([[[[9.0, -9.0]]]]), jnp.array([[[1]]])):.4f}")  # log cosh 0.5
     0.1201
@@ -113,17 +113,17 @@ def generalized_dice(
 ) -> Float[Array, ""]:
     """Generalized Dice loss, 1 - 2 Σ w·|P∩T| / Σ w·(|P| + |T|) over classes (Sudre et al., 2017, arXiv:1707.03237).
 
-    w = 1 / |T|², so that small classes weigh as much as large ones. One ratio an image, and the mean over images. The
-    weights are given relative to that of the rarest class present, whose pixels are thus the unit of `smooth`; a class
-    that is absent weighs as much as the rarest one (the paper's weight would be infinite).
+    w = 1 / |T|², so that small classes weigh as much as large ones. One ratio per image, then the mean over images.
+    Weights are relative to that of the rarest class present, so `smooth` is in pixels of that class. An absent class
+    has the weight of the rarest one; in the paper it would be infinite.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       smooth: added to numerator and denominator, in pixels of the rarest class; must be positive.
-      per_image: False takes the batch for one image.
-      power: exponent of the weights, 1 / |T|^power, >= 0; 0 weighs all classes alike.
+      per_image: False treats the batch as one image.
+      power: exponent of the weights 1 / |T|^power, >= 0; 0 gives all classes the same weight.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0], [9.0, -9.0]]]])  # two pixels right, one wrong
     >>> print(f"{generalized_dice(logits, jnp.array([[[0, 0, 1]]])):.4f}")  # (1/4 + 1) / (5/4 + 1 + 1)

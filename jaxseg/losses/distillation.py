@@ -1,6 +1,6 @@
-"""Distillation: a network that learns from the scores of another.
+"""Distillation: training on the scores of another network.
 
-These two have no labels: they are called from Python, beside a loss of `LOSSES`, and no config names them.
+These two losses take no labels. Call them from Python, in addition to a loss of `LOSSES`; configs can't name them.
 """
 
 import jax
@@ -19,18 +19,18 @@ def distillation(
     where: Bool[Array, "b h w"] | None = None,
     temperature: float = 1.0,
 ) -> Float[Array, ""]:
-    """T²·KL(teacher ‖ student) of the softmaxes at temperature T, pixel by pixel (Hinton et al., 2015,
-    arXiv:1503.02531), mean over the pixels that count.
+    """T²·KL(teacher ‖ student) of the softmaxes over classes at temperature T, mean over the valid pixels.
 
-    The entropy of the teacher, which the paper's cross entropy holds too, is left out: a student that equals its
-    teacher costs 0. T² keeps the gradient's size while T changes. No gradient goes to the teacher.
+    Hinton et al., 2015, arXiv:1503.02531. The paper's cross entropy also includes the teacher's entropy; without it, a
+    student that equals its teacher costs 0. T² makes the gradient's size independent of T. No gradient flows to the
+    teacher.
 
     Args:
       logits: the student's unnormalized scores, any float dtype; the loss is computed in float32.
       teacher_logits: the teacher's, of the same shape.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0. Labels that are ignored need
-        not be: the teacher knows something of those pixels too.
-      temperature: T above, > 0; more shows more of how the teacher ranks the classes that it does not choose.
+      where: valid pixels (None means all). Without any, loss and gradient are 0. Pixels
+        with the ignore label may be valid here: the teacher has scores for them too.
+      temperature: T above, > 0; larger values give more weight to the classes that the teacher ranks lower.
 
     >>> teacher = jnp.log(jnp.array([[[[0.5, 0.5]]]]))
     >>> print(f"{distillation(jnp.log(jnp.array([[[[0.8, 0.2]]]])), teacher):.4f}")  # ½ log(0.5/0.8) + ½ log(0.5/0.2)
@@ -49,16 +49,15 @@ def channel_wise_distillation(
     where: Bool[Array, "b h w"] | None = None,
     temperature: float = 4.0,
 ) -> Float[Array, ""]:
-    """T²·KL(teacher ‖ student) of each channel's softmax over the pixels (Shu et al., 2021, arXiv:2011.13256), mean
-    over channels and images.
+    """T²·KL(teacher ‖ student) of each channel's softmax over the pixels, mean over channels and images.
 
-    It asks where in the image a class is rather than which class a pixel is, and so serves features as well as
-    logits. No gradient goes to the teacher.
+    Shu et al., 2021, arXiv:2011.13256. It compares where in the image each class is, not which class each pixel has, so
+    it works for features as well as for logits. No gradient flows to the teacher.
 
     Args:
       logits: of the student, or its features; any float dtype; the loss is computed in float32.
       teacher_logits: of the teacher, of the same shape.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       temperature: T above, > 0.
 
     >>> teacher = jnp.log(jnp.array([0.5, 0.5])).reshape(1, 1, 2, 1)
@@ -74,7 +73,7 @@ def channel_wise_distillation(
 
 
 def _prepare(logits, teacher_logits, where, temperature):
-    """Checks the arguments; returns both scores over the temperature, in float32, 0 where nothing counts."""
+    """Checks the arguments; returns both scores over the temperature, in float32, 0 at invalid pixels."""
     for name, x in (("Logits", logits), ("Teacher's logits", teacher_logits)):
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise UserError(f"{name} must be floating point, got {x.dtype}. Pass the scores before argmax.")

@@ -1,4 +1,4 @@
-"""Focal loss: cross entropy that loses interest in pixels it is already sure of."""
+"""Focal loss: cross entropy that gives less weight to pixels that are already right with high probability."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,15 @@ def focal(
     gamma: float = 2.0,
     alpha: Sequence[float] | Float[Array, "c"] | None = None,
 ) -> Float[Array, ""]:
-    """Softmax focal loss, -α(y)·(1 - p(y))^γ·log p(y), mean over the pixels that count.
+    """Softmax focal loss, -α(y)·(1 - p(y))^γ·log p(y), mean over the valid pixels.
 
-    Lin et al., 2017, arXiv:1708.02002, section 3, which has the sigmoid form (`sigmoid_focal`). The mean is by the
-    number of pixels, not by their α. γ = 0 without α is cross entropy.
+    Lin et al., 2017, arXiv:1708.02002, section 3, which has the sigmoid form (`sigmoid_focal`). The sum is
+    divided by the number of pixels, not by the sum of their α. γ = 0 without α is cross entropy.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
       gamma: γ above, >= 0.
       alpha: one weight per class.
 
@@ -49,12 +49,12 @@ def focal(
     target = one_hot(labels, logits.shape[-1])
     shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
     others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
-    own = jnp.where(target, shifted, 0.0).sum(-1)
-    total = others + jnp.exp(own)
-    # Where the label has the largest score, -log p = log(1 + others / own term) keeps every digit.
-    largest = own == 0
-    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, own, 0.0)))
-    negative_log_p = jnp.where(largest, sure, jnp.log(total) - own)
+    label_score = jnp.where(target, shifted, 0.0).sum(-1)
+    total = others + jnp.exp(label_score)
+    # Where the label has the largest score, -log p = log(1 + others / exp(label_score)) keeps every digit.
+    largest = label_score == 0
+    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, label_score, 0.0)))
+    negative_log_p = jnp.where(largest, sure, jnp.log(total) - label_score)
     loss = power_of_positive(others / total, gamma) * negative_log_p
     if alpha is not None:
         loss = loss * jnp.where(target, per_class(alpha, logits.shape[-1], "alpha"), 0.0).sum(-1)
@@ -69,17 +69,17 @@ def sigmoid_focal(
     gamma: float = 2.0,
     alpha: float | None = 0.25,
 ) -> Float[Array, ""]:
-    """Focal loss of every class by itself, mean over the pixels that count and over classes.
+    """Focal loss of each class separately, mean over the valid pixels and over classes.
 
-    Lin et al., 2017, arXiv:1708.02002, section 3: -α·(1 - p)^γ·log p where the class is, -(1 - α)·p^γ·log(1 - p)
+    Lin et al., 2017, arXiv:1708.02002, section 3: -α·(1 - p)^γ·log p at pixels of the class, -(1 - α)·p^γ·log(1 - p)
     elsewhere, with p the sigmoid of its logit.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
       gamma: γ above, >= 0; 0 without `alpha` is `binary_cross_entropy`.
-      alpha: α above, in [0, 1]; None weighs both sides by 1.
+      alpha: α above, in [0, 1]; None means a weight of 1 for both.
 
     >>> print(f"{sigmoid_focal(jnp.zeros((1, 1, 1, 1)), jnp.array([[[1]]])):.4f}")  # log 2 / 16
     0.0433

@@ -23,10 +23,10 @@ def jaccard(
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       smooth: s above, in pixels; must be positive.
-      per_image: False takes the batch for one image.
-      log: -log of the ratio in place of 1 minus it.
+      per_image: False treats the batch as one image.
+      log: -log of the ratio instead of 1 minus the ratio.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])
     >>> print(f"{jaccard(logits, jnp.array([[[0, 1]]])):.4f}")  # (1 - (1 + 1) / (2 + 1) + 1 - (0 + 1) / (1 + 1)) / 2
@@ -46,17 +46,17 @@ def sigmoid_jaccard(
     per_image: bool = True,
     log: bool = False,
 ) -> Float[Array, ""]:
-    """Jaccard loss of every class by itself (Rahman & Wang, 2016): P is the sigmoid of the logits.
+    """Jaccard loss of each class separately (Rahman & Wang, 2016): P is the sigmoid of the logits.
 
-    For one foreground class, or for classes that may overlap. All else is `jaccard`.
+    For one foreground class, or for classes that may overlap. Everything else is as in `jaccard`.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
-      where: pixels that count (all, if None). An image with none contributes 0.
+      where: valid pixels (None means all). An image without any contributes 0.
       smooth: as in `jaccard`, in pixels; must be positive.
-      per_image: False takes the batch for one image.
-      log: -log of the ratio in place of 1 minus it.
+      per_image: False treats the batch as one image.
+      log: -log of the ratio instead of 1 minus the ratio.
 
     >>> print(f"{sigmoid_jaccard(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (1/2 + 1) / (3/2 + 1)
     0.4000

@@ -1,4 +1,4 @@
-"""Lovász losses: the mean intersection over union itself, extended from sets of wrong pixels to how wrong each is."""
+"""Lovász losses: convex extensions of the Jaccard index (intersection over union)."""
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ def lovasz_softmax(
 ) -> Float[Array, ""]:
     """Lovász-Softmax, the convex extension of 1 - IoU (Berman et al., 2018, arXiv:1705.08790), class mean.
 
-    A pixel's error is 1 - p for its own class and p for any other, p the softmax of the logits. Where every error is 0
-    or 1 the loss is 1 - IoU exactly. The pixels of each class are sorted by error; over a batch that is spread over
-    devices, `per_image=False` therefore brings the pixels together.
+    A pixel's error is 1 - p for the class of its label and p for any other class, where p is the softmax of the logits.
+    If every error is 0 or 1, the loss is exactly 1 - IoU. The pixels of each class are sorted by error, so with
+    `per_image=False` the pixels of a sharded batch are gathered.
 
     The slope along each sorted error is computed in closed form out of integer counts, not, as in the paper's
     algorithm 1, as a difference of neighboring IoUs: with a million pixels these agree in all but the last digit.
@@ -29,10 +29,10 @@ def lovasz_softmax(
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      per_image: True takes the mean over the losses of the images; an image with no pixel that counts contributes 0.
-        False is the loss of the batch as one image, nearer to the IoU of a data set.
-      present: the mean is over the classes that the labels hold. False takes all: an absent class costs its largest p.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
+      per_image: True takes the mean over the losses of the images; an image without valid pixels contributes 0.
+        False treats the batch as one image, which is nearer to the IoU of a data set.
+      present: the mean is over the classes in the labels. False means all classes: an absent one costs its largest p.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [-9.0, 9.0], [-9.0, 9.0]]]])
     >>> print(f"{lovasz_softmax(logits, jnp.array([[[0, 1, 1]]])):.4f}")
@@ -58,15 +58,15 @@ def lovasz_hinge(
     """Lovász hinge, 1 - IoU extended over hinge errors (Berman et al., 2018, arXiv:1705.08790).
 
     A pixel's error is max(0, 1 - logit·sign), sign 1 in the foreground and -1 elsewhere: unlike the softmax form it is
-    unbounded, and pixels on the right side by 1 or more teach nothing. Each class is a binary map of its own.
+    unbounded, and pixels that are right by a margin of 1 or more have no gradient. Each class is a binary problem.
 
     Args:
       logits: scores, positive where the class is, any float dtype; the loss is computed in float32.
       labels: class ids, each class against all others (of a single class: 1 is the foreground, 0 is not), or a 0 or 1
         for every class of every pixel; never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      per_image: True takes the mean over the losses of the images; an image with no pixel that counts contributes 0.
-      present: the mean is over the classes that the labels hold. False takes all: where there is no foreground, the
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
+      per_image: True takes the mean over the losses of the images; an image without valid pixels contributes 0.
+      present: the mean is over the classes in the labels. False means all classes: where there is no foreground, the
         loss is the largest error.
 
     >>> logits = jnp.array([[[[3.0], [-2.0], [0.5]]]])
@@ -101,7 +101,7 @@ def _rows(x: Array, per_image: bool) -> Array:
 def jaccard_slopes(
     errors: Float[Array, "... n"], target: Bool[Array, "... n"], where: Bool[Array, "... n"]
 ) -> Float[Array, "... n"]:
-    """Returns what each pixel's error is multiplied with: by how much 1 - IoU grows when that pixel too is wrong.
+    """Returns the weight of each pixel's error: how much 1 - IoU grows when this pixel becomes wrong too.
 
     The pixels become wrong one by one, the worst first (Berman et al., 2018, arXiv:1705.08790, algorithm 1). With k of
     them wrong, of which B are background, and P pixels of foreground, the union is P + B and the intersection P less
@@ -111,7 +111,7 @@ def jaccard_slopes(
     Args:
       errors: at least 0; equal ones in order of place.
       target: the foreground.
-      where: pixels that count; the others get 0. At most 2^30 in all.
+      where: valid pixels; the others get 0. At most 2^30 in all.
 
     >>> errors, target = jnp.array([0.9, 0.2, 0.1]), jnp.array([False, True, False])
     >>> jaccard_slopes(errors, target, jnp.ones(3, bool)).tolist()
@@ -120,7 +120,7 @@ def jaccard_slopes(
     target = target & where
     place = 2 * lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1) + target
     # Two sorts, there and back, instead of a gather and, for the gradient, a scatter.
-    _, place = lax.sort((jnp.where(where, -errors, 1.0), place), num_keys=1)  # what does not count comes last
+    _, place = lax.sort((jnp.where(where, -errors, 1.0), place), num_keys=1)  # invalid pixels come last
     hit = place & 1
     hits = lax.cumsum(hit, axis=hit.ndim - 1)
     misses = jnp.arange(1, hit.shape[-1] + 1) - hits

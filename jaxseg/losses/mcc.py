@@ -17,20 +17,20 @@ def mcc(
     """1 - Matthews' correlation coefficient of the soft confusion matrix, mean over images (0 to 2).
 
     Abhishek & Hamarneh, 2021, arXiv:2010.13454, for two classes; for more, Gorodkin's coefficient of c classes (2004,
-    doi:10.1016/j.compbiolchem.2004.09.006), which is the same for two. Of one image, with P and T the shares of the
-    pixels that are predicted to be and are of each class, and r the share rightly predicted:
+    doi:10.1016/j.compbiolchem.2004.09.006), which is the same for two. For one image, let P and T be the
+    fractions of pixels predicted as and labeled with each class, and r the fraction predicted correctly. The loss is
 
         1 - (r - Σ P·T) / sqrt((1 - Σ P²)(1 - Σ T²))
 
-    It looks at all classes at once, true negatives included, so a class that is absent is no special case. Where it is
-    undefined, in an image of one class, `smooth` defines it.
+    It depends on all classes at once, including true negatives, so an absent class needs no special case. For an image
+    of one class it would be undefined; `smooth` defines it.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
-      smooth: pixels of each class that are added as rightly predicted; must be positive.
-      per_image: False takes the batch for one image.
+      where: valid pixels (None means all). An image without any contributes 0.
+      smooth: number of correctly predicted pixels added to each class; must be positive.
+      per_image: False treats the batch as one image.
 
     >>> labels = jnp.array([[[0, 0, 1, 1]]])
     >>> print(f"{mcc(jnp.array([[[[9.0, -9], [9, -9], [9, -9], [-9, 9]]]]), labels):.4f}")  # 1 - 6 / sqrt(72)
@@ -50,7 +50,7 @@ def mcc(
 
 
 def _unlike(shares: Float[Array, "... c"]) -> Float[Array, "..."]:
-    """Returns 1 - Σ shares², the chance that two pixels differ in class, from products that are all positive."""
+    """Returns 1 - Σ shares², the probability that two pixels differ in class, as a sum of positive products."""
     others = 1 - jnp.eye(shares.shape[-1])
     chance = (shares[..., :, None] * shares[..., None, :] * others).sum((-1, -2))
     return chance + 1e-12  # of one class alone it is 0, and a square root's slope there infinite

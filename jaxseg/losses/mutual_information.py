@@ -1,4 +1,4 @@
-"""Region mutual information: not how well each pixel's label is predicted, but each neighborhood's."""
+"""Region mutual information: compares neighborhoods of prediction and label instead of single pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,12 @@ def region_mutual_information(
     region: int = 3,
     regularizer: float = 5e-4,
 ) -> Float[Array, ""]:
-    """Region mutual information, ½ log det of what p leaves unexplained of T, per entry (Zhao et al., 2019,
-    arXiv:1910.12037), mean over images and classes.
+    """Region mutual information loss (Zhao et al., 2019, arXiv:1910.12037), mean over images and classes.
 
     The probability map P and the one-hot label T are averaged over windows of `stride` pixels; a pixel of the small
     maps is then the vector of its `region`² neighbors, in P and in T. With Σ the covariances of these vectors over the
     image, M = Σ_T - Σ_TP (Σ_P + αI)⁻¹ Σ_TPᵀ is the part of T that no linear map of P explains, and the loss is
-    ½ log det(I + M / α) / region². It says nothing of single pixels: the paper adds it to cross entropy, half of each.
+    ½ log det(I + M / α) / region². It ignores single pixels, so the paper adds it to cross entropy, with weights of ½.
 
     What differs from the paper: covariances are means over pixels rather than sums, so that α is a variance and does
     not depend on the image's size; ½ log α is taken off, which makes 0 the least loss, with the same gradient (a map
@@ -36,7 +35,7 @@ def region_mutual_information(
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none, or with one alone, contributes 0.
+      where: valid pixels (None means all). An image with fewer than two contributes 0.
       stride: side of the windows averaged, in pixels, >= 1.
       region: side of the neighborhood, in windows, odd.
       regularizer: α above, a variance of probabilities, in [1e-4, 1].
@@ -124,7 +123,7 @@ def _residual_covariance(p, t, pixels, alpha):
 def window_means(
     x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], stride: int
 ) -> tuple[Float[Array, "b h2 w2 c"], Bool[Array, "b h2 w2"]]:
-    """Averages over windows of `stride` x `stride` pixels what counts of them, and says where anything does.
+    """Averages the valid pixels of each `stride` x `stride` window; also returns which windows have a valid pixel.
 
     >>> x = jnp.array([1.0, 3.0, 9.0, 9.0, 5.0]).reshape(1, 1, 5, 1)
     >>> means, counts = window_means(x, jnp.array([[[True, True, False, False, True]]]), 2)
@@ -141,9 +140,9 @@ def window_means(
 
 
 def neighborhoods(x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], side: int) -> Float[Array, "b c d n"]:
-    """Returns, for every pixel that counts, how far each of its side² neighbors is from the mean of such neighbors.
+    """Returns the values of the side² neighbors of every valid pixel, minus the mean over all pixels of such neighbors.
 
-    Pixels that don't count, and neighbors that don't or lie beyond the edge, are 0: as far as the mean.
+    Invalid pixels and neighbors, and neighbors outside the image, are 0, as if at the mean.
 
     >>> x = jnp.array([1.0, 2.0, 6.0]).reshape(1, 1, 3, 1)
     >>> neighborhoods(x, jnp.ones((1, 1, 3), bool), 3)[0, 0, 3:6].tolist()  # the left, itself, the right

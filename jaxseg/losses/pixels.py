@@ -1,4 +1,4 @@
-"""What every pixel loss needs: scores without the ignored pixels, labels as one-hot, a ratio over what counts."""
+"""Helpers of the pixel losses: masking of logits, one-hot labels, and ratios over valid pixels."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxseg.checks import UserError, check_logits_and_labels
 
 
 def counted_logits(logits: Float[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "... c"]:
-    """Returns float32 logits with 0 where `where` is False, so that whatever stands there can't reach a gradient.
+    """Returns float32 logits with 0 where `where` is False, so that their values there can't affect a gradient.
 
     >>> counted_logits(jnp.array([[1.0, 2.0], [jnp.nan, 0.0]]), jnp.array([True, False])).tolist()
     [[1.0, 2.0], [0.0, 0.0]]
@@ -19,7 +19,7 @@ def counted_logits(logits: Float[Array, "... c"], where: Bool[Array, "..."] | No
 
 
 def one_hot(labels: Int[Array, "..."], num_classes: int) -> Bool[Array, "... c"]:
-    """Compares labels with an iota: no gather, hence no scatter in a gradient. A label outside matches no class.
+    """Compares labels with an iota: no gather, hence no scatter in a gradient. Unknown ids match no class.
 
     >>> one_hot(jnp.array([2, 0]), 3).astype(int).tolist()
     [[0, 0, 1], [1, 0, 0]]
@@ -32,11 +32,11 @@ def check_binary(
     labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
     where: Bool[Array, "b h w"] | None = None,
 ) -> None:
-    """Checks, at trace time, what a sigmoid loss is given; `binary_targets` says what labels may be.
+    """Checks the arguments of a sigmoid loss at trace time; see `binary_targets` for the labels it accepts.
 
     >>> check_binary(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 4), bool))
     Traceback (most recent call last):
-    jaxseg.checks.UserError: Labels (1, 2, 2, 4) hold 4 classes a pixel, logits (1, 2, 2, 3) hold 3. Give one per class.
+    jaxseg.checks.UserError: Labels (1, 2, 2, 4) hold 4 classes per pixel, logits (1, 2, 2, 3) hold 3. Give ...
     """
     if logits.ndim != 4:
         raise UserError(f"Logits must be [b, h, w, c], got {logits.shape}. Add the axes that are missing.")
@@ -45,7 +45,7 @@ def check_binary(
         raise UserError(f"Labels of {logits.shape[-1]} classes are ids or bool[b, h, w, c], got bool{labels.shape}.")
     if labels.ndim == 4 and labels.shape[-1] != logits.shape[-1]:
         raise UserError(
-            f"Labels {labels.shape} hold {labels.shape[-1]} classes a pixel, logits {logits.shape} hold"
+            f"Labels {labels.shape} hold {labels.shape[-1]} classes per pixel, logits {logits.shape} hold"
             f" {logits.shape[-1]}. Give one per class."
         )
     ids = labels[..., 0] if labels.ndim == 4 else labels
@@ -55,10 +55,10 @@ def check_binary(
 def binary_targets(
     labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"], num_classes: int
 ) -> Bool[Array, "b h w c"]:
-    """Returns what each class's sigmoid should say, for class ids (one-vs-all) or for many labels a pixel.
+    """Returns the target of each class's sigmoid, from class ids (one-vs-all) or from several labels per pixel.
 
-    Four axes hold a 0 or a 1 for every class and are taken as they are. Three axes hold class ids: each class against
-    all others. Of one class alone, 1 is the foreground and all else is not.
+    Labels with four axes hold 0 or 1 for every class. Labels with three axes hold class ids: each class against all
+    others. With a single class, 1 is the foreground and every other id is background.
 
     >>> binary_targets(jnp.array([[[0, 2]]]), 3).astype(int).tolist()
     [[[[1, 0, 0], [0, 0, 1]]]]
@@ -75,7 +75,7 @@ def binary_targets(
 
 
 def chosen_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]:
-    """Returns the ids that `classes` names, all of them for None, or raises a `UserError`.
+    """Returns `classes` as a list of ids, or all ids for None; raises a `UserError` if one is not valid.
 
     >>> chosen_classes(None, 3)
     [0, 1, 2]
@@ -98,12 +98,12 @@ def ratio_where(
     if where is not None:
         values, weights = jnp.where(where, values, 0.0), jnp.where(where, weights, 0.0)
     total = weights.sum()
-    some = total > 0
-    return jnp.where(some, values.sum() / jnp.where(some, total, 1.0), 0.0)
+    positive = total > 0
+    return jnp.where(positive, values.sum() / jnp.where(positive, total, 1.0), 0.0)
 
 
 def inverse_frequency(target: Bool[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "c"]:
-    """Returns pixels / (classes present · pixels of the class) over what counts, 0 for a class that is absent.
+    """Returns pixels / (classes present · pixels of the class) over valid pixels; 0 for an absent class.
 
     >>> inverse_frequency(one_hot(jnp.array([0, 0, 0, 0, 2]), 3), None).tolist()  # 5 / (2 · 4) and 5 / 2
     [0.625, 0.0, 2.5]

@@ -1,4 +1,4 @@
-"""What every loss of overlapping regions is made of: soft true positives, false positives and false negatives."""
+"""Soft true positives, false positives and false negatives, from which all overlap losses are computed."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, o
 
 
 class SoftCounts(NamedTuple):
-    """Sums over the pixels that count, float32, [b, c] or, of the batch as one image, [c]."""
+    """Sums over the valid pixels, float32, [b, c] or, of the batch as one image, [c]."""
 
     tp: Float[Array, "... c"]  # Σ p·t
     fp: Float[Array, "... c"]  # Σ p·(1 - t)
@@ -34,8 +34,8 @@ def softmax_counts(
     Args:
       logits: unnormalized scores, any float dtype.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none has zeros.
-      per_image: False takes the batch for one image.
+      where: valid pixels (None means all). An image without any has zeros.
+      per_image: False treats the batch as one image.
       squared: fp and fn are Σ (p - t)² over the same pixels, so that 2·tp + fp + fn = Σ p² + Σ t².
 
     >>> logits = jnp.log(jnp.array([[[[0.75, 0.25], [0.5, 0.5]]]]))
@@ -71,9 +71,9 @@ def sigmoid_counts(
 def overlap_loss(
     counts: SoftCounts, *, fp: float, fn: float, smooth: float, log: bool = False
 ) -> Float[Array, "... c"]:
-    """Returns 1 - (tp + s) / (tp + fp·FP + fn·FN + s), or minus the logarithm of that ratio, of each image and class.
+    """Returns 1 - (tp + s) / (tp + fp·FP + fn·FN + s), or minus the logarithm of that ratio, per image and class.
 
-    Every digit is kept: the numerator is what is wrong, not the difference of what is right to 1.
+    It is computed from the false counts, not as 1 minus a ratio near 1, so that no digits are lost.
 
     >>> counts = SoftCounts(tp=jnp.array([2.0]), fp=jnp.array([1.0]), fn=jnp.array([0.0]))
     >>> overlap_loss(counts, fp=1.0, fn=1.0, smooth=1.0).tolist()  # 1 - 3 / 4
@@ -86,7 +86,7 @@ def overlap_loss(
 
 
 def check_smooth(smooth: float) -> None:
-    """Raises a `UserError` unless `smooth` is positive: it is all that is left of a ratio where nothing counts."""
+    """Raises a `UserError` unless `smooth` is positive: without valid pixels the ratio is smooth / smooth."""
     if not smooth > 0:
         raise UserError(f"`smooth` must be positive, got {smooth}. 1.0 is one pixel.")
 

@@ -1,4 +1,4 @@
-"""Weights that change over the steps: of heads that help only at first, of losses that help only later."""
+"""Loss weights that change with the training step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _KEYS = {"start": 0.0, "end": 1.0, "begin_step": 0, "end_step": 1000}  # of a ra
 
 
 def ramp(*, start: float, end: float, end_step: int, begin_step: int = 0) -> Schedule:
-    """Returns the schedule, step -> weight, that goes in a straight line from `start` to `end`.
+    """Returns a schedule, step -> weight, that changes linearly from `start` to `end`.
 
     Args:
       start: weight up to `begin_step`, >= 0.
@@ -37,7 +37,7 @@ def ramp(*, start: float, end: float, end_step: int, begin_step: int = 0) -> Sch
 
 
 def weight_at(weight: Weight, step: Int[Array, ""] | int | None, name: str) -> float | Float[Array, ""]:
-    """Returns a weight as it is at `step`: a number always, a ramp's mapping or a schedule for that step.
+    """Returns the value of a weight at `step`; it may be a number, the arguments of `ramp`, or a schedule.
 
     >>> float(weight_at({"start": 0.0, "end": 1.0, "end_step": 10}, 5, "loss.terms.dice"))
     0.5
@@ -53,7 +53,7 @@ def weight_at(weight: Weight, step: Int[Array, ""] | int | None, name: str) -> f
 
 
 def check_weight(weight: Any, name: str) -> None:
-    """Raises a `UserError` for what is neither a number >= 0, nor a ramp between two, nor a function of the step.
+    """Raises a `UserError` unless `weight` is a number >= 0, the arguments of `ramp`, or a function of the step.
 
     >>> check_weight({"start": 0.4, "end": -1.0, "end_step": 900}, "loss.heads.auxiliary")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Tversky: an overlap in which a pixel too many and a pixel too few have different prices."""
+"""Tversky losses: overlap with separate weights for false positives and false negatives."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -26,11 +26,11 @@ def tversky(
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
-      alpha: price of a false positive, >= 0.
-      beta: price of a false negative, >= 0. Larger than `alpha`, it favors recall. They can't both be 0.
+      where: valid pixels (None means all). An image without any contributes 0.
+      alpha: weight of false positives, >= 0.
+      beta: weight of false negatives, >= 0. Larger than `alpha`, it favors recall. They can't both be 0.
       smooth: s above, in pixels; must be positive.
-      per_image: False takes the batch for one image.
+      per_image: False treats the batch as one image.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])  # of class 0 one too many, of class 1 one too few
     >>> print(f"{tversky(logits, jnp.array([[[0, 1]]])):.4f}")  # (0.3 / 2.3 + 0.7 / 1.7) / 2
@@ -51,18 +51,18 @@ def sigmoid_tversky(
     smooth: float = 1.0,
     per_image: bool = True,
 ) -> Float[Array, ""]:
-    """Tversky loss of every class by itself (Salehi et al., 2017, arXiv:1706.05721): P is the sigmoid of the logits.
+    """Tversky loss of each class separately (Salehi et al., 2017, arXiv:1706.05721): P is the sigmoid of the logits.
 
-    For one foreground class, or for classes that may overlap. All else is `tversky`.
+    For one foreground class, or for classes that may overlap. Everything else is as in `tversky`.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids (each class against all others; with c = 1, 1 is the foreground), or a 0 or 1 for every class.
-      where: pixels that count (all, if None). An image with none contributes 0.
-      alpha: price of a false positive, >= 0.
-      beta: price of a false negative, >= 0. They can't both be 0.
+      where: valid pixels (None means all). An image without any contributes 0.
+      alpha: weight of false positives, >= 0.
+      beta: weight of false negatives, >= 0. They can't both be 0.
       smooth: as in `tversky`, in pixels; must be positive.
-      per_image: False takes the batch for one image.
+      per_image: False treats the batch as one image.
 
     >>> print(f"{sigmoid_tversky(jnp.zeros((1, 1, 2, 1)), jnp.array([[[0, 1]]])):.4f}")  # 1 - (1/2 + 1) / (1 + 1)
     0.2500
@@ -86,18 +86,18 @@ def focal_tversky(
     """Focal Tversky loss, the mean over images and classes of (Tversky loss)^(1/γ).
 
     Abraham & Khan, 2018, arXiv:1810.07842, which sums over classes and calls α what is β here and in
-    `tversky`. With γ > 1 a class that is nearly right keeps a steeper gradient than one that is wrong; to look harder
-    at what is wrong, as focal loss does, take γ < 1.
+    `tversky`. With γ > 1, classes with a small loss have the steeper gradient; with γ < 1, classes with a large loss
+    have it, as in focal loss.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). An image with none contributes 0.
-      alpha: price of a false positive, >= 0.
-      beta: price of a false negative, >= 0. They can't both be 0.
+      where: valid pixels (None means all). An image without any contributes 0.
+      alpha: weight of false positives, >= 0.
+      beta: weight of false negatives, >= 0. They can't both be 0.
       gamma: γ above, > 0; the paper tries 1 to 3.
       smooth: as in `tversky`, in pixels; must be positive.
-      per_image: False takes the batch for one image.
+      per_image: False treats the batch as one image.
 
     >>> logits = jnp.array([[[[9.0, -9.0], [9.0, -9.0]]]])
     >>> print(f"{focal_tversky(logits, jnp.array([[[0, 1]]])):.4f}")  # ((0.3 / 2.3)^0.75 + (0.7 / 1.7)^0.75) / 2

@@ -1,4 +1,4 @@
-"""U-Net's loss: cross entropy that weighs the background between two cells more."""
+"""U-Net's loss: cross entropy with larger weights on the background between neighboring cells."""
 
 from collections.abc import Sequence
 
@@ -22,21 +22,20 @@ def unet_cross_entropy(
     sigma: float = 5.0,
     class_weights: Sequence[float] | None = None,
 ) -> Float[Array, ""]:
-    """Cross entropy, Σ w·(-log p(label)) / Σ w, under U-Net's weight map w (Ronneberger et al., 2015, arXiv:1505.04597,
-    eq. 1 and 2).
+    """Cross entropy weighted by U-Net's map w, Σ w·(-log p(label)) / Σ w.
 
-    The cells are the connected regions of `cell_class` in the label, found inside the step, so that augmented labels
-    have right maps. Where the label does not part two cells that touch, neither does this: with a map of the cells'
-    ids at hand, give `unet_weight_map` of it to `cross_entropy` as `pixel_weights`.
+    Ronneberger et al., 2015, arXiv:1505.04597, eq. 1 and 2. Cells are the connected regions of `cell_class` in the
+    label; they are computed inside the step, so that the map fits the augmented label. Cells that touch in the label
+    count as one: if you have a map of cell ids, pass `unet_weight_map(ids)` to `cross_entropy` as `pixel_weights`.
 
     Args:
       logits: unnormalized scores, any float dtype; the loss is computed in float32.
       labels: class ids in [0, c); never read where `where` is False.
-      where: pixels that count (all, if None). With none the loss and its gradient are 0.
-      cell_class: the class whose regions are to be kept apart; -1 is the last.
-      w0: weight between two cells that touch, above the pixel's own, >= 0.
-      sigma: how far apart cells still count as close, in pixels; must be positive.
-      class_weights: a pixel's own weight by its class, >= 0; 1 if None.
+      where: valid pixels (None means all). Without any, loss and gradient are 0.
+      cell_class: id of the class of the cells; -1 is the last class.
+      w0: weight added between two cells that nearly touch, >= 0.
+      sigma: distance scale of that weight, in pixels; must be positive.
+      class_weights: weight of each class's pixels before w0 is added, >= 0; None means 1.
 
     >>> labels = jnp.array([[[1, 0, 1, 0]]])
     >>> logits = jnp.log(jnp.array([[[[0.5, 0.5], [0.25, 0.75], [0.5, 0.5], [0.5, 0.5]]]]))
@@ -51,8 +50,8 @@ def unet_cross_entropy(
     if where is not None:
         is_cell &= where
     weights = unet_weight_map(connected_components(is_cell), where=where, w0=w0, sigma=sigma, class_weights=(0.0, 0.0))
-    own = jnp.ones(num_classes) if class_weights is None else per_class(class_weights, num_classes, "class_weights")
-    weights = weights + (one_hot(labels, num_classes) * own).sum(-1)
+    base = jnp.ones(num_classes) if class_weights is None else per_class(class_weights, num_classes, "class_weights")
+    weights = weights + (one_hot(labels, num_classes) * base).sum(-1)
     return cross_entropy(logits, labels, where=where, pixel_weights=weights)
 
 
@@ -67,12 +66,12 @@ def unet_weight_map(
     """U-Net's border weights, w_c + w0·exp(-(d1 + d2)² / 2σ²), for `pixel_weights` of the cross entropy.
 
     Ronneberger et al., 2015, arXiv:1505.04597, eq. 2: d1 and d2 are the distances to the nearest and the second nearest
-    cell. As in the paper's fig. 3d the second term is on the background alone: it keeps touching cells apart. An image
-    with fewer than two cells has no such term.
+    cell. As in the paper's fig. 3d, the second term applies to the background only: it separates touching cells. In an
+    image with fewer than two cells it is 0.
 
     Args:
       cells: 0 for background, else the id of the cell, any number > 0; never read where `where` is False.
-      where: pixels that count (all, if None). The others belong to no cell and have weight 0.
+      where: valid pixels (None means all). The others belong to no cell and have weight 0.
       w0: height of the second term, >= 0.
       sigma: its width σ, in pixels; must be positive.
       class_weights: w_c of the background and of the cells, >= 0.

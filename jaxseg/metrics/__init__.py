@@ -5,20 +5,20 @@ returns a `Metric`: what it `needs` and two pure functions.
 
 - `needs` is "predictions" (class ids, int[b, h, w]) or "probabilities" (float[b, h, w, c], which sum to 1).
 - `update(predictions | probabilities, labels, *, where, num_classes) -> Tally` counts one batch on the device: labels
-  int[b, h, w] in [0, num_classes), `where` bool[b, h, w] or None marks the pixels that count. It can be jitted. A
-  `Tally` is two dicts of arrays: `sums`, of any shape, which are added up (int32, or float32 for sums of what is no
-  count), and `images`, [b, …], one row per image, which are kept apart. A pixel that doesn't count reaches neither,
-  whatever stands there; pixels that don't count surround every image that was padded. An image with no pixel that
-  counts adds nothing to `sums`, and has nan or 0 in its row.
+  int[b, h, w] in [0, num_classes), `where` bool[b, h, w] is True at valid pixels (None means all). It can be jitted. A
+  `Tally` is two dicts of arrays: `sums`, of any shape, which are added up (int32 for
+  counts, float32 for other sums), and `images`, [b, …], one row per image, which are concatenated. Invalid pixels
+  affect neither, whatever their values; padding is invalid. An image without valid pixels adds nothing to `sums`, and
+  has nan or 0 in its row.
 - `merge([tally, …])` adds sums as int64 and float64 on the host and joins rows, `merge_processes(tally)` does it over
   processes. The order of the rows changes no result but by rounding.
 - `result(tally) -> dict` of plain Python numbers, by key: a float; a list of one float per class; or a dict of details,
-  which is in scores.json but in no table. Keys are lower case and no two entries share one. No pixel at all: no error,
-  and nan where a score would be 0 / 0.
+  which is in scores.json but not in tables. Keys are lower case and no two entries share one. On empty
+  input, results are nan; no error is raised.
 
 Two policies hold everywhere:
 
-- ignored pixels (`where` False) are in no cell, hence in no score;
+- invalid pixels (`where` is False) affect no score;
 - a class for which a score is 0 / 0 is nan in the per-class list and left out of the mean.
 
 A new metric is one file and one line of `METRICS`; tests/contracts/ holds it to the above, and `config.eval.metrics`
@@ -78,7 +78,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
 
 
 def create_metrics(names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Metric]:
-    """Returns the metrics of `names` with their options, or raises a `UserError` that says what is known.
+    """Returns the metrics of `names` with their options, or raises a `UserError` that lists the known names.
 
     Args:
       names: keys of `METRICS`.

@@ -1,4 +1,4 @@
-"""Confidence intervals of a score of a data set, by drawing its images again and again."""
+"""Bootstrap confidence intervals of a data set's score, resampling its images."""
 
 from collections.abc import Callable
 
@@ -21,14 +21,14 @@ def bootstrap_interval(
     """Returns the percentile bootstrap interval (low, high) of a statistic of summed rows (Efron, 1979).
 
     A sample draws n rows with replacement and adds them up; the interval holds the middle `level` of the samples'
-    statistics. Images are drawn, not pixels: neighboring pixels are no independent observations. The rows'
-    order does not matter. Samples whose statistic is nan (a class that none of their images has) are left out.
+    statistics. Images are drawn, not pixels: neighboring pixels are not independent. The order of the rows
+    does not matter. Samples whose statistic is nan (no image has the class) are left out.
 
     Args:
       statistic: from sums [s, k] of s samples to their statistics [s, …].
-      rows: what is summed, one row per image, e.g. TP, FP and FN.
+      rows: counts to be summed, one row per image, e.g. TP, FP and FN.
       samples: at least 1.
-      level: share of the samples inside, between 0 and 1.
+      level: fraction of the samples inside the interval, between 0 and 1.
       seed: of the draws.
 
     >>> share = lambda sums: sums[:, 0] / sums[:, 1]

@@ -1,4 +1,4 @@
-"""What the scores along borders share: where the image ends, lengths in pixels, one class at a time, means."""
+"""Helpers of the boundary metrics: the valid rectangle, lengths in pixels, a map over classes, and means."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,10 +9,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
+from jaxseg.metrics.arrays import finite_mean
 
 
 class Image(NamedTuple):
-    """What of each array is the image: the rectangle that holds all pixels that count."""
+    """The image inside a padded array: the smallest rectangle that holds all valid pixels."""
 
     counted: Bool[Array, "b h w"]
     to_end: Int[Array, "b h w"]  # steps, of rows or columns, that lead out of it
@@ -20,7 +21,7 @@ class Image(NamedTuple):
 
 
 def find_image(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) -> Image:
-    """Returns the image in every array of a batch that may be padded with pixels that don't count.
+    """Returns the images of a batch whose arrays may be padded with invalid pixels.
 
     >>> found = find_image(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
     >>> float(found.diagonal[0]), found.to_end[0, 1].tolist()
@@ -67,24 +68,16 @@ def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: 
     return jnp.broadcast_to(array, num_classes)
 
 
-def each_class(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
-    """One class after the other, so that memory doesn't grow with their number: [b, c] of every key."""
-    found = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
-    return {key: rows.T for key, rows in found.items()}
+def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
+    """Applies `of_class` to each class with `lax.map`, in constant memory; returns [b, c] arrays."""
+    rows_by_key = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
+    return {key: rows.T for key, rows in rows_by_key.items()}
 
 
 def class_means(images: dict[str, Any]) -> dict[str, Any]:
-    """Of every key the mean over images, a class, and `mean_key` over classes; of the finite values alone."""
-    found = {}
+    """Per key: the per-class mean over images, and as `mean_<key>` the mean over classes; of finite values only."""
+    means = {}
     for key, rows in images.items():
-        rows = np.asarray(rows, np.float64)
-        found[key] = _finite_mean(rows).tolist()
-        found[f"mean_{key}"] = float(_finite_mean(np.array(found[key])))
-    return found
-
-
-def _finite_mean(rows: np.ndarray) -> np.ndarray:
-    known = np.isfinite(rows)
-    count = known.sum(0)
-    total = np.where(known, rows, 0.0).sum(0)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+        means[key] = finite_mean(np.asarray(rows, np.float64)).tolist()
+        means[f"mean_{key}"] = float(finite_mean(np.array(means[key])))
+    return means

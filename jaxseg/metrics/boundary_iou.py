@@ -1,4 +1,4 @@
-"""Boundary IoU: the overlap of what lies along the borders, inside the regions."""
+"""Boundary IoU: the overlap of the zones along the borders, inside the regions."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import class_means, count, each_class, find_image, in_pixels, lengths_of_classes
+from jaxseg.metrics.arrays import ratio
+from jaxseg.metrics.borders import class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along
@@ -21,7 +22,7 @@ def boundary_overlap(
     width: float | Sequence[float] = 0.02,
     image_border: bool = True,
 ) -> dict[str, Int[Array, "b c"]]:
-    """Intersection and union, in pixels, of what lies along the borders inside the regions, of every image and class.
+    """Intersection and union, in pixels, of the border zones of predicted and labeled regions, per image and class.
 
     Their ratio is boundary IoU (Cheng et al., 2021, arXiv:2103.16562). As in the authors' code a pixel lies
     along the border if one of another class, or the end of the image, is within `width` rows and columns.
@@ -30,9 +31,9 @@ def boundary_overlap(
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None); an ignored pixel is of no other class.
-      width: in pixels, or, below 1, a share of the image's diagonal, then rounded and at least 1; one number or one a
-        class, > 0.
+      where: valid pixels (None means all); invalid pixels belong to no class.
+      width: in pixels, or, below 1, a share of the image's diagonal, then rounded and at least 1; one number or one
+        per class, > 0.
       image_border: whether a region has a border where the image ends.
 
     >>> labels, predictions = jnp.array([[[1, 1, 1, 0, 0, 0]]]), jnp.array([[[1, 1, 0, 0, 0, 0]]])
@@ -54,11 +55,11 @@ def boundary_overlap(
         predicted, labeled = along & regions
         return {"intersection": count(predicted & labeled), "union": count(predicted | labeled)}
 
-    return each_class(of_class, widths)
+    return map_classes(of_class, widths)
 
 
 def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: bool = True) -> Metric:
-    """Returns the metric of `boundary_overlap`: `boundary_iou`, of sums over all images as `iou` is, and its mean.
+    """Returns the metric of `boundary_overlap`: `boundary_iou`, from sums over all images like `iou`, and its mean.
 
     Args:
       width: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, > 0.
@@ -76,8 +77,6 @@ def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: 
 
     def result(tally):
         shared, union = (np.asarray(tally.sums[key], np.float64) for key in ("intersection", "union"))
-        return class_means(
-            {"boundary_iou": np.divide(shared, union, out=np.full_like(union, np.nan), where=union > 0)[None]}
-        )
+        return class_means({"boundary_iou": ratio(shared, union)[None]})
 
     return Metric("predictions", update, result)

@@ -1,13 +1,14 @@
-"""How far a probability can be believed: calibration errors over all pixels, class by class, and near boundaries."""
+"""Calibration errors of the probabilities: over all pixels, class by class, and near boundaries."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxseg.checks import UserError
+from jaxseg.metrics.arrays import ratio
 from jaxseg.metrics.fixed import fixed_sum, fixed_value
 from jaxseg.metrics.tally import Metric, Tally, check_probabilities
 
@@ -42,11 +43,11 @@ def calibration_scores(*, bins: int = 15) -> Metric:
 
 
 def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
-    """Returns the metric of calibration near the boundaries between labels, where most errors are: `boundary_ece`, ….
+    """Returns the metric of calibration near label boundaries, where most errors are: `boundary_ece`, ….
 
     The scores of `calibration_scores` over the pixels that have a pixel of another label within `radius` rows and
-    columns; Ding et al., 2021, arXiv:2008.05105, report such a region apart. `boundary_share` is the share of the
-    pixels that count which are in it. Ignored pixels are no label: beside them is no boundary.
+    columns; Ding et al., 2021, arXiv:2008.05105, report such a region apart. `boundary_share` is the fraction
+    of the valid pixels that are in it. Invalid pixels have no label, so there is no boundary next to them.
 
     Args:
       bins: M, at least 1.
@@ -68,7 +69,7 @@ def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
 
 
 def near_boundary(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"], radius: int) -> Bool[Array, "b h w"]:
-    """Says where a counting pixel of another label lies within `radius` rows and columns.
+    """Returns where a valid pixel of another label lies within `radius` rows and columns.
 
     >>> labels = np.array([[[0, 0, 0, 1, 1, 7]]])
     >>> import jax
@@ -103,7 +104,7 @@ def _metric(name: str, prefix: str, bins: int, region) -> Metric:
 
 
 def _count(probabilities, labels, where, bins: int) -> dict[str, Array]:
-    """Counts by bin: pixels, hits and probabilities, of each class and, last, of the predicted one."""
+    """Counts pixels, hits and probabilities by bin, per class and, in the last column, for the predicted class."""
     p = jnp.where(where[..., None], probabilities.astype(jnp.float32), 0.0)
     truth = (labels.astype(jnp.int32)[..., None] == jnp.arange(p.shape[-1])) & where[..., None]
     of_label = jnp.where(truth, p, 0.0).sum(-1)
@@ -131,32 +132,26 @@ def _count(probabilities, labels, where, bins: int) -> dict[str, Array]:
 
 
 def _scores(sums: dict[str, np.ndarray]) -> dict[str, Any]:
-    """From the sums of a data set, [m, c + 1] by bin and class, to the scores."""
+    """Returns the scores of a data set's sums, [m, c + 1] by bin and class."""
     pixels, hits = (sums[key].astype(np.float64) for key in ("bin_pixels", "bin_hits"))
     mass = fixed_value(np.moveaxis(sums["bin_mass"], 1, 0))
     total, bins = pixels[:, -1].sum(), len(pixels)
     gaps = np.abs(hits - mass)  # a bin's pixels times |accuracy - mean probability|
-    errors = _ratio(gaps.sum(0), np.full(gaps.shape[1], total))
+    errors = ratio(gaps.sum(0), np.full(gaps.shape[1], total))
     filled = pixels[:, -1] > 0
     nll, brier = fixed_value(sums["nll"], _NATS), fixed_value(sums["brier"], 2.0)
     return {
         "ece": float(errors[-1]),
-        "mce": float(_ratio(gaps, pixels)[filled, -1].max()) if total else float("nan"),
+        "mce": float(ratio(gaps, pixels)[filled, -1].max()) if total else float("nan"),
         "classwise_ece": float(errors[:-1].mean()),
-        "nll": float(_ratio(nll, total)),
-        "brier": float(_ratio(brier, total)),
-        "share": float(_ratio(total, sums["pixels"])),
+        "nll": float(ratio(nll, total)),
+        "brier": float(ratio(brier, total)),
+        "share": float(ratio(total, sums["pixels"])),
         "class_ece": errors[:-1].tolist(),
         "reliability": {
             "edges": (np.arange(bins + 1) / bins).tolist(),
             "pixels": [int(n) for n in pixels[:, -1]],
-            "probability": _ratio(mass, pixels)[:, -1].tolist(),
-            "accuracy": _ratio(hits, pixels)[:, -1].tolist(),
+            "probability": ratio(mass, pixels)[:, -1].tolist(),
+            "accuracy": ratio(hits, pixels)[:, -1].tolist(),
         },
     }
-
-
-def _ratio(numerator: Any, denominator: Any) -> Float[np.ndarray, "..."]:
-    """0 / 0 is nan, without a warning."""
-    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)

@@ -24,14 +24,14 @@ def confusion_matrix(
     """Counts the pixels of every (label, prediction) pair: rows are labels, columns predictions. Exact.
 
     The product of two one-hot matrices, a chunk of pixels at a time: no scatter, no one-hot of the whole batch, and
-    float32 sums that stay below 2^24. Pixels whose label or prediction is no class count in no cell. Sum matrices of
-    batches as int64 on the host: int32 overflows at 2^31 pixels.
+    float32 sums that stay below 2^24. Pixels whose label or prediction is not in [0, num_classes) are not counted. Sum
+    matrices of batches as int64 on the host: int32 overflows at 2^31 pixels.
 
     Args:
       predictions: class ids in [0, num_classes).
       labels: class ids in [0, num_classes); never read where `where` is False.
       num_classes: rows and columns of the matrix.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
 
     >>> labels, predictions = jnp.array([[0, 0, 1, 2]]), jnp.array([[0, 1, 1, 0]])
     >>> confusion_matrix(predictions, labels, num_classes=2).tolist()  # the pixel labeled 2 is no class of two
@@ -89,7 +89,7 @@ def check_predictions(predictions: Any, labels: Any, where: Any) -> None:
     if predictions.shape != labels.shape:
         raise UserError(
             f"Predictions {predictions.shape} and labels {labels.shape} disagree: expected equal shapes, one class id"
-            " a pixel."
+            " per pixel."
         )
     if where is not None and where.shape != labels.shape:
         raise UserError(f"`where` has shape {where.shape}, expected the labels' {labels.shape}.")

@@ -1,4 +1,4 @@
-"""Sums of fractions that are exact: in whole numbers, so that neither order nor batches nor devices change a bit."""
+"""Exact sums of fractions, as integers, so that order, batches and devices do not change a bit."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +23,8 @@ def fixed_sum(values: Float[Array, "b h w ..."], limit: float = 1.0) -> Int[Arra
     >>> float(fixed_value(limbs))
     9.0
     """
-    whole = jnp.round(jnp.clip(values.astype(jnp.float32) / limit, 0.0, 1.0) / _UNIT).astype(jnp.int32)
-    low, rest = (whole & (2**_LOW - 1)).sum(2), (whole >> _LOW).sum(2)
+    units = jnp.round(jnp.clip(values.astype(jnp.float32) / limit, 0.0, 1.0) / _UNIT).astype(jnp.int32)
+    low, rest = (units & (2**_LOW - 1)).sum(2), (units >> _LOW).sum(2)
     rest = rest + (low >> _LOW)
     limbs = low & (2**_LOW - 1), rest & (2**_MIDDLE - 1), rest >> _MIDDLE
     return jnp.stack([limb.sum((0, 1)) for limb in limbs])

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.metrics.arrays import mean_of_known, ratio
 
 
 def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     """Returns the usual scores of a confusion matrix (rows are labels) as plain numbers, float64 throughout.
 
     With TP, FP and FN of each class. A class for which a score would be 0 / 0 is nan there and left out of the mean:
-    for IoU and Dice one that neither label nor prediction holds, for accuracy one without per label, for precision one
-    never predicted. A class that was predicted but never labeled has IoU 0 and is in the mean.
+    for IoU and Dice a class that is neither labeled nor predicted, for accuracy one that is never labeled, for
+    precision one that is never predicted. A class that was predicted but never labeled has IoU 0 and is in the mean.
 
     - `iou`: TP / (TP + FP + FN), and `miou`, its mean.
     - `dice`: 2 TP / (2 TP + FP + FN), which is F1, and `mean_dice`.
@@ -42,25 +43,25 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     labeled = matrix.sum(1, dtype=np.int64).astype(np.float64)
     predicted = matrix.sum(0, dtype=np.int64).astype(np.float64)
     pixels = labeled.sum()
-    iou = _ratio(right, labeled + predicted - right)
-    dice = _ratio(2 * right, labeled + predicted)
-    accuracy = _ratio(right, labeled)
-    precision = _ratio(right, predicted)
-    frequency = _ratio(labeled, np.full_like(labeled, pixels))
+    iou = ratio(right, labeled + predicted - right)
+    dice = ratio(2 * right, labeled + predicted)
+    accuracy = ratio(right, labeled)
+    precision = ratio(right, predicted)
+    frequency = ratio(labeled, np.full_like(labeled, pixels))
     negative = pixels - labeled
-    specificity = _ratio(negative - (predicted - right), negative)
-    f_beta = _ratio((1 + beta**2) * right, beta**2 * labeled + predicted)
+    specificity = ratio(negative - (predicted - right), negative)
+    f_beta = ratio((1 + beta**2) * right, beta**2 * labeled + predicted)
     kappa, mcc = _agreement(right, labeled, predicted, pixels)
     present = labeled > 0
     return {
-        "miou": _mean(iou),
-        "mean_dice": _mean(dice),
-        "pixel_accuracy": float(_ratio(right.sum(), pixels)),
-        "mean_accuracy": _mean(accuracy),
-        "mean_precision": _mean(precision),
+        "miou": mean_of_known(iou),
+        "mean_dice": mean_of_known(dice),
+        "pixel_accuracy": float(ratio(right.sum(), pixels)),
+        "mean_accuracy": mean_of_known(accuracy),
+        "mean_precision": mean_of_known(precision),
         "frequency_weighted_iou": float((frequency * iou)[present].sum()) if present.any() else float("nan"),
-        "mean_specificity": _mean(specificity),
-        "mean_f_beta": _mean(f_beta),
+        "mean_specificity": mean_of_known(specificity),
+        "mean_f_beta": mean_of_known(f_beta),
         "kappa": kappa,
         "mcc": mcc,
         "iou": iou.tolist(),
@@ -93,11 +94,11 @@ def _agreement(right, labeled, predicted, pixels) -> tuple[float, float]:
     observed, p, q = right.sum() / pixels, labeled / pixels, predicted / pixels
     chance = float(p @ q)
     spread = np.sqrt((1 - p @ p) * (1 - q @ q))
-    return tuple(float(_ratio(np.float64(observed - chance), np.float64(x))) for x in (1 - chance, spread))
+    return tuple(float(ratio(np.float64(observed - chance), np.float64(x))) for x in (1 - chance, spread))
 
 
 def format_results(results: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> str:
-    """Returns the results of metrics other than the confusion matrix as text: a table of classes, then single numbers.
+    """Returns the results of metrics other than the confusion matrix as text: a table per class, then single numbers.
 
     Details, which are dicts, are left out; a score that is 0 / 0 is a dash.
 
@@ -169,17 +170,6 @@ def format_table(scores: dict[str, Any], classes: Sequence[str]) -> str:
         f" {len(classes)} classes present)"
     )
     return "\n".join([header, rule, *rows, rule, line("mean", ["", *map(_number, means)]), "", summary, agreement])
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """0 / 0 is nan, without a warning."""
-    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)
-
-
-def _mean(values: np.ndarray) -> float:
-    """Of the values that exist; nan if none does."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _number(value: float) -> str:

@@ -1,10 +1,11 @@
-"""How the scores differ from image to image, and how sure the score of the whole is."""
+"""Per-image score statistics, and confidence intervals of the score of the whole split."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg.metrics.arrays import finite_mean, ratio
 from jaxseg.metrics.bootstrap import bootstrap_interval
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
@@ -15,8 +16,8 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) -> Metric:
     """Returns the metric of the spread over images: the mean and deviation of their IoU, and intervals of the mIoU.
 
-    - `image_miou`, `image_miou_std`: over images, of an image's mIoU (its mean over the classes that the image's
-      label or prediction has); `image_iou`, `image_iou_std` the same of each class over the images that have it.
+    - `image_miou`, `image_miou_std`: mean and standard deviation over images of the image's mIoU, over the classes that
+      its label or prediction has; `image_iou`, `image_iou_std`: the same per class, over the images that have it.
     - `miou_low`, `miou_high`, `iou_low`, `iou_high`: bootstrap interval of the data set's mIoU and IoU, which are those
       of the confusion matrix; drawn from images (`metrics.bootstrap`).
     - `spread`: the number of images, quantiles of their mIoU, and the options.
@@ -46,7 +47,7 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
 
     def result(tally):
         rows = np.stack([np.asarray(tally.images[key], np.float64) for key in ("tp", "fp", "fn")], 1)  # [n, 3, c]
-        rows = rows[rows.any((1, 2))]  # the images with a pixel that counts
+        rows = rows[rows.any((1, 2))]  # the images with a valid pixel
         return _scores(rows, samples=samples, level=level, seed=seed)
 
     return Metric("predictions", update, result)
@@ -55,22 +56,22 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
 def _scores(rows: np.ndarray, **options: Any) -> dict[str, Any]:
     count, _, classes = rows.shape
     iou = _iou(rows)
-    miou = _mean(iou, 1)
+    miou = finite_mean(iou, 1)
     numbers = np.full((2, classes + 1), np.nan)
     if count:
 
         def statistic(sums):
             iou = _iou(sums.reshape(-1, 3, classes))
-            return np.concatenate([iou, _mean(iou, 1)[:, None]], 1)
+            return np.concatenate([iou, finite_mean(iou, 1)[:, None]], 1)
 
         numbers = np.stack(bootstrap_interval(statistic, rows.reshape(count, -1), **options))
     quantiles = np.quantile(miou, _QUANTILES) if count else np.full(len(_QUANTILES), np.nan)
     return {
-        "image_miou": float(_mean(miou, 0)),
+        "image_miou": float(finite_mean(miou)),
         "image_miou_std": float(_deviation(miou)),
         "miou_low": float(numbers[0, -1]),
         "miou_high": float(numbers[1, -1]),
-        "image_iou": _mean(iou, 0).tolist(),
+        "image_iou": finite_mean(iou).tolist(),
         "image_iou_std": _deviation(iou).tolist(),
         "iou_low": numbers[0, :-1].tolist(),
         "iou_high": numbers[1, :-1].tolist(),
@@ -84,21 +85,12 @@ def _scores(rows: np.ndarray, **options: Any) -> dict[str, Any]:
 
 def _iou(rows: np.ndarray) -> np.ndarray:
     """[n, 3, c] to [n, c]; nan for a class that is neither labeled nor predicted."""
-    right, union = rows[:, 0], rows.sum(1)
-    return np.divide(right, union, out=np.full_like(union, np.nan), where=union > 0)
-
-
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Of the values that exist; nan if none does."""
-    known = ~np.isnan(values)
-    count = known.sum(axis)
-    total = np.where(known, values, 0.0).sum(axis)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return ratio(rows[:, 0], rows.sum(1))
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
     """The sample's standard deviation over the first axis; nan of fewer than two values."""
     count = (~np.isnan(values)).sum(0)
-    squares = (values - _mean(values, 0)) ** 2
+    squares = (values - finite_mean(values)) ** 2
     total = np.where(np.isnan(squares), 0.0, squares).sum(0)
-    return np.sqrt(np.divide(total, count - 1, out=np.full(total.shape, np.nan), where=count > 1))
+    return np.sqrt(ratio(total, count - 1))

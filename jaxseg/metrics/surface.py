@@ -1,4 +1,4 @@
-"""How far apart the borders of predicted and labeled regions are: Hausdorff, average distance, surface Dice, F."""
+"""Surface distances of predicted and labeled regions: Hausdorff, average distance, surface Dice and boundary F."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxseg.metrics.borders import Image, class_means, count, each_class, find_image, in_pixels, lengths_of_classes
+from jaxseg.metrics.borders import Image, class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
 from jaxseg.ops.distance import distance_along, squared_distance_transform
@@ -33,17 +33,17 @@ def surface_distances(
     - `surface_dice` is the share of them that is at most `tolerance` (Nikolov et al., 2018, arXiv:1809.04430; each
       pixel is one unit of surface).
 
-    With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. An ignored pixel is
-    no neighbor: a region that ends there has no surface there.
+    With neither surface all are nan, with only one the distances are inf and `surface_dice` is 0. Invalid pixels are
+    no neighbors: a region that ends at them has no surface there.
 
     Args:
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
-      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all pixels
-        that count: padding changes nothing.
+      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all valid
+        pixels: padding changes nothing.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
     >>> found = surface_distances(predictions, labels, num_classes=2, image_border=False)
@@ -72,7 +72,7 @@ def surface_distances(
         found["surface_dice"] = jnp.where(absent.any(0), 0.0, within.sum(0) / jnp.maximum(both, 1))
         return {key: jnp.where(both > 0, value, jnp.nan) for key, value in found.items()}
 
-    return each_class(of_class, tolerances)
+    return map_classes(of_class, tolerances)
 
 
 def boundary_f_measure(
@@ -95,7 +95,7 @@ def boundary_f_measure(
       predictions: class ids; never read where `where` is False.
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends.
 
@@ -117,16 +117,16 @@ def boundary_f_measure(
         found = {"boundary_precision": precision, "boundary_recall": recall, "boundary_f": f}
         return {key: jnp.where(pixels.any(0), value, jnp.nan) for key, value in found.items()}
 
-    return each_class(of_class, tolerances)
+    return map_classes(of_class, tolerances)
 
 
 def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:
     """Returns the metric of `surface_distances`: `hausdorff95`, `average_surface_distance`, `surface_dice`, and means.
 
-    Of every class the mean over the images; `mean_…` over the classes. An image that has a class neither labeled
-    nor predicted is left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
+    Per class the mean over images; `mean_…` is the mean over classes. Images in which the class is neither labeled nor
+    predicted are left out. One that has it in the label alone, or in the prediction alone, counts as a 0 in
     `surface_dice`; no distance can be given for it, so it is left out of the distances: `surface` counts the images
-    of either sort, to be read beside them.
+    of either sort, to be read together with them.
 
     Args:
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
@@ -182,10 +182,10 @@ def _surfaces(
     """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
     regions = jnp.stack([predicted, labeled]) & image.counted
     others = image.counted & ~regions
-    beside = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
+    at_border = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
     if image_border:
-        beside |= image.to_end <= 1
-    edges = regions & beside
+        at_border |= image.to_end <= 1
+    edges = regions & at_border
     return edges, squared_distance_transform(~edges[::-1])
 
 

@@ -1,4 +1,4 @@
-"""What every metric is made of: sums and rows counted on the device, merged exactly on the host."""
+"""The `Metric` record: sums and rows counted on the device and merged exactly on the host."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -11,11 +11,9 @@ from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError, check_labels
 
-NEEDS = ("predictions", "probabilities")
-
 
 class Tally(NamedTuple):
-    """What a metric has counted so far.
+    """The counts of a metric so far.
 
     `sums` holds arrays of any shape that are added up; `images` arrays [b, …] with one row for every image, kept
     apart. On the device they are int32 and float32, on the host int64 and float64.
@@ -30,7 +28,7 @@ class Metric:
     """A metric as pure functions; see the contract in `jaxseg.metrics`.
 
     Args:
-      needs: what `update` reads beside the labels: "predictions", class ids int[b, h, w], or "probabilities",
+      needs: the input of `update` besides the labels: "predictions", class ids int[b, h, w], or "probabilities",
         float[b, h, w, c].
       update: `(predictions | probabilities, labels, *, where, num_classes) -> Tally` of one batch, to be jitted.
       result: `(Tally on the host) -> {key: number, list of one number per class, or dict of details}`.
@@ -56,8 +54,8 @@ def merge(tallies: Sequence[Tally]) -> Tally:
     """Adds the sums and joins the rows of tallies, in their order; int64 and float64, on the host.
 
     >>> half = Tally({"pixels": jnp.int32(2**31 - 1)}, {"error": jnp.array([0.5])})
-    >>> whole = merge([half] * 4)
-    >>> whole.sums["pixels"].item(), whole.images["error"].tolist()
+    >>> total = merge([half] * 4)
+    >>> total.sums["pixels"].item(), total.images["error"].tolist()
     (8589934588, [0.5, 0.5, 0.5, 0.5])
     """
     tallies = [to_host(tally) for tally in tallies]

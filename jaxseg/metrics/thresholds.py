@@ -1,4 +1,4 @@
-"""Scores of probabilities cut at thresholds: a binary mask, several overlapping masks, or one class against all."""
+"""Scores of thresholded probabilities: one binary mask, several overlapping masks, or one class against all."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
+from jaxseg.metrics.arrays import mean_of_known, ratio
 from jaxseg.metrics.tally import Metric, Tally, check_probabilities
 
 THRESHOLDS = tuple(i / 20 for i in range(21))
@@ -23,11 +24,11 @@ def threshold_counts(
     """Counts TP, FP, FN and TN of every class, where a probability of at least the threshold is a prediction. Exact.
 
     Args:
-      probabilities: in [0, 1], of each class by itself (a sigmoid) or of classes that exclude each other (a softmax).
+      probabilities: in [0, 1], per class (sigmoid) or of mutually exclusive classes (softmax).
       labels: class ids [b, h, w], each class against all others (with one class, 1 is foreground and 0 is not), or
         masks of 0 and 1 [b, h, w, c], which may overlap. Never read where `where` is False.
       thresholds: each in [0, 1].
-      where: pixels that count (all, if None).
+      where: valid pixels (None means all).
 
     >>> probabilities, labels = jnp.array([[[[0.9], [0.4], [0.6]]]]), jnp.array([[[1, 1, 0]]])
     >>> threshold_counts(probabilities, labels, thresholds=(0.5,)).ravel().tolist()
@@ -66,27 +67,27 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
     tp, fp, fn, tn = np.asarray(counts, np.int64)
     pixels = tp + fp + fn + tn
     # Shares of whole numbers: a product of counts would lose digits, a sum of shares would miss 1.
-    labeled, predicted = _ratio(tp + fn, pixels), _ratio(tp + fp, pixels)
-    unlabeled, unpredicted = _ratio(fp + tn, pixels), _ratio(fn + tn, pixels)
-    accuracy, chance = _ratio(tp + tn, pixels), labeled * predicted + unlabeled * unpredicted
-    covariance = _ratio(tp, pixels) - labeled * predicted
+    labeled, predicted = ratio(tp + fn, pixels), ratio(tp + fp, pixels)
+    unlabeled, unpredicted = ratio(fp + tn, pixels), ratio(fn + tn, pixels)
+    accuracy, chance = ratio(tp + tn, pixels), labeled * predicted + unlabeled * unpredicted
+    covariance = ratio(tp, pixels) - labeled * predicted
     return {
-        "iou": _ratio(tp, tp + fp + fn),
-        "dice": _ratio(2 * tp, 2 * tp + fp + fn),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "specificity": _ratio(tn, fp + tn),
-        "f_beta": _ratio((1 + beta**2) * tp, (1 + beta**2) * tp + beta**2 * fn + fp),
+        "iou": ratio(tp, tp + fp + fn),
+        "dice": ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "specificity": ratio(tn, fp + tn),
+        "f_beta": ratio((1 + beta**2) * tp, (1 + beta**2) * tp + beta**2 * fn + fp),
         "accuracy": accuracy,
-        "kappa": _ratio(accuracy - chance, 1 - chance),
-        "mcc": _ratio(covariance, np.sqrt(labeled * unlabeled * predicted * unpredicted)),
+        "kappa": ratio(accuracy - chance, 1 - chance),
+        "mcc": ratio(covariance, np.sqrt(labeled * unlabeled * predicted * unpredicted)),
     }
 
 
 def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, "c"]:
     """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs.
 
-    It is nan for a class without a label. Only the thresholds tell probabilities apart: those between two are alike.
+    It is nan for a class without labels. Probabilities between two neighboring thresholds are treated as equal.
 
     >>> average_precision(np.array([[[1], [2]], [[0], [2]], [[1], [0]], [[2], [0]]])[:, ::-1]).tolist()
     [0.75]
@@ -121,9 +122,8 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
         counts = np.asarray(tally.sums["counts"])
         precisions, dice = average_precision(counts), binary_scores(counts)["dice"]
         best = np.argmax(np.nan_to_num(dice, nan=-1.0), axis=0)
-        known = precisions[~np.isnan(precisions)]
         return {
-            "mean_average_precision": float(known.mean()) if known.size else float("nan"),
+            "mean_average_precision": mean_of_known(precisions),
             "average_precision": precisions.tolist(),
             "best_dice": np.take_along_axis(dice, best[None], 0)[0].tolist(),
             "best_threshold": [float(t) for t in np.asarray(thresholds, np.float64)[best]],
@@ -157,9 +157,3 @@ def _check_thresholds(thresholds: Sequence[float]) -> Float[Array, "t"]:
     if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
         raise UserError(f"`thresholds` must be one or more numbers from 0 to 1, got {thresholds!r}.")
     return jnp.asarray(values)
-
-
-def _ratio(numerator, denominator):
-    """0 / 0 is nan, without a warning."""
-    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)

@@ -11,9 +11,9 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   entry is an `Architecture`, which makes it from a decoder and a head; the options are the fields of the decoder, each
   with a default. `default_encoder` and `default_output_stride` are those it was published with or, where the paper's
   encoder is not of the library, its peer's or its nearest relative's.
-- A decoder is called (levels, size, *, train) and returns what the head takes; `Levels` says what can be asked of the
-  first, `size` is (height, width) of the image. Levels may be 1x1 pixels, of odd size, of one size (dilation), of any
-  width, or absent (a "c1", and those deeper than the encoder goes); no parameter's shape depends on the image's size.
+- A decoder is called (levels, size, *, train) and returns what the head takes; see `Levels` for
+  the first; `size` is (height, width) of the image. Levels may be 1x1 pixels, of odd size, of one size (dilation), of
+  any width, or absent (a "c1", and those deeper than the encoder goes); the image's size changes no parameter's shape.
 - Every module has a `name`. The docstring of the decoder (of the head, if there is no decoder) is the architecture's:
   its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
 - An architecture that is its own encoder is a module with the fields `num_classes`, `dtype` and its own, all but the
@@ -154,7 +154,7 @@ def architecture(name: str) -> Any:
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns what `model` wants subtracted from each channel of a 0..255 image, and what it wants it divided by.
+    """Returns the mean and std per channel, in 0..255, with which `model` expects images to be normalized.
 
     >>> pixel_statistics(create_model("unet", "efficientnet_lite0", num_classes=2))
     ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))

@@ -1,4 +1,4 @@
-"""Attention U-Net: a U-Net whose decoder says where the encoder's features count before it takes them."""
+"""Attention U-Net: a U-Net whose decoder weights the positions of the encoder's features."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,9 +25,9 @@ def climb_gated(
     blocks: Sequence[Block],
     upsample: Callable[[Feature, tuple[int, int]], Feature],
 ) -> Feature:
-    """Enlarges `x` step by step; a block sees it beside the encoder's features as `x`, still coarse, gates them.
+    """Upsamples `x` step by step; each block gets it and the encoder's features, gated by the coarser `x`.
 
-    Where the gate is None, they are taken as they are.
+    Features whose gate is None are not gated.
     """
     for skip, size, gate, block in zip(skips, sizes, gates, blocks, strict=True):
         x = block(upsample(x, size), skip if gate is None else gate(skip, x))
@@ -37,8 +37,8 @@ def climb_gated(
 class AttentionUNetDecoder(nn.Module):
     """Attention U-Net (Oktay et al., 2018, arXiv:1804.03999, fig. 1) on any encoder.
 
-    Each skip but the finest, which says too little, is weighed, position by position, by an additive gate that sees it
-    and the decoder's features one level deeper. Unlike the paper: images instead of volumes, a pretrained encoder
+    Each skip but the finest is multiplied by weights per position, from an additive gate of the skip and the decoder's
+    features one level deeper. Unlike the paper: images instead of volumes, a pretrained encoder
     whose finest features have half the image's size, a deepest level that gates as it is (the authors' code filters
     it once more), and one head (there, the scores of every level of the decoder are joined). The gates' weights are
     the intermediates "attention" of "decoder"'s "gate0", "gate1", … from the deepest up. The decoder starts from He's

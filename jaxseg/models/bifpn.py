@@ -1,4 +1,4 @@
-"""BiFPN for segmentation: a pyramid of learned averages, down and up several times, read at its finest level."""
+"""BiFPN for segmentation: repeated top-down and bottom-up passes with learned averages."""
 
 from functools import partial
 from typing import Any
@@ -20,8 +20,8 @@ class BiFPNDecoder(nn.Module):
 
     As in the paper: levels 2 to 7 (6 and 7 are c5 projected and max-pooled, once and twice), 128 channels in the
     pyramid and 256 in the head, both repeated three times, and the scores from level 2 alone. So the last layer ends at
-    level 2 and has no way back up, which the paper computes and discards. One 1x1 projection a level serves both ways,
-    where the authors' code has two for some levels. The encoder is any, the paper's an EfficientNet.
+    level 2, without the bottom-up pass that the paper computes and discards. Both passes share one 1x1 projection per
+    level, where the authors' code has two for some levels. The encoder is any, the paper's an EfficientNet.
 
     Outputs: "logits".
     """

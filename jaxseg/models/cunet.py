@@ -1,4 +1,4 @@
-"""CU-Net: U-Nets one after the other, each block of which sees what the same block of the earlier ones found."""
+"""CU-Net: a sequence of U-Nets in which each block also gets the features of the same block in earlier U-Nets."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +13,7 @@ from jaxseg.blocks.initializers import pytorch_uniform
 from jaxseg.blocks.small_unet import NormActConv, StageHead
 from jaxseg.blocks.types import Function
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.resize import resize_like
@@ -21,14 +22,14 @@ DEPTH = 4  # halvings in a U-Net
 
 
 def couple(x: Feature, memory: list[Feature], find: Function, adapt: Sequence[Function], order: int) -> list[Feature]:
-    """One semantic block (Tang et al.): finds new features in `x` and in what earlier U-Nets found there.
+    """One semantic block (Tang et al.): computes new features from `x` and the same block's features in earlier U-Nets.
 
     Args:
       x: features.
-      memory: what this block found in at most `order` earlier U-Nets, oldest first; the new features join it.
-      find: makes the new features.
-      adapt: each makes a result from `x`, the memory and the new features.
-      order: U-Nets to remember.
+      memory: this block's features in at most `order` earlier U-Nets, oldest first; the new features are appended.
+      find: computes the new features.
+      adapt: functions that each compute a result from `x`, the memory and the new features.
+      order: number of U-Nets to keep in memory.
     """
     known = jnp.concatenate([x, *memory], axis=-1)
     found = find(known)
@@ -126,8 +127,8 @@ class CUNet(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "conv")
 
     @nn.compact

@@ -14,13 +14,14 @@ from jaxseg.blocks.types import Function
 from jaxseg.blocks.unpooling import PoolingEncoder, UnpoolingDecoder, mirrored
 from jaxseg.blocks.upsample import ConvTranspose
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 
 
 def bottleneck(x: Feature, kernel_size: int, layers: Sequence[Function]) -> Feature:
-    """Applies `layers`, which take the size of a map by kernel_size - 1 pixels and give it back, to maps of any size.
+    """Applies `layers`, which shrink a map by kernel_size - 1 pixels and then enlarge it again, to maps of any size.
 
-    A map smaller than the kernel is extended by zeros, and the result cut to its size.
+    A map smaller than the kernel is padded with zeros, and the result cropped to its size.
     """
     _, h, w, _ = x.shape
     below, beside = (max(kernel_size - n, 0) for n in (h, w))
@@ -53,7 +54,7 @@ class Bottleneck(nn.Module):
 
 
 class DeconvNetDecoder(nn.Module):
-    """The bottleneck, and the way up through the remembered positions."""
+    """The bottleneck, then unpooling with the positions of the encoder's maxima."""
 
     widths: Sequence[Sequence[int]]
     features: int = 4096
@@ -84,8 +85,8 @@ class DeconvNet(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "block1", "conv1", "conv")
 
     @nn.compact

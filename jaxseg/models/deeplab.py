@@ -1,4 +1,4 @@
-"""DeepLab, the first and the second: a wide field of view by atrous convolution, at one rate and at several."""
+"""DeepLab V1 and V2: a large field of view by atrous convolution, with one dilation or several."""
 
 from typing import Any
 

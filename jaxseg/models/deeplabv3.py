@@ -1,4 +1,4 @@
-"""DeepLabV3 and V3+: atrous convolutions side by side or one after the other, and a decoder for the borders."""
+"""DeepLabV3 and V3+: atrous convolutions in parallel or in cascade, and a decoder for sharper borders."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -47,7 +47,7 @@ class DeepLabV3Decoder(nn.Module):
 
 
 def cascade(x: Feature, blocks: Sequence[Function]) -> Feature:
-    """Goes deeper, block after block, at the resolution that the blocks leave it (V3, fig. 3)."""
+    """Applies further blocks one after the other (V3, fig. 3)."""
     for block in blocks:
         x = block(x)
     return x
@@ -89,7 +89,7 @@ class CascadeDecoder(nn.Module):
 
 
 def refine(context: Feature, detail: Feature, reduce: Function, fuse: Function) -> Feature:
-    """Sharpens `context` by the encoder's early, finer features, reduced lest they outweigh it (V3+, fig. 2)."""
+    """Fuses the resized `context` with early features of the encoder, reduced to few channels (V3+, fig. 2)."""
     detail = reduce(detail)
     return fuse(jnp.concatenate([resize_like(context, detail, align_corners=True), detail], axis=-1))
 

@@ -1,4 +1,4 @@
-"""From a module back to the call that makes it: what a file must hold to rebuild a model."""
+"""Descriptions of modules: the arguments of `create_model` that rebuild a model, for saving."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxseg.models.parts import described
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """Returns the arguments of `create_model` that make `model`, ready for JSON, but for the compute type.
+    """Returns the arguments of `create_model` that make `model`, as JSON types, without the compute type.
 
     >>> from jaxseg.models import create_model
     >>> describe(create_model("fpn", "resnet18", num_classes=5, dropout=0.0))  # doctest: +NORMALIZE_WHITESPACE
@@ -27,5 +27,5 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
 
 def describe_encoder(encoder: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Returns the name and the further options that `create_encoder` makes `encoder` from."""
+    """Returns the arguments of `create_encoder`, name and options, that make `encoder`."""
     return described(encoder, ENCODERS, "jaxseg.ENCODERS")

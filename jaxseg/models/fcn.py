@@ -1,4 +1,4 @@
-"""FCN: a classifier run as a convolution, whose coarse scores earlier layers refine; and torchvision's short form."""
+"""FCN: a classifier as a convolution, with coarse scores refined by earlier layers; and torchvision's variant."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.fully_connected import fully_connected
 from jaxseg.blocks.initializers import xavier_uniform
 from jaxseg.blocks.types import Function
-from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, fit
+from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, crop_or_resize
 from jaxseg.checks import UserError
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.parts import Architecture, AuxiliaryHead, Option
@@ -28,9 +28,9 @@ LEVELS = {32: (), 16: ("c4",), 8: ("c4", "c3")}  # that refine the scores, by th
 def refine_scores(
     scores: Scores, skips: Sequence[Feature], enlarge: Sequence[Function], predict: Sequence[Function]
 ) -> Float[Array, "b h2 w2 num_classes"]:
-    """Enlarges coarse scores to each finer level in turn, and adds the scores that the level itself predicts.
+    """Upsamples coarse scores to each finer level in turn, and adds the scores predicted from that level.
 
-    Long et al., fig. 3: coarse to fine, one function of either kind for each of the `skips`.
+    Long et al., fig. 3. Levels are ordered coarse to fine; there is one function of each kind per skip.
     """
     for skip, up, score in zip(skips, enlarge, predict, strict=True):
         scores = up(scores) + score(skip)
@@ -100,7 +100,7 @@ class FCNScores(nn.Module):
                 kernel_init=bilinear_init,
                 name=f"enlarge_{name}",
             )
-            return lambda scores: fit(layer(scores), skip.shape[1:3], times)
+            return lambda scores: crop_or_resize(layer(scores), skip.shape[1:3], times)
 
         coarsest, *names = levels.names()
         skips, times = [levels[name] for name in names], levels.stride(names[-1] if names else coarsest)
@@ -112,7 +112,7 @@ class FCNScores(nn.Module):
             predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in names],
         ).astype(jnp.float32)
         _, h, w, _ = scores.shape
-        return fit(resize(scores, (h * times, w * times)), size, times)
+        return crop_or_resize(resize(scores, (h * times, w * times)), size, times)
 
 
 def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str
 
 
 class DilatedFCN(AuxiliaryHead):
-    """FCN's idea on a dilated ResNet, as torchvision trained it: a head of two convolutions on c5, then bilinear.
+    """torchvision's FCN: a dilated ResNet, a head of two convolutions on c5, and bilinear upsampling.
 
     Parameters with its auxiliary head and 21 classes: 35,322,218 on "resnet50", 54,314,346 on "resnet101". Dropout is
     of whole channels (torchvision's of single values).

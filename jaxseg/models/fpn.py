@@ -1,4 +1,4 @@
-"""FPN: a pyramid of features with one meaning, from one encoder, and a mask from all of its levels."""
+"""FPN: a feature pyramid on an encoder, and scores computed from all of its levels."""
 
 from functools import partial
 from typing import Any
@@ -14,9 +14,9 @@ from jaxseg.models.parts import DROPPING, Architecture
 
 
 class FPNDecoder(nn.Module):
-    """Feature pyramid network (Lin et al., 2016, arXiv:1612.03144) with the mask branch of Panoptic FPN (Kirillov et
-    al., 2019, arXiv:1901.02446, fig. 3).
+    """Feature pyramid network (Lin et al., 2016, arXiv:1612.03144) with the mask branch of Panoptic FPN.
 
+    The mask branch is Kirillov et al., 2019, arXiv:1901.02446, fig. 3.
     As in segmentation_models_pytorch: dropout of whole channels before the last convolution, and enlargement with
     `align_corners`, each level to the exact size of the next finer one; of an encoder of fewer levels, the four
     deepest, the image itself being the finest of three. The decoder starts from He's uniform

@@ -1,4 +1,4 @@
-"""Image pyramid: one network on several sizes of the image, and one set of scores out of all of them."""
+"""Image pyramid: one network applied to several scales of the image, with their scores merged."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -22,11 +22,11 @@ MERGES = ("attention", "max", "mean")
 class ImagePyramid(nn.Module):
     """Attention to scale (Chen et al., 2015, arXiv:1511.03339): shared weights over scales, merged.
 
-    Any model with an encoder can be the network; its parameters keep their paths, so a trained one can be put in, and
-    the attention's lie under "attention". The paper has DeepLab-LargeFOV, `architecture="deeplabv1"` on VGG-16, and
-    its attention reads fc7; here it reads the encoder's deepest level, which every encoder has. The scores of all
-    scales meet at the image's own size. DeepLabV2 (arXiv:1606.00915, section 4.1.2) merges by the maximum. Batch
-    statistics are taken scale by scale.
+    Any model with an encoder can be the network. Parameter paths equal those of the wrapped model, so its trained
+    variables load unchanged; those of the attention are under "attention". The paper has DeepLab-LargeFOV,
+    `architecture="deeplabv1"` on VGG-16, and its attention reads fc7; here it reads the encoder's deepest level, which
+    every encoder has. The scores of all scales meet at the image's own size. DeepLabV2 (arXiv:1606.00915, section
+    4.1.2) merges by the maximum. Batch statistics are taken scale by scale.
 
     Outputs: "logits"; one head for each of `scales`, in their order, for the paper's extra supervision: "scale1",
     "scale2", "scale3", …; the architecture's own further heads, as the first scale has them.
@@ -59,11 +59,11 @@ class ImagePyramid(nn.Module):
             self.attention = ScaleAttention(self.features, dtype=self.dtype)
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
-        """Returns what the network's encoder sees in images at their own size."""
+        """Returns the encoder's levels of images at their own size."""
         return self.segmenter.encode(image, train=train)
 
     def decode(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        """Returns the network's outputs at the one scale that the levels are of."""
+        """Returns the network's outputs for levels of one scale."""
         return self.segmenter.decode(levels, size, train=train)
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform
 from jaxseg.blocks.types import Function
-from jaxseg.blocks.upsample import ConvTranspose, fit
+from jaxseg.blocks.upsample import ConvTranspose, crop_or_resize
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.parts import Architecture
 
@@ -18,9 +18,9 @@ from jaxseg.models.parts import Architecture
 def link(
     x: Feature, skips: Sequence[Feature | None], sizes: Sequence[tuple[int, int]], blocks: Sequence[Function]
 ) -> Feature:
-    """Doubles the size of `x` block by block, and adds the encoder's features wherever there are any (fig. 1)."""
+    """Doubles the size of `x` block by block, and adds the encoder's features where there are any (fig. 1)."""
     for skip, size, block in zip(skips, sizes, blocks, strict=True):
-        x = fit(block(x), size, 2)
+        x = crop_or_resize(block(x), size, 2)
         if skip is not None:
             x = x + skip
     return x

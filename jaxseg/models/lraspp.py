@@ -1,4 +1,4 @@
-"""LR-ASPP: MobileNetV3's segmentation head, whose one view of the whole image is a weight for every channel."""
+"""LR-ASPP: MobileNetV3's segmentation head, with channel weights from a global average."""
 
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ Scores = Float[Array, "b h w num_classes"]
 def lraspp(
     deep: Feature, fine: Feature, project: Function, weigh: Function, predict_deep: Function, predict_fine: Function
 ) -> Scores:
-    """Scores the projected deep features, weighed by channel and enlarged, and the fine ones, and adds the two."""
+    """Adds the scores of deep features, weighted by channel and upsampled, and the scores of fine features."""
     weighed = project(deep) * nn.sigmoid(weigh(global_avg_pool(deep)))
     return predict_deep(resize_like(weighed, fine)) + predict_fine(fine)
 

@@ -1,4 +1,4 @@
-"""MA-Net: a U-Net that attends to positions at its deepest level and to channels on the way up."""
+"""MA-Net: a U-Net with attention over positions at its deepest level and over channels in the decoder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ class MANetDecoder(nn.Module):
     segmentation_models_pytorch: the attention between positions is one softmax over all pairs of positions, and
     its result is read in another order than it was written (`joint`; the paper's, with a softmax for each position, is
     `joint=False`); the last block has no skip; enlargement is by nearest neighbors. The decoder starts from He's
-    uniform initialization, the head from Glorot's. The attention is found under the intermediates "attention" of
+    uniform initialization, the head from Glorot's. Attention maps are sown to the intermediates "attention" of
     "pab" and of each block's "weigh" and "weigh_skip".
 
     Outputs: "logits".

@@ -1,4 +1,4 @@
-"""PAN: attention over a pyramid at the deepest level, and over channels on the way up."""
+"""PAN: pyramid attention at the deepest level, and channel attention in the decoder."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class PANDecoder(nn.Module):
 
     features: int = 32
     method: str = "bilinear"  # of the enlargement in each GAU: "bilinear", with aligned corners, or "nearest"
-    conv_bias: bool = False  # before each normalization, which takes it away again; smp's weights have it
+    conv_bias: bool = False  # in convolutions before BatchNorm: no effect on the output, but smp's weights contain it
     dtype: Any = jnp.float32
 
     @nn.compact

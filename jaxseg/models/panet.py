@@ -1,4 +1,4 @@
-"""PANet: the feature pyramid used twice, down with the meaning and back up with the place."""
+"""PANet: a top-down feature pyramid followed by a bottom-up one."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""How an architecture's parts make a model: which options it has, and where each one goes."""
+"""Options of an architecture: which it has, and which of its parts each one goes to."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ RESERVED = ("parent", "name", "encoder", "decoder", "head", "auxiliary", "kernel
 
 
 class Option(NamedTuple):
-    """Stands in a part for a value that is left open: an option of the model."""
+    """Placeholder for a field of a part that is an option of the model."""
 
     name: str
     default: Any
@@ -36,7 +36,7 @@ class Architecture:
     """An entry of `MODELS`: makes a `Segmenter` from an encoder, num_classes, dtype and options.
 
     The options are the fields of the decoder (of the head, where there is no decoder), and those fields of the other
-    parts in whose place an `Option` stands; with `auxiliary`, also a switch of that name. Its documentation is that of
+    parts whose value is an `Option`; with `auxiliary`, also a switch of that name. Its documentation is that of
     the decoder or the head.
 
     Args:
@@ -126,7 +126,7 @@ class AuxiliaryHead(FCNHead):
 
 
 def check_channels(channels: Sequence[int], levels: Levels) -> None:
-    """Raises a `UserError` unless there is a number of channels for each block of the decoder."""
+    """Raises a `UserError` unless `decoder_channels` has one number per block of the decoder."""
     if len(channels) != levels.depth:
         raise UserError(
             f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {levels.depth}:"
@@ -135,7 +135,7 @@ def check_channels(channels: Sequence[int], levels: Levels) -> None:
 
 
 def title(model: nn.Module) -> str:
-    """Returns the names of what a model or an encoder mainly is, and of its encoder: "UNetDecoder / ResNet"."""
+    """Returns the class names of a model's decoder and encoder: "UNetDecoder / ResNet"."""
     main = getattr(model, "decoder", None) or getattr(model, "head", model)
     return " / ".join(type(part).__name__ for part in (main, getattr(model, "encoder", None)) if part is not None)
 

@@ -1,4 +1,4 @@
-"""A classifier of patches, and the fully convolutional network that is the same function at every pixel at once."""
+"""A patch classifier, and the fully convolutional network that computes it at every pixel at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.initializers import he_normal_in, xavier_uniform
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.mirror import mirror
@@ -21,11 +22,11 @@ def patch_features(
 ) -> tuple[Feature, int]:
     """Convolutions, each followed by a 2x2 max pooling, on patches or on a whole image.
 
-    On an image the pooling keeps every position instead of every second one, and everything after it is dilated twice
-    as much: "à trous" (Holschneider et al., 1990). What a pixel's patch would give then stands at that pixel.
+    On an image the pooling keeps every position instead of every second one, and later layers have twice the dilation:
+    "à trous" (Holschneider et al., 1990). The result at a pixel is then that of the patch around it.
 
     Args:
-      x: patches, or with `dense` an image that reaches half a patch beyond what is wanted.
+      x: patches, or, with `dense`, an image with a margin of half a patch.
       convs: take features and their dilation; unpadded.
       dense: whether to keep every position.
 
@@ -115,8 +116,8 @@ class PatchCNN(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "conv1")
 
     @property

@@ -1,4 +1,4 @@
-"""What most models are: an encoder, a decoder, a head, and the seam between the encoder and the rest."""
+"""`Segmenter`: encoder, decoder and head, which most models consist of."""
 
 from collections.abc import Mapping
 from typing import Any

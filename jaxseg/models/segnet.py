@@ -12,6 +12,7 @@ from jaxseg.blocks.conv import Conv
 from jaxseg.blocks.initializers import xavier_uniform
 from jaxseg.blocks.unpooling import PoolingEncoder, UnpoolingDecoder, mirrored
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.variants import Variant
 
@@ -36,8 +37,8 @@ class SegNet(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "block1", "conv1", "conv")
 
     @nn.compact

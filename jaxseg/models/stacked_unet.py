@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxseg.blocks.conv import BatchNorm, Conv, Feature
 from jaxseg.blocks.small_unet import NormActConv, StageHead, UNetModule
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.pool import avg_pool
 from jaxseg.variants import Variant
@@ -70,8 +71,8 @@ class StackedUNet(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("encoder", "stem")
 
     @nn.compact

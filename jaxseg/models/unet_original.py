@@ -13,6 +13,7 @@ from jaxseg.blocks.initializers import he_normal_in
 from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose
 from jaxseg.checks import UserError
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.mirror import mirror
@@ -56,7 +57,7 @@ def crop(x: Feature, size: tuple[int, int]) -> Feature:
     return x[:, top : top + height, left : left + width]
 
 
-def u(
+def unet_wiring(
     x: Feature, down: Sequence[Function], bottom: Function, up: Sequence[Function], join: Sequence[Function]
 ) -> Feature:
     """Fig. 1: down, keeping what is seen at every step; up again, with what was seen beside it.
@@ -107,8 +108,8 @@ class UNetOriginal(nn.Module):
     dtype: Any = jnp.float32
 
     default_encoder = None
-    pixel_mean = (123.675, 116.28, 103.53)
-    pixel_std = (58.395, 57.12, 57.375)
+    pixel_mean = IMAGENET_MEAN
+    pixel_std = IMAGENET_STD
     stem = ("decoder", "down1", "conv1")
 
     @nn.compact
@@ -147,7 +148,7 @@ class UDecoder(nn.Module):
             return ConvTranspose(features, use_bias=True, dtype=self.dtype, kernel_init=he_normal_in, name=name)
 
         climb = range(depth - 1, -1, -1)
-        return u(
+        return unet_wiring(
             x.astype(self.dtype),
             down=[convs("down", level) for level in range(depth)],
             bottom=convs("down", depth),

@@ -10,7 +10,7 @@ Resizing           resize, resize_like, repeat
 Upsampling         nearest, bilinear, bed_of_nails, max_pool_with_positions, max_unpool, bilinear_kernel
 Attention          dot_product_attention
 Distances          distance_transform, squared_distance_transform, signed_distance, two_nearest
-Morphology         erode, dilate, opening, soft_skeleton, connected_components
+Morphology         erode, dilate, soft_skeleton, connected_components
 Refinement         dense_crf, mean_field, guided_filter
 Sampling           crop_coordinates, elastic_displacement, sample_bilinear, sample_nearest
 Pixel values       normalize
@@ -23,7 +23,7 @@ from jaxseg.ops.distance import distance_transform, signed_distance, squared_dis
 from jaxseg.ops.guided_filter import guided_filter
 from jaxseg.ops.max_pool import max_pool
 from jaxseg.ops.meanfield import dense_crf, mean_field
-from jaxseg.ops.morphology import dilate, erode, opening, soft_skeleton
+from jaxseg.ops.morphology import dilate, erode, soft_skeleton
 from jaxseg.ops.normalize import normalize
 from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, global_avg_pool
 from jaxseg.ops.resize import repeat, resize, resize_like
@@ -56,7 +56,6 @@ __all__ = [
     "mean_field",
     "nearest",
     "normalize",
-    "opening",
     "repeat",
     "resize",
     "resize_like",

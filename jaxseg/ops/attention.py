@@ -1,4 +1,4 @@
-"""Attention between positions: every query a mean of the values, weighted by how well their keys suit it."""
+"""Scaled dot-product attention."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ def dot_product_attention(
     Scores and weights are float32, as are the sums.
 
     Args:
-      query: of the n positions that look.
-      key: of the m positions that are looked at.
-      value: what is seen there.
-      heads: groups of neighboring channels that attend each by itself; must divide c and d.
+      query: [b, n, c], for n positions.
+      key: [b, m, c], for m positions.
+      value: [b, m, d], for the same m positions; the result has its dtype.
+      heads: number of groups of adjacent channels, each with its own attention weights; must divide c and d.
 
     >>> key = jnp.array([[[0.0, 50.0], [50.0, 0.0]]])
     >>> dot_product_attention(key, key, jnp.array([[[1.0], [2.0]]])).ravel().tolist()
@@ -29,5 +29,5 @@ def dot_product_attention(
     query, key, value = map(split, (query, key, value))
     scores = jnp.einsum("bnhc,bmhc->bhnm", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1).astype(value.dtype)
-    seen = jnp.einsum("bhnm,bmhd->bnhd", weights, value, preferred_element_type=jnp.float32)
-    return seen.astype(value.dtype).reshape(*seen.shape[:2], -1)
+    means = jnp.einsum("bhnm,bmhd->bnhd", weights, value, preferred_element_type=jnp.float32)
+    return means.astype(value.dtype).reshape(*means.shape[:2], -1)

@@ -10,11 +10,10 @@ _NOTHING = 2**31 - 1  # the largest int32
 
 
 def connected_components(mask: Bool[Array, "... h w"]) -> Int[Array, "... h w"]:
-    """Numbers the regions of True pixels that touch at their sides: 0 outside, else one more than the index, row by
-    row, of the region's first pixel.
+    """Labels the 4-connected regions of True pixels.
 
-    The least index spreads along every run of a row, then of a column, both ways, until nothing changes: as many times
-    as the most winding region has bends.
+    Background is 0; a region's id is 1 + the row-major index of its first pixel. The smallest index spreads along rows
+    and columns until nothing changes, so the number of passes grows with the number of bends of a region.
 
     >>> connected_components(jnp.array([[True, False, True], [True, False, False]])).tolist()
     [[1, 0, 3], [1, 0, 0]]

@@ -1,10 +1,9 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
-On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for three kinds, which take
-another way to the same numbers, in `jaxseg.ops.cpu`: depthwise convolutions are sums of shifted products, 1x1
-convolutions are matrix products, and the kernel gradient of convolutions in groups is one for every group. The choice
-falls where the program is compiled, not where it is traced, so one that is lowered for several platforms gets the right
-way on each.
+On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for three kinds, which
+`jaxseg.ops.cpu` computes in other ways: depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix
+products, and the kernel gradient of grouped convolutions group by group. The choice is made when the program is
+compiled, not when it is traced, so a program lowered for several platforms uses the right one on each.
 """
 
 from typing import NamedTuple
@@ -32,7 +31,7 @@ def conv2d(
 ) -> Float[Array, "b h2 w2 o"]:
     """Convolves (cross-correlates, as every deep learning library does) `x` with `kernel`.
 
-    Forward and reverse mode differentiate it, in any order and any number of times.
+    It is differentiable in forward and reverse mode, to any order.
 
     Args:
       x: features, of the kernel's dtype.
@@ -40,7 +39,7 @@ def conv2d(
       stride: in pixels of `x`, (height, width) or one number for both.
       padding: rows and columns of zeros, ((top, bottom), (left, right)) or one number for all four sides.
       dilation: the distance in pixels of `x` between neighboring taps of the kernel.
-      groups: parts into which the channels fall, each convolved by itself; `i` for a depthwise convolution.
+      groups: number of groups of channels, convolved separately; `i` for a depthwise convolution.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -63,7 +62,7 @@ def conv2d(
 
 
 def _check(x: Array, kernel: Array, window: Window, groups: int) -> None:
-    """Raises at trace time when the arguments do not fit together."""
+    """Raises a `UserError` at trace time if the arguments do not fit together."""
     if x.ndim != 4 or kernel.ndim != 4:
         raise UserError(
             f"conv2d expects x[b, h, w, i] and kernel[kh, kw, i/groups, o], got {x.shape} and {kernel.shape}."
@@ -94,7 +93,7 @@ def _native(x: Array, kernel: Array, window: Window, groups: int) -> Array:
 
 
 class _Convolution(NamedTuple):
-    """A convolution that a CPU computes in one of the ways of `_ON_CPU`; a `jaxseg.ops.platform.Bilinear`."""
+    """A convolution that CPUs compute by the module `_ON_CPU[strategy]`; a `jaxseg.ops.platform.Bilinear`."""
 
     strategy: str
     window: Window

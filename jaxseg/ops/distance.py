@@ -1,4 +1,4 @@
-"""Exact Euclidean distances between pixels, on the device: to what a mask leaves out, to its border, to two cells."""
+"""Exact Euclidean distance transforms, on the device: of masks, to borders, and to the two nearest cells."""
 
 import math
 from collections.abc import Callable
@@ -23,10 +23,10 @@ def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... 
     Along rows by two running maxima (Rosenfeld & Pfaltz, 1966), then along columns by erosion with a parabola, taken
     apart into steps of one pixel that cost 1, 3, 5, … (Lotufo & Zampirolli, 2001): a step that changes nothing ends it,
     so the time grows with the longest distance that there is. The integers are those of SciPy's
-    `distance_transform_edt`, squared. Where a mask has no False pixel at all, every pixel is 2^31 - 1.
+    `distance_transform_edt`, squared. If a mask has no False pixel, every pixel is 2^31 - 1.
 
     Args:
-      mask: images of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
+      mask: images of at most 16384 x 16384 pixels. Pixels beyond the edge are neither True nor False.
 
     >>> squared_distance_transform(jnp.array([[False, True, True], [True, True, True]])).tolist()
     [[0, 1, 4], [1, 2, 5]]
@@ -44,11 +44,11 @@ def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... 
 def distance_transform(mask: Bool[Array, "... h w"]) -> Float[Array, "... h w"]:
     """Distance, in pixels, of every True pixel to the nearest False one; 0 at the False ones. Float32.
 
-    The root of `squared_distance_transform`. Where a mask has no False pixel at all, every pixel is inf; SciPy's
-    `distance_transform_edt` measures to a pixel that does not exist there.
+    The square root of `squared_distance_transform`. If a mask has no False pixel, every pixel is inf, unlike SciPy's
+    `distance_transform_edt`.
 
     Args:
-      mask: images of at most 16384 x 16384 pixels. What lies beyond the edge is neither True nor False.
+      mask: images of at most 16384 x 16384 pixels. Pixels beyond the edge are neither True nor False.
 
     >>> distance_transform(jnp.array([[False, True, True, True]])).tolist()
     [[0.0, 1.0, 2.0, 3.0]]
@@ -80,8 +80,8 @@ def signed_distance(
 
     Args:
       mask: the region, in images of at most 16384 x 16384 pixels.
-      where: pixels that count (all, if None). The others belong neither to the region nor to what surrounds it, so they
-        make no border; distances are measured straight across them, and are 0 on them.
+      where: valid pixels (None means all). The others belong neither to the region nor to its outside, so they
+        create no border; distances are measured across them, and are 0 on them.
 
     >>> signed_distance(jnp.array([[False, False, True, True, True]])).tolist()
     [[2.0, 1.0, 0.0, -1.0, -2.0]]
@@ -99,7 +99,8 @@ def squared_distance_across(
 
     Args:
       mask: True is one kind, False the other, in images of at most 16384 x 16384 pixels.
-      where: pixels that count (all, if None). The others are of neither kind; they are measured across, and are 0.
+      where: valid pixels (None means all). The others are of neither kind; distances are measured across them,
+        and are 0 on them.
 
     >>> squared_distance_across(jnp.array([[False, False, True, True, True]])).tolist()
     [[4, 1, 1, 4, 9]]
@@ -116,9 +117,9 @@ def squared_distance_across(
 def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], Float[Array, "... h w"]]:
     """Distances, in pixels, of every pixel to the nearest cell and to the second nearest one. Exact.
 
-    A pixel inside a cell is at distance 0 of it. With fewer than two cells in the image, what there is none of is inf
-    away. The passes of `squared_distance_transform`, each pixel carrying its two best cells; so the time doesn't depend
-    on how many cells there are, and ids can be any.
+    A pixel inside a cell is at distance 0 of it. In an image with one cell the second distance is inf; without
+    cells both are. Computed like `squared_distance_transform`, with the two nearest cells at each pixel, so the time
+    does not depend on the number of cells, and ids may be any numbers > 0.
 
     Args:
       cells: 0 for no cell, else the cell's id, > 0; images of at most 16384 x 16384 pixels.

@@ -1,4 +1,4 @@
-"""The guided filter: a smoothing that keeps to the edges of an image, by sums over windows."""
+"""The guided filter: smoothing that follows the edges of an image, computed from sums over windows."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -7,9 +7,10 @@ from jaxseg.checks import UserError
 
 
 def window_sum(x: Float[Array, "b h w c"], radius: int) -> Float[Array, "b h w c"]:
-    """Sums over the windows of 2·radius + 1 pixels a side, what lies outside as 0, in about 4·log2(radius) additions.
+    """Sums over windows with sides of 2·radius + 1 pixels, zeros outside, in about 4·log2(radius) additions.
 
-    Sums of 1, 2, 4, … neighbors are made of one another, and the window of those: no running total loses digits.
+    Sums of 1, 2, 4, … neighbors are computed from each other and then combined; unlike running totals, this loses no
+    digits.
 
     >>> window_sum(jnp.arange(5.0).reshape(1, 1, 5, 1), 1).ravel().tolist()
     [1.0, 3.0, 6.0, 9.0, 7.0]
@@ -39,14 +40,14 @@ def guided_filter(
 ) -> Float[Array, "b h w c"]:
     """Fits `values` by affine functions of the guide in every window, and averages them (He, Sun & Tang, 2010, eq. 14).
 
-    "Guided image filtering", ECCV 2010 and TPAMI 2013. Windows are cut off at the border, as in the authors' code.
+    "Guided image filtering", ECCV 2010 and TPAMI 2013. Windows are cropped at the border, as in the authors' code.
 
     Args:
-      guide: the image, any number of channels, in the units of √eps: 0 to 1 as a rule.
-      values: what is filtered; the result has its mean.
-      radius: of the windows, in pixels: they have 2·radius + 1 a side.
-      eps: variance of the guide, in its units squared, below which a window is taken for flat; positive.
-      where: pixels that there are (all, if None); others count in no window and get 0.
+      guide: the image, any number of channels, in the units of √eps, usually 0 to 1.
+      values: maps to filter, any number of channels; the result has the same mean.
+      radius: of the windows, in pixels; their sides have 2·radius + 1.
+      eps: variance of the guide, in its units squared, below which a window is treated as flat; positive.
+      where: valid pixels (None means all). The others are left out of every window and are 0 in the result.
 
     >>> from jax import jit
     >>> guide = jnp.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]).reshape(1, 1, 6, 1)

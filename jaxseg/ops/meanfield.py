@@ -1,4 +1,4 @@
-"""Fully connected conditional random fields by mean field: every pixel votes on every other's label."""
+"""Fully connected conditional random fields, solved by mean field: every pixel votes on every other's label."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from jaxseg.ops.permutohedral import build_lattice, lattice_filter
 
 Filter = Callable[[Float[Array, "h w c"]], Float[Array, "h w c"]]
 
-# name -> what multiplies the values (before, after) they are blurred, of 1 blurred and its mean
+# name -> scales applied before and after blurring, computed from norm = blur(1) and its mean
 NORMALIZATIONS: dict[str, Callable] = {
     "symmetric": lambda norm, mean: (norm**-0.5, norm**-0.5),
     "before": lambda norm, mean: (1 / norm, 1.0),
@@ -29,12 +29,12 @@ def mean_field(
 ) -> Float[Array, "... c"]:
     """Returns scores whose softmax is Q, the mean field of a random field (Krähenbühl & Koltun, 2011, alg. 1).
 
-    Each turn, Q = softmax(logits - pairwise(Q)), from Q = softmax(logits); all pixels at once.
+    Starts from Q = softmax(logits); each iteration sets Q = softmax(logits - pairwise(Q)) at all pixels at once.
 
     Args:
-      logits: what a network says of every pixel: log-probabilities, up to a constant per pixel.
-      pairwise: from Q to the cost of every label.
-      iterations: how many turns, at least 0.
+      logits: scores of a network: log-probabilities, up to a constant per pixel.
+      pairwise: function from Q to the cost of every label at every pixel.
+      iterations: number of iterations, at least 0.
 
     >>> beside = lambda q: -2 * q[::-1]  # two pixels that want the same label
     >>> jnp.argmax(mean_field(jnp.array([[3.0, 0.0], [0.0, 0.1]]), beside, iterations=3), -1).tolist()
@@ -53,12 +53,12 @@ def spatial_kernel(
     where: Bool[Array, "h w"] | None = None,
     normalization: str = "symmetric",
 ) -> Filter:
-    """Returns the blur by exp(-|distance|² / 2σ²) over all pixels, exact: a matrix for each axis.
+    """Returns the exact blur by exp(-|distance|² / 2σ²) over all pixels, as one matrix per axis.
 
     Args:
       size: (height, width) of the image, in pixels.
       sigma: σ, in pixels.
-      where: pixels that there are (all, if None); others send 0 and get 0.
+      where: valid pixels (None means all). Invalid pixels neither send nor receive messages.
       normalization: "symmetric" (D^-½ K D^-½, with D the row sums of K), "before" (K D^-1), "after" (D^-1 K) or
         "none" (K over D's mean).
 
@@ -87,7 +87,7 @@ def bilateral_kernel(
       image: any number of channels, e.g. uint8 RGB.
       sigma: σ, in pixels.
       color_sigma: σ_c, in the image's units.
-      where: pixels that there are (all, if None); others send 0 and get 0, whatever stands there.
+      where: valid pixels (None means all). Invalid pixels neither send nor receive messages.
       normalization: as for `spatial_kernel`.
 
     >>> image = jnp.array([[[0, 0, 0], [0, 0, 0], [255, 255, 255]]])
@@ -99,8 +99,8 @@ def bilateral_kernel(
     where = jnp.ones((h, w), bool) if where is None else where
     place = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1)
     features = jnp.concatenate([place / sigma, image / color_sigma], -1).reshape(h * w, k + 2)
-    there = features[jnp.argmax(where)]  # a pixel that isn't there adds no vertex to the lattice
-    lattice = build_lattice(jnp.where(where.reshape(-1, 1), features, there))
+    valid = features[jnp.argmax(where)]  # an invalid pixel adds no vertex to the lattice
+    lattice = build_lattice(jnp.where(where.reshape(-1, 1), features, valid))
 
     def blur(x):
         return lattice_filter(lattice, x.reshape(h * w, -1)).reshape(x.shape)
@@ -132,14 +132,14 @@ def dense_crf(
 ) -> Float[Array, "b h w c"]:
     """Refines scores by a fully connected CRF with Gaussian edges (Krähenbühl & Koltun, 2011, arXiv:1210.5644).
 
-    The softmax of the result is the mean field Q. As in the authors' code, and unlike in the paper, a pixel is among
-    those that vote on its label. The spatial kernel is exact; the bilateral one is on a lattice. Widths and weights
-    may be traced arrays. Images are taken one by one, so that memory does not grow with the batch.
+    The softmax of the result is the mean field Q. As in the authors' code, and unlike in the paper, a pixel also
+    votes on its own label. The spatial kernel is exact; the bilateral one is on a lattice. Widths and weights
+    may be traced arrays. Images are processed one by one, so that memory does not grow with the batch.
 
     Args:
       logits: a network's scores of every pixel.
       images: the images, in the units of `color_sigma`: uint8 or 0 to 255.
-      where: pixels that there are (all, if None), for images that were padded to one size.
+      where: valid pixels (None means all), for images that were padded to one size.
       iterations: of the mean field, at least 0.
       spatial_weight: of the kernel of positions, in units of the logits.
       spatial_sigma: its width, in pixels.
@@ -160,12 +160,12 @@ def dense_crf(
         where = jnp.ones(logits.shape[:3], bool)
 
     def refine(sample):
-        scores, image, there = sample
+        scores, image, valid = sample
         kernels = [
-            (spatial_weight, spatial_kernel(there.shape, spatial_sigma, where=there, normalization=normalization)),
+            (spatial_weight, spatial_kernel(valid.shape, spatial_sigma, where=valid, normalization=normalization)),
             (
                 bilateral_weight,
-                bilateral_kernel(image, bilateral_sigma, color_sigma, where=there, normalization=normalization),
+                bilateral_kernel(image, bilateral_sigma, color_sigma, where=valid, normalization=normalization),
             ),
         ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxseg.ops.resize import mix
+from jaxseg.ops.resize import apply_along_height_and_width
 
 
 def mirror(x: Float[Array, "b h w c"], before: tuple[int, int], new_size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
@@ -25,4 +25,4 @@ def mirror(x: Float[Array, "b h w c"], before: tuple[int, int], new_size: tuple[
         return np.eye(old, dtype=np.float32)[np.minimum(position, period - position) if old > 1 else 0 * position]
 
     rows, columns = (picks(*axis) for axis in zip(x.shape[1:3], before, new_size, strict=True))
-    return mix(x, rows, columns)
+    return apply_along_height_and_width(x, rows, columns)

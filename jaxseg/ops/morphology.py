@@ -15,7 +15,7 @@ def erode(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = No
 
     Args:
       x: of any float type.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> erode(jnp.array([[1.0, 3.0, 2.0, 4.0]]).reshape(1, 1, 4, 1)).ravel().tolist()
     [1.0, 1.0, 2.0, 2.0]
@@ -30,7 +30,7 @@ def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = N
 
     Args:
       x: of any float type.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> dilate(jnp.array([[1.0, 3.0, 2.0, 4.0]]).reshape(1, 1, 4, 1)).ravel().tolist()
     [3.0, 3.0, 4.0, 4.0]
@@ -41,26 +41,18 @@ def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = N
     return _outside(x, where, 0.0)
 
 
-def opening(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = None) -> Float[Array, "b h w c"]:
-    """Erodes and dilates: what is thinner than three pixels disappears, the rest is nearly as before.
-
-    >>> opening(jnp.array([[0.0, 5.0, 0.0, 5.0, 5.0]]).reshape(1, 1, 5, 1)).ravel().tolist()
-    [0.0, 0.0, 0.0, 5.0, 5.0]
-    """
-    return dilate(erode(x, where=where), where=where)
-
-
 def soft_skeleton(
     x: Float[Array, "b h w c"], *, iterations: int = 3, where: Bool[Array, "b h w"] | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the soft skeleton of every channel (Shit et al., 2021, arXiv:2003.07311), differentiable.
 
-    What an opening removes is a ridge. The ridges of the map, of the eroded map, of the twice eroded map … are joined.
+    The ridges of a map are what a morphological opening, erosion then dilation, removes. The skeleton joins the ridges
+    of the map, of the eroded map, of the twice eroded map, ….
 
     Args:
       x: in [0, 1].
       iterations: >= 0; structures of a half-width of up to this many pixels are reduced to their middle line.
-      where: pixels that count (all, if None); the others are as if beyond the edge, and 0 in the result.
+      where: valid pixels (None means all). The others are treated as outside the image, and are 0 in the result.
 
     >>> bar = jnp.zeros((1, 5, 5, 1)).at[:, 1:4].set(1.0)
     >>> soft_skeleton(bar)[0, :, 2, 0].astype(int).tolist()

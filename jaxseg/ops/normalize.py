@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+REC601 = (0.299, 0.587, 0.114)  # luma weights of R, G and B, as in JPEG
+
 
 def normalize(
     image: Int[Array, "*b h w 3"] | Float[Array, "*b h w 3"],

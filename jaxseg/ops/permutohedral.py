@@ -2,7 +2,8 @@
 
 The lattice has d + 1 classes of vertices (the remainder of their coordinates by d + 1), and every point has one vertex
 of each class around it. So each class is sorted by itself, and a vertex's neighbors are in the classes before and
-behind its own. Arrays have room for a vertex a point and class, the most there can be; loops run over those there are.
+after its own. Arrays are sized for the worst case, one vertex per point and class; loops stop after the vertices in
+use.
 """
 
 import math
@@ -25,11 +26,11 @@ NONE = 2**31 - 1  # the key of a row without a vertex
 
 
 class Lattice(NamedTuple):
-    """Where points stand among the vertices around them. Rows count through all classes; each one's last is empty."""
+    """Points among the vertices around them. Rows are numbered over all classes; the last row of each is empty."""
 
     rows: Int[Array, "d1 n"]  # of the vertices around each point, one of each class
     weights: Float[Array, "d1 n"]  # barycentric coordinates of the points among them
-    neighbors: Int[Array, "d1 2 m"]  # of each row along each of d + 1 axes, on both sides; an empty row where none is
+    neighbors: Int[Array, "d1 2 m"]  # of each row along each of d + 1 axes, on both sides; an empty row if none
     blocks: Int[Array, ""]  # how many blocks of each class's rows hold vertices
 
 
@@ -38,7 +39,7 @@ def build_lattice(features: Float[Array, "n d"]) -> Lattice:
     """Places points on the permutohedral lattice (Adams, Baek & Davis, 2010, "Fast High-Dimensional Filtering", §3).
 
     The cells have the size that gives `lattice_filter` a standard deviation of 1. Coordinates are kept modulo 1024
-    cells, so that points over 1000 standard deviations apart could be taken for one another. No gradient passes.
+    cells, so points more than 1000 standard deviations apart may be confused. No gradient flows through it.
 
     Args:
       features: coordinates of the points, in standard deviations of the Gaussian.
@@ -111,12 +112,12 @@ def _find_neighbors(table, d, block, blocks):
         here = i * block + vertex * size + jnp.arange(block)
         words = [word[here] for word in table]
         sought = _pack(_unpack(words, d)[:, None] + step)
-        found = before + _lower_bound(table, sought, before, size)
+        candidate = before + _lower_bound(table, sought, before, size)
         same = words[0] != NONE
         for word, key in zip(table, sought, strict=True):
-            same &= word[found] == key
-        neighbors = neighbors.at[axis, 0, here].set(jnp.where(same, found, size - 1))
-        return neighbors.at[axis, 1, jnp.where(same, found, rows)].set(here, mode="drop")
+            same &= word[candidate] == key
+        neighbors = neighbors.at[axis, 0, here].set(jnp.where(same, candidate, size - 1))
+        return neighbors.at[axis, 1, jnp.where(same, candidate, rows)].set(here, mode="drop")
 
     return lax.fori_loop(0, blocks, look_up, jnp.full((d + 1, 2, rows), size - 1, jnp.int32))
 
@@ -139,7 +140,7 @@ def _lower_bound(table, sought, first, size):
 
 @jax.jit
 def lattice_filter(lattice: Lattice, values: Float[Array, "n c"]) -> Float[Array, "n c"]:
-    """Sums `values` over all points, weighed by about exp(-|difference of features|² / 2), the point itself included.
+    """Sums `values` over all points, weighted by about exp(-|difference of features|² / 2), the point itself included.
 
     Splat, blur along d + 1 axes, slice (Adams et al., 2010, §3), scaled as by Krähenbühl & Koltun's code. It is linear
     in `values`, and forward and reverse mode differentiate it for them; the gradient is the same filter, which blurs in

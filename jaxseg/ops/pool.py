@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
-from jaxseg.ops.resize import mix
+from jaxseg.ops.resize import apply_along_height_and_width
 
 
 def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
@@ -23,7 +23,7 @@ def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
 def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
     """Averages over windows of 2 x 2 pixels, `stride` apart, in float32; sizes are rounded up.
 
-    What lies beyond the edge does not count.
+    Pixels beyond the edge are left out of the average.
 
     Args:
       x: of any float type.
@@ -48,7 +48,7 @@ def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, dilation: int = 1) 
 
 
 def _neighbors(x: Array, axis: int, stride: int, dilation: int) -> tuple[Array, Array]:
-    """The two pixels of every window along `axis`; at the edge, the one that is there twice."""
+    """Both elements of each size-2 window along `axis`; an incomplete window repeats its only element."""
     size = x.shape[axis]
     if stride == 1:
         ahead = lax.slice_in_dim(x, min(dilation, size), size, axis=axis)
@@ -61,7 +61,7 @@ def _neighbors(x: Array, axis: int, stride: int, dilation: int) -> tuple[Array, 
 
 
 def adaptive_avg_pool(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Averages over `size` bins, in float32, as PyTorch's `adaptive_avg_pool2d` divides the map.
+    """Averages over (height, width) = `size` bins, in float32, with the bins of PyTorch's `adaptive_avg_pool2d`.
 
     Bin i of n spans floor(i * h / n) to ceil((i + 1) * h / n): bins overlap where n does not divide h, and repeat
     pixels where the map is smaller than n.
@@ -70,7 +70,7 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Floa
     [0.5, 1.5]
     """
     rows, columns = (bin_matrix(old, new) for old, new in zip(x.shape[1:3], size, strict=True))
-    return mix(x.astype(jnp.float32), rows, columns).astype(x.dtype)
+    return apply_along_height_and_width(x.astype(jnp.float32), rows, columns).astype(x.dtype)
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,8 @@
 """Resizing by interpolation matrices: matrix products forwards and backwards, no gather and no scatter.
 
-One convention, PyTorch's `interpolate` without antialiasing: pixels are squares and the corners of the image stay
-where they are (half-pixel centers). Where a network was trained with the centers of the corner pixels held in place
-instead, the call says `align_corners=True`.
+One convention, PyTorch's `interpolate` without antialiasing: pixels are squares, and the corners of the image
+stay in place (half-pixel centers). For networks that were trained with the centers of the corner pixels in place, pass
+`align_corners=True`.
 """
 
 from functools import lru_cache, partial
@@ -16,7 +16,7 @@ from jaxseg.checks import lookup
 
 
 def bilinear_taps(size: int, new_size: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel: the old pixel before it, the one after it, and the weight of the latter."""
+    """Returns, per new pixel, the indices of the old pixels before and after it, and the weight of the latter."""
     new = np.arange(new_size)
     if align_corners:
         position = new * ((size - 1) / max(new_size - 1, 1))
@@ -64,9 +64,9 @@ def resize(
     *,
     align_corners: bool = False,
 ) -> Float[Array, "b h2 w2 c"]:
-    """Resizes to `size`, with the numbers of PyTorch's `interpolate` (no antialiasing when it shrinks).
+    """Resizes to `size`, with the same results as PyTorch's `interpolate` (no antialiasing when it shrinks).
 
-    In bfloat16 the weights and the result of each of the two axes are rounded to it; sums are float32.
+    With bfloat16 inputs, the weights and the result of each axis are rounded to bfloat16; sums are float32.
 
     Args:
       x: feature maps, any float dtype, which the result keeps.
@@ -88,7 +88,7 @@ def resize(
     matrix = lookup({"bilinear": bilinear_matrix, "nearest": nearest_matrix}, method, "resizing method")
     if method == "bilinear":
         matrix = partial(matrix, align_corners=align_corners)
-    return mix(x, matrix(h, new_h), matrix(w, new_w))
+    return apply_along_height_and_width(x, matrix(h, new_h), matrix(w, new_w))
 
 
 def resize_like(
@@ -113,14 +113,14 @@ def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Arra
     return x.reshape(b, h * times_h, w * times_w, c)
 
 
-def mix(
+def apply_along_height_and_width(
     x: Float[Array, "b h w c"], rows: Float[np.ndarray, "h2 h"], columns: Float[np.ndarray, "w2 w"]
 ) -> Float[Array, "b h2 w2 c"]:
-    """Multiplies the height axis of `x` by the matrix `rows` and the width axis by `columns`, the smaller work first.
+    """Multiplies the height axis of `x` by the matrix `rows` and the width axis by `columns`, in the cheaper order.
 
     The products have the precision of `x`'s dtype: no TF32, no bfloat16 passes for float32.
 
-    >>> mix(jnp.ones((1, 2, 3, 1)), np.ones((1, 2)), np.ones((1, 3))).item()
+    >>> apply_along_height_and_width(jnp.ones((1, 2, 3, 1)), np.ones((1, 2)), np.ones((1, 3))).item()
     6.0
     """
     b, h, w, c = x.shape

@@ -1,9 +1,9 @@
 """Transposed convolution, 1-D and 2-D, with PyTorch's padding rule.
 
 On GPUs and TPUs it is XLA's convolution of an input spread apart by zeros, which their libraries recognize. XLA's CPU
-compiler multiplies those zeros. There it is taken apart into phases, the output pixels with the same position modulo
-the stride: each is a convolution of its own, all of them are computed at once as one convolution to stride times
-stride as many channels, and laid out beside each other. The kernel's gradient there is matrix products with the phases
+compiler multiplies those zeros. CPUs therefore compute it by phases, the output pixels with the same position modulo
+the stride: each phase is a convolution; all are computed at once, as one convolution with stride times stride as many
+channels, and interleaved. The kernel's gradient there is matrix products with the phases
 of the result's gradient: 8 ms of processor time for 2 x 32 x 32 pixels, 64 channels, 3 x 3 at stride 2, and XLA's 95.
 """
 
@@ -29,7 +29,7 @@ def conv_transpose2d(
     padding: int | Pair = 0,
     output_padding: int | Pair = 0,
 ) -> Float[Array, "b h2 w2 o"]:
-    """Paints `kernel`, weighted by each pixel of `x`, every `stride` pixels, and adds up where copies overlap.
+    """Transposed convolution: adds a copy of `kernel`, weighted by each pixel of `x`, every `stride` pixels.
 
     The linear transpose of `conv2d` with the same kernel (which maps o channels to i), stride and padding. The result
     has (h - 1) * stride - 2 * padding + kh + output_padding rows, as PyTorch's has.
@@ -102,38 +102,46 @@ def _spread(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair) -
 
 def _phases(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair) -> Array:
     """The same without the zeros: pixel (j * stride + r) of the result needs taps r, r + stride, … of the kernel."""
-    (b, h, w, i), (kh, kw, o, _), (down, right) = x.shape, kernel.shape, stride
+    (b, h, w, i), (kh, kw, o, _), (stride_h, stride_w) = x.shape, kernel.shape, stride
     height, width = _output_size(x, kernel, stride, padding, extra)
-    tall, wide = -(-kh // down), -(-kw // right)  # taps of a phase
-    kernel = jnp.pad(kernel, ((0, tall * down - kh), (0, wide * right - kw), (0, 0), (0, 0)))
-    kernel = kernel.reshape(tall, down, wide, right, o, i)[::-1, :, ::-1]
-    kernel = kernel.transpose(0, 2, 5, 1, 3, 4).reshape(tall, wide, i, down * right * o)
-    y = conv2d(x, kernel, padding=((tall - 1, tall - 1), (wide - 1, wide - 1)))
-    h2, w2 = h + tall - 1, w + wide - 1
-    y = y.reshape(b, h2, w2, down, right, o).transpose(0, 1, 3, 2, 4, 5).reshape(b, h2 * down, w2 * right, o)
-    (above, left), zero = padding, jnp.zeros((), y.dtype)
-    rows, columns = (-above, above + height - h2 * down, 0), (-left, left + width - w2 * right, 0)
+    taps_h, taps_w = -(-kh // stride_h), -(-kw // stride_w)  # taps of a phase
+    kernel = jnp.pad(kernel, ((0, taps_h * stride_h - kh), (0, taps_w * stride_w - kw), (0, 0), (0, 0)))
+    kernel = kernel.reshape(taps_h, stride_h, taps_w, stride_w, o, i)[::-1, :, ::-1]
+    kernel = kernel.transpose(0, 2, 5, 1, 3, 4).reshape(taps_h, taps_w, i, stride_h * stride_w * o)
+    y = conv2d(x, kernel, padding=((taps_h - 1, taps_h - 1), (taps_w - 1, taps_w - 1)))
+    h2, w2 = h + taps_h - 1, w + taps_w - 1
+    y = (
+        y.reshape(b, h2, w2, stride_h, stride_w, o)
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(b, h2 * stride_h, w2 * stride_w, o)
+    )
+    (top, left), zero = padding, jnp.zeros((), y.dtype)
+    rows, columns = (-top, top + height - h2 * stride_h, 0), (-left, left + width - w2 * stride_w, 0)
     return lax.pad(y, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
 
 
 def _kernel_gradient(x: Array, dy: Array, shape: tuple[int, ...], stride: Pair, padding: Pair) -> Array:
     """For each tap of a phase, one matrix product of `x` with all phases of `dy` at that distance."""
-    (b, h, w, i), (kh, kw, o, _), (down, right) = x.shape, shape, stride
-    tall, wide = -(-kh // down), -(-kw // right)
-    h2, w2 = h + tall - 1, w + wide - 1
-    (above, left), zero = padding, jnp.zeros((), dy.dtype)
-    rows, columns = (above, h2 * down - above - dy.shape[1], 0), (left, w2 * right - left - dy.shape[2], 0)
+    (b, h, w, i), (kh, kw, o, _), (stride_h, stride_w) = x.shape, shape, stride
+    taps_h, taps_w = -(-kh // stride_h), -(-kw // stride_w)
+    h2, w2 = h + taps_h - 1, w + taps_w - 1
+    (top, left), zero = padding, jnp.zeros((), dy.dtype)
+    rows, columns = (top, h2 * stride_h - top - dy.shape[1], 0), (left, w2 * stride_w - left - dy.shape[2], 0)
     dy = lax.pad(dy, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
-    dy = dy.reshape(b, h2, down, w2, right, o).transpose(0, 1, 3, 2, 4, 5).reshape(b, h2, w2, down * right * o)
+    dy = (
+        dy.reshape(b, h2, stride_h, w2, stride_w, o)
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(b, h2, w2, stride_h * stride_w * o)
+    )
     taps = [
         lax.dot_general(
             dy[:, m : m + h, n : n + w], x, (((0, 1, 2), (0, 1, 2)), ((), ())), preferred_element_type=jnp.float32
         )
-        for m in range(tall)
-        for n in range(wide)
+        for m in range(taps_h)
+        for n in range(taps_w)
     ]
-    dkernel = jnp.stack(taps).reshape(tall, wide, down, right, o, i).transpose(0, 2, 1, 3, 4, 5)
-    return dkernel.reshape(tall * down, wide * right, o, i)[:kh, :kw].astype(x.dtype)
+    dkernel = jnp.stack(taps).reshape(taps_h, taps_w, stride_h, stride_w, o, i).transpose(0, 2, 1, 3, 4, 5)
+    return dkernel.reshape(taps_h * stride_h, taps_w * stride_w, o, i)[:kh, :kw].astype(x.dtype)
 
 
 class _Transposed(NamedTuple):

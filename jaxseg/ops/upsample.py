@@ -1,8 +1,8 @@
-"""Upsampling: the ways to a larger map, without a gather or a scatter forwards or backwards.
+"""Upsampling, without a gather or a scatter forwards or backwards.
 
-Without parameters: `nearest`, `bilinear`, `bed_of_nails`, and `max_unpool`, which puts every value back to where
-`max_pool_with_positions` found it. With a kernel: `conv_transpose1d` and `conv_transpose2d`. The methods that enlarge
-to any given size are in `jaxseg.ops.resize`.
+Without parameters: `nearest`, `bilinear`, `bed_of_nails`, and `max_unpool`, which puts every value back to the position
+that `max_pool_with_positions` returned. With a kernel: `conv_transpose1d` and `conv_transpose2d`. Resizing to a given
+size is in `jaxseg.ops.resize`.
 """
 
 from functools import lru_cache
@@ -79,10 +79,10 @@ def bed_of_nails(x: Float[Array, "b h w c"], times: int = 2) -> Float[Array, "b 
 def max_pool_with_positions(
     x: Float[Array, "b h w c"], size: int = 2
 ) -> tuple[Float[Array, "b h2 w2 c"], Int8[Array, "b h2 w2 c"]]:
-    """Pools by the maximum over windows of `size` x `size` pixels side by side, and tells where each maximum was.
+    """Pools by the maximum over windows of `size` x `size` pixels side by side, and returns their positions.
 
-    What lies beyond the edge of an image that the windows do not divide does not count. Of equal pixels the first
-    wins, and it alone gets the gradient, as in PyTorch.
+    If `size` does not divide the image, the last windows are incomplete. Of equal pixels the first is the maximum, and
+    it alone gets the gradient, as in PyTorch.
 
     Args:
       x: of any float type.
@@ -118,14 +118,14 @@ def max_unpool(
     *,
     size: int = 2,
 ) -> Float[Array, "b h2 w2 c"]:
-    """Puts every value back to where `max_pool_with_positions` found the maximum, among zeros.
+    """Puts every value at the position of the maximum in its window; zeros elsewhere.
 
     Zeiler & Fergus, 2013, arXiv:1311.2901, section 2.1.
 
     Args:
       x: values, of any float type.
       positions: within the windows, as `max_pool_with_positions` returns them.
-      new_size: (height, width) of what was pooled, which may have left the last windows incomplete; None: complete.
+      new_size: (height, width) before pooling; None means that all windows were complete.
       size: of the windows, in pixels.
 
     >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -162,7 +162,7 @@ def bilinear_kernel(size: int, stride: int) -> np.ndarray:
     """The [size, size] kernel with which a transposed convolution at `stride` interpolates bilinearly.
 
     Long et al., 2015, arXiv:1411.4038, section 3.3. With `size` = 2 * `stride` - `stride` % 2 and padding
-    (size - stride) / 2 the interpolation is exact but at the edge, beyond which there are zeros.
+    (size - stride) / 2 the interpolation is exact except at the edge, where zeros are outside.
 
     >>> bilinear_kernel(4, 2)[1]
     array([0.1875, 0.5625, 0.5625, 0.1875], dtype=float32)

@@ -1,7 +1,7 @@
-"""Warps: where each output pixel comes from, and sampling there; half-pixel centers, one rule for every transform.
+"""Warps: source coordinates of the pixels of a transformed image, and sampling at them; half-pixel centers.
 
-Pixel i covers [i, i + 1) of a continuous axis and its center is at i + 0.5; coordinates below are indices, i. e. the
-center of pixel i has coordinate i. The gathers here are forward only: nothing differentiates through them.
+Pixel i covers [i, i + 1) of a continuous axis and its center is at i + 0.5; coordinates below are indices: the center
+of pixel i has coordinate i. The gathers here are forward only: nothing differentiates through them.
 """
 
 import functools
@@ -22,10 +22,10 @@ def crop_coordinates(
     angle: Float[Array, ""] | None = None,
     displacement: Float[Array, "h w 2"] | None = None,
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
-    """Returns the (y, x) in an image of `size` that each pixel of a crop of the transformed image comes from.
+    """Returns the source coordinates (y, x), in an image of `size`, of each pixel of a crop of the transformed image.
 
     The image is flipped, enlarged by `scale`, cut by a window of size `crop` whose corner is at `offset` of the
-    enlarged image, turned about the middle of the window and displaced; all of it as one map from output to source.
+    enlarged image, rotated about the center of the window and displaced; all in one map from output to source.
 
     Args:
       size: (height, width) of the image, pixels.
@@ -33,8 +33,8 @@ def crop_coordinates(
       scale: (vertical, horizontal) enlargement; 2 shows objects twice as large.
       offset: (top, left) of the window, pixels of the enlarged image; may be negative.
       flip: (up-down, left-right); None flips nothing.
-      angle: turn of the content, radians, counter-clockwise as one looks at it; None turns nothing.
-      displacement: (y, x) added to where each output pixel looks, pixels of the output; None adds nothing.
+      angle: rotation of the content, radians, counter-clockwise as seen on a screen; None does not rotate.
+      displacement: (y, x) added to each output pixel's coordinates, in output pixels; None adds nothing.
 
     >>> y, x = crop_coordinates((4, 4), (2, 2), scale=jnp.ones(2), offset=jnp.array([1.0, 2.0]))
     >>> x[0].tolist(), y[:, 0].tolist()
@@ -54,7 +54,7 @@ def crop_coordinates(
 
 
 def inside(y: Float[Array, "h w"], x: Float[Array, "h w"], size: tuple[int, int]) -> Bool[Array, "h w"]:
-    """Tells which coordinates fall on an image of `size`: within half a pixel of some pixel's center.
+    """Returns which coordinates lie inside an image of `size`, i.e. within half a pixel of a pixel's center.
 
     >>> inside(jnp.array([[-0.6, 0.0, 1.4]]), jnp.zeros((1, 3)), (2, 1)).tolist()
     [[False, True, True]]
@@ -65,25 +65,25 @@ def inside(y: Float[Array, "h w"], x: Float[Array, "h w"], size: tuple[int, int]
 def sample_bilinear(
     image: Num[Array, "H W c"], y: Float[Array, "h w"], x: Float[Array, "h w"]
 ) -> Float[Array, "h w c"]:
-    """Interpolates `image` at (y, x) in float32; the border's values go on beyond it.
+    """Interpolates `image` at (y, x) in float32; coordinates outside are clamped to the border.
 
     >>> ramp = jnp.arange(4.0)[None, :, None]
     >>> sample_bilinear(ramp, jnp.zeros((1, 3)), jnp.array([[0.5, 2.0, 9.0]]))[0, :, 0].tolist()
     [0.5, 2.0, 3.0]
     """
-    (top, bottom, down), (left, right, across) = _taps(y, image.shape[0]), _taps(x, image.shape[1])
-    down, across = down[..., None], across[..., None]
+    (top, bottom, weight_y), (left, right, weight_x) = _taps(y, image.shape[0]), _taps(x, image.shape[1])
+    weight_y, weight_x = weight_y[..., None], weight_x[..., None]
 
     def pixel(i, j):
         return image[i, j].astype(jnp.float32)
 
-    above = pixel(top, left) * (1 - across) + pixel(top, right) * across
-    below = pixel(bottom, left) * (1 - across) + pixel(bottom, right) * across
-    return above * (1 - down) + below * down
+    above = pixel(top, left) * (1 - weight_x) + pixel(top, right) * weight_x
+    below = pixel(bottom, left) * (1 - weight_x) + pixel(bottom, right) * weight_x
+    return above * (1 - weight_y) + below * weight_y
 
 
 def sample_nearest(image: Num[Array, "H W *c"], y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Num[Array, "h w *c"]:
-    """Takes the pixel of `image` whose center is nearest to (y, x); the border's values go on beyond it.
+    """Takes the pixel of `image` whose center is nearest to (y, x); coordinates outside are clamped to the border.
 
     >>> sample_nearest(jnp.arange(4)[None], jnp.zeros((1, 3)), jnp.array([[0.4, 0.6, 9.0]])).tolist()
     [[0, 1, 3]]
@@ -103,8 +103,9 @@ def _taps(at, length):
 
 
 def elastic_displacement(vectors: Float[Array, "gy gx 2"], crop: tuple[int, int]) -> Float[Array, "h w 2"]:
-    """Spreads displacement vectors on a coarse grid smoothly over a crop (Ronneberger et al., 2015, arXiv:1505.04597,
-    section 3.1: 3x3 vectors of 10 pixels' standard deviation, bicubic interpolation).
+    """Interpolates displacement vectors on a coarse grid to every pixel of a crop, by bicubic interpolation.
+
+    Ronneberger et al., 2015, arXiv:1505.04597, section 3.1, use 3x3 vectors with a standard deviation of 10 pixels.
 
     Args:
       vectors: (y, x) displacements, pixels of the crop; the outer vectors sit at the corners of the crop.
@@ -113,8 +114,8 @@ def elastic_displacement(vectors: Float[Array, "gy gx 2"], crop: tuple[int, int]
     >>> elastic_displacement(jnp.ones((3, 3, 2)), (5, 4)).shape
     (5, 4, 2)
     """
-    down, across = _cubic_matrix(crop[0], vectors.shape[0]), _cubic_matrix(crop[1], vectors.shape[1])
-    return jnp.einsum("yi,xj,ijd->yxd", down, across, vectors, precision=jax.lax.Precision.HIGHEST)
+    rows, columns = _cubic_matrix(crop[0], vectors.shape[0]), _cubic_matrix(crop[1], vectors.shape[1])
+    return jnp.einsum("yi,xj,ijd->yxd", rows, columns, vectors, precision=jax.lax.Precision.HIGHEST)
 
 
 @functools.lru_cache(maxsize=32)

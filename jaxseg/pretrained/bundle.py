@@ -59,7 +59,7 @@ def save_bundle(
       variables: {"params", "batch_stats"}.
       classes: names, one per class; may be left out.
       palette: (red, green, blue) of each class, 0..255; may be left out.
-      ignore: the label value of pixels that do not count.
+      ignore: the ignore label.
       mean: of each channel, 0..255; None is what the module's own weights were trained with.
       std: of each channel, 0..255; None likewise.
       activation: "softmax" or "sigmoid", what makes probabilities of the logits.
@@ -166,5 +166,6 @@ def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: st
         found, wanted = (flatten_dict(tree, sep="/").get(name) for tree in (variables, template))
         raise UserError(
             f"{source} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
-            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}. It is of another."
+            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}."
+            " The bundle belongs to a different model."
         )

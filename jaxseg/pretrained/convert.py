@@ -1,4 +1,4 @@
-"""From a state dict to variables: strict on missing, extra and misshapen entries."""
+"""Conversion of a state dict to variables, strict on missing, extra and misshapen entries."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -108,7 +108,7 @@ def convert(
     extra = [key for key in state_dict if key not in known]
     problems = {"missing": missing, "not known": extra, "of another shape": misshapen}
     if any(problems.values()):
-        found = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in problems.items() if keys)
+        found = "; ".join(f"{len(keys)} {kind}: {listing(keys, 6)}" for kind, keys in problems.items() if keys)
         raise UserError(f"The state dict does not fit {what}. {found}. {hint}")
     return unflatten_dict(filled)
 
@@ -120,8 +120,7 @@ def torch_name(path: tuple[str, ...], torch_key: Callable[[ModulePath], str]) ->
 
 
 def rename(path: ModulePath, renames: Renames) -> str:
-    """Names a module as another library does: substitutions of patterns, one after the other, in its dotted
-    path.
+    """Returns the dotted path of a module with patterns substituted, one after the other: its name in another library.
 
     >>> rename(("decoder", "block3", "conv"), ((r"\\.conv$", ".0"), (r"\\.block(\\d)", r".blocks.\\1")))
     'decoder.blocks.3.0'
@@ -132,13 +131,8 @@ def rename(path: ModulePath, renames: Renames) -> str:
     return name
 
 
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:6]) + (", …" if len(keys) > 6 else "")
-
-
 def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:
-    """Reorders the axes of a convolution (OIHW to HWIO) or a linear layer (to IO, or to HWIO where `ndim` is
-    4); drops those of a factor for every channel [c, 1, 1].
+    """Converts PyTorch's axis order: OIHW to HWIO, OI to IO (to HWIO if `ndim` is 4), and [c, 1, 1] to [c].
 
     >>> to_linen(np.zeros((8, 1, 3, 5)), 4).shape
     (3, 5, 1, 8)
@@ -152,11 +146,10 @@ def to_linen(array: np.ndarray, ndim: int) -> np.ndarray:
 
 
 def adapt_input(weight: np.ndarray, channels: int) -> np.ndarray:
-    """Fits the first convolution's weight [o, 3, h, w] to another number of input channels, as timm and smp
-    do.
+    """Adapts the first convolution's weight [o, 3, h, w] to another number of input channels, as timm and smp do.
 
-    One channel gets the sum of the three; more repeat them in turn, scaled so that the response keeps its
-    size.
+    One channel gets the sum of the three. More channels repeat the three in turn, scaled so that the response keeps
+    its magnitude.
 
     >>> adapt_input(np.ones((1, 3, 1, 1)), 1).ravel(), adapt_input(np.ones((1, 3, 1, 1)), 4).ravel()
     (array([3.]), array([0.75, 0.75, 0.75, 0.75]))

@@ -1,4 +1,4 @@
-"""One call for weights of any library: what `jaxseg convert` does before it writes a bundle."""
+"""Loading of any supported library's weights: what `jaxseg convert` does before it writes a bundle."""
 
 from pathlib import Path
 from typing import Any

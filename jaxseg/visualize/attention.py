@@ -1,9 +1,11 @@
-"""Attention over an image: maps of positions, and how much of every channel is kept."""
+"""Figures of attention: maps over an image, and channel weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from jaxseg.ops.normalize import REC601
 
 
 def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: str | Path, *, title: str = "") -> None:
@@ -13,20 +15,20 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
       image: uint8[h, w, 3].
       maps: title -> weights, float[h2, w2] of any size; each covers the whole image.
       path: the file to write.
-      title: above all.
+      title: of the figure.
     """
     from matplotlib.figure import Figure
 
     h, w = image.shape[:2]
-    wide, count = 4.4, 1 + len(maps)
-    figure = Figure(figsize=(wide * count, wide * h / w + 0.6), dpi=110, layout="constrained")
+    panel_width, count = 4.4, 1 + len(maps)
+    figure = Figure(figsize=(panel_width * count, panel_width * h / w + 0.6), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(1, count, squeeze=False)[0]
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(image)
     panels[0].set_title("image", fontsize=9)
-    gray = image @ np.array([0.299, 0.587, 0.114])
+    gray = image @ np.array(REC601)
     for axes, (name, weights) in zip(panels[1:], maps.items(), strict=True):
         axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
         drawn = axes.imshow(weights, cmap="inferno", alpha=0.65, extent=(0, w, h, 0), interpolation="bilinear")

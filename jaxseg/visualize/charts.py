@@ -1,4 +1,4 @@
-"""Numbers as images: the confusion matrix and the curves of a run."""
+"""Charts: the confusion matrix, the spread of scores, and the training curves of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,10 +1,12 @@
-"""Receptive fields as the lectures draw them: boxes on the image, and where the gradient is."""
+"""Figures of receptive fields: theoretical boxes on the image, and the gradient of the effective field."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+
+from jaxseg.ops.normalize import REC601
 
 _BOXES = "#e8b34b"  # theoretical
 _SQUARES = "#35c6f4"  # effective
@@ -24,7 +26,7 @@ def fields_figure(
       fields: of `jaxseg.analysis.receptive_field`; those without `heat` are left out, unless none has it.
       size: (height, width) of the image, in pixels.
       path: the file to write.
-      title: above all.
+      title: of the figure.
       image: uint8[h, w, 3] to draw on; None is gray.
     """
     from matplotlib.figure import Figure
@@ -34,9 +36,9 @@ def fields_figure(
     count = 1 + len(heated)
     columns = min(count, 4)
     rows = -(-count // columns)
-    wide = 3.1
-    tall = wide * size[0] / size[1]
-    figure = Figure(figsize=(wide * columns, (tall + 0.5) * rows + 0.4), dpi=120, layout="constrained")
+    panel_width = 3.1
+    panel_height = panel_width * size[0] / size[1]
+    figure = Figure(figsize=(panel_width * columns, (panel_height + 0.5) * rows + 0.4), dpi=120, layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
@@ -87,7 +89,7 @@ def _heat(
     strength = np.sqrt(np.minimum(field.heat / (np.percentile(some, 99.5) if some.size else 1), 1))  # not by outliers
     axes.imshow(strength, cmap="magma", vmin=0, vmax=1, extent=(0, size[1], size[0], 0), interpolation="nearest")
     if image is not None:
-        gray = image @ np.array([0.299, 0.587, 0.114])
+        gray = image @ np.array(REC601)
         axes.imshow(gray, cmap="gray", vmin=0, vmax=255, alpha=0.75 * (1 - strength), extent=(0, size[1], size[0], 0))
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_BOXES, linewidth=1.5))
     y, x, side = (top + bottom) / 2, (left + right) / 2, field.side

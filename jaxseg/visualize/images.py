@@ -1,4 +1,4 @@
-"""Label maps as images: in color, over the image, beside the label, in a file."""
+"""Images of label maps: colored, as overlays, in grids with labels and errors, and as palette files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxseg.checks import UserError
+from jaxseg.ops.normalize import REC601
 
 Palette = Sequence[tuple[int, int, int]]
 
@@ -71,8 +72,8 @@ def overlay(
 
 
 def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, *, ignore: int = 255) -> np.ndarray:
-    """Returns uint8[h, w, 3]: the image in pale gray where right, red where wrong, hatched where ignored."""
-    gray = 110 + 0.55 * (image @ np.array([0.299, 0.587, 0.114]))
+    """Returns uint8[h, w, 3]: correct pixels show the image in pale gray, wrong ones are red, ignored ones hatched."""
+    gray = 110 + 0.55 * (image @ np.array(REC601))
     result = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
     result[prediction != label] = WRONG
     hatched = colorize(np.where(label == ignore, 1, 0), [(0, 0, 0)], ignore=1)
@@ -95,7 +96,7 @@ def prediction_grid(
       palette: a color per class.
       classes: a name per class.
       path: the file to write.
-      ignore: the label of pixels that do not count.
+      ignore: the ignore label.
     """
     from PIL import Image, ImageDraw
 

@@ -1,4 +1,4 @@
-"""Losses as images: the surface over two probabilities, and the push on every pixel of an example."""
+"""Figures of losses: the surface over two probabilities, and the gradient on an example."""
 
 from collections.abc import Mapping
 from pathlib import Path

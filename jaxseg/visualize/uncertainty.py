@@ -1,4 +1,4 @@
-"""How sure a model is, as images: reliability diagrams, and maps of uncertainty over an image."""
+"""Figures of uncertainty: reliability diagrams, and maps over an image."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

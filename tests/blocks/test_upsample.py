@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.blocks.upsample import UPSAMPLING, ConvTranspose, bilinear_init, fit
+from jaxseg.blocks.upsample import UPSAMPLING, ConvTranspose, bilinear_init, crop_or_resize
 from jaxseg.ops.resize import resize
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
@@ -33,5 +33,5 @@ def test_fewer_channels_than_there_are_keep_their_own():
 
 
 def test_fit_cuts_what_rounding_up_added_and_nothing_else():
-    np.testing.assert_array_equal(fit(X, (2, 3), 2), X[:, :2, :3])
-    np.testing.assert_array_equal(fit(X, (1, 4), 2), resize(X, (1, 4)))
+    np.testing.assert_array_equal(crop_or_resize(X, (2, 3), 2), X[:, :2, :3])
+    np.testing.assert_array_equal(crop_or_resize(X, (1, 4), 2), resize(X, (1, 4)))

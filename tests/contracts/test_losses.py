@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_vjp
 
 from jaxseg.checks import UserError
-from jaxseg.losses import LOSSES, asks_every_class
+from jaxseg.losses import LOSSES, is_multilabel
 
 SHAPE, CLASSES = (2, 4, 5), 3
 # Each class is a question of its own: of one class alone there is still something to learn.
@@ -127,7 +127,7 @@ def test_sizes_at_the_edge(loss, batch):
     logits, labels, where = batch
     assert jnp.isfinite(loss(logits[:1], labels[:1], where=where[:1]))
     one_class = loss(logits[..., :1], jnp.zeros_like(labels), where=where)
-    assert asks_every_class(loss) == (loss.__name__ in SIGMOID)
+    assert is_multilabel(loss) == (loss.__name__ in SIGMOID)
     if loss.__name__ in SIGMOID:
         assert jnp.isfinite(one_class)
     else:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Relabeled
-from jaxseg.data.pipeline import eval_records, fit, train_iterator
+from jaxseg.data.pipeline import eval_records, letterbox, train_iterator
 from jaxseg.data.shapes import shapes
 
 SETTINGS = {"canvas": (16, 16), "batch_size": 4, "seed": 3, "ignore": 255, "num_classes": 7}
@@ -141,7 +141,7 @@ def record(height, width):
 
 def test_fit_pads_what_is_smaller():
     small = record(8, 12)
-    out = fit(small, (13, 16), 255)
+    out = letterbox(small, (13, 16), 255)
     np.testing.assert_array_equal(out["image"][2:10, 2:14], small["image"])
     np.testing.assert_array_equal(out["label"][2:10, 2:14], small["label"])
     assert (out["label"] == 255).sum() == 13 * 16 - 96
@@ -150,14 +150,14 @@ def test_fit_pads_what_is_smaller():
 
 def test_fit_leaves_what_fits():
     same = record(16, 24)
-    out = fit(same, (16, 24), 255)
+    out = letterbox(same, (16, 24), 255)
     np.testing.assert_array_equal(out["image"], same["image"])
 
 
 @pytest.mark.parametrize("canvas,inside", [((20, 20), (10, 20)), ((10, 40), (10, 20)), ((7, 20), (7, 14))])
 def test_fit_reduces_what_is_larger(canvas, inside):
     large = record(40, 80)
-    out = fit(large, canvas, 255)
+    out = letterbox(large, canvas, 255)
     assert out["image"].shape == (*canvas, 3)
     kept = out["label"] != 255
     rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))

@@ -136,5 +136,5 @@ def test_slopes_of_a_million_pixels_keep_their_digits():
 
 def test_wrong_labels_are_named(batch):
     logits, _, _ = batch
-    with pytest.raises(UserError, match="hold 3 classes a pixel"):
+    with pytest.raises(UserError, match="hold 3 classes per pixel"):
         lovasz_hinge(jnp.asarray(logits), jnp.zeros((*SHAPE, 3), bool))

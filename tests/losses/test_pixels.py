@@ -59,7 +59,7 @@ def test_binary_targets_of_every_kind_of_label():
     [
         ((1, 2, 3), jnp.zeros((1, 2), int), r"Logits must be \[b, h, w, c\], got \(1, 2, 3\)"),
         ((1, 2, 2, 3), jnp.zeros((1, 2, 2), bool), r"ids or bool\[b, h, w, c\]"),
-        ((1, 2, 2, 3), jnp.zeros((1, 2, 2, 4), bool), r"hold 4 classes a pixel, logits \(1, 2, 2, 3\) hold 3"),
+        ((1, 2, 2, 3), jnp.zeros((1, 2, 2, 4), bool), r"hold 4 classes per pixel, logits \(1, 2, 2, 3\) hold 3"),
         ((1, 2, 2, 3), jnp.zeros((1, 4, 4, 3), bool), "Resize the logits"),
         ((1, 2, 2, 3), jnp.zeros((1, 2, 2, 3)), "Labels must be integers"),
     ],

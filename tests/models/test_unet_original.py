@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseg.models import create_model, init
-from jaxseg.models.unet_original import UDecoder, u
+from jaxseg.models.unet_original import UDecoder, unet_wiring
 from jaxseg.ops.mirror import mirror
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -42,7 +42,9 @@ def test_parameters_and_sizes_of_the_figure():
 
 def test_the_wiring_keeps_what_was_seen_and_crops_it():
     x = jnp.arange(64.0).reshape(1, 8, 8, 1)
-    y = u(x, [lambda x: x], lambda x: x[:, 1:3, 1:3], [lambda x: 0 * jnp.repeat(x.repeat(2, 1), 2, 2)], [lambda x: x])
+    y = unet_wiring(
+        x, [lambda x: x], lambda x: x[:, 1:3, 1:3], [lambda x: 0 * jnp.repeat(x.repeat(2, 1), 2, 2)], [lambda x: x]
+    )
     np.testing.assert_array_equal(y[..., 0], x[:, 2:6, 2:6, 0])
     assert y.shape == (1, 4, 4, 2) and not y[..., 1].any()
 

@@ -54,8 +54,8 @@ def input_gradient(
         dx = phase(plans[0][0], plans[1][0])
     else:
         lines = [jnp.stack([phase(rows, columns) for columns in plans[1]], axis=3) for rows in plans[0]]
-        high, wide = (n * s for n, s in zip(count, window.stride, strict=True))
-        dx = jnp.stack(lines, axis=2).reshape(dy.shape[0], high, wide, dy.shape[3])
+        height, width = (n * s for n, s in zip(count, window.stride, strict=True))
+        dx = jnp.stack(lines, axis=2).reshape(dy.shape[0], height, width, dy.shape[3])
     dx = dx[:, : shape[1], : shape[2]]
     return dx if dx.shape == shape else dx.reshape(*shape, -1).sum(-1)
 
@@ -69,23 +69,23 @@ def kernel_gradient(
     pixels, so that each turn is one vectorized pass without a reduction; the places are summed at the end. The taps of
     one kernel row share a loop, and the kernel's rows follow one another: it compiles once for all of them.
     """
-    batch, high, wide, channels = dy.shape
+    batch, height, width, channels = dy.shape
     padded = _widen(_pad(x, *window.padding), channels)
-    rows = max(n for n in range(1, ROWS + 1) if high % n == 0)
+    rows = max(n for n in range(1, ROWS + 1) if height % n == 0)
 
     def kernel_row(i):
         def add(n, totals):
             for y in range(rows):
                 part = _float32(lax.dynamic_slice_in_dim(dy, n * rows + y, 1, axis=1))
                 at = (n * rows + y) * window.stride[0] + i * window.dilation[0]
-                seen = lax.dynamic_slice_in_dim(padded, at, 1, axis=1)
-                taps = [_slice(seen, (0, j * window.dilation[1]), (1, wide), (1, window.stride[1])) for j in columns]
+                row = lax.dynamic_slice_in_dim(padded, at, 1, axis=1)
+                taps = [_slice(row, (0, j * window.dilation[1]), (1, width), (1, window.stride[1])) for j in columns]
                 totals = [total + _float32(tap) * part for total, tap in zip(totals, taps, strict=True)]
             return totals
 
         columns = range(shape[1])
-        start = [jnp.zeros((batch, 1, wide, channels), jnp.float32) for _ in columns]
-        return jnp.stack([total.sum((0, 1, 2)) for total in lax.fori_loop(0, high // rows, add, start)])
+        start = [jnp.zeros((batch, 1, width, channels), jnp.float32) for _ in columns]
+        return jnp.stack([total.sum((0, 1, 2)) for total in lax.fori_loop(0, height // rows, add, start)])
 
     return lax.map(kernel_row, jnp.arange(shape[0])).reshape(shape).astype(x.dtype)
 

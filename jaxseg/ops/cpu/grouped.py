@@ -46,7 +46,7 @@ def kernel_gradient(
     for tap in window.taps(shape[:2]):
         start = [i * dilation for i, dilation in zip(tap, window.dilation, strict=True)]
         stop = [at + (n - 1) * s + 1 for at, n, s in zip(start, size, window.stride, strict=True)]
-        seen = lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.stride, 1))
-        left = seen.reshape(-1, groups, inputs)
+        shifted = lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.stride, 1))
+        left = shifted.reshape(-1, groups, inputs)
         products.append(jnp.einsum("ngi,ngo->igo", left, right, preferred_element_type=jnp.float32))
     return jnp.stack(products).reshape(shape).astype(x.dtype)

@@ -21,9 +21,11 @@ def input_gradient(
 ) -> Array:
     """Returns the gradient of x[shape]: pixels that a stride skips have none."""
     dx = _product(dy, kernel[0, 0], ((3,), (1,))).astype(dy.dtype)
-    (down, right), size = window.stride, dy.shape[1:3]
-    below, beside = (shape[1 + n] - (size[n] - 1) * window.stride[n] - 1 for n in (0, 1))
-    return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), (0, below, down - 1), (0, beside, right - 1), (0, 0, 0)))
+    (stride_h, stride_w), size = window.stride, dy.shape[1:3]
+    bottom, right = (shape[1 + n] - (size[n] - 1) * window.stride[n] - 1 for n in (0, 1))
+    return lax.pad(
+        dx, jnp.zeros((), dx.dtype), ((0, 0, 0), (0, bottom, stride_h - 1), (0, right, stride_w - 1), (0, 0, 0))
+    )
 
 
 def kernel_gradient(

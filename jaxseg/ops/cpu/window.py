@@ -1,4 +1,4 @@
-"""How a kernel moves over an image: stride, padding and dilation, (height, width) each."""
+"""The window of a convolution: stride, padding and dilation, each (height, width)."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ class Window(NamedTuple):
         >>> Window(stride=(2, 2), padding=((1, 1), (1, 1))).output_size((7, 8), (3, 3))
         (4, 4)
         """
-        high, wide = (
+        height, width = (
             (n + sum(p) - (k - 1) * r - 1) // s + 1
             for n, k, s, p, r in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         )
-        return high, wide
+        return height, width
 
     def taps(self, kernel: tuple[int, int]) -> list[tuple[int, int]]:
         """Returns the kernel's (row, column) indices, row by row."""

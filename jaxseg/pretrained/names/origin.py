@@ -1,4 +1,4 @@
-"""Names of encoders in timm and smp, with the options that make ours equal to theirs."""
+"""Encoder names of timm and smp mapped to jaxseg's, with the options that reproduce them."""
 
 from typing import Any, NamedTuple
 
