@@ -24,18 +24,18 @@ OPEN = (
 
 # Keys that were spelled otherwise before 2026-11-26, wherever they stand in a run's config.json or crf.json.
 RENAMED = {
-    "color": "color",
-    "color_sigma": "color_sigma",
-    "generalized_dice": "generalized_dice",
-    "images": "images",
-    "regularizer": "regularizer",
+    "colour": "color",
+    "colour_sigma": "color_sigma",
+    "generalised_dice": "generalized_dice",
+    "pictures": "images",
+    "regulariser": "regularizer",
 }
 
 
 def with_current_names(tree: Any) -> Any:
     """Returns a config as JSON holds it with the keys that have another name today under that name.
 
-    >>> with_current_names({"loss": {"terms": {"generalized_dice": 1.0}}})
+    >>> with_current_names({"loss": {"terms": {"generalised_dice": 1.0}}})
     {'loss': {'terms': {'generalized_dice': 1.0}}}
     """
     if not isinstance(tree, dict):
