@@ -26,8 +26,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 WORKDIR = Path(__file__).parent / "data_before" / "workdir.tar.xz"  # of a run of two steps on two images
 MODELS = {  # folders that must hold another model than the run's
-    "runs/fpn": ("fpn", {"pyramid_features": 8, "features": 32}),
-    "runs/camvid_pan": ("unet", {"decoder_channels": (4, 4, 4, 4, 4), "attention": "scse"}),
+    "runs/fpn": ("fpn", 5, {"pyramid_features": 8, "features": 32}),
+    "runs/camvid_pan": ("unet", 2, {"decoder_channels": (4, 4), "attention": "scse"}),
 }
 
 
@@ -162,9 +162,9 @@ def _unpack_run(path: Path) -> None:
     (path.parent / "workdir").rename(path)
 
 
-def _write_bundle(path: Path, name: str, options: Mapping[str, Any]) -> None:
+def _write_bundle(path: Path, name: str, levels: int, options: Mapping[str, Any]) -> None:
     model = create_model(
-        name, "plain", num_classes=7, encoder_options={"widths": (4, 4, 4, 4, 4), "convs": 1}, **options
+        name, "plain", num_classes=7, encoder_options={"widths": (4,) * levels, "convs": 1}, **options
     )
     save_bundle(path, model, init(model, jax.random.key(0)))
 
