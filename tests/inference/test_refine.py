@@ -92,7 +92,7 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     "name,options,words",
     [
         ("cfr", {}, "Unknown refinement 'cfr'. Did you mean 'crf'"),
-        ("crf", {"color_sigma": 3.0}, "Unknown option 'color_sigma' of refinement 'crf'. Did you mean 'color_sigma'"),
+        ("crf", {"colour_sigma": 3.0}, "Unknown option 'colour_sigma' of refinement 'crf'. Did you mean 'color_sigma'"),
         ("crf", {"color_sigma": 0.0}, "config.eval.crf.color_sigma must be positive, got 0.0"),
         ("crf", {"iterations": -1}, "config.eval.crf.iterations must be at least 0, got -1"),
         ("guided", {"radius": 0}, "config.eval.guided.radius must be at least 1, got 0"),
