@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ def blocks(page: str) -> list[Block]:
 def run(block: Block, names: dict[str, Any]) -> None:
     """Runs a Python block, statement by statement; what its comments say of a statement's value or error must hold.
 
-    `# (2, 3), float32` behind an expression, or several words behind what has keys, is its value; `# UserError: ...`
+    `# (2, 3), float32` behind an expression is its value, and words behind `.keys()` are the keys; `# UserError: ...`
     below a statement is the error that it raises, whose text may end in "...".
     """
     source = "\n" * (block.line - 1) + block.text
@@ -79,7 +79,9 @@ def run(block: Block, names: dict[str, Any]) -> None:
         elif isinstance(statement, ast.Expr):
             value = eval(_compiled(statement, block.page), names)
             comment = lines[statement.end_lineno - 1].partition("  # ")[2]
-            if re.match(r"\(\d", comment) or isinstance(value, type({}.keys())):
+            if isinstance(value, KeysView):
+                assert sorted(comment.split(", ")) == sorted(value), f"{block.page}:{statement.lineno}"
+            elif re.match(r"\(\d", comment):
                 assert comment in (str(value), ", ".join(map(str, value))), f"{block.page}:{statement.lineno}"
         else:
             exec(_compiled(statement, block.page), names)
@@ -163,9 +165,7 @@ def _unpack_run(path: Path) -> None:
 
 
 def _write_bundle(path: Path, name: str, levels: int, options: Mapping[str, Any]) -> None:
-    model = create_model(
-        name, "plain", num_classes=7, encoder_options={"widths": (4,) * levels, "convs": 1}, **options
-    )
+    model = create_model(name, "plain", num_classes=7, encoder_options={"widths": (4,) * levels, "convs": 1}, **options)
     save_bundle(path, model, init(model, jax.random.key(0)))
 
 
