@@ -1,23 +1,177 @@
-"""The code of the documentation that claims to run does."""
+"""The documentation does what it says: its Python runs, page by page from top to bottom, and so do its commands."""
 
-import re
-from pathlib import Path
+import ast
+import shlex
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+from jaxseg.cli import recipes
+from jaxseg.cli.program import main, make_parser
+from jaxseg.experiment.build import check_config
+from tests.documents import PAGES, ROOT, blocks, commands, inline, lay_out, run, split
+
+CONFIG = "from jaxseg.config import default_config\nc = default_config()\nc.train.steps = 1\n"
+CHECK = "from jaxseg.experiment.build import check_config\ncheck_config(c)\n"
+ARRAYS = """
+import jax as _jax
+import jax.numpy as _jnp
+_key = _jax.random.key(0)
+_small = {"widths": (4, 4), "convs": 1}
+"""
+# What the sentences of a page take as given: the reader's own arrays, models and folders.
+GIVEN = {
+    "docs/calibration.md": """
+import numpy as _np
+image = _np.random.default_rng(0).integers(0, 255, (32, 32, 3), _np.uint8)
+""",
+    "docs/losses.md": ARRAYS
+    + """
+logits = _jax.random.normal(_key, (2, 8, 8, 3))
+labels = _jax.random.randint(_key, (2, 8, 8), 0, 3)
+where = labels != 1
+cells = labels
+images = _jax.random.normal(_key, (2, 8, 8, 3))
+import jaxseg as _jaxseg
+teacher = _jaxseg.create_model("unet", "plain", num_classes=3, decoder_channels=(4, 4), encoder_options=_small)
+teacher_variables = _jaxseg.init(teacher, _key)
+""",
+    "docs/metrics.md": ARRAYS
+    + """
+import jaxseg as _jaxseg
+model = _jaxseg.create_model("unet", "plain", num_classes=21, decoder_channels=(4, 4), encoder_options=_small)
+variables = _jaxseg.init(model, _key)
+batches = [(_jnp.zeros((2, 8, 8, 3)), _jnp.full((2, 8, 8), 3))]
+classes = [f"class {i}" for i in range(21)]
+logits = _jax.random.normal(_key, (2, 8, 8, 3))
+masks = _jax.random.randint(_key, (2, 8, 8), 0, 3)
+""",
+    "docs/pretrained.md": 'names, colors = [f"class {i}" for i in range(11)], [(i, i, i) for i in range(11)]',
+    "docs/refinement.md": ARRAYS
+    + """
+key = _key
+logits = _jax.random.normal(_key, (1, 6, 6, 2))
+images = 255 * _jax.random.uniform(_key, (1, 6, 6, 3))
+""",
+}
+# What is done with what a page has made, where its blocks only define it.
+THEN = {
+    "README.md": """
+shapes = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32), jax.ShapeDtypeStruct((2, 32, 32), jnp.int32)
+value, updated = jax.eval_shape(loss, variables["params"], variables["batch_stats"], *shapes)
+assert value.shape == ()
+assert set(updated) == {"batch_stats"}
+""",
+    "docs/models.md": """
+model = jaxseg.create_model("unet", "plain", num_classes=19, dtype="bfloat16")
+outputs, updates = jax.eval_shape(forward, jaxseg.init(model, jax.random.key(0)), images, jax.random.key(1))
+assert set(outputs) == {"logits"}
+assert set(updates) == {"batch_stats"}
+""",
+}
+PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
 
 
-def code_blocks(page):
-    """The Python blocks of a page, each at the line that it has there, so that a traceback points at it."""
-    text = (DOCS / page).read_text()
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield "\n" * text[: match.start(1)].count("\n") + match.group(1)
+def python(page):
+    return [block for block in blocks(page) if block.language == "python"]
 
 
-@pytest.mark.parametrize("page", ["nnx.md", "training.md"])
-def test_a_page_runs_from_top_to_bottom(page):
-    names, blocks = {"__name__": "example"}, list(code_blocks(page))
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(DOCS / page), "exec"), names)
+@pytest.mark.parametrize("page", [page for page in PAGES if python(page)])
+def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lay_out(tmp_path, "".join(block.text for block in python(page)))
+    names = {"__name__": "example"}
+    exec(GIVEN.get(page, ""), names)
+    for block in python(page):
+        if PEERS in block.text:
+            continue
+        configures = block.text.startswith("c.")
+        if configures:
+            exec(CONFIG, names)
+        run(block, names)
+        if configures:
+            exec(CHECK, names)
+    exec(THEN.get(page, ""), names)
+
+
+COMMANDS = list({command.words: command for page in PAGES for command in commands(page)}.values())
+NOT_OURS = {  # how a command of another program begins -> why it is not run
+    ("pip", "install"): "it changes the environment",
+    ("ruff",): ".ci/run runs it",
+    ("python", "-m", "pytest"): "it is what runs this test",
+    ("python", "-c", "import tensorflow_datasets"): "it needs TensorFlow, and downloads",
+}
+# Commands that are read, but not run.
+READ_ONLY = {
+    "train": "minutes; tests/end_to_end trains",
+    "league": "hours; tests/bench measures a model of it",
+    "ablation": "hours; the league's test measures the same",
+    "bench": "minutes; tests/bench times a small model",
+    "refinement": "half a minute; tests/bench has it, smaller",
+    "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",
+    "convert torchvision": "needs a model of torchvision; tests/parity converts",
+}
+FEWER = {  # what makes a command quick
+    "receptive-field": ["--draws", "0"],  # the theory alone
+    "tune-crf": ["--trials", "1", "--images", "1"],
+}
+
+
+def arguments(words):
+    """The words behind `jaxseg` of a command, None if it is another program's."""
+    if words[0] == "jaxseg":
+        return list(words[1:])
+    if words[:3] == ("python", "-m", "jaxseg"):
+        return list(words[3:])
+    if words[:2] in (("python", "train.py"), ("python", "eval.py")):
+        return [words[1].removesuffix(".py"), *words[2:]]
+    return None
+
+
+def read(words):
+    """Reads a command as the program does, its config with it."""
+    args = make_parser(words[0]).parse_args(words[1:])
+    if words[0] == "train":
+        check_config(recipes.load(args.recipe or args.config, args.settings))
+    return args
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_is_read_and_runs(command, tmp_path, monkeypatch):
+    words = arguments(command.words)
+    if words is None:
+        line = " ".join(command.words)
+        assert any(line.startswith(" ".join(start)) for start in NOT_OURS), f"{command}: what program is this? {line}"
+        return
+    monkeypatch.chdir(ROOT)  # where configs/ is
+    read(words)
+    if " ".join(words).startswith(tuple(READ_ONLY)):
+        return
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    lay_out(tmp_path, " ".join(words))
+    before = set(tmp_path.rglob("*"))
+    assert main([*words, *FEWER.get(words[0], [])]) == 0
+    assert set(tmp_path.rglob("*")) > before
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_in_its_sentences_exist(page):
+    for text in inline(page):
+        name, *words = shlex.split(text)[1:]
+        if name.startswith("--"):
+            assert main([name]) == 0
+            continue
+        parser = make_parser(name)
+        for word in words:
+            flag = word.partition("=")[0]
+            known = flag in parser._option_string_actions or (parser.takes_settings and flag.startswith("--config."))
+            assert known or not flag.startswith("-"), f"{page}: {text}: {flag}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_the_command_of_a_recipe_is_read(path):
+    line = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[2]
+    (command,) = split(line, f"configs/{path.name}", 3)
+    words = arguments(command.words)
+    assert words[:2] == ["train", path.stem]
+    assert read(words).workdir.startswith("runs/")
