@@ -17,7 +17,9 @@ from jaxseg.checks import UserError
 from jaxseg.ops.conv import conv2d
 from jaxseg.ops.moments import moments
 
-Feature = Float[Array, "b h w c"]
+# What a layer takes and gives. The sizes have no names, as names that are alike would say that sizes are: a layer that
+# changes none of them says so by an annotation of its own.
+Feature = Float[Array, "_b _h _w _c"]
 Activation = Callable[[Feature], Feature]
 
 

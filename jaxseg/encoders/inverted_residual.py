@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -115,6 +115,7 @@ class InvertedResidual(nn.Module):
         return x + y
 
 
+@runtime_checkable
 class Family(Protocol):
     """What the modules of the families have in common: the fields that `descend` reads."""
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup, suggest
@@ -104,14 +105,14 @@ _ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write
 
 
 def weighted_sum(
-    outputs: Mapping[str, Float[Array, "b h w c"]],
-    labels: Int[Array, "b h w"],
-    where: Bool[Array, "b h w"] | None,
+    outputs: Mapping[str, Float[ArrayLike, "b h w c"]],
+    labels: Int[ArrayLike, "b h w"],
+    where: Bool[ArrayLike, "b h w"] | None,
     *,
     terms: Mapping[str, Weight],
     heads: Mapping[str, Weight],
     options: Mapping[str, Mapping[str, Any]],
-    step: Int[Array, ""] | int | None = None,
+    step: Int[ArrayLike, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Sums every loss over every head of the model, Σ head weight · term weight · loss; also returns the single losses.
 
@@ -203,7 +204,7 @@ def is_multilabel(loss: Callable[..., Any]) -> bool:
     pixel = jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32)
     try:
         jax.eval_shape(loss, pixel, jax.ShapeDtypeStruct(pixel.shape, jnp.int32))  # multi-hot labels
-    except UserError:
+    except (UserError, TypeError):  # the latter, where annotations are checked
         return False
     return True
 

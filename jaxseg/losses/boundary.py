@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -13,10 +14,10 @@ from jaxseg.ops.distance import signed_distance, squared_distance_across
 
 
 def boundary(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,
 ) -> Float[Array, ""]:
     """Boundary loss, mean of φ·p over pixels and classes (Kervadec et al., 2019, arXiv:1812.07032, eq. 5).
@@ -47,10 +48,10 @@ def boundary(
 
 
 def hausdorff(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 2.0,
     classes: Sequence[int] | None = None,
 ) -> Float[Array, ""]:
@@ -83,7 +84,7 @@ def hausdorff(
     target = one_hot(labels, logits.shape[-1])
     predicted = lax.stop_gradient(probabilities) > 0.5
 
-    def of_class(sides: Bool[Array, "2 b h w"]) -> Float[Array, "b h w"]:
+    def of_class(sides: Bool[ArrayLike, "2 b h w"]) -> Float[Array, "b h w"]:
         squared = squared_distance_across(sides, where=where).astype(jnp.float32)
         return (squared if alpha == 2 else squared ** (alpha / 2)).sum(0)
 
@@ -97,6 +98,6 @@ def _classes_first(x: Array, classes: list[int]) -> Array:
     return jnp.stack([lax.index_in_dim(x, k, -1, keepdims=False) for k in classes])
 
 
-def _mean(values: Float[Array, "k b h w"], where: Bool[Array, "b h w"] | None) -> Float[Array, ""]:
+def _mean(values: Float[ArrayLike, "k b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Float[Array, ""]:
     """The mean over classes and valid pixels."""
     return ratio_where(values.mean(0), jnp.ones(values.shape[1:]), where)

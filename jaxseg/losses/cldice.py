@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import check_logits_and_labels
@@ -14,10 +15,10 @@ from jaxseg.ops.morphology import soft_skeleton
 
 
 def soft_cldice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,
     iterations: int = 3,
     smooth: float = 1.0,
@@ -58,10 +59,10 @@ def soft_cldice(
 
 
 def sigmoid_cldice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,
     iterations: int = 3,
     smooth: float = 1.0,

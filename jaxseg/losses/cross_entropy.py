@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -12,14 +13,14 @@ from jaxseg.losses.pixels import counted_logits, inverse_frequency, one_hot, per
 
 
 def cross_entropy(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "*b c"],
+    labels: Int[ArrayLike, "*b"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
-    class_weights: Sequence[float] | Float[Array, "c"] | None = None,
+    where: Bool[ArrayLike, "*b"] | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, "c"] | None = None,
     label_smoothing: float = 0.0,
     balanced: bool = False,
-    pixel_weights: Float[Array, "b h w"] | None = None,
+    pixel_weights: Float[ArrayLike, "*b"] | None = None,
     ohem_keep: float | None = None,
     ohem_threshold: float | None = None,
 ) -> Float[Array, ""]:
@@ -88,12 +89,12 @@ def cross_entropy(
 
 
 def hardest(
-    negative_log_p: Float[Array, "b h w"],
-    where: Bool[Array, "b h w"] | None,
+    negative_log_p: Float[ArrayLike, "..."],
+    where: Bool[ArrayLike, "..."] | None,
     *,
     keep: float | None,
     threshold: float | None,
-) -> Bool[Array, "b h w"]:
+) -> Bool[Array, "..."]:
     """Returns the mask of pixels that mining keeps: the `keep` fraction with the largest loss, and p < `threshold`.
 
     >>> where = jnp.array([True, True, True, False])
@@ -111,7 +112,9 @@ def hardest(
     return kept & counted
 
 
-def kth_largest(values: Float[Array, "..."], where: Bool[Array, "..."], k: Int[Array, ""]) -> Float[Array, ""]:
+def kth_largest(
+    values: Float[ArrayLike, "..."], where: Bool[ArrayLike, "..."], k: Int[ArrayLike, ""]
+) -> Float[Array, ""]:
     """Returns the k-th largest of the values where `where` is True, exactly; 0 if there are fewer. Values are >= 0.
 
     Non-negative floats have the order of the integers with the same bits, so the result is found bit by bit, with 31
@@ -122,7 +125,7 @@ def kth_largest(values: Float[Array, "..."], where: Bool[Array, "..."], k: Int[A
     """
     bits = jnp.where(where, lax.bitcast_convert_type(values, jnp.int32), -1)
 
-    def step(i: Int[Array, ""], largest: Int[Array, ""]) -> Int[Array, ""]:
+    def step(i: Int[ArrayLike, ""], largest: Int[ArrayLike, ""]) -> Int[Array, ""]:
         candidate = largest | (1 << (30 - i))
         enough = (bits >= candidate).sum(dtype=jnp.int32) >= k
         return jnp.where(enough, candidate, largest)
@@ -135,7 +138,7 @@ def _check_range(name: str, value: float | None, *, zero: bool = False) -> None:
         raise UserError(f"`{name}` must be in {'[' if zero else '('}0, 1], got {value}.")
 
 
-def _check_pixel_weights(pixel_weights: Float[Array, "b h w"], labels: Int[Array, "b h w"]) -> None:
+def _check_pixel_weights(pixel_weights: Float[ArrayLike, "..."], labels: Int[ArrayLike, "..."]) -> None:
     if pixel_weights.shape != labels.shape:
         raise UserError(
             f"`pixel_weights` has shape {pixel_weights.shape}, expected one weight per pixel: {labels.shape}."

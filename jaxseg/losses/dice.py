@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
@@ -9,10 +10,10 @@ from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, so
 
 
 def dice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
     squared: bool = False,
@@ -46,10 +47,10 @@ def dice(
 
 
 def sigmoid_dice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
     squared: bool = False,
@@ -77,10 +78,10 @@ def sigmoid_dice(
 
 
 def log_cosh_dice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
 ) -> Float[Array, ""]:
@@ -103,10 +104,10 @@ def log_cosh_dice(
 
 
 def generalized_dice(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
     power: float = 2.0,

@@ -6,6 +6,7 @@ These two losses take no labels. Call them from Python, in addition to a loss of
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxseg.checks import UserError
@@ -13,10 +14,10 @@ from jaxseg.losses.pixels import counted_logits, ratio_where
 
 
 def distillation(
-    logits: Float[Array, "b h w c"],
-    teacher_logits: Float[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    teacher_logits: Float[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     temperature: float = 1.0,
 ) -> Float[Array, ""]:
     """T²·KL(teacher ‖ student) of the softmaxes over classes at temperature T, mean over the valid pixels.
@@ -43,10 +44,10 @@ def distillation(
 
 
 def channel_wise_distillation(
-    logits: Float[Array, "b h w c"],
-    teacher_logits: Float[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    teacher_logits: Float[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     temperature: float = 4.0,
 ) -> Float[Array, ""]:
     """T²·KL(teacher ‖ student) of each channel's softmax over the pixels, mean over channels and images.
@@ -90,7 +91,9 @@ def _prepare(logits, teacher_logits, where, temperature):
     return counted_logits(logits, where) / temperature, counted_logits(teacher_logits, where) / temperature
 
 
-def _log_softmax_over_pixels(x: Float[Array, "b h w c"], counts: Bool[Array, "b h w 1"]) -> Float[Array, "b h w c"]:
+def _log_softmax_over_pixels(
+    x: Float[ArrayLike, "b h w c"], counts: Bool[ArrayLike, "b h w 1"]
+) -> Float[Array, "b h w c"]:
     highest = jnp.where(counts, x, -jnp.inf).max((1, 2), keepdims=True)
     shifted = x - lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
     total = jnp.where(counts, jnp.exp(jnp.where(counts, shifted, 0.0)), 0.0).sum((1, 2), keepdims=True)

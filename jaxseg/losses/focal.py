@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -20,12 +21,12 @@ from jaxseg.losses.pixels import (
 
 
 def focal(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,
-    alpha: Sequence[float] | Float[Array, "c"] | None = None,
+    alpha: Sequence[float] | Float[ArrayLike, "c"] | None = None,
 ) -> Float[Array, ""]:
     """Softmax focal loss, -α(y)·(1 - p(y))^γ·log p(y), mean over the valid pixels.
 
@@ -62,10 +63,10 @@ def focal(
 
 
 def sigmoid_focal(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,
     alpha: float | None = 0.25,
 ) -> Float[Array, ""]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import check_logits_and_labels
@@ -10,10 +11,10 @@ from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, o
 
 
 def lovasz_softmax(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     per_image: bool = False,
     present: bool = True,
 ) -> Float[Array, ""]:
@@ -48,10 +49,10 @@ def lovasz_softmax(
 
 
 def lovasz_hinge(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     per_image: bool = False,
     present: bool = False,
 ) -> Float[Array, ""]:
@@ -99,7 +100,7 @@ def _rows(x: Array, per_image: bool) -> Array:
 
 
 def jaccard_slopes(
-    errors: Float[Array, "... n"], target: Bool[Array, "... n"], where: Bool[Array, "... n"]
+    errors: Float[ArrayLike, "... n"], target: Bool[ArrayLike, "... n"], where: Bool[ArrayLike, "... n"]
 ) -> Float[Array, "... n"]:
     """Returns the weight of each pixel's error: how much 1 - IoU grows when this pixel becomes wrong too.
 

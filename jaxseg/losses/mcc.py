@@ -1,16 +1,17 @@
 """Matthews' correlation coefficient as a loss."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.losses.regions import check_smooth, softmax_counts
 
 
 def mcc(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
     per_image: bool = True,
 ) -> Float[Array, ""]:
@@ -49,7 +50,7 @@ def mcc(
     return ((error - ((gap**2).sum(-1) + roots**2) / 2) / (root_a * root_b)).mean()
 
 
-def _unlike(shares: Float[Array, "... c"]) -> Float[Array, "..."]:
+def _unlike(shares: Float[ArrayLike, "... c"]) -> Float[Array, "..."]:
     """Returns 1 - Σ shares², the probability that two pixels differ in class, as a sum of positive products."""
     others = 1 - jnp.eye(shares.shape[-1])
     chance = (shares[..., :, None] * shares[..., None, :] * others).sum((-1, -2))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -11,10 +12,10 @@ from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, o
 
 
 def region_mutual_information(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     stride: int = 3,
     region: int = 3,
     regularizer: float = 5e-4,
@@ -52,10 +53,10 @@ def region_mutual_information(
 
 
 def sigmoid_region_mutual_information(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     stride: int = 3,
     region: int = 3,
     regularizer: float = 5e-4,
@@ -103,10 +104,10 @@ def _residual_covariance(p, t, pixels, alpha):
     for a fixed B.
     """
 
-    def covariance(a, b):
+    def covariance(a: Array, b: Array) -> Array:
         return jnp.einsum("bcin,bcjn->bcij", a, b, precision=lax.Precision.HIGHEST) / pixels
 
-    def residual(weights):
+    def residual(weights: Array) -> Array:
         return t - jnp.einsum("bcij,bcin->bcjn", weights, p, precision=lax.Precision.HIGHEST)
 
     weights = jnp.zeros((*p.shape[:2], p.shape[2], t.shape[2]))
@@ -121,7 +122,7 @@ def _residual_covariance(p, t, pixels, alpha):
 
 
 def window_means(
-    x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], stride: int
+    x: Float[ArrayLike, "b h w c"], where: Bool[ArrayLike, "b h w"], stride: int
 ) -> tuple[Float[Array, "b h2 w2 c"], Bool[Array, "b h2 w2"]]:
     """Averages the valid pixels of each `stride` x `stride` window; also returns which windows have a valid pixel.
 
@@ -139,7 +140,9 @@ def window_means(
     return sums[..., :-1] / jnp.maximum(count, 1), count[..., 0] > 0
 
 
-def neighborhoods(x: Float[Array, "b h w c"], where: Bool[Array, "b h w"], side: int) -> Float[Array, "b c d n"]:
+def neighborhoods(
+    x: Float[ArrayLike, "b h w c"], where: Bool[ArrayLike, "b h w"], side: int
+) -> Float[Array, "b c d n"]:
     """Returns the values of the side² neighbors of every valid pixel, minus the mean over all pixels of such neighbors.
 
     Invalid pixels and neighbors, and neighbors outside the image, are 0, as if at the mean.

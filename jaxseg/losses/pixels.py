@@ -1,14 +1,16 @@
 """Helpers of the pixel losses: masking of logits, one-hot labels, and ratios over valid pixels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
 
 
-def counted_logits(logits: Float[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "... c"]:
+def counted_logits(logits: Float[ArrayLike, "... c"], where: Bool[ArrayLike, "..."] | None) -> Float[Array, "... c"]:
     """Returns float32 logits with 0 where `where` is False, so that their values there can't affect a gradient.
 
     >>> counted_logits(jnp.array([[1.0, 2.0], [jnp.nan, 0.0]]), jnp.array([True, False])).tolist()
@@ -18,7 +20,7 @@ def counted_logits(logits: Float[Array, "... c"], where: Bool[Array, "..."] | No
     return logits if where is None else jnp.where(where[..., None], logits, 0.0)
 
 
-def one_hot(labels: Int[Array, "..."], num_classes: int) -> Bool[Array, "... c"]:
+def one_hot(labels: Int[ArrayLike, "..."], num_classes: int) -> Bool[Array, "... c"]:
     """Compares labels with an iota: no gather, hence no scatter in a gradient. Unknown ids match no class.
 
     >>> one_hot(jnp.array([2, 0]), 3).astype(int).tolist()
@@ -27,11 +29,7 @@ def one_hot(labels: Int[Array, "..."], num_classes: int) -> Bool[Array, "... c"]
     return labels.astype(jnp.int32)[..., None] == jnp.arange(num_classes)
 
 
-def check_binary(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
-    where: Bool[Array, "b h w"] | None = None,
-) -> None:
+def check_binary(logits: Any, labels: Any, where: Any = None) -> None:
     """Checks the arguments of a sigmoid loss at trace time; see `binary_targets` for the labels it accepts.
 
     >>> check_binary(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 4), bool))
@@ -53,7 +51,7 @@ def check_binary(
 
 
 def binary_targets(
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"], num_classes: int
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"], num_classes: int
 ) -> Bool[Array, "b h w c"]:
     """Returns the target of each class's sigmoid, from class ids (one-vs-all) or from several labels per pixel.
 
@@ -88,7 +86,7 @@ def chosen_classes(classes: Sequence[int] | None, num_classes: int) -> list[int]
 
 
 def ratio_where(
-    values: Float[Array, "..."], weights: Float[Array, "..."], where: Bool[Array, "..."] | None
+    values: Float[ArrayLike, "..."], weights: Float[ArrayLike, "..."], where: Bool[ArrayLike, "..."] | None
 ) -> Float[Array, ""]:
     """Returns Σ values / Σ weights over the pixels where `where` is True; 0 when their weights sum to 0.
 
@@ -102,7 +100,7 @@ def ratio_where(
     return jnp.where(positive, values.sum() / jnp.where(positive, total, 1.0), 0.0)
 
 
-def inverse_frequency(target: Bool[Array, "... c"], where: Bool[Array, "..."] | None) -> Float[Array, "c"]:
+def inverse_frequency(target: Bool[ArrayLike, "... c"], where: Bool[ArrayLike, "..."] | None) -> Float[Array, "c"]:
     """Returns pixels / (classes present · pixels of the class) over valid pixels; 0 for an absent class.
 
     >>> inverse_frequency(one_hot(jnp.array([0, 0, 0, 0, 2]), 3), None).tolist()  # 5 / (2 · 4) and 5 / 2
@@ -115,7 +113,7 @@ def inverse_frequency(target: Bool[Array, "... c"], where: Bool[Array, "..."] | 
     return jnp.where(present, weights, 0.0)
 
 
-def power_of_positive(values: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
+def power_of_positive(values: Float[ArrayLike, "..."], exponent: float) -> Float[Array, "..."]:
     """Returns values^exponent for values >= 0, with 0 and a slope of 0 at 0, where a root's slope is infinite.
 
     >>> power_of_positive(jnp.array([0.0, 4.0]), 0.5).tolist()
@@ -127,7 +125,7 @@ def power_of_positive(values: Float[Array, "..."], exponent: float) -> Float[Arr
     return jnp.where(positive, jnp.where(positive, values, 1.0) ** exponent, 0.0)
 
 
-def per_class(values: Sequence[float] | Float[Array, "c"], num_classes: int, name: str) -> Float[Array, "c"]:
+def per_class(values: Sequence[float] | Float[ArrayLike, "c"], num_classes: int, name: str) -> Float[Array, "c"]:
     """Returns one float32 number per class, or raises a `UserError` that names the argument."""
     array = jnp.asarray(values, jnp.float32)
     if array.shape != (num_classes,):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -19,9 +20,9 @@ class SoftCounts(NamedTuple):
 
 
 def softmax_counts(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
-    where: Bool[Array, "b h w"] | None,
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
+    where: Bool[ArrayLike, "b h w"] | None,
     *,
     per_image: bool,
     squared: bool = False,
@@ -43,6 +44,8 @@ def softmax_counts(
     [[1.25, 0.0], [0.0, 0.75], [0.75, 0.0]]
     """
     check_logits_and_labels(logits, labels, where)
+    if logits.ndim != 4:
+        raise UserError(f"Logits must be [b, h, w, c], got {logits.shape}. Add the axes that are missing.")
     probabilities = jax.nn.softmax(counted_logits(logits, where))
     target = one_hot(labels, logits.shape[-1])
     others = jnp.where(target, 0.0, probabilities).sum(-1, keepdims=True)  # 1 - p of the label's class
@@ -50,9 +53,9 @@ def softmax_counts(
 
 
 def sigmoid_counts(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
-    where: Bool[Array, "b h w"] | None,
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    where: Bool[ArrayLike, "b h w"] | None,
     *,
     per_image: bool,
     squared: bool = False,
@@ -92,10 +95,10 @@ def check_smooth(smooth: float) -> None:
 
 
 def _sums(
-    probabilities: Float[Array, "b h w c"],
-    complement: Float[Array, "b h w #c"],
-    target: Bool[Array, "b h w c"],
-    where: Bool[Array, "b h w"] | None,
+    probabilities: Float[ArrayLike, "b h w c"],
+    complement: Float[ArrayLike, "b h w #c"],
+    target: Bool[ArrayLike, "b h w c"],
+    where: Bool[ArrayLike, "b h w"] | None,
     per_image: bool,
     squared: bool,
 ) -> SoftCounts:

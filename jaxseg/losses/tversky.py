@@ -1,6 +1,7 @@
 """Tversky losses: overlap with separate weights for false positives and false negatives."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
@@ -9,10 +10,10 @@ from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, so
 
 
 def tversky(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,
     beta: float = 0.7,
     smooth: float = 1.0,
@@ -42,10 +43,10 @@ def tversky(
 
 
 def sigmoid_tversky(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"] | Bool[Array, "b h w c"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,
     beta: float = 0.7,
     smooth: float = 1.0,
@@ -73,10 +74,10 @@ def sigmoid_tversky(
 
 
 def focal_tversky(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,
     beta: float = 0.7,
     gamma: float = 4 / 3,

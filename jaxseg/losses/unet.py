@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, check_logits_and_labels
@@ -13,10 +14,10 @@ from jaxseg.ops.distance import two_nearest
 
 
 def unet_cross_entropy(
-    logits: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"],
+    logits: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     cell_class: int = -1,
     w0: float = 10.0,
     sigma: float = 5.0,
@@ -56,9 +57,9 @@ def unet_cross_entropy(
 
 
 def unet_weight_map(
-    cells: Int[Array, "b h w"],
+    cells: Int[ArrayLike, "b h w"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     w0: float = 10.0,
     sigma: float = 5.0,
     class_weights: tuple[float, float] = (1.0, 1.0),

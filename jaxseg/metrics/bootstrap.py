@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from jaxseg.checks import UserError
 
@@ -12,7 +12,7 @@ _BUDGET = 2**24  # numbers that a chunk of draws may take
 
 def bootstrap_interval(
     statistic: Callable[[Float[np.ndarray, "s k"]], Float[np.ndarray, "s ..."]],
-    rows: Float[np.ndarray, "n k"],
+    rows: Num[np.ndarray, "n k"],
     *,
     samples: int = 1000,
     level: float = 0.95,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
@@ -20,7 +21,7 @@ class Image(NamedTuple):
     diagonal: Float[Array, "b"]  # in pixels
 
 
-def find_image(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) -> Image:
+def find_image(labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Image:
     """Returns the images of a batch whose arrays may be padded with invalid pixels.
 
     >>> found = find_image(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
@@ -38,7 +39,7 @@ def find_image(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"] | None) 
     return Image(counted, jnp.stack(steps).min(0), jnp.sqrt(squares)[:, 0, 0])
 
 
-def count(mask: Bool[Array, "... h w"]) -> Int[Array, "..."]:
+def count(mask: Bool[ArrayLike, "... h w"]) -> Int[Array, "..."]:
     """Returns the number of True pixels of every image.
 
     >>> count(jnp.array([[[True, False, True]]])).tolist()
@@ -47,7 +48,7 @@ def count(mask: Bool[Array, "... h w"]) -> Int[Array, "..."]:
     return mask.sum((-2, -1), dtype=jnp.int32)
 
 
-def in_pixels(length: Float[Array, ""], image: Image) -> Float[Array, "b"]:
+def in_pixels(length: Float[ArrayLike, ""], image: Image) -> Float[Array, "b"]:
     """Returns a length that is given in pixels or, below 1, as a share of the diagonal.
 
     >>> in_pixels(jnp.float32(0.5), find_image(jnp.zeros((1, 3, 4), int), None)).tolist()
@@ -68,7 +69,7 @@ def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: 
     return jnp.broadcast_to(array, num_classes)
 
 
-def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[Array, "c"]) -> dict[str, Array]:
+def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[ArrayLike, "c"]) -> dict[str, Array]:
     """Applies `of_class` to each class with `lax.map`, in constant memory; returns [b, c] arrays."""
     rows_by_key = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
     return {key: rows.T for key, rows in rows_by_key.items()}

@@ -1,9 +1,11 @@
 """Boundary IoU: the overlap of the zones along the borders, inside the regions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.metrics.arrays import ratio
@@ -14,11 +16,11 @@ from jaxseg.ops.distance import distance_along
 
 
 def boundary_overlap(
-    predictions: Int[Array, "b h w"],
-    labels: Int[Array, "b h w"],
+    predictions: Int[ArrayLike, "b h w"],
+    labels: Int[ArrayLike, "b h w"],
     *,
     num_classes: int,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     width: float | Sequence[float] = 0.02,
     image_border: bool = True,
 ) -> dict[str, Int[Array, "b c"]]:
@@ -45,7 +47,7 @@ def boundary_overlap(
     image = find_image(labels, where)
     widths = lengths_of_classes(width, num_classes, "width")
 
-    def of_class(k: Int[Array, ""], width: Float[Array, ""]) -> dict[str, Int[Array, "b"]]:
+    def of_class(k: Int[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, "b"]]:
         reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[:, None, None]
         regions = jnp.stack([predictions == k, labels == k]) & image.counted
         along = distance_along(image.counted & ~regions, -1) <= reach
@@ -70,12 +72,18 @@ def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: 
     {'boundary_iou': [0.5, 0.0, nan], 'mean_boundary_iou': 0.25}
     """
 
-    def update(predictions, labels, *, where, num_classes):
+    def update(
+        predictions: Int[ArrayLike, "b h w"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         options = {"width": width, "image_border": image_border}
         found = boundary_overlap(predictions, labels, num_classes=num_classes, where=where, **options)
         return Tally({key: value.sum(0) for key, value in found.items()}, {})
 
-    def result(tally):
+    def result(tally: Tally) -> dict[str, Any]:
         shared, union = (np.asarray(tally.sums[key], np.float64) for key in ("intersection", "union"))
         return class_means({"boundary_iou": ratio(shared, union)[None]})
 

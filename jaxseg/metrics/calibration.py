@@ -1,11 +1,13 @@
 """Calibration errors of the probabilities: over all pixels, class by class, and near boundaries."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import ratio
@@ -68,7 +70,9 @@ def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
     )
 
 
-def near_boundary(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"], radius: int) -> Bool[Array, "b h w"]:
+def near_boundary(
+    labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"], radius: int
+) -> Bool[Array, "b h w"]:
     """Returns where a valid pixel of another label lies within `radius` rows and columns.
 
     >>> labels = np.array([[[0, 0, 0, 1, 1, 7]]])
@@ -84,17 +88,23 @@ def near_boundary(labels: Int[Array, "b h w"], where: Bool[Array, "b h w"], radi
     return where & (largest != smallest)
 
 
-def _metric(name: str, prefix: str, bins: int, region) -> Metric:
+def _metric(name: str, prefix: str, bins: int, region: Callable[..., Array]) -> Metric:
     if bins < 1:
         raise UserError(f"`bins` must be at least 1, got {bins}.")
 
-    def update(probabilities, labels, *, where, num_classes):
+    def update(
+        probabilities: Float[ArrayLike, "b h w c"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         check_probabilities(probabilities, labels, where, name)
         counted = jnp.ones(labels.shape, bool) if where is None else where
         chosen = region(labels, counted)
         return Tally({"pixels": counted.sum(dtype=jnp.int32), **_count(probabilities, labels, chosen, bins)}, {})
 
-    def result(tally):
+    def result(tally: Tally) -> dict[str, Any]:
         scores = _scores({key: np.asarray(value) for key, value in tally.sums.items()})
         if not prefix:
             scores.pop("share")
@@ -103,7 +113,12 @@ def _metric(name: str, prefix: str, bins: int, region) -> Metric:
     return Metric("probabilities", update, result)
 
 
-def _count(probabilities, labels, where, bins: int) -> dict[str, Array]:
+def _count(
+    probabilities: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"],
+    where: Bool[ArrayLike, "b h w"],
+    bins: int,
+) -> dict[str, Array]:
     """Counts pixels, hits and probabilities by bin, per class and, in the last column, for the predicted class."""
     p = jnp.where(where[..., None], probabilities.astype(jnp.float32), 0.0)
     truth = (labels.astype(jnp.int32)[..., None] == jnp.arange(p.shape[-1])) & where[..., None]
@@ -116,7 +131,7 @@ def _count(probabilities, labels, where, bins: int) -> dict[str, Array]:
     edges = np.arange(bins + 1, dtype=np.float32) / bins
     edges[[0, -1]] = -1.0, np.inf  # 0 is in the first bin, a 1 rounded upwards in the last
 
-    def count(pair):
+    def count(pair: tuple[ArrayLike, ArrayLike]) -> Any:
         inside = (p > pair[0]) & (p <= pair[1]) & where[..., None]
         pixels, hits = (x.sum((0, 1, 2), dtype=jnp.int32) for x in (inside, inside & hit))
         return pixels, hits, fixed_sum(jnp.where(inside, p, 0.0))

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
 from jaxseg.checks import UserError
@@ -15,11 +16,11 @@ _EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here
 
 
 def confusion_matrix(
-    predictions: Int[Array, "b h w"],
-    labels: Int[Array, "b h w"],
+    predictions: Int[ArrayLike, "*b"],
+    labels: Int[ArrayLike, "*b"],
     *,
     num_classes: int,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "*b"] | None = None,
 ) -> Int[Array, "c c"]:
     """Counts the pixels of every (label, prediction) pair: rows are labels, columns predictions. Exact.
 
@@ -52,11 +53,11 @@ def confusion_matrix(
     chunks = -(-pixels // chunk)
     classes = jnp.arange(num_classes)[:, None]
 
-    def in_chunks(ids: Int[Array, "b n"]) -> Int[Array, "k b m"]:
+    def in_chunks(ids: Int[ArrayLike, "b n"]) -> Int[Array, "k b m"]:
         ids = jnp.pad(ids, ((0, 0), (0, chunks * chunk - pixels)), constant_values=-1)
         return ids.reshape(batch, chunks, chunk).swapaxes(0, 1)
 
-    def count(total: Int[Array, "b c c"], pair: tuple[Int[Array, "b m"], Int[Array, "b m"]]):
+    def count(total: Int[ArrayLike, "b c c"], pair: tuple[Int[ArrayLike, "b m"], Int[ArrayLike, "b m"]]):
         rows, columns = ((ids[:, None] == classes).astype(jnp.float32) for ids in pair)
         return total + jnp.einsum("brm,bcm->brc", rows, columns).astype(jnp.int32), None
 
@@ -75,7 +76,13 @@ def confusion_scores(*, beta: float = 2.0) -> Metric:
     'predictions'
     """
 
-    def update(predictions, labels, *, where, num_classes):
+    def update(
+        predictions: Int[ArrayLike, "b h w"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         return Tally({"matrix": confusion_matrix(predictions, labels, num_classes=num_classes, where=where)}, {})
 
     return Metric("predictions", update, lambda tally: scores(tally.sums["matrix"], beta=beta))

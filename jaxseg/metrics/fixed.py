@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 _LOW = 12  # bits of the lowest limb
@@ -9,7 +10,7 @@ _MIDDLE = 13  # bits of the next one; the third holds the rest
 _UNIT = 2.0**-24  # what is counted: half of the spacing of float32 below 1
 
 
-def fixed_sum(values: Float[Array, "b h w ..."], limit: float = 1.0) -> Int[Array, "3 ..."]:
+def fixed_sum(values: Float[ArrayLike, "b h w ..."], limit: float = 1.0) -> Int[Array, "3 ..."]:
     """Returns Σ values over images, rows and columns as three int32 limbs, which add up without a carry.
 
     A value is rounded to a multiple of 2^-24 · `limit`, so the mean of any number of values is off by at most half of
@@ -30,7 +31,7 @@ def fixed_sum(values: Float[Array, "b h w ..."], limit: float = 1.0) -> Int[Arra
     return jnp.stack([limb.sum((0, 1)) for limb in limbs])
 
 
-def fixed_value(limbs: Int[Array, "3 ..."], limit: float = 1.0) -> Float[np.ndarray, "..."]:
+def fixed_value(limbs: Int[ArrayLike, "3 ..."], limit: float = 1.0) -> Float[np.ndarray, "..."] | np.float64:
     """Returns the sum that `fixed_sum` counted, or several of its results added up, in float64 on the host."""
     low, middle, high = np.asarray(limbs, np.float64)
     return (low + 2.0**_LOW * (middle + 2.0**_MIDDLE * high)) * (_UNIT * limit)

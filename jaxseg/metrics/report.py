@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Int
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import mean_of_known, ratio
 
+Numbers = np.ndarray | np.float64
 
-def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
+
+def scores(matrix: Int[ArrayLike, "c c"] | Sequence[Sequence[int]], *, beta: float = 2.0) -> dict[str, Any]:
     """Returns the usual scores of a confusion matrix (rows are labels) as plain numbers, float64 throughout.
 
     With TP, FP and FN of each class. A class for which a score would be 0 / 0 is nan there and left out of the mean:
@@ -74,7 +78,7 @@ def scores(matrix: np.ndarray, *, beta: float = 2.0) -> dict[str, Any]:
     }
 
 
-def _checked(matrix, beta) -> np.ndarray:
+def _checked(matrix: Any, beta: float) -> np.ndarray:
     """Returns the matrix as an array; raises for what is no matrix of counts, and for a β that weighs nothing."""
     if not 0 < beta < np.inf:
         raise UserError(f"`beta` must be a positive number, got {beta}. Use 1 for Dice, 2 to weigh recall more.")
@@ -87,7 +91,9 @@ def _checked(matrix, beta) -> np.ndarray:
     return matrix
 
 
-def _agreement(right, labeled, predicted, pixels) -> tuple[float, float]:
+def _agreement(
+    right: np.ndarray, labeled: np.ndarray, predicted: np.ndarray, pixels: np.float64
+) -> tuple[float, float]:
     """Cohen's kappa and Matthews' correlation, of shares: products of counts would lose digits past 2^53."""
     if not pixels:
         return float("nan"), float("nan")

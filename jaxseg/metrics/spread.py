@@ -4,6 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Int
 
 from jaxseg.metrics.arrays import finite_mean, ratio
 from jaxseg.metrics.bootstrap import bootstrap_interval
@@ -35,7 +37,13 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
     (0.625, [0.75, 0.0])
     """
 
-    def update(predictions, labels, *, where, num_classes):
+    def update(
+        predictions: Int[ArrayLike, "b h w"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         check_predictions(predictions, labels, where)
         classes = jnp.arange(num_classes)
         counted = jnp.ones(labels.shape, bool) if where is None else where
@@ -45,7 +53,7 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
         counts = {"tp": truth & guess, "fp": guess & ~truth, "fn": truth & ~guess}
         return Tally({}, {key: x.sum((1, 2), dtype=jnp.int32) for key, x in counts.items()})
 
-    def result(tally):
+    def result(tally: Tally) -> dict[str, Any]:
         rows = np.stack([np.asarray(tally.images[key], np.float64) for key in ("tp", "fp", "fn")], 1)  # [n, 3, c]
         rows = rows[rows.any((1, 2))]  # the images with a valid pixel
         return _scores(rows, samples=samples, level=level, seed=seed)
@@ -60,7 +68,7 @@ def _scores(rows: np.ndarray, **options: Any) -> dict[str, Any]:
     numbers = np.full((2, classes + 1), np.nan)
     if count:
 
-        def statistic(sums):
+        def statistic(sums: np.ndarray) -> np.ndarray:
             iou = _iou(sums.reshape(-1, 3, classes))
             return np.concatenate([iou, finite_mean(iou, 1)[:, None]], 1)
 
@@ -88,7 +96,7 @@ def _iou(rows: np.ndarray) -> np.ndarray:
     return ratio(rows[:, 0], rows.sum(1))
 
 
-def _deviation(values: np.ndarray) -> np.ndarray:
+def _deviation(values: np.ndarray) -> np.ndarray | np.float64:
     """The sample's standard deviation over the first axis; nan of fewer than two values."""
     count = (~np.isnan(values)).sum(0)
     squares = (values - finite_mean(values)) ** 2

@@ -1,10 +1,12 @@
 """Surface distances of predicted and labeled regions: Hausdorff, average distance, surface Dice and boundary F."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.metrics.borders import Image, class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
@@ -14,11 +16,11 @@ from jaxseg.ops.distance import distance_along, squared_distance_transform
 
 
 def surface_distances(
-    predictions: Int[Array, "b h w"],
-    labels: Int[Array, "b h w"],
+    predictions: Int[ArrayLike, "b h w"],
+    labels: Int[ArrayLike, "b h w"],
     *,
     num_classes: int,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     tolerance: float | Sequence[float] = 1.0,
     image_border: bool = True,
 ) -> dict[str, Float[Array, "b c"]]:
@@ -54,7 +56,7 @@ def surface_distances(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Int[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         distances = jnp.sqrt(squared.astype(jnp.float32))
         pixels = count(edges)
@@ -76,11 +78,11 @@ def surface_distances(
 
 
 def boundary_f_measure(
-    predictions: Int[Array, "b h w"],
-    labels: Int[Array, "b h w"],
+    predictions: Int[ArrayLike, "b h w"],
+    labels: Int[ArrayLike, "b h w"],
     *,
     num_classes: int,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     tolerance: float | Sequence[float] = 0.0075,
     image_border: bool = False,
 ) -> dict[str, Float[Array, "b c"]]:
@@ -108,7 +110,7 @@ def boundary_f_measure(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Int[Array, ""], tolerance: Float[Array, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Int[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[:, None, None]
         pixels = count(edges)
@@ -141,11 +143,17 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
     options = {"tolerance": tolerance, "image_border": image_border}
     keys = ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice")
 
-    def update(predictions, labels, *, where, num_classes):
+    def update(
+        predictions: Int[ArrayLike, "b h w"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         found = surface_distances(predictions, labels, num_classes=num_classes, where=where, **options)
         return Tally({}, {key: found[key] for key in keys})
 
-    def result(tally):
+    def result(tally: Tally) -> dict[str, Any]:
         known = {key: np.isfinite(np.asarray(tally.images[key])) for key in ("hausdorff", "surface_dice")}
         images = {
             "images": known["hausdorff"].sum(0).tolist(),
@@ -168,7 +176,13 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
     {'boundary_f': [0.75, 0.25, nan], 'mean_boundary_f': 0.5}
     """
 
-    def update(predictions, labels, *, where, num_classes):
+    def update(
+        predictions: Int[ArrayLike, "b h w"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         options = {"tolerance": tolerance, "image_border": image_border}
         found = boundary_f_measure(predictions, labels, num_classes=num_classes, where=where, **options)
         return Tally({}, {"boundary_f": found["boundary_f"]})
@@ -177,7 +191,7 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
 
 
 def _surfaces(
-    predicted: Bool[Array, "b h w"], labeled: Bool[Array, "b h w"], image: Image, image_border: bool
+    predicted: Bool[ArrayLike, "b h w"], labeled: Bool[ArrayLike, "b h w"], image: Image, image_border: bool
 ) -> tuple[Bool[Array, "2 b h w"], Int[Array, "2 b h w"]]:
     """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
     regions = jnp.stack([predicted, labeled]) & image.counted
@@ -189,13 +203,15 @@ def _surfaces(
     return edges, squared_distance_transform(~edges[::-1])
 
 
-def _percentile(squared: Int[Array, "2 b h w"], edges: Bool[Array, "2 b h w"], percent: int) -> Float[Array, "2 b"]:
+def _percentile(
+    squared: Int[ArrayLike, "2 b h w"], edges: Bool[ArrayLike, "2 b h w"], percent: int
+) -> Float[Array, "2 b"]:
     """The percentile of the distances at the edges, between two ranks in proportion; without a sort."""
     bits = sum((n - 1) ** 2 for n in edges.shape[2:]).bit_length()
     last = jnp.maximum(count(edges) - 1, 0)
     rank, between = last * percent // 100, (last * percent % 100) / 100  # whole numbers: float32 would round the rank
 
-    def refine(i: Int[Array, ""], found: Int[Array, "2 b"]) -> Int[Array, "2 b"]:
+    def refine(i: Int[ArrayLike, ""], found: Int[ArrayLike, "2 b"]) -> Int[Array, "2 b"]:
         candidate = found | (1 << (bits - 1 - i))
         return jnp.where(count(edges & (squared < candidate[..., None, None])) <= rank, candidate, found)
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Shaped
 
 from jaxseg.checks import UserError, check_labels
 
@@ -91,7 +92,7 @@ def merge_processes(tally: Tally) -> Tally:
     )
 
 
-def check_probabilities(probabilities: Float[Array, "b h w c"], labels: Any, where: Any, metric: str) -> None:
+def check_probabilities(probabilities: Shaped[ArrayLike, "..."], labels: Any, where: Any, metric: str) -> None:
     """Raises, at trace time, unless a metric that needs probabilities was given some for every label.
 
     >>> check_probabilities(jnp.zeros((1, 2, 2), int), jnp.zeros((1, 2, 2), int), None, "calibration")

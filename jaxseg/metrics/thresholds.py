@@ -1,10 +1,12 @@
 """Scores of thresholded probabilities: one binary mask, several overlapping masks, or one class against all."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
@@ -15,11 +17,11 @@ THRESHOLDS = tuple(i / 20 for i in range(21))
 
 
 def threshold_counts(
-    probabilities: Float[Array, "b h w c"],
-    labels: Int[Array, "b h w"] | Int[Array, "b h w c"],
+    probabilities: Float[ArrayLike, "b h w c"],
+    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"],
     *,
     thresholds: Sequence[float] = (0.5,),
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
 ) -> Int[Array, "4 t c"]:
     """Counts TP, FP, FN and TN of every class, where a probability of at least the threshold is a prediction. Exact.
 
@@ -40,7 +42,7 @@ def threshold_counts(
     truth = truth & counted[..., None]
     positive, total = truth.sum((0, 1, 2), dtype=jnp.int32), counted.sum(dtype=jnp.int32)
 
-    def count(cut):
+    def count(cut: Float[ArrayLike, ""]) -> Array:
         guess = (probabilities >= cut) & counted[..., None]
         return (guess & truth).sum((0, 1, 2), dtype=jnp.int32), guess.sum((0, 1, 2), dtype=jnp.int32)
 
@@ -114,11 +116,17 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
     if (np.diff(cuts) <= 0).any():
         raise UserError(f"`thresholds` must increase, got {tuple(thresholds)}. Sort them and name each once.")
 
-    def update(probabilities, labels, *, where, num_classes):
+    def update(
+        probabilities: Float[ArrayLike, "b h w c"],
+        labels: Int[ArrayLike, "b h w"],
+        *,
+        where: Bool[ArrayLike, "b h w"] | None,
+        num_classes: int,
+    ) -> Tally:
         check_probabilities(probabilities, labels, where, "thresholds")
         return Tally({"counts": threshold_counts(probabilities, labels, thresholds=thresholds, where=where)}, {})
 
-    def result(tally):
+    def result(tally: Tally) -> dict[str, Any]:
         counts = np.asarray(tally.sums["counts"])
         precisions, dice = average_precision(counts), binary_scores(counts)["dice"]
         best = np.argmax(np.nan_to_num(dice, nan=-1.0), axis=0)
@@ -136,7 +144,9 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
     return Metric("probabilities", update, result)
 
 
-def _masks(probabilities, labels, where) -> Bool[Array, "b h w c"]:
+def _masks(
+    probabilities: Float[ArrayLike, "b h w c"], labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None
+) -> Bool[Array, "b h w c"]:
     """Returns the labels as one mask per class."""
     if labels.ndim != probabilities.ndim:
         check_probabilities(probabilities, labels, where, "thresholds")

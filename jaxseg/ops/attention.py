@@ -2,11 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 
 def dot_product_attention(
-    query: Float[Array, "b n c"], key: Float[Array, "b m c"], value: Float[Array, "b m d"], *, heads: int = 1
+    query: Float[ArrayLike, "b n c"],
+    key: Float[ArrayLike, "b m c"],
+    value: Float[ArrayLike, "b m d"],
+    *,
+    heads: int = 1,
 ) -> Float[Array, "b n d"]:
     """Scaled dot-product attention in `heads` groups of channels (Vaswani et al., 2017, arXiv:1706.03762, eq. 1).
 

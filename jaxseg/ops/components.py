@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
 from jaxseg.checks import UserError
@@ -9,7 +10,7 @@ from jaxseg.checks import UserError
 _NOTHING = 2**31 - 1  # the largest int32
 
 
-def connected_components(mask: Bool[Array, "... h w"]) -> Int[Array, "... h w"]:
+def connected_components(mask: Bool[ArrayLike, "... h w"]) -> Int[Array, "... h w"]:
     """Labels the 4-connected regions of True pixels.
 
     Background is 0; a region's id is 1 + the row-major index of its first pixel. The smallest index spreads along rows

@@ -9,6 +9,7 @@ compiled, not when it is traced, so a program lowered for several platforms uses
 from typing import NamedTuple
 
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
@@ -21,8 +22,8 @@ _ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
 
 
 def conv2d(
-    x: Float[Array, "b h w i"],
-    kernel: Float[Array, "kh kw i_per_group o"],
+    x: Float[ArrayLike, "b h w i"],
+    kernel: Float[ArrayLike, "kh kw i_per_group o"],
     *,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[tuple[int, int], tuple[int, int]] = 0,

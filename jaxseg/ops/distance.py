@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError
@@ -17,7 +18,7 @@ _NOTHING = 2**31 - 1  # the largest int32
 _BLOCK = 2**18  # pixels: stay in a CPU's cache while they are stepped over
 
 
-def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... h w"]:
+def squared_distance_transform(mask: Bool[ArrayLike, "... h w"]) -> Int[Array, "... h w"]:
     """Squared distance, in pixels², of every True pixel to the nearest False one; 0 at the False ones. Exact.
 
     Along rows by two running maxima (Rosenfeld & Pfaltz, 1966), then along columns by erosion with a parabola, taken
@@ -34,14 +35,14 @@ def squared_distance_transform(mask: Bool[Array, "... h w"]) -> Int[Array, "... 
     _check(mask, "mask", jnp.bool_)
     along_rows = distance_along(~mask, -1)
 
-    def step(squared: Int[Array, "... h w"], cost: Int[Array, ""]) -> Int[Array, "... h w"]:
+    def step(squared: Int[ArrayLike, "... h w"], cost: Int[ArrayLike, ""]) -> Int[Array, "... h w"]:
         return jnp.minimum(squared, jnp.minimum(*_rows_beside(squared, _FAR**2)) + cost)
 
     squared = _until_stable(step, along_rows * along_rows)
     return jnp.where(squared < _FAR**2, squared, _NOTHING)
 
 
-def distance_transform(mask: Bool[Array, "... h w"]) -> Float[Array, "... h w"]:
+def distance_transform(mask: Bool[ArrayLike, "... h w"]) -> Float[Array, "... h w"]:
     """Distance, in pixels, of every True pixel to the nearest False one; 0 at the False ones. Float32.
 
     The square root of `squared_distance_transform`. If a mask has no False pixel, every pixel is inf, unlike SciPy's
@@ -56,7 +57,7 @@ def distance_transform(mask: Bool[Array, "... h w"]) -> Float[Array, "... h w"]:
     return _root(squared_distance_transform(mask))
 
 
-def distance_along(seeds: Bool[Array, "..."], axis: int) -> Int[Array, "..."]:
+def distance_along(seeds: Bool[ArrayLike, "..."], axis: int) -> Int[Array, "..."]:
     """Distance, in pixels, to the nearest True pixel before or after along one axis; 32767 if there is none.
 
     >>> distance_along(jnp.array([False, True, False, False]), 0).tolist()
@@ -70,7 +71,7 @@ def distance_along(seeds: Bool[Array, "..."], axis: int) -> Int[Array, "..."]:
 
 
 def signed_distance(
-    mask: Bool[Array, "... h w"], *, where: Bool[Array, "... h w"] | None = None
+    mask: Bool[ArrayLike, "... h w"], *, where: Bool[ArrayLike, "... h w"] | None = None
 ) -> Float[Array, "... h w"]:
     """Distance to the border of the True region: positive outside, 0 on its outermost pixels, negative inside. Pixels.
 
@@ -93,7 +94,7 @@ def signed_distance(
 
 
 def squared_distance_across(
-    mask: Bool[Array, "... h w"], *, where: Bool[Array, "... h w"] | None = None
+    mask: Bool[ArrayLike, "... h w"], *, where: Bool[ArrayLike, "... h w"] | None = None
 ) -> Int[Array, "... h w"]:
     """Squared distance, in pixels², of every pixel to the nearest one of the other kind; 0 if there is none.
 
@@ -114,7 +115,7 @@ def squared_distance_across(
     return jnp.where(counted, jnp.where(mask, to_false, to_true), 0)
 
 
-def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], Float[Array, "... h w"]]:
+def two_nearest(cells: Int[ArrayLike, "... h w"]) -> tuple[Float[Array, "... h w"], Float[Array, "... h w"]]:
     """Distances, in pixels, of every pixel to the nearest cell and to the second nearest one. Exact.
 
     A pixel inside a cell is at distance 0 of it. In an image with one cell the second distance is inf; without
@@ -132,7 +133,7 @@ def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], 
     best = _two_along_rows(cells.astype(jnp.int32))
     squares = tuple(x * x if i % 2 == 0 else x for i, x in enumerate(best))
 
-    def step(best: tuple, cost: Int[Array, ""]) -> tuple:
+    def step(best: tuple, cost: Int[ArrayLike, ""]) -> tuple:
         beside = [_rows_beside(x, fill) for x, fill in zip(best, (_FAR**2, 0) * 2, strict=True)]
         for near, near_id, far, far_id in zip(*beside, strict=True):
             best = _with_cell(_with_cell(best, near + cost, near_id), far + cost, far_id)
@@ -142,15 +143,15 @@ def two_nearest(cells: Int[Array, "... h w"]) -> tuple[Float[Array, "... h w"], 
     return tuple(_root(jnp.where(x < _FAR**2, x, _NOTHING)) for x in (nearest, second))
 
 
-def _root(squared: Int[Array, "... h w"]) -> Float[Array, "... h w"]:
+def _root(squared: Int[ArrayLike, "... h w"]) -> Float[Array, "... h w"]:
     return jnp.where(squared == _NOTHING, jnp.inf, jnp.sqrt(squared.astype(jnp.float32)))
 
 
-def _two_along_rows(cells: Int[Array, "... h w"]) -> tuple:
+def _two_along_rows(cells: Int[ArrayLike, "... h w"]) -> tuple:
     """(distance, id, distance, id) of the two nearest cells in each pixel's row; (_FAR, 0) for none."""
     columns = jnp.moveaxis(cells, -1, 0)
 
-    def walk(best: tuple, ids: Int[Array, "... h"]) -> tuple[tuple, tuple]:
+    def walk(best: tuple, ids: Int[ArrayLike, "... h"]) -> tuple[tuple, tuple]:
         near, near_id, far, far_id = best
         best = jnp.minimum(near + 1, _FAR), near_id, jnp.minimum(far + 1, _FAR), far_id
         best = _with_cell(best, jnp.where(ids > 0, 0, _FAR), ids)
@@ -162,7 +163,7 @@ def _two_along_rows(cells: Int[Array, "... h w"]) -> tuple:
     return tuple(jnp.moveaxis(x, 0, -1) for x in best)
 
 
-def _with_cell(best: tuple, distance: Int[Array, "..."], cell: Int[Array, "..."]) -> tuple:
+def _with_cell(best: tuple, distance: Int[ArrayLike, "..."], cell: Int[ArrayLike, "..."]) -> tuple:
     """The two nearest different cells of three: `best`, which is (distance, id, distance, id), and another one."""
     near, near_id, far, far_id = best
     first = distance < near
@@ -175,7 +176,7 @@ def _with_cell(best: tuple, distance: Int[Array, "..."], cell: Int[Array, "..."]
     return jnp.where(first, distance, near), jnp.where(first, cell, near_id), far, far_id
 
 
-def _rows_beside(x: Int[Array, "... h w"], fill: int) -> tuple[Int[Array, "... h w"], Int[Array, "... h w"]]:
+def _rows_beside(x: Int[ArrayLike, "... h w"], fill: int) -> tuple[Int[Array, "... h w"], Int[Array, "... h w"]]:
     """The row above and the row below each row; `fill` beyond the edge."""
     padding = [(0, 0, 0)] * x.ndim
     shifted = []
@@ -193,11 +194,11 @@ def _until_stable(step: Callable, state: Any) -> Any:
         return _walk(step, state)
     blocks = -(-width // block)
 
-    def split(x: Int[Array, "... h w"]) -> Int[Array, "n ... h m"]:
+    def split(x: Int[ArrayLike, "... h w"]) -> Int[Array, "n ... h m"]:
         x = lax.pad(x, jnp.int32(0), [(0, 0, 0)] * (x.ndim - 1) + [(0, blocks * block - width, 0)])
         return jnp.moveaxis(x.reshape(*shape[:-1], blocks, block), -2, 0)
 
-    def join(x: Int[Array, "n ... h m"]) -> Int[Array, "... h w"]:
+    def join(x: Int[ArrayLike, "n ... h m"]) -> Int[Array, "... h w"]:
         return jnp.moveaxis(x, 0, -2).reshape(*shape[:-1], -1)[..., :width]
 
     return jax.tree.map(join, lax.map(lambda part: _walk(step, part), jax.tree.map(split, state)))

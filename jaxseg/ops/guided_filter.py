@@ -1,12 +1,13 @@
 """The guided filter: smoothing that follows the edges of an image, computed from sums over windows."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxseg.checks import UserError
 
 
-def window_sum(x: Float[Array, "b h w c"], radius: int) -> Float[Array, "b h w c"]:
+def window_sum(x: Float[ArrayLike, "b h w c"], radius: int) -> Float[Array, "b h w c"]:
     """Sums over windows with sides of 2·radius + 1 pixels, zeros outside, in about 4·log2(radius) additions.
 
     Sums of 1, 2, 4, … neighbors are computed from each other and then combined; unlike running totals, this loses no
@@ -31,12 +32,12 @@ def window_sum(x: Float[Array, "b h w c"], radius: int) -> Float[Array, "b h w c
 
 
 def guided_filter(
-    guide: Float[Array, "b h w k"],
-    values: Float[Array, "b h w c"],
+    guide: Float[ArrayLike, "b h w k"],
+    values: Float[ArrayLike, "b h w c"],
     *,
     radius: int,
     eps: float,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
 ) -> Float[Array, "b h w c"]:
     """Fits `values` by affine functions of the guide in every window, and averages them (He, Sun & Tang, 2010, eq. 14).
 

@@ -2,12 +2,15 @@
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 
 
-def max_pool(x: Float[Array, "b h w c"], size: int, *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
+def max_pool(
+    x: Float[ArrayLike, "b h w c"], size: int, *, stride: int = 2, dilation: int = 1
+) -> Float[Array, "b h2 w2 c"]:
     """Pools by the maximum over windows of `size` x `size` pixels, `stride` apart; sizes are rounded up.
 
     The window of output i is centered on pixel i * `stride`; a window of an even size, which has no center, reaches one

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxseg.checks import UserError, lookup
@@ -22,8 +23,8 @@ NORMALIZATIONS: dict[str, Callable] = {
 
 
 def mean_field(
-    logits: Float[Array, "... c"],
-    pairwise: Callable[[Float[Array, "... c"]], Float[Array, "... c"]],
+    logits: Float[ArrayLike, "... c"],
+    pairwise: Callable[[Float[ArrayLike, "... c"]], Float[ArrayLike, "... c"]],
     *,
     iterations: int,
 ) -> Float[Array, "... c"]:
@@ -50,7 +51,7 @@ def spatial_kernel(
     size: tuple[int, int],
     sigma: float,
     *,
-    where: Bool[Array, "h w"] | None = None,
+    where: Bool[ArrayLike, "h w"] | None = None,
     normalization: str = "symmetric",
 ) -> Filter:
     """Returns the exact blur by exp(-|distance|² / 2σ²) over all pixels, as one matrix per axis.
@@ -74,11 +75,11 @@ def spatial_kernel(
 
 
 def bilateral_kernel(
-    image: Shaped[Array, "h w k"],
+    image: Shaped[ArrayLike, "h w k"],
     sigma: float,
     color_sigma: float,
     *,
-    where: Bool[Array, "h w"] | None = None,
+    where: Bool[ArrayLike, "h w"] | None = None,
     normalization: str = "symmetric",
 ) -> Filter:
     """Returns the blur by exp(-|distance|² / 2σ² - |difference of color|² / 2σ_c²), on a permutohedral lattice.
@@ -117,17 +118,17 @@ def _normalize(blur, where, how):
 
 
 def dense_crf(
-    logits: Float[Array, "b h w c"],
-    images: Shaped[Array, "b h w k"],
+    logits: Float[ArrayLike, "b h w c"],
+    images: Shaped[ArrayLike, "b h w k"],
     *,
-    where: Bool[Array, "b h w"] | None = None,
+    where: Bool[ArrayLike, "b h w"] | None = None,
     iterations: int = 5,
     spatial_weight: float = 3.0,
     spatial_sigma: float = 3.0,
     bilateral_weight: float = 4.0,
     bilateral_sigma: float = 50.0,
     color_sigma: float = 5.0,
-    compatibility: Float[Array, "c c"] | None = None,
+    compatibility: Float[ArrayLike, "c c"] | None = None,
     normalization: str = "symmetric",
 ) -> Float[Array, "b h w c"]:
     """Refines scores by a fully connected CRF with Gaussian edges (Krähenbühl & Koltun, 2011, arXiv:1210.5644).

@@ -5,16 +5,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-Moments = tuple[Float[Array, "..."], Float[Array, "..."]]
+Moments = tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]]
 
 # E[x²] - E[x]² loses as many digits as the squared mean has more than the variance. Up to this ratio, six remain.
 FAR = 100.0
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def moments(x: Float[Array, "b h w *c"], axes: tuple[int, ...]) -> Moments:
+def moments(x: Float[ArrayLike, "b h w *c"], axes: tuple[int, ...]) -> Moments:
     """Returns the mean and the (biased) variance of `x` over `axes`, which stay with length 1.
 
     The variance is E[(x - s)²] - E[x - s]², where s is the mean of some rows and columns: a variance does not depend on
@@ -35,7 +36,9 @@ def _by_platform(x: Array, axes: tuple[int, ...]) -> Moments:
 
 
 @moments.defjvp
-def _differentiate(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Moments, Moments]:
+def _differentiate(
+    axes: tuple[int, ...], primals: tuple[ArrayLike], tangents: tuple[ArrayLike]
+) -> tuple[Moments, Moments]:
     (x,), (dx,) = primals, tangents
     mean, variance = moments(x, axes)
     return (mean, variance), (dx.mean(axes, keepdims=True), 2 * ((x - mean) * dx).mean(axes, keepdims=True))

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxseg.checks import UserError
 
 
-def erode(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = None) -> Float[Array, "b h w c"]:
+def erode(x: Float[ArrayLike, "b h w c"], *, where: Bool[ArrayLike, "b h w"] | None = None) -> Float[Array, "b h w c"]:
     """Takes the minimum over each pixel and its four neighbors; what lies beyond the edge does not count.
 
     Args:
@@ -25,7 +26,7 @@ def erode(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = No
     return _outside(lowest, where, 0.0)
 
 
-def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = None) -> Float[Array, "b h w c"]:
+def dilate(x: Float[ArrayLike, "b h w c"], *, where: Bool[ArrayLike, "b h w"] | None = None) -> Float[Array, "b h w c"]:
     """Takes the maximum over windows of 3 x 3 pixels; what lies beyond the edge does not count.
 
     Args:
@@ -42,7 +43,7 @@ def dilate(x: Float[Array, "b h w c"], *, where: Bool[Array, "b h w"] | None = N
 
 
 def soft_skeleton(
-    x: Float[Array, "b h w c"], *, iterations: int = 3, where: Bool[Array, "b h w"] | None = None
+    x: Float[ArrayLike, "b h w c"], *, iterations: int = 3, where: Bool[ArrayLike, "b h w"] | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the soft skeleton of every channel (Shit et al., 2021, arXiv:2003.07311), differentiable.
 

@@ -1,13 +1,14 @@
 """Normalization of images by the mean and standard deviation of each channel."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Num
 
 REC601 = (0.299, 0.587, 0.114)  # luma weights of R, G and B, as in JPEG
 
 
 def normalize(
-    image: Int[Array, "*b h w 3"] | Float[Array, "*b h w 3"],
+    image: Num[ArrayLike, "*b h w 3"],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Float[Array, "*b h w 3"]:

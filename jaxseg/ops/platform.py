@@ -11,7 +11,7 @@ primitive also carries XLA's way as a jaxpr, for what walks through programs.
 """
 
 from functools import lru_cache, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,11 @@ from jaxtyping import Array, Float
 
 Result = Literal["y", "x", "kernel"]
 Shape = tuple[int, ...]
-Feature = Float[Array, "b h w c"]
-Kernel = Float[Array, "kh kw i o"]
+Feature = Float[Array, "_b _h _w _c"]
+Kernel = Float[Array, "_kh _kw _i _o"]
 
 
+@runtime_checkable
 class Bilinear(Protocol):
     """A function of features and kernel, linear in each, as XLA computes it and as a CPU should.
 

@@ -5,13 +5,14 @@ from functools import lru_cache
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 from jaxseg.ops.resize import apply_along_height_and_width
 
 
-def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+def global_avg_pool(x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b 1 1 c"]:
     """Averages over all positions, in float32.
 
     >>> global_avg_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).item()
@@ -20,7 +21,7 @@ def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
     return x.mean((1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
 
 
-def avg_pool(x: Float[Array, "b h w c"], *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
+def avg_pool(x: Float[ArrayLike, "b h w c"], *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:
     """Averages over windows of 2 x 2 pixels, `stride` apart, in float32; sizes are rounded up.
 
     Pixels beyond the edge are left out of the average.
@@ -60,7 +61,7 @@ def _neighbors(x: Array, axis: int, stride: int, dilation: int) -> tuple[Array, 
     return first, second
 
 
-def adaptive_avg_pool(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
+def adaptive_avg_pool(x: Float[ArrayLike, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
     """Averages over (height, width) = `size` bins, in float32, with the bins of PyTorch's `adaptive_avg_pool2d`.
 
     Bin i of n spans floor(i * h / n) to ceil((i + 1) * h / n): bins overlap where n does not divide h, and repeat

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import lookup
@@ -58,7 +59,7 @@ def nearest_matrix(size: int, new_size: int) -> np.ndarray:
 
 
 def resize(
-    x: Float[Array, "b h w c"],
+    x: Float[ArrayLike, "b h w c"],
     size: tuple[int, int],
     method: str = "bilinear",
     *,
@@ -92,8 +93,8 @@ def resize(
 
 
 def resize_like(
-    x: Float[Array, "b h w c"],
-    like: Float[Array, "b h2 w2 d"],
+    x: Float[ArrayLike, "b h w c"],
+    like: Float[ArrayLike, "b h2 w2 d"],
     method: str = "bilinear",
     *,
     align_corners: bool = False,
@@ -102,7 +103,7 @@ def resize_like(
     return resize(x, like.shape[1:3], method, align_corners=align_corners)
 
 
-def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Array, "b h2 w2 c"]:
+def repeat(x: Float[ArrayLike, "b h w c"], times_h: int, times_w: int) -> Float[Array, "b h2 w2 c"]:
     """Repeats every pixel: nearest-neighbor enlargement by whole factors, whose gradient is a plain sum.
 
     >>> repeat(jnp.array([[1.0, 2.0]]).reshape(1, 1, 2, 1), 1, 2).ravel().tolist()
@@ -114,7 +115,7 @@ def repeat(x: Float[Array, "b h w c"], times_h: int, times_w: int) -> Float[Arra
 
 
 def apply_along_height_and_width(
-    x: Float[Array, "b h w c"], rows: Float[np.ndarray, "h2 h"], columns: Float[np.ndarray, "w2 w"]
+    x: Float[ArrayLike, "b h w c"], rows: Float[np.ndarray, "h2 h"], columns: Float[np.ndarray, "w2 w"]
 ) -> Float[Array, "b h2 w2 c"]:
     """Multiplies the height axis of `x` by the matrix `rows` and the width axis by `columns`, in the cheaper order.
 
@@ -132,7 +133,7 @@ def apply_along_height_and_width(
     return _multiply(rows, x).reshape(b, new_h, new_w, c)
 
 
-def _multiply(matrix: np.ndarray, x: Float[Array, "n s c"]) -> Float[Array, "n s2 c"]:
+def _multiply(matrix: np.ndarray, x: Float[ArrayLike, "n s c"]) -> Float[Array, "n s2 c"]:
     """Multiplies every [s, c] of `x` by `matrix` from the left."""
     if np.array_equal(matrix, np.eye(x.shape[1])):
         return x

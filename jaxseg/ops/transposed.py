@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
@@ -22,8 +23,8 @@ Pair = tuple[int, int]
 
 
 def conv_transpose2d(
-    x: Float[Array, "b h w i"],
-    kernel: Float[Array, "kh kw o i"],
+    x: Float[ArrayLike, "b h w i"],
+    kernel: Float[ArrayLike, "kh kw o i"],
     *,
     stride: int | Pair = 1,
     padding: int | Pair = 0,
@@ -64,8 +65,8 @@ def conv_transpose2d(
 
 
 def conv_transpose1d(
-    x: Float[Array, "b w i"],
-    kernel: Float[Array, "k o i"],
+    x: Float[ArrayLike, "b w i"],
+    kernel: Float[ArrayLike, "k o i"],
     *,
     stride: int = 1,
     padding: int = 0,

@@ -10,6 +10,7 @@ from functools import lru_cache
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int8
 
 from jaxseg.checks import UserError
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def nearest(x: Float[Array, "b h w c"], times: int = 2) -> Float[Array, "b h2 w2 c"]:
+def nearest(x: Float[ArrayLike, "b h w c"], times: int = 2) -> Float[Array, "b h2 w2 c"]:
     """Repeats every pixel `times` x `times` times.
 
     >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -41,7 +42,9 @@ def nearest(x: Float[Array, "b h w c"], times: int = 2) -> Float[Array, "b h2 w2
     return repeat(x, times, times)
 
 
-def bilinear(x: Float[Array, "b h w c"], times: int = 2, *, align_corners: bool = False) -> Float[Array, "b h2 w2 c"]:
+def bilinear(
+    x: Float[ArrayLike, "b h w c"], times: int = 2, *, align_corners: bool = False
+) -> Float[Array, "b h2 w2 c"]:
     """Interpolates linearly along both axes to `times` the size.
 
     Args:
@@ -62,7 +65,7 @@ def bilinear(x: Float[Array, "b h w c"], times: int = 2, *, align_corners: bool 
     return resize(x, (h * times, w * times), align_corners=align_corners)
 
 
-def bed_of_nails(x: Float[Array, "b h w c"], times: int = 2) -> Float[Array, "b h2 w2 c"]:
+def bed_of_nails(x: Float[ArrayLike, "b h w c"], times: int = 2) -> Float[Array, "b h2 w2 c"]:
     """Puts every pixel into the upper left corner of a window of `times` x `times` zeros.
 
     >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -77,7 +80,7 @@ def bed_of_nails(x: Float[Array, "b h w c"], times: int = 2) -> Float[Array, "b 
 
 
 def max_pool_with_positions(
-    x: Float[Array, "b h w c"], size: int = 2
+    x: Float[ArrayLike, "b h w c"], size: int = 2
 ) -> tuple[Float[Array, "b h2 w2 c"], Int8[Array, "b h2 w2 c"]]:
     """Pools by the maximum over windows of `size` x `size` pixels side by side, and returns their positions.
 
@@ -112,8 +115,8 @@ def max_pool_with_positions(
 
 
 def max_unpool(
-    x: Float[Array, "b h w c"],
-    positions: Int8[Array, "b h w c"],
+    x: Float[ArrayLike, "b h w c"],
+    positions: Int8[ArrayLike, "b h w c"],
     new_size: tuple[int, int] | None = None,
     *,
     size: int = 2,

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Num
 
 
@@ -16,11 +17,11 @@ def crop_coordinates(
     size: tuple[int, int],
     crop: tuple[int, int],
     *,
-    scale: Float[Array, "2"],
-    offset: Float[Array, "2"],
-    flip: Bool[Array, "2"] | None = None,
-    angle: Float[Array, ""] | None = None,
-    displacement: Float[Array, "h w 2"] | None = None,
+    scale: Float[ArrayLike, "2"],
+    offset: Float[ArrayLike, "2"],
+    flip: Bool[ArrayLike, "2"] | None = None,
+    angle: Float[ArrayLike, ""] | None = None,
+    displacement: Float[ArrayLike, "h w 2"] | None = None,
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
     """Returns the source coordinates (y, x), in an image of `size`, of each pixel of a crop of the transformed image.
 
@@ -53,7 +54,7 @@ def crop_coordinates(
     return y, x
 
 
-def inside(y: Float[Array, "h w"], x: Float[Array, "h w"], size: tuple[int, int]) -> Bool[Array, "h w"]:
+def inside(y: Float[ArrayLike, "h w"], x: Float[ArrayLike, "h w"], size: tuple[int, int]) -> Bool[Array, "h w"]:
     """Returns which coordinates lie inside an image of `size`, i.e. within half a pixel of a pixel's center.
 
     >>> inside(jnp.array([[-0.6, 0.0, 1.4]]), jnp.zeros((1, 3)), (2, 1)).tolist()
@@ -63,7 +64,7 @@ def inside(y: Float[Array, "h w"], x: Float[Array, "h w"], size: tuple[int, int]
 
 
 def sample_bilinear(
-    image: Num[Array, "H W c"], y: Float[Array, "h w"], x: Float[Array, "h w"]
+    image: Num[ArrayLike, "H W c"], y: Float[ArrayLike, "h w"], x: Float[ArrayLike, "h w"]
 ) -> Float[Array, "h w c"]:
     """Interpolates `image` at (y, x) in float32; coordinates outside are clamped to the border.
 
@@ -82,7 +83,9 @@ def sample_bilinear(
     return above * (1 - weight_y) + below * weight_y
 
 
-def sample_nearest(image: Num[Array, "H W *c"], y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Num[Array, "h w *c"]:
+def sample_nearest(
+    image: Num[ArrayLike, "H W *c"], y: Float[ArrayLike, "h w"], x: Float[ArrayLike, "h w"]
+) -> Num[Array, "h w *c"]:
     """Takes the pixel of `image` whose center is nearest to (y, x); coordinates outside are clamped to the border.
 
     >>> sample_nearest(jnp.arange(4)[None], jnp.zeros((1, 3)), jnp.array([[0.4, 0.6, 9.0]])).tolist()
@@ -102,7 +105,7 @@ def _taps(at, length):
     return jnp.clip(first, 0, length - 1), jnp.clip(first + 1, 0, length - 1), at - low
 
 
-def elastic_displacement(vectors: Float[Array, "gy gx 2"], crop: tuple[int, int]) -> Float[Array, "h w 2"]:
+def elastic_displacement(vectors: Float[ArrayLike, "gy gx 2"], crop: tuple[int, int]) -> Float[Array, "h w 2"]:
     """Interpolates displacement vectors on a coarse grid to every pixel of a crop, by bicubic interpolation.
 
     Ronneberger et al., 2015, arXiv:1505.04597, section 3.1, use 3x3 vectors with a standard deviation of 10 pixels.

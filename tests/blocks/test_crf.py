@@ -20,7 +20,8 @@ LAYER = CRF(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sig
 def case():
     rng = np.random.default_rng(0)
     image = (np.array([[200, 40, 40], [40, 180, 60], [60, 60, 160]])[LABEL] + rng.integers(0, 20, (H, W, 3)))[None]
-    logits = (np.eye(C)[LABEL] + rng.normal(0, 0.7, (H, W, C)))[None].astype(np.float32)
+    image = jnp.asarray(image)
+    logits = jnp.asarray((np.eye(C)[LABEL] + rng.normal(0, 0.7, (H, W, C)))[None], jnp.float32)
     params = LAYER.init(jax.random.key(0), jnp.zeros((1, 1, 1, C)), jnp.zeros((1, 1, 1, 3)))["params"]
 
     def loss(params, logits):

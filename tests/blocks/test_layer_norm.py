@@ -7,9 +7,9 @@ from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
 
 
 def test_every_position_is_normalized_by_itself():
-    x = np.random.default_rng(0).normal(3, 2, size=(2, 3, 1, 8)).astype(np.float32)
+    x = np.random.default_rng(0).normal(3, 2, size=(2, 3, 1, 8))
     params = {"scale": jnp.arange(8.0), "bias": jnp.full(8, 0.5)}
-    y = LayerNorm(epsilon=0.1).apply({"params": params}, x, train=True)
+    y = LayerNorm(epsilon=0.1).apply({"params": params}, jnp.asarray(x, jnp.float32), train=True)
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 0.1) * np.arange(8) + 0.5, rtol=1e-4, atol=1e-5)
 
