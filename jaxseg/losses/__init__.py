@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, lookup, suggest
 from jaxseg.losses.binary_cross_entropy import binary_cross_entropy
@@ -106,13 +106,13 @@ _ARRAYS = ("logits", "labels", "where", "pixel_weights")  # a config can't write
 
 def weighted_sum(
     outputs: Mapping[str, Float[ArrayLike, "b h w c"]],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     where: Bool[ArrayLike, "b h w"] | None,
     *,
     terms: Mapping[str, Weight],
     heads: Mapping[str, Weight],
     options: Mapping[str, Mapping[str, Any]],
-    step: Int[ArrayLike, ""] | int | None = None,
+    step: Integer[ArrayLike, ""] | int | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Sums every loss over every head of the model, Σ head weight · term weight · loss; also returns the single losses.
 

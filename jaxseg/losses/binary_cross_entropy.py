@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, per_class, ratio_where
@@ -13,7 +13,7 @@ from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, p
 
 def binary_cross_entropy(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     beta: float | Sequence[float] | Float[ArrayLike, "c"] | None = None,

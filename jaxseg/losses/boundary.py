@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import chosen_classes, counted_logits, one_hot, ratio_where
@@ -15,7 +15,7 @@ from jaxseg.ops.distance import signed_distance, squared_distance_across
 
 def boundary(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,
@@ -49,7 +49,7 @@ def boundary(
 
 def hausdorff(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 2.0,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import check_logits_and_labels
 from jaxseg.losses.pixels import binary_targets, check_binary, chosen_classes, counted_logits, one_hot
@@ -16,7 +16,7 @@ from jaxseg.ops.morphology import soft_skeleton
 
 def soft_cldice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,
@@ -60,7 +60,7 @@ def soft_cldice(
 
 def sigmoid_cldice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import counted_logits, inverse_frequency, one_hot, per_class, ratio_where
@@ -14,7 +14,7 @@ from jaxseg.losses.pixels import counted_logits, inverse_frequency, one_hot, per
 
 def cross_entropy(
     logits: Float[ArrayLike, "*b c"],
-    labels: Int[ArrayLike, "*b"],
+    labels: Integer[ArrayLike, "*b"],
     *,
     where: Bool[ArrayLike, "*b"] | None = None,
     class_weights: Sequence[float] | Float[ArrayLike, "c"] | None = None,
@@ -113,7 +113,7 @@ def hardest(
 
 
 def kth_largest(
-    values: Float[ArrayLike, "..."], where: Bool[ArrayLike, "..."], k: Int[ArrayLike, ""]
+    values: Float[ArrayLike, "..."], where: Bool[ArrayLike, "..."], k: Integer[ArrayLike, ""]
 ) -> Float[Array, ""]:
     """Returns the k-th largest of the values where `where` is True, exactly; 0 if there are fewer. Values are >= 0.
 
@@ -125,7 +125,7 @@ def kth_largest(
     """
     bits = jnp.where(where, lax.bitcast_convert_type(values, jnp.int32), -1)
 
-    def step(i: Int[ArrayLike, ""], largest: Int[ArrayLike, ""]) -> Int[Array, ""]:
+    def step(i: Integer[ArrayLike, ""], largest: Integer[ArrayLike, ""]) -> Int[Array, ""]:
         candidate = largest | (1 << (30 - i))
         enough = (bits >= candidate).sum(dtype=jnp.int32) >= k
         return jnp.where(enough, candidate, largest)
@@ -138,7 +138,7 @@ def _check_range(name: str, value: float | None, *, zero: bool = False) -> None:
         raise UserError(f"`{name}` must be in {'[' if zero else '('}0, 1], got {value}.")
 
 
-def _check_pixel_weights(pixel_weights: Float[ArrayLike, "..."], labels: Int[ArrayLike, "..."]) -> None:
+def _check_pixel_weights(pixel_weights: Float[ArrayLike, "..."], labels: Integer[ArrayLike, "..."]) -> None:
     if pixel_weights.shape != labels.shape:
         raise UserError(
             f"`pixel_weights` has shape {pixel_weights.shape}, expected one weight per pixel: {labels.shape}."

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
@@ -11,7 +11,7 @@ from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, so
 
 def dice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
@@ -48,7 +48,7 @@ def dice(
 
 def sigmoid_dice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
@@ -79,7 +79,7 @@ def sigmoid_dice(
 
 def log_cosh_dice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
@@ -105,7 +105,7 @@ def log_cosh_dice(
 
 def generalized_dice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,

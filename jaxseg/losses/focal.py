@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import (
@@ -22,7 +22,7 @@ from jaxseg.losses.pixels import (
 
 def focal(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,
@@ -64,7 +64,7 @@ def focal(
 
 def sigmoid_focal(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,

@@ -2,14 +2,14 @@
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
 
 
 def jaccard(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,
@@ -40,7 +40,7 @@ def jaccard(
 
 def sigmoid_jaccard(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,

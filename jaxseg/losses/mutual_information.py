@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
@@ -13,7 +13,7 @@ from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, o
 
 def region_mutual_information(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     stride: int = 3,
@@ -54,7 +54,7 @@ def region_mutual_information(
 
 def sigmoid_region_mutual_information(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     stride: int = 3,

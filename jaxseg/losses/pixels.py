@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 
@@ -20,7 +20,7 @@ def counted_logits(logits: Float[ArrayLike, "... c"], where: Bool[ArrayLike, "..
     return logits if where is None else jnp.where(where[..., None], logits, 0.0)
 
 
-def one_hot(labels: Int[ArrayLike, "..."], num_classes: int) -> Bool[Array, "... c"]:
+def one_hot(labels: Integer[ArrayLike, "..."], num_classes: int) -> Bool[Array, "... c"]:
     """Compares labels with an iota: no gather, hence no scatter in a gradient. Unknown ids match no class.
 
     >>> one_hot(jnp.array([2, 0]), 3).astype(int).tolist()
@@ -51,7 +51,7 @@ def check_binary(logits: Any, labels: Any, where: Any = None) -> None:
 
 
 def binary_targets(
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"], num_classes: int
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"], num_classes: int
 ) -> Bool[Array, "b h w c"]:
     """Returns the target of each class's sigmoid, from class ids (one-vs-all) or from several labels per pixel.
 
@@ -66,9 +66,9 @@ def binary_targets(
     [[[[False, True, True]]]]
     """
     if labels.ndim == 4:
-        return labels == 1
+        return jnp.equal(labels, 1)
     if num_classes == 1:
-        return labels[..., None] == 1
+        return jnp.equal(labels[..., None], 1)
     return one_hot(labels, num_classes)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
@@ -21,7 +21,7 @@ class SoftCounts(NamedTuple):
 
 def softmax_counts(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     where: Bool[ArrayLike, "b h w"] | None,
     *,
     per_image: bool,
@@ -54,7 +54,7 @@ def softmax_counts(
 
 def sigmoid_counts(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     where: Bool[ArrayLike, "b h w"] | None,
     *,
     per_image: bool,

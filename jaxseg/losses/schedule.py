@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from jaxseg.checks import UserError, suggest
 
@@ -30,14 +30,14 @@ def ramp(*, start: float, end: float, end_step: int, begin_step: int = 0) -> Sch
     """
     check_weight({"start": start, "end": end, "begin_step": begin_step, "end_step": end_step}, "ramp")
 
-    def schedule(step: Int[ArrayLike, ""]) -> Float[Array, ""]:
+    def schedule(step: Integer[ArrayLike, ""]) -> Float[Array, ""]:
         part = jnp.clip((step - begin_step) / (end_step - begin_step), 0.0, 1.0)
         return (1 - part) * start + part * end  # exact at both ends
 
     return schedule
 
 
-def weight_at(weight: Weight, step: Int[ArrayLike, ""] | int | None, name: str) -> float | Float[Array, ""]:
+def weight_at(weight: Weight, step: Integer[ArrayLike, ""] | int | None, name: str) -> float | Float[Array, ""]:
     """Returns the value of a weight at `step`; it may be a number, the arguments of `ramp`, or a schedule.
 
     >>> float(weight_at({"start": 0.0, "end": 1.0, "end_step": 10}, 5, "loss.terms.dice"))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.losses.pixels import power_of_positive
@@ -11,7 +11,7 @@ from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, so
 
 def tversky(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,
@@ -44,7 +44,7 @@ def tversky(
 
 def sigmoid_tversky(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,
@@ -75,7 +75,7 @@ def sigmoid_tversky(
 
 def focal_tversky(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.cross_entropy import cross_entropy
@@ -15,7 +15,7 @@ from jaxseg.ops.distance import two_nearest
 
 def unet_cross_entropy(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     cell_class: int = -1,
@@ -57,7 +57,7 @@ def unet_cross_entropy(
 
 
 def unet_weight_map(
-    cells: Int[ArrayLike, "b h w"],
+    cells: Integer[ArrayLike, "b h w"],
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     w0: float = 10.0,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import finite_mean
@@ -21,7 +21,7 @@ class Image(NamedTuple):
     diagonal: Float[Array, "b"]  # in pixels
 
 
-def find_image(labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Image:
+def find_image(labels: Integer[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Image:
     """Returns the images of a batch whose arrays may be padded with invalid pixels.
 
     >>> found = find_image(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))

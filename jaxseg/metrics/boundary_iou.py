@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.metrics.arrays import ratio
 from jaxseg.metrics.borders import class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
@@ -16,8 +16,8 @@ from jaxseg.ops.distance import distance_along
 
 
 def boundary_overlap(
-    predictions: Int[ArrayLike, "b h w"],
-    labels: Int[ArrayLike, "b h w"],
+    predictions: Integer[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
@@ -47,7 +47,7 @@ def boundary_overlap(
     image = find_image(labels, where)
     widths = lengths_of_classes(width, num_classes, "width")
 
-    def of_class(k: Int[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, "b"]]:
         reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[:, None, None]
         regions = jnp.stack([predictions == k, labels == k]) & image.counted
         along = distance_along(image.counted & ~regions, -1) <= reach
@@ -73,8 +73,8 @@ def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: 
     """
 
     def update(
-        predictions: Int[ArrayLike, "b h w"],
-        labels: Int[ArrayLike, "b h w"],
+        predictions: Integer[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,

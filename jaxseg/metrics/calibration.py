@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import ratio
@@ -71,7 +71,7 @@ def boundary_calibration_scores(*, bins: int = 15, radius: int = 3) -> Metric:
 
 
 def near_boundary(
-    labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"], radius: int
+    labels: Integer[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"], radius: int
 ) -> Bool[Array, "b h w"]:
     """Returns where a valid pixel of another label lies within `radius` rows and columns.
 
@@ -94,7 +94,7 @@ def _metric(name: str, prefix: str, bins: int, region: Callable[..., Array]) -> 
 
     def update(
         probabilities: Float[ArrayLike, "b h w c"],
-        labels: Int[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
@@ -115,7 +115,7 @@ def _metric(name: str, prefix: str, bins: int, region: Callable[..., Array]) -> 
 
 def _count(
     probabilities: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     where: Bool[ArrayLike, "b h w"],
     bins: int,
 ) -> dict[str, Array]:

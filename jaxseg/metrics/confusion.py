@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.report import scores
@@ -16,8 +16,8 @@ _EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here
 
 
 def confusion_matrix(
-    predictions: Int[ArrayLike, "*b"],
-    labels: Int[ArrayLike, "*b"],
+    predictions: Integer[ArrayLike, "*b"],
+    labels: Integer[ArrayLike, "*b"],
     *,
     num_classes: int,
     where: Bool[ArrayLike, "*b"] | None = None,
@@ -53,11 +53,11 @@ def confusion_matrix(
     chunks = -(-pixels // chunk)
     classes = jnp.arange(num_classes)[:, None]
 
-    def in_chunks(ids: Int[ArrayLike, "b n"]) -> Int[Array, "k b m"]:
+    def in_chunks(ids: Integer[ArrayLike, "b n"]) -> Int[Array, "k b m"]:
         ids = jnp.pad(ids, ((0, 0), (0, chunks * chunk - pixels)), constant_values=-1)
         return ids.reshape(batch, chunks, chunk).swapaxes(0, 1)
 
-    def count(total: Int[ArrayLike, "b c c"], pair: tuple[Int[ArrayLike, "b m"], Int[ArrayLike, "b m"]]):
+    def count(total: Integer[ArrayLike, "b c c"], pair: tuple[Integer[ArrayLike, "b m"], Integer[ArrayLike, "b m"]]):
         rows, columns = ((ids[:, None] == classes).astype(jnp.float32) for ids in pair)
         return total + jnp.einsum("brm,bcm->brc", rows, columns).astype(jnp.int32), None
 
@@ -77,8 +77,8 @@ def confusion_scores(*, beta: float = 2.0) -> Metric:
     """
 
     def update(
-        predictions: Int[ArrayLike, "b h w"],
-        labels: Int[ArrayLike, "b h w"],
+        predictions: Integer[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 _LOW = 12  # bits of the lowest limb
 _MIDDLE = 13  # bits of the next one; the third holds the rest
@@ -31,7 +31,7 @@ def fixed_sum(values: Float[ArrayLike, "b h w ..."], limit: float = 1.0) -> Int[
     return jnp.stack([limb.sum((0, 1)) for limb in limbs])
 
 
-def fixed_value(limbs: Int[ArrayLike, "3 ..."], limit: float = 1.0) -> Float[np.ndarray, "..."] | np.float64:
+def fixed_value(limbs: Integer[ArrayLike, "3 ..."], limit: float = 1.0) -> Float[np.ndarray, "..."] | np.float64:
     """Returns the sum that `fixed_sum` counted, or several of its results added up, in float64 on the host."""
     low, middle, high = np.asarray(limbs, np.float64)
     return (low + 2.0**_LOW * (middle + 2.0**_MIDDLE * high)) * (_UNIT * limit)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import mean_of_known, ratio
@@ -13,7 +13,7 @@ from jaxseg.metrics.arrays import mean_of_known, ratio
 Numbers = np.ndarray | np.float64
 
 
-def scores(matrix: Int[ArrayLike, "c c"] | Sequence[Sequence[int]], *, beta: float = 2.0) -> dict[str, Any]:
+def scores(matrix: Integer[ArrayLike, "c c"] | Sequence[Sequence[int]], *, beta: float = 2.0) -> dict[str, Any]:
     """Returns the usual scores of a confusion matrix (rows are labels) as plain numbers, float64 throughout.
 
     With TP, FP and FN of each class. A class for which a score would be 0 / 0 is nan there and left out of the mean:

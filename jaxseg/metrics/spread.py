@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Integer
 
 from jaxseg.metrics.arrays import finite_mean, ratio
 from jaxseg.metrics.bootstrap import bootstrap_interval
@@ -38,8 +38,8 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
     """
 
     def update(
-        predictions: Int[ArrayLike, "b h w"],
-        labels: Int[ArrayLike, "b h w"],
+        predictions: Integer[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.metrics.borders import Image, class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
@@ -16,8 +16,8 @@ from jaxseg.ops.distance import distance_along, squared_distance_transform
 
 
 def surface_distances(
-    predictions: Int[ArrayLike, "b h w"],
-    labels: Int[ArrayLike, "b h w"],
+    predictions: Integer[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
@@ -56,7 +56,7 @@ def surface_distances(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Int[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         distances = jnp.sqrt(squared.astype(jnp.float32))
         pixels = count(edges)
@@ -78,8 +78,8 @@ def surface_distances(
 
 
 def boundary_f_measure(
-    predictions: Int[ArrayLike, "b h w"],
-    labels: Int[ArrayLike, "b h w"],
+    predictions: Integer[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"],
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
@@ -110,7 +110,7 @@ def boundary_f_measure(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Int[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[:, None, None]
         pixels = count(edges)
@@ -144,8 +144,8 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
     keys = ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice")
 
     def update(
-        predictions: Int[ArrayLike, "b h w"],
-        labels: Int[ArrayLike, "b h w"],
+        predictions: Integer[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
@@ -177,8 +177,8 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
     """
 
     def update(
-        predictions: Int[ArrayLike, "b h w"],
-        labels: Int[ArrayLike, "b h w"],
+        predictions: Integer[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
@@ -204,14 +204,14 @@ def _surfaces(
 
 
 def _percentile(
-    squared: Int[ArrayLike, "2 b h w"], edges: Bool[ArrayLike, "2 b h w"], percent: int
+    squared: Integer[ArrayLike, "2 b h w"], edges: Bool[ArrayLike, "2 b h w"], percent: int
 ) -> Float[Array, "2 b"]:
     """The percentile of the distances at the edges, between two ranks in proportion; without a sort."""
     bits = sum((n - 1) ** 2 for n in edges.shape[2:]).bit_length()
     last = jnp.maximum(count(edges) - 1, 0)
     rank, between = last * percent // 100, (last * percent % 100) / 100  # whole numbers: float32 would round the rank
 
-    def refine(i: Int[ArrayLike, ""], found: Int[ArrayLike, "2 b"]) -> Int[Array, "2 b"]:
+    def refine(i: Integer[ArrayLike, ""], found: Integer[ArrayLike, "2 b"]) -> Int[Array, "2 b"]:
         candidate = found | (1 << (bits - 1 - i))
         return jnp.where(count(edges & (squared < candidate[..., None, None])) <= rank, candidate, found)
 

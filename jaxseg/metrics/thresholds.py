@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.arrays import mean_of_known, ratio
@@ -18,7 +18,7 @@ THRESHOLDS = tuple(i / 20 for i in range(21))
 
 def threshold_counts(
     probabilities: Float[ArrayLike, "b h w c"],
-    labels: Int[ArrayLike, "b h w"] | Int[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"],
     *,
     thresholds: Sequence[float] = (0.5,),
     where: Bool[ArrayLike, "b h w"] | None = None,
@@ -42,7 +42,7 @@ def threshold_counts(
     truth = truth & counted[..., None]
     positive, total = truth.sum((0, 1, 2), dtype=jnp.int32), counted.sum(dtype=jnp.int32)
 
-    def count(cut: Float[ArrayLike, ""]) -> Array:
+    def count(cut: Float[ArrayLike, ""]) -> tuple[Array, Array]:
         guess = (probabilities >= cut) & counted[..., None]
         return (guess & truth).sum((0, 1, 2), dtype=jnp.int32), guess.sum((0, 1, 2), dtype=jnp.int32)
 
@@ -118,7 +118,7 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
 
     def update(
         probabilities: Float[ArrayLike, "b h w c"],
-        labels: Int[ArrayLike, "b h w"],
+        labels: Integer[ArrayLike, "b h w"],
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
@@ -145,7 +145,9 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
 
 
 def _masks(
-    probabilities: Float[ArrayLike, "b h w c"], labels: Int[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None
+    probabilities: Float[ArrayLike, "b h w c"],
+    labels: Integer[ArrayLike, "b h w"],
+    where: Bool[ArrayLike, "b h w"] | None,
 ) -> Bool[Array, "b h w c"]:
     """Returns the labels as one mask per class."""
     if labels.ndim != probabilities.ndim:
