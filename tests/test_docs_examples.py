@@ -3,6 +3,7 @@
 import ast
 import shlex
 
+import jax
 import pytest
 
 from jaxseg.cli import recipes
@@ -71,6 +72,15 @@ assert set(updates) == {"batch_stats"}
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile():
+    """Lets XLA leave out what makes programs fast: hardly one is run twice here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
 def python(page):
     return [block for block in blocks(page) if block.language == "python"]
 
@@ -107,6 +117,8 @@ READ_ONLY = {
     "ablation": "hours; the league's test measures the same",
     "bench": "minutes; tests/bench times a small model",
     "refinement": "half a minute; tests/bench has it, smaller",
+    "predict runs/camvid photos/ --out out --crf": "the CRF runs in eval --crf; predict runs without it",
+    "tune-crf runs/camvid --split train": "the shorter command of the same page runs",
     "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",
     "convert torchvision": "needs a model of torchvision; tests/parity converts",
 }
