@@ -72,7 +72,7 @@ class TrainedModel:
         """Writes a bundle, a folder that `load` reads: the weights and all fields down to `source`.
 
         Args:
-          directory: of the bundle; it is made, and a bundle that is there is overwritten.
+          directory: of the bundle: a new or empty folder, or a bundle, which is overwritten.
         """
         save_bundle(
             directory,
@@ -182,7 +182,7 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     if not path.exists():
         raise UserError(f"{path} is missing: the run was not started by `jaxseg train`, or the file was removed.")
     info = json.loads(path.read_text())
-    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+    checkpoints = Checkpoints(workdir)
     try:
         step = checkpoints.resolve(str(checkpoint))
         variables = checkpoints.restore_variables(step)

@@ -218,3 +218,19 @@ def test_best_is_the_default(before, tmp_path):
         file.write('{"kind": "eval", "step": 4, "miou": 0.001}\n')
     assert [load(tmp_path / "run", *which).step for which in ((), ("best",), ("latest",), ("4",))] == [2, 2, 4, 4]
     jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "run", 4).variables, zeros)
+
+
+def test_reading_a_run_changes_nothing_in_it(before, tmp_path):
+    """A run that is writing a checkpoint at this moment has a temporary folder, which is not the reader's to clear."""
+    shutil.copytree(before / "workdir", tmp_path / "run")
+    unfinished = tmp_path / "run" / "checkpoints" / "99.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    files = sorted(tmp_path.rglob("*"))
+    load(tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+@pytest.mark.parametrize("source", ["", None, 3])
+def test_what_is_no_name_is_said(source):
+    with pytest.raises(UserError, match="Expected a path or hf:OWNER/REPO, got"):
+        load(source)

@@ -22,7 +22,7 @@ from jaxseg.experiment.state import TrainState
 class Checkpoints:
     """The checkpoints of one workdir: the latest few and the best by validation mIoU."""
 
-    def __init__(self, workdir: str | Path, *, keep: int = 2):
+    def __init__(self, workdir: str | Path, *, keep: int = 2, writable: bool = False):
         import orbax.checkpoint as ocp
 
         self.directory = Path(workdir).absolute() / "checkpoints"
@@ -32,7 +32,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(max(keep, 1), self), cleanup_tmp_directories=True
+                preservation_policy=_LatestAndBest(max(keep, 1), self), cleanup_tmp_directories=writable
             ),
         )
 

@@ -15,6 +15,8 @@ def locate(source: str | Path) -> Path:
     Traceback (most recent call last):
     jaxseg.checks.UserError: There is no file or folder 'nowhere'. Give a path, or hf:OWNER/REPO for the ...
     """
+    if not isinstance(source, str | Path) or not str(source):
+        raise UserError(f"Expected a path or hf:OWNER/REPO, got {source!r}.")
     if not str(source).startswith(PREFIX):
         path = Path(source).expanduser()
         if not path.exists():

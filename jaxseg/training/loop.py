@@ -49,7 +49,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
     experiments.claim_workdir(config, experiment.dataset, workdir)
-    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+    checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)
     if checkpoints.latest() is not None:
