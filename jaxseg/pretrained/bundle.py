@@ -54,7 +54,7 @@ def save_bundle(
     """Writes a model or an encoder and its variables to `directory`, which is made.
 
     Args:
-      directory: of the bundle; one that is there is overwritten.
+      directory: of the bundle: a new or empty folder, or a bundle, which is overwritten.
       module: made by `create_model` or `create_encoder`.
       variables: {"params", "batch_stats"}.
       classes: names, one per class; may be left out.
@@ -67,6 +67,8 @@ def save_bundle(
     """
     from safetensors.numpy import save_file
 
+    directory = Path(directory)
+    _check_free(directory)
     if hasattr(module, "num_classes"):
         what = {"model": describe(module)}
     else:
@@ -86,11 +88,18 @@ def save_bundle(
         "source": source,
     }
     arrays = flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/")
-    directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with atomic_path(directory / WEIGHTS) as part:
         save_file(arrays, part)
     write_json(directory / CONFIG, config)
+
+
+def _check_free(directory: Path) -> None:
+    """Raises where a bundle would be written over a file, or among other files, a run's for example."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file, and a bundle is a folder. Name another.")
+    if directory.is_dir() and any(directory.iterdir()) and not is_bundle(directory):
+        raise UserError(f"{directory} holds other files than a bundle's, which it would mix with. Name a new folder.")
 
 
 def is_bundle(directory: str | Path) -> bool:

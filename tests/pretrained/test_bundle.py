@@ -139,3 +139,15 @@ def test_only_what_is_neither_encoder_nor_decoder_is_replaced():
         other = variables(**{"encoder": 2, "decoder": 3, "head": 4} | {part: 7})
         with pytest.raises(UserError, match="theirs does not fit the model in 1 arrays"):
             replace_variables(other, theirs, "theirs", replace_head=True)
+
+
+def test_a_bundle_is_not_written_over_other_files(tmp_path, model_and_variables):
+    """Over a run's config.json, for example, which would be lost with the run."""
+    (tmp_path / "config.json").write_text('{"data": {}, "optim": {}}')
+    with pytest.raises(UserError, match="holds other files than a bundle's"):
+        save_bundle(tmp_path, *model_and_variables)
+    assert (tmp_path / "config.json").read_text() == '{"data": {}, "optim": {}}'
+    with pytest.raises(UserError, match="is a file, and a bundle is a folder"):
+        save_bundle(tmp_path / "config.json", *model_and_variables)
+    save_bundle(tmp_path / "new", *model_and_variables)
+    save_bundle(tmp_path / "new", *model_and_variables)  # a bundle may be written anew
