@@ -189,14 +189,25 @@ def flatten(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     return flatten_dict(tree.to_dict() if isinstance(tree, ConfigDict) else tree, sep=".")
 
 
-def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> None:
-    """Writes config.json and dataset.json, or checks that the workdir belongs to the same config."""
+def check_workdir(workdir: str | Path) -> Path:
+    """Returns the folder, or raises a `UserError` if nothing can be written there."""
+    if not str(workdir):
+        raise UserError("--workdir is empty. Name the folder of the run.")
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir} is a file. Name a folder.")
+    return workdir
+
+
+def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> None:
+    """Writes config.json and dataset.json, or checks that the workdir belongs to the same config.
+
+    A start that failed before its first checkpoint claims nothing: its config may be mended.
+    """
+    workdir = check_workdir(workdir)
     path = workdir / "config.json"
     ours = flatten(json.loads(config.to_json()))
-    if path.exists():
+    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
         theirs = flatten(with_current_names(json.loads(path.read_text())))
         changed = [
             f"  config.{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"

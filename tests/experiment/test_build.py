@@ -32,6 +32,7 @@ def test_config_comes_back_from_the_workdir(tmp_path, dataset):
 
 def test_workdir_of_another_config_is_refused(tmp_path, dataset):
     experiment.claim_workdir(_config(), dataset, tmp_path)
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     other = _config()
     other.optim.lr = 5.0
     other.loss.terms = {"dice": 1.0}
@@ -48,6 +49,11 @@ def test_what_changes_no_number_may_change(tmp_path, dataset):
     other.log.every = 1
     experiment.claim_workdir(other, dataset, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["data"]["workers"] == 3
+
+
+def test_an_empty_name_is_no_workdir(dataset):
+    with pytest.raises(UserError, match="--workdir is empty"):
+        experiment.claim_workdir(_config(), dataset, "")
 
 
 def test_a_file_is_no_workdir(tmp_path, dataset):
@@ -108,4 +114,14 @@ def test_a_run_from_before_the_american_names_is_read_and_goes_on(tmp_path, data
     assert read.loss.terms.to_dict() == {"generalized_dice": 0.5}
     assert read.loss.options.region_mutual_information.to_dict() == {"regularizer": 1e-3}
     assert "colour_sigma" not in read.eval.crf and "pictures" not in read.log
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     experiment.claim_workdir(config, dataset, tmp_path)  # the same run: not refused
+
+
+def test_a_start_that_failed_before_its_first_checkpoint_claims_nothing(tmp_path, dataset):
+    """Its config may be mended in place, as errors advise."""
+    experiment.claim_workdir(_config(), dataset, tmp_path)
+    mended = _config()
+    mended.model.replace_head = True
+    experiment.claim_workdir(mended, dataset, tmp_path)
+    assert experiment.read_config(tmp_path).model.replace_head is True
