@@ -1,6 +1,7 @@
 """Program exit: an error that the user can mend is one screen of text instead of a traceback."""
 
 import errno
+import os
 import sys
 import threading
 import warnings
@@ -28,9 +29,11 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            return fail(f"The disk is full: {error}. Free some space and run the same command again.")
+        if not error.filename:
             raise
-        return fail(f"The disk is full: {error}. Free some space and run the same command again.")
+        return fail(f"{error.filename}: {error.strerror}. Check the path and its permissions.")
 
 
 def quieten() -> None:
@@ -45,8 +48,13 @@ def quieten() -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Prints the text of a warning, without the line of code that gave it."""
-    yellow, end = ("\033[33m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    yellow, end = ("\033[33m", "\033[0m") if _colored() else ("", "")
     print(f"{yellow}warning:{end} {message}", file=sys.stderr, flush=True)
+
+
+def _colored() -> bool:
+    """Whether messages have colors: on a terminal, unless NO_COLOR (no-color.org) is set."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _show_thread_error(args: threading.ExceptHookArgs) -> None:
@@ -56,6 +64,6 @@ def _show_thread_error(args: threading.ExceptHookArgs) -> None:
 
 def fail(message: str, code: int = 1) -> int:
     """Prints an error to stderr, red on a terminal, and returns `code`."""
-    red, end = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    red, end = ("\033[31m", "\033[0m") if _colored() else ("", "")
     print(f"\n{red}error:{end} {message}", file=sys.stderr, flush=True)
     return code

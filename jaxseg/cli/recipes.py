@@ -37,7 +37,7 @@ def find(name: str) -> Path:
     if name in known:
         return known[name]
     if path.is_file():
-        return path
+        return path.absolute()  # as the lines of a traceback name it
     if path.suffix != ".py" and len(path.parts) == 1:
         raise UserError(f"Unknown recipe '{name}'. {closest(name, known)}`jaxseg list configs` has all of them.")
     if path.stem in known:

@@ -46,6 +46,21 @@ def test_full_disk(capsys):
     assert "Free some space" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, capsys):
+    assert launch.guard(lambda: (tmp_path / "nowhere" / "file").write_text("")) == 1
+    text = capsys.readouterr().err
+    assert f"{tmp_path / 'nowhere' / 'file'}: No such file or directory" in text
+    assert "Traceback" not in text
+
+
+def test_colors_are_for_terminals_that_want_them(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert launch._colored()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not launch._colored()
+
+
 def test_a_warning_is_one_line():
     code = "import warnings; from jaxseg.cli import launch; launch.quieten(); warnings.warn('Mind this.')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -57,3 +57,10 @@ def test_a_mistake_in_a_file_has_its_line(tmp_path, text, words):
         recipes.load(str(path))
     assert str(error.value).startswith(str(path))
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_mistake_in_a_file_of_a_relative_path_has_its_line(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(GOOD.replace("return c", "return leraning"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="mine.py, line 6: return leraning\nNameError"):
+        recipes.load("mine.py")
