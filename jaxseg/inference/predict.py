@@ -69,7 +69,9 @@ def predict_step(
 
 
 def check_channels(trained: TrainedModel) -> None:
-    """Raises a `UserError` for a model of images that are not RGB, which only its own `apply` can look at."""
+    """Raises a `UserError` for what is no trained model, or one of images that are not RGB, which files are read as."""
+    if not isinstance(trained, TrainedModel):
+        raise UserError(f"Expected a trained model, got {trained!r}. Load it first: jaxseg.load(PATH).")
     if len(trained.mean) != 3:
         raise UserError(
             f"The model takes images of {len(trained.mean)} channels, and images are read as RGB. Normalize arrays"

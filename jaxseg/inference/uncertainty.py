@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg.checks import UserError
-from jaxseg.inference.predict import Color, Image, as_rgb, check_bucket, pad_images, padded_size, predict_logits
+from jaxseg.inference.predict import (
+    Color,
+    Image,
+    as_rgb,
+    check_bucket,
+    check_channels,
+    pad_images,
+    padded_size,
+    predict_logits,
+)
 from jaxseg.models.parts import title
 from jaxseg.trained import TrainedModel
 
@@ -71,10 +80,11 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[TrainedModel], *, bucket: int | None = None):
-        if isinstance(members, TrainedModel) or not members:
+        if not isinstance(members, Sequence) or isinstance(members, str) or not members:
             raise UserError("Expected a list of one or more trained models. Make them with jaxseg.load.")
         first = members[0]
         for member in members:
+            check_channels(member)
             if _kind(member) != _kind(first):
                 raise UserError(
                     f"An ensemble's members must be of one model with one set of classes: '{member.source}' differs"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.inference import Predictor, predict_step
+from jaxseg.inference import Ensemble, Predictor, predict_step
 from jaxseg.inference.predict import as_rgb, pad_images, padded_size
 from jaxseg.trained import TrainedModel
 
@@ -140,3 +140,9 @@ def test_images_of_other_bands_are_refused_in_a_sentence(net):
     fields = FIELDS | {"mean": (1.0,) * 4, "std": (1.0,) * 4}
     with pytest.raises(UserError, match="takes images of 4 channels, and images are read as RGB"):
         Predictor(TrainedModel(net, {"gain": 1.0}, **fields))
+
+
+@pytest.mark.parametrize("make", [Predictor, lambda name: Ensemble([name]), Ensemble])
+def test_a_path_must_be_loaded_first(make):
+    with pytest.raises(UserError, match="jaxseg.load"):
+        make("runs/shapes")
