@@ -118,6 +118,7 @@ READ_ONLY = {
     "bench": "minutes; tests/bench times a small model",
     "refinement": "half a minute; tests/bench has it, smaller",
     "predict runs/camvid photos/ --out out --crf": "the CRF runs in eval --crf; predict runs without it",
+    "errors runs/camvid --split val": "the README's errors runs/shapes runs, on that split",
     "tune-crf runs/camvid --split train": "the shorter command of the same page runs",
     "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",
     "convert torchvision": "needs a model of torchvision; tests/parity converts",
