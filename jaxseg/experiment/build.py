@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,34 @@ from jaxseg.files import write_json
 from jaxseg.models import architecture, create_model, pixel_statistics
 
 DTYPES = ("float32", "bfloat16")
+AT_LEAST_ONE = (
+    "data.batch_size",
+    "optim.accumulate",
+    "log.every",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "eval.batch_size",
+    "eval.bucket",
+)
+RANGES = {  # key -> (least, greatest) value
+    "seed": (0, 2**32 - 1),
+    "data.workers": (0, math.inf),
+    "augment.flip": (0, 1),
+    "augment.flip_vertical": (0, 1),
+    "augment.blur": (0, 1),
+    "optim.lr": (0, math.inf),
+    "optim.encoder_lr_factor": (0, math.inf),
+    "optim.weight_decay": (0, math.inf),
+    "optim.beta1": (0, 1),
+    "optim.beta2": (0, 1),
+    "optim.momentum": (0, 1),
+    "optim.warmup_steps": (0, math.inf),
+    "optim.clip_norm": (0, math.inf),
+    "optim.ema": (0, 1),
+    "train.devices": (0, math.inf),
+    "log.images": (0, math.inf),
+    "eval.every": (0, math.inf),
+}
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
 FREE_KEYS = (
     "data.root",
@@ -153,11 +182,16 @@ def check_config(config: ConfigDict) -> None:
             f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
-    positive = ("data.batch_size", "optim.accumulate", "log.every", "checkpoint.every", "eval.batch_size")
     values = flatten(config)
-    for key in positive:
+    for key in AT_LEAST_ONE:
         if values[key] < 1:
             raise UserError(f"config.{key} must be at least 1, got {values[key]}.")
+    for key, (low, high) in RANGES.items():
+        if not low <= values[key] <= high or math.isinf(values[key]):
+            known = f"from {low:g} to {high:g}" if high < math.inf else f"a finite number of at least {low:g}"
+            raise UserError(f"config.{key} must be {known}, got {values[key]}.")
+    if not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
+        raise UserError(f"config.augment.scale must be (smallest, largest), both positive, got {c.augment.scale}.")
     for key in ("data.canvas", "data.crop"):
         value = values[key]
         if len(value) != 2 or min(value) < 1:

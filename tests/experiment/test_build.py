@@ -68,6 +68,16 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("train.steps", 0, "Set one of"),
         ("train.epochs", 2, "Set one of"),
         ("data.batch_size", 0, "must be at least 1"),
+        ("optim.lr", float("nan"), "optim.lr must be a finite number of at least 0, got nan"),
+        ("optim.lr", float("inf"), "optim.lr must be a finite number"),
+        ("optim.lr", -1.0, "at least 0, got -1"),
+        ("optim.ema", 2.0, "optim.ema must be from 0 to 1, got 2"),
+        ("optim.beta1", -0.1, "optim.beta1 must be from 0 to 1"),
+        ("train.devices", -1, "train.devices must be a finite number of at least 0"),
+        ("eval.bucket", 0, "eval.bucket must be at least 1"),
+        ("checkpoint.keep", 0, "checkpoint.keep must be at least 1"),
+        ("augment.flip", 2.0, "augment.flip must be from 0 to 1"),
+        ("augment.scale", (2.0, 0.5), "augment.scale must be .smallest, largest."),
         ("data.crop", (0, 8), "both positive"),
         ("data.crop", (8,), "both positive"),
         ("data.crop", (500, 8), "can never be filled: its height is 500"),
@@ -83,6 +93,13 @@ def test_impossible_values(key, value, words):
     group, name = key.split(".")
     c[group][name] = value
     with pytest.raises(UserError, match=words):
+        experiment.check_config(c)
+
+
+def test_a_seed_below_zero_is_refused():
+    c = _config()
+    c.seed = -1
+    with pytest.raises(UserError, match="config.seed must be from 0 to"):
         experiment.check_config(c)
 
 
