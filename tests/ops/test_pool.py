@@ -22,7 +22,7 @@ def test_windows_of_two_count_what_lies_within(size, stride, dilation):
 
 
 def test_other_strides_are_refused():
-    with pytest.raises(UserError, match="got stride 2 at dilation 2"):
+    with pytest.raises(UserError, match="got stride 2 and dilation 2"):
         avg_pool(jnp.zeros((1, 4, 4, 1)), dilation=2)
 
 
