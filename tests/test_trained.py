@@ -5,6 +5,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +79,7 @@ def test_a_bundle_of_a_run_is_the_run(before, expected, tmp_path):
     bundle = load(tmp_path)
     for field in ("classes", "palette", "ignore", "mean", "std", "activation", "source", "model"):
         assert getattr(bundle, field) == getattr(run, field), field
-    jax.tree.map(np.testing.assert_array_equal, bundle.variables, run.variables)
+    chex.assert_trees_all_equal(bundle.variables, run.variables)
     assert (bundle.workdir, bundle.config, bundle.step) == (None, None, None)
     assert json.loads((tmp_path / "config.json").read_text())["format"] == "jaxseg 1"  # older versions read it
     half = load(tmp_path, dtype="bfloat16")
@@ -194,14 +195,14 @@ def test_weights_to_go_on_from(before, tmp_path):
     """Of a workdir and of a bundle; a head of other classes is replaced only when asked."""
     run = load(before / "workdir")
     fresh = made(run.model, seed=5)
-    jax.tree.map(np.testing.assert_array_equal, load_weights(fresh, before / "workdir"), run.variables)
+    chex.assert_trees_all_equal(load_weights(fresh, before / "workdir"), run.variables)
     other = made(run.model.clone(head=run.model.head.clone(num_classes=5)), seed=5)
     with pytest.raises(UserError, match="has another head than this one.*config.model.replace_head=True"):
         load_weights(other, before / "workdir")
     mixed = load_weights(other, before / "workdir", replace_head=True)
     for part in ("encoder", "decoder"):
-        jax.tree.map(np.testing.assert_array_equal, mixed["params"][part], run.variables["params"][part])
-    jax.tree.map(np.testing.assert_array_equal, mixed["params"]["head"], other["params"]["head"])
+        chex.assert_trees_all_equal(mixed["params"][part], run.variables["params"][part])
+    chex.assert_trees_all_equal(mixed["params"]["head"], other["params"]["head"])
     with pytest.raises(UserError, match="does not fit the model in"):
         load_weights(made(tiny(attention="scse")), before / "workdir", replace_head=True)
 
@@ -217,7 +218,7 @@ def test_best_is_the_default(before, tmp_path):
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "eval", "step": 4, "miou": 0.001}\n')
     assert [load(tmp_path / "run", *which).step for which in ((), ("best",), ("latest",), ("4",))] == [2, 2, 4, 4]
-    jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "run", 4).variables, zeros)
+    chex.assert_trees_all_equal(load(tmp_path / "run", 4).variables, zeros)
 
 
 def test_reading_a_run_changes_nothing_in_it(before, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 from jaxseg.models import pixel_statistics
 from jaxseg.pretrained.names import find_source
 from jaxseg.pretrained.names.source import ModulePath, Renames, Spelling

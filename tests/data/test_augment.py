@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +53,7 @@ def test_prepare_is_augment_without_options(batch):
     batch = {**batch, "label": np.where(batch["label"] == 3, IGNORE, batch["label"]).astype(np.uint8)}
     statistics = {"ignore": IGNORE, "mean": (127.0, 120.0, 100.0), "std": (60.0, 50.0, 40.0)}
     plain, same = prepare(batch, **statistics), augment(KEY, batch, OFF, crop=(20, 24), **statistics)
-    jax.tree.map(np.testing.assert_array_equal, plain, same)
+    chex.assert_trees_all_equal(plain, same)
     np.testing.assert_array_equal(plain["where"], batch["label"] != IGNORE)
     assert (np.asarray(plain["label"])[batch["label"] == IGNORE] == 0).all()
     expected = (batch["image"][0, 0, 0] - np.array([127, 120, 100])) / np.array([60, 50, 40])
@@ -272,7 +273,7 @@ def test_blur_is_scipys():
 def test_samples_depend_on_their_key_alone(batch):
     options = Augment(scale=(0.5, 2.0), rotate=20.0, brightness=0.3)
     first, again, other = (run(batch, options, key=jax.random.key(i)) for i in (1, 1, 2))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again)
     assert (first["image"] != other["image"]).any()
     swapped = {k: np.concatenate([v[:1], v[:1]]) for k, v in batch.items()}
     out = run(swapped, options, key=jax.random.key(1))

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def _state(workdir, step=20):
 
 
 def _assert_same_bits(ours, theirs):
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    chex.assert_trees_all_equal(ours, theirs)
 
 
 def test_workdir_holds_everything(trained):

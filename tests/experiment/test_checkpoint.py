@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what comes back, what is said when a name is wrong."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,7 @@ def test_keeps_the_latest_and_the_best(tmp_path):
 def test_restores_state_and_position(tmp_path):
     _save_all(tmp_path, 1, [None, None]).close()
     state, data = Checkpoints(tmp_path).restore(2, jax.eval_shape(lambda: _state(0.0)))
-    jax.tree.map(np.testing.assert_array_equal, state, _state(2.0))
+    chex.assert_trees_all_equal(state, _state(2.0))
     assert data == {"iterator": {"next": 2}}
 
 
@@ -56,7 +57,7 @@ def test_variables_are_the_averaged_ones_where_kept(tmp_path):
     checkpoints.save(1, state, {})
     checkpoints.close()
     restored = Checkpoints(tmp_path).restore_variables(1)
-    jax.tree.map(np.testing.assert_array_equal, restored, eval_variables(state))
+    chex.assert_trees_all_equal(restored, eval_variables(state))
     assert restored["params"]["head"]["kernel"].max() == 1.0
 
 
@@ -84,7 +85,7 @@ def test_a_state_of_the_former_layout_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=f"written by an older jaxseg.* --config.model.weights={tmp_path}"):
         Checkpoints(tmp_path).restore(1, state)
     restored = Checkpoints(tmp_path).restore_variables(1)
-    jax.tree.map(np.testing.assert_array_equal, restored, eval_variables(state))
+    chex.assert_trees_all_equal(restored, eval_variables(state))
 
 
 def test_a_state_with_frozen_parameters_comes_back(tmp_path):
@@ -96,4 +97,4 @@ def test_a_state_with_frozen_parameters_comes_back(tmp_path):
     checkpoints.close()
     restored, _ = Checkpoints(tmp_path).restore(1, state)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
-    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    chex.assert_trees_all_equal(restored, state)

@@ -1,8 +1,8 @@
 """`create_model` and `init`."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import linen as nn
 
@@ -70,7 +70,7 @@ def test_init_makes_what_the_modules_own_init_makes():
     ours = init(model, key)
     theirs = model.init(key, jnp.zeros((1, 16, 16, 3)), train=False)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    chex.assert_trees_all_equal(ours, theirs)
     other = init(model, jax.random.key(6))
     assert (ours["params"]["head"]["conv"]["kernel"] != other["params"]["head"]["conv"]["kernel"]).all()
 

@@ -4,6 +4,7 @@ import inspect
 import json
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,7 +198,7 @@ def test_a_folder_of_smps_own(make, tmp_path, arch, arguments):
     model, variables = load_smp(tmp_path)
     expected_model, expected = from_smp(arch, "resnet18", theirs.state_dict(), num_classes=5, **arguments)
     assert model == expected_model
-    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    chex.assert_trees_all_equal(variables, expected)
     del config["_model_class"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="has no entry '_model_class'"):

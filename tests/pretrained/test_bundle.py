@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ def test_a_bundle_comes_back(tmp_path, model_and_variables):
     save_bundle(tmp_path, model, variables, **labels, source="made here")
     module, arrays, config = load_bundle(tmp_path)
     assert module == model
-    jax.tree.map(np.testing.assert_array_equal, arrays, variables)
+    chex.assert_trees_all_equal(arrays, variables)
     assert {name: config[name] for name in labels} == labels
     assert (config["source"], config["activation"]) == ("made here", "softmax")
     assert tuple(config["preprocessing"]["mean"]) == model.encoder.pixel_mean
@@ -68,7 +69,7 @@ def test_what_is_no_bundle_is_refused(tmp_path, model_and_variables):
 def test_an_encoder_takes_the_weights_of_a_bundle(tmp_path, model_and_variables):
     save_bundle(tmp_path, *model_and_variables)
     encoder = load_encoder("plain", str(tmp_path), **WIDTHS)
-    jax.tree.map(np.testing.assert_array_equal, encoder["params"], model_and_variables[1]["params"]["encoder"])
+    chex.assert_trees_all_equal(encoder["params"], model_and_variables[1]["params"]["encoder"])
     with pytest.raises(UserError, match="do not fit 'plain'"):
         load_encoder("plain", str(tmp_path), widths=(4, 6, 9))
 
@@ -88,13 +89,13 @@ def test_an_encoder_takes_state_dicts_with_prefixes(tmp_path):
         {f"backbone.{key}": x for key, x in arrays.items()} | {"head.bias": np.zeros(3)}, tmp_path / "a.safetensors"
     )
     loaded = load_encoder("resnet18", str(tmp_path / "a.safetensors"))
-    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    chex.assert_trees_all_equal(loaded, variables)
     save_file(arrays, tmp_path / "b.safetensors")
     assert (
         call("convert", "timm", str(tmp_path / "b.safetensors"), "--encoder", "resnet18", "--out", str(tmp_path / "c"))
         == 0
     )
-    jax.tree.map(np.testing.assert_array_equal, load_encoder("resnet18", str(tmp_path / "c")), variables)
+    chex.assert_trees_all_equal(load_encoder("resnet18", str(tmp_path / "c")), variables)
 
 
 def test_a_hub_name_offline_says_so(monkeypatch):

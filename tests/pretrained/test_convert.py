@@ -2,7 +2,7 @@
 
 import re
 
-import jax
+import chex
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -143,4 +143,4 @@ def test_densenets_published_files_spell_their_names_otherwise():
     old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in today.items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     found = [encoder_from_torchvision("densenet121", arrays, **small) for arrays in (old, today)]
-    jax.tree.map(np.testing.assert_array_equal, *found)
+    chex.assert_trees_all_equal(*found)

@@ -3,7 +3,7 @@
 import json
 import warnings
 
-import jax
+import chex
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -52,7 +52,7 @@ def expected(plain):
 
 def same(found, expected):
     assert found[0] == expected[0]
-    jax.tree.map(np.testing.assert_array_equal, found[1], expected[1])
+    chex.assert_trees_all_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_folder_says_its_activation(tmp_path, plain, expected):
 
 def test_an_encoder_out_of_a_model(plain, expected):
     imported = read_encoder("smp", "resnet18", plain, depth=2)
-    jax.tree.map(np.testing.assert_array_equal, imported.variables["params"], expected[1]["params"]["encoder"])
+    chex.assert_trees_all_equal(imported.variables["params"], expected[1]["params"]["encoder"])
     assert "'encoder.'" in imported.notes[0]
 
 

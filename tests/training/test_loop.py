@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -91,8 +92,8 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
     experiment = build.build(c, splits=())
     state, _ = _initial_state(experiment, build.make_schedule(c, 5), False)
     assert jax.tree.leaves(variables["batch_stats"])
-    jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], variables["params"])
-    jax.tree.map(np.testing.assert_array_equal, state.batch_stats["encoder"], variables["batch_stats"])
+    chex.assert_trees_all_equal(state.params["encoder"], variables["params"])
+    chex.assert_trees_all_equal(state.batch_stats["encoder"], variables["batch_stats"])
 
 
 def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):

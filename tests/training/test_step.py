@@ -1,5 +1,6 @@
 """One training step of a tiny model: what it changes, what it must not, and what it costs."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def test_a_step_moves_everything_and_repeats_itself(whole):
     before = _copy(state)
     first, metrics = step(jax.tree.map(jnp.array, before), _batch())
     again, _ = step(jax.tree.map(jnp.array, before), _batch())
-    jax.tree.map(np.testing.assert_array_equal, _copy(first), _copy(again))
+    chex.assert_trees_all_equal(_copy(first), _copy(again))
     assert int(first.step) == 1
     assert np.isfinite(metrics["loss"])
     assert metrics["grad_norm"] > 0
@@ -110,7 +111,7 @@ def test_a_frozen_encoder_stays_and_costs_no_backward_pass(make, whole):
     after = _copy(after)
     for part in ("params", "batch_stats"):
         old, new = getattr(before, part), getattr(after, part)
-        jax.tree.map(np.testing.assert_array_equal, old["encoder"], new["encoder"])
+        chex.assert_trees_all_equal(old["encoder"], new["encoder"])
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), old["decoder"], new["decoder"])
         assert any(jax.tree.leaves(changed)), part
     moments = after.opt_state[0].mu
@@ -129,7 +130,7 @@ def test_nothing_to_learn_from_ignored_pixels(make):
     after, metrics = step(state, _batch(ignored_rows=16))
     assert float(metrics["loss"]) == 0.0
     assert float(metrics["grad_norm"]) == 0.0
-    jax.tree.map(np.testing.assert_array_equal, before, _copy(after.params))
+    chex.assert_trees_all_equal(before, _copy(after.params))
 
 
 def _linear(variables, images, key):
@@ -223,3 +224,24 @@ def test_a_state_of_another_step_is_refused(arrays):
         _own(optax.adam(0.1), freeze=("backbone",))
     with pytest.raises(UserError, match="leaves no parameter to train"):
         _own(optax.adam(0.1), freeze=("encoder", "head"))
+
+
+def test_batches_of_one_size_are_traced_once():
+    """A loss that is traced again would mean a program that is compiled again, at every step."""
+    tx = optax.sgd(0.1)
+    chex.clear_trace_counter()
+
+    @chex.assert_max_traces(n=1)
+    def loss_fn(outputs, labels, where, step):
+        return optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], labels).mean()
+
+    def forward(variables, images, key):
+        return {"logits": images @ variables["params"]["kernel"]}, {}
+
+    state = create_state({"params": {"kernel": jnp.zeros((3, 2))}}, tx)
+    step = make_train_step(forward, tx, loss_fn, mesh=make_mesh(1))
+    for value in (1.0, 2.0, 3.0):
+        state, _ = step(state, {"image": jnp.full((2, 4, 4, 3), value), "label": jnp.ones((2, 4, 4), jnp.int32)})
+    assert int(state.step) == 3
+    with pytest.raises(AssertionError, match="traced > 1 times"):
+        step(state, {"image": jnp.ones((4, 4, 4, 3)), "label": jnp.ones((4, 4, 4), jnp.int32)})
