@@ -134,9 +134,16 @@ def check(peers, make, to_torch, assert_close, count, record):
     return check
 
 
+def without_dropout(model):
+    """The model with every `dropout` of its parts at 0."""
+    parts = {name: getattr(model, name, None) for name in ("decoder", "head", "auxiliary")}
+    changed = {name: part.clone(dropout=0.0) for name, part in parts.items() if hasattr(part, "dropout")}
+    return model.clone(**changed, **({"dropout": 0.0} if hasattr(model, "dropout") else {}))
+
+
 def run(model, variables, images, train):
     """The logits in evaluation and, if `train`, the statistics after a pass in training, without dropout."""
-    still = model.clone(dropout=0.0) if hasattr(model, "dropout") else model
+    still = without_dropout(model)
 
     @partial(jax.jit, compiler_options=QUICK)
     def both(variables, images):
@@ -212,7 +219,7 @@ def test_arguments_by_their_former_names(make):
     theirs, _ = make("pan", "resnet18", {"encoder_depth": 3})
     arguments = {"encoder_depth": 3, "upscale_mode": "nearest", "decoder_use_batchnorm": True}
     model, _ = from_smp("pan", "resnet18", theirs.state_dict(), num_classes=5, **arguments)
-    assert model.method == "nearest"
+    assert model.decoder.method == "nearest"
 
 
 def test_what_cannot_be_converted_is_said_before_reading(peers):
