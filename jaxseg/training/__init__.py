@@ -4,8 +4,8 @@
 transformation and a loss of one's own. `jaxseg.training.loop.train` is what `train.py` runs.
 """
 
-from jaxseg.experiment.devices import make_mesh, shard_batch
+from jaxseg.experiment.devices import make_mesh, replicate, shard_batch
 from jaxseg.experiment.state import TrainState, create_state, eval_variables
 from jaxseg.training.step import make_train_step
 
-__all__ = ["TrainState", "create_state", "eval_variables", "make_mesh", "make_train_step", "shard_batch"]
+__all__ = ["TrainState", "create_state", "eval_variables", "make_mesh", "make_train_step", "replicate", "shard_batch"]

@@ -41,8 +41,9 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the jitted function (state, batch) -> (new state, metrics).
 
-    The state that it is called with is donated: its arrays can't be used afterwards. The randomness of a step is a
-    function of `seed` and `state.step` alone, so a resumed run repeats it.
+    The state that it is called with is donated: its arrays can't be used afterwards. Put the first one on the mesh with
+    `replicate`: the step returns it there, and a state that comes from elsewhere is compiled for once more. The
+    randomness of a step is a function of `seed` and `state.step` alone, so a resumed run repeats it.
 
     Args:
       model: a linen module with `model(images, train=bool)`; or, for anything else, a function

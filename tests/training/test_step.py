@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 from jaxseg.experiment import build
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.models import init
-from jaxseg.training import create_state, make_train_step
+from jaxseg.training import create_state, make_train_step, replicate
 
 CLASSES = 3
 
@@ -238,8 +238,9 @@ def test_batches_of_one_size_are_traced_once():
     def forward(variables, images, key):
         return {"logits": images @ variables["params"]["kernel"]}, {}
 
-    state = create_state({"params": {"kernel": jnp.zeros((3, 2))}}, tx)
-    step = make_train_step(forward, tx, loss_fn, mesh=make_mesh(1))
+    mesh = make_mesh(1)
+    state = replicate(create_state({"params": {"kernel": jnp.zeros((3, 2))}}, tx), mesh)
+    step = make_train_step(forward, tx, loss_fn, mesh=mesh)
     for value in (1.0, 2.0, 3.0):
         state, _ = step(state, {"image": jnp.full((2, 4, 4, 3), value), "label": jnp.ones((2, 4, 4), jnp.int32)})
     assert int(state.step) == 3
