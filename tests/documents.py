@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import tarfile
 from collections.abc import Iterator, KeysView, Mapping
 from pathlib import Path
@@ -140,6 +141,8 @@ def lay_out(folder: Path, text: str) -> None:
             _write_smp(folder / name)
         elif name in MODELS:
             _write_bundle(folder / name, *MODELS[name])
+        elif name.startswith("bundles/"):
+            shutil.copytree(ROOT / "tests" / "data_before" / "bundle", folder / name)
         else:
             _unpack_run(folder / name)
     if "photos" in text:

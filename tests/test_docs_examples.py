@@ -161,7 +161,8 @@ def test_a_command_is_read_and_runs(command, tmp_path, monkeypatch):
         return
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    lay_out(tmp_path, " ".join(words))
+    reads = [word for i, word in enumerate(words) if not i or words[i - 1] != "--out"]
+    lay_out(tmp_path, " ".join(reads))
     before = set(tmp_path.rglob("*"))
     assert main([*words, *FEWER.get(words[0], [])]) == 0
     assert set(tmp_path.rglob("*")) > before
