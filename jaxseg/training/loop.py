@@ -41,7 +41,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
       UserError: what is wrong and what to do, for everything a user can mend.
       Interrupted: after Ctrl-C or SIGTERM, when the state is saved.
     """
-    workdir = Path(workdir)
+    workdir = experiments.check_workdir(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split))
     steps, eval_every = experiments.count_steps(experiment)

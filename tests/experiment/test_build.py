@@ -51,9 +51,14 @@ def test_what_changes_no_number_may_change(tmp_path, dataset):
     assert json.loads((tmp_path / "config.json").read_text())["data"]["workers"] == 3
 
 
-def test_an_empty_name_is_no_workdir(dataset):
+def test_an_empty_name_is_no_workdir(tmp_path, monkeypatch):
+    """As `train` is given it where a variable of the shell is not set; the current folder gets nothing."""
+    from jaxseg.training.loop import train
+
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--workdir is empty"):
-        experiment.claim_workdir(_config(), dataset, "")
+        train(_config(), "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_no_workdir(tmp_path, dataset):
