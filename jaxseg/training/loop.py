@@ -18,6 +18,7 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, create_state, eval_variables
 from jaxseg.files import write_json
@@ -44,11 +45,19 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     workdir = experiments.check_workdir(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split))
-    steps, eval_every = experiments.count_steps(experiment)
+    steps, _ = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
-    experiments.claim_workdir(config, experiment.dataset, workdir)
+    with locked(workdir):
+        experiments.claim_workdir(config, experiment.dataset, workdir)
+        return _run(experiment, mesh, workdir, schedule)
+
+
+def _run(experiment: experiments.Experiment, mesh: Mesh, workdir: Path, schedule: optax.Schedule) -> dict[str, Any]:
+    """Starts a run or takes it up again, and sees it to its end."""
+    config = experiment.config
+    steps, eval_every = experiments.count_steps(experiment)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)

@@ -1,0 +1,47 @@
+"""The lock of a workdir: one training at a time."""
+
+import contextlib
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from jaxseg.checks import UserError
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds WORKDIR/.lock while the block runs; the system lets go of it when the process ends, however it ends.
+
+    The processes of one run share its workdir, and the first holds the lock for all.
+
+    Raises:
+      UserError: another process trains in the workdir.
+    """
+    if jax.process_index():
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("a+") as file:
+        _hold(file.fileno(), workdir)
+        file.truncate(0)
+        file.write(f"{socket.gethostname()}, process {os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _hold(descriptor: int, workdir: Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = (workdir / ".lock").read_text().strip() or "another process"
+        raise UserError(
+            f"{workdir} is in use: {owner} trains in it. Wait for it, stop it, or name another --workdir."
+        ) from None
+    except (ImportError, OSError) as error:  # Windows, and file systems without locks
+        warnings.warn(f"{workdir} cannot be locked ({error}): do not start a second training in it.")
