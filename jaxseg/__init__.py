@@ -43,26 +43,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, said to editors and type checkers
 
 __version__ = "0.1.0"
 
-_PACKAGES = (
-    "analysis",
-    "bench",
-    "blocks",
-    "config",
-    "data",
-    "encoders",
-    "evaluation",
-    "experiment",
-    "inference",
-    "losses",
-    "metrics",
-    "models",
-    "ops",
-    "pretrained",
-    "trained",
-    "training",
-    "visualize",
-)
-_HOMES = {  # name -> the package that it is imported from
+_HOMES = {  # name -> the package that it is imported from; the other public names are packages themselves
     "DATASETS": "data",
     "ENCODERS": "encoders",
     "LOSSES": "losses",
@@ -118,10 +99,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a package of jaxseg, or the package that a public name lives in, when it is first asked for."""
-    if name in _PACKAGES:
-        return import_module(f"jaxseg.{name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'jaxseg' has no attribute '{name}'")
+    if name not in _HOMES:
+        return import_module(f"jaxseg.{name}")
     globals()[name] = value = getattr(import_module(f"jaxseg.{_HOMES[name]}"), name)
     return value
 

@@ -45,19 +45,20 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     workdir = experiments.check_workdir(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split))
-    steps, _ = experiments.count_steps(experiment)
+    steps, eval_every = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
     with locked(workdir):
         experiments.claim_workdir(config, experiment.dataset, workdir)
-        return _run(experiment, mesh, workdir, schedule)
+        return _run(experiment, mesh, workdir, schedule, steps, eval_every)
 
 
-def _run(experiment: experiments.Experiment, mesh: Mesh, workdir: Path, schedule: optax.Schedule) -> dict[str, Any]:
+def _run(
+    experiment: experiments.Experiment, mesh: Mesh, workdir: Path, schedule: optax.Schedule, steps: int, eval_every: int
+) -> dict[str, Any]:
     """Starts a run or takes it up again, and sees it to its end."""
     config = experiment.config
-    steps, eval_every = experiments.count_steps(experiment)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)
