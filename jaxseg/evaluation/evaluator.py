@@ -6,6 +6,7 @@ int32 per batch and int64 on the host; with several processes each reads its sha
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.experiment.build import check_metrics
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
@@ -184,13 +185,26 @@ class Evaluator:
 
 
 def check_classes(trained: TrainedModel, dataset: Dataset) -> None:
-    """Raises a `UserError` where a data set has another number of classes than the model."""
+    """Raises a `UserError` where a data set has another number of classes than the model, or another order of them.
+
+    Other names are a warning: they may mean the same. The names that a converted model got for want of any say nothing.
+    """
     if dataset.num_classes not in (trained.model.num_classes, len(trained.classes)):
         raise UserError(
             f"The data set '{dataset.name}' has {dataset.num_classes} classes, the model {len(trained.classes)}:"
             f" {', '.join(trained.classes[:8])}{', …' if len(trained.classes) > 8 else ''}. Name the data that it was"
             " trained for."
         )
+    ours, theirs = trained.classes[-dataset.num_classes :], tuple(dataset.classes)
+    if ours == theirs or all(name == f"class {i}" for i, name in enumerate(ours)):
+        return
+    pairs = [
+        f"{i} is '{b}' but '{a}' in the model" for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b
+    ]
+    told = f"The classes of the data set '{dataset.name}' are not the model's: {listing(pairs, 4)}."
+    if sorted(ours) == sorted(theirs):
+        raise UserError(f"{told} Their order differs, so every score would be wrong. Give the data the model's order.")
+    warnings.warn(f"{told} They are scored as they are numbered.")
 
 
 def options_of(config: ConfigDict) -> dict[str, Any]:

@@ -143,6 +143,20 @@ def test_other_classes_are_refused(dataset):
         Evaluator(_trained(dataset), other)
 
 
+def test_classes_in_another_order_are_refused_and_other_names_are_said(dataset):
+    """As many classes are no proof: with two of them swapped every score would be of the wrong class."""
+    trained, names = _trained(dataset), list(dataset.classes)
+    names[1], names[2] = names[2], names[1]
+    swapped = dataclasses.replace(dataset, classes=tuple(names))
+    with pytest.raises(UserError, match="1 is 'square' but 'disk' in the model, 2 is .*Their order differs"):
+        Evaluator(trained, swapped)
+    renamed = dataclasses.replace(dataset, classes=("void", *dataset.classes[1:]))
+    with pytest.warns(UserWarning, match="0 is 'void' but 'background' in the model. They are scored"):
+        Evaluator(trained, renamed)
+    unnamed = dataclasses.replace(trained, classes=tuple(f"class {i}" for i in range(7)))
+    Evaluator(unnamed, swapped)  # whose classes have no names
+
+
 def test_data_is_the_runs_own_or_named(dataset):
     """A root and options that are given go before the run's; a model without a run needs a name."""
     config = default_config()
