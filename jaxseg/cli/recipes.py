@@ -64,7 +64,7 @@ def load(name: str, settings: Iterable[tuple[str, str | None]] = ()) -> ConfigDi
     try:
         spec.loader.exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_told(error, path)) from error
     finally:
         sys.path.pop(0)
@@ -74,7 +74,7 @@ def load(name: str, settings: Iterable[tuple[str, str | None]] = ()) -> ConfigDi
     return config
 
 
-def _told(error: Exception, path: Path) -> str:
+def _told(error: BaseException, path: Path) -> str:
     """Says what a config file got wrong, and in which of its lines."""
     kind, text = type(error).__name__, "\n".join(str(error).splitlines()[:8])
     if isinstance(error, SyntaxError) and error.filename == str(path):

@@ -45,6 +45,7 @@ def test_missing_files(name, words):
         (GOOD.replace("return c", "c.optim.lrr = 1\n    return c"), ["line 6: c.optim.lrr = 1", 'mean "lr"']),
         (GOOD.replace("return c", "return 1 / 0"), ["line 6: return 1 / 0", "ZeroDivisionError: division by zero"]),
         (GOOD.replace("return c", "return c)"), ["line 6: return c)", "SyntaxError"]),
+        ("import sys\nsys.exit(0)\n", ["line 2: sys.exit(0)", "SystemExit: 0"]),
         ("import no_such_module\n", ["line 1: import no_such_module", "ModuleNotFoundError"]),
         (GOOD.replace("get_config", "config"), ["must define get_config()"]),
         (GOOD.replace("return c", "return {}"), ["must define get_config()"]),
