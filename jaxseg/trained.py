@@ -69,7 +69,9 @@ class TrainedModel:
     workdir: Path | None = None
 
     def save(self, directory: str | Path) -> None:
-        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `source`.
+        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `bucket`.
+
+        A run's calibration and tuned CRF stay with the run.
 
         Args:
           directory: of the bundle: a new or empty folder, or a bundle, which is overwritten.
@@ -83,6 +85,7 @@ class TrainedModel:
             ignore=self.ignore,
             mean=self.mean,
             std=self.std,
+            bucket=self.bucket,
             activation=self.activation,
             source=self.source,
         )
@@ -226,6 +229,7 @@ def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
         std=tuple(config["preprocessing"]["std"]),
         activation="sigmoid" if model.num_classes == 1 else config["activation"],
         source=config["source"],
+        bucket=config["preprocessing"].get("bucket", 32),
     )
 
 

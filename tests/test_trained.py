@@ -105,7 +105,7 @@ def test_a_bundle_is_scored_as_its_run_was(before, tmp_path):
 def test_a_bundle_keeps_every_field(tmp_path):
     model = tiny()
     fields = dict(classes=("a", "b", "c"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=77, mean=(1.0, 2.0, 3.0))
-    fields |= dict(std=(4.0, 5.0, 6.0), activation="sigmoid", source="here")
+    fields |= dict(std=(4.0, 5.0, 6.0), activation="sigmoid", source="here", bucket=8)
     TrainedModel(model, made(model), **fields).save(tmp_path)
     loaded = load(tmp_path)
     assert {name: getattr(loaded, name) for name in fields} == fields

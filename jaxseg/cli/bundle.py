@@ -22,5 +22,8 @@ def main(args: argparse.Namespace) -> int:
     if args.note:
         trained = dataclasses.replace(trained, source=args.note)
     trained.save(args.out)
+    left = [name for name in ("calibration.json", "crf.json") if trained.workdir and (trained.workdir / name).exists()]
+    if left:
+        print(f"note: {' and '.join(left)} of the run are not part of the bundle, which predicts without.")
     print(f"{title(trained.model)}, {len(trained.classes)} classes, {trained.source} -> {args.out}")
     return 0

@@ -3,10 +3,11 @@
     DIR/model.safetensors   every array of the variables by its path: "params/head/conv/kernel"
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
                              "in_channels": of the images, 3 where it is missing,
-                             "preprocessing": {"mean", "std"}, "classes", "palette", "ignore", "activation", "source"}
+                             "preprocessing": {"mean", "std", "bucket"},
+                             "classes", "palette", "ignore", "activation", "source"}
 
 A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model". Bundles of older versions have no
-"activation", which is then "softmax".
+"activation", which is then "softmax", and no "bucket", which is then 32.
 """
 
 import json
@@ -48,6 +49,7 @@ def save_bundle(
     ignore: int = 255,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    bucket: int = 32,
     activation: str = "softmax",
     source: str = "",
 ) -> None:
@@ -62,6 +64,7 @@ def save_bundle(
       ignore: the ignore label.
       mean: of each channel, 0..255; None is what the module's own weights were trained with.
       std: of each channel, 0..255; None likewise.
+      bucket: images are padded to a multiple of this, in pixels; where borders lie changes what a network sees.
       activation: "softmax" or "sigmoid", what makes probabilities of the logits.
       source: a sentence about where the weights come from.
     """
@@ -80,7 +83,7 @@ def save_bundle(
         "format": FORMAT,
         **what,
         "in_channels": channels,
-        "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1])},
+        "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1]), "bucket": bucket},
         "classes": list(classes),
         "palette": [list(map(int, color)) for color in palette],
         "ignore": ignore,
