@@ -229,6 +229,10 @@ def test_reading_a_run_changes_nothing_in_it(before, tmp_path):
     files = sorted(tmp_path.rglob("*"))
     load(tmp_path / "run")
     assert sorted(tmp_path.rglob("*")) == files
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(UserError, match="No checkpoint in"):
+        load(tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("source", ["", None, 3])

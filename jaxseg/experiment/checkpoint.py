@@ -20,12 +20,21 @@ from jaxseg.experiment.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: the latest few and the best by validation mIoU."""
+    """The checkpoints of one workdir: the latest few and the best by validation mIoU.
+
+    Args:
+      workdir: of the run.
+      keep: the latest checkpoints that are kept; the best one is kept besides.
+      writable: for the one process that trains, which makes the folder and clears what a kill left unfinished. Readers
+        change nothing.
+    """
 
     def __init__(self, workdir: str | Path, *, keep: int = 2, writable: bool = False):
         import orbax.checkpoint as ocp
 
         self.directory = Path(workdir).absolute() / "checkpoints"
+        if not writable and not self.directory.is_dir():
+            raise self._none()
         self._rows = Path(workdir) / "metrics.jsonl"
         self.scores = {row["step"]: row["miou"] for row in read_rows(self._rows) if row["kind"] == "eval"}
         self._args = ocp.args
@@ -119,11 +128,14 @@ class Checkpoints:
         """Returns the step that "best", "latest" or a number names, or raises with what there is."""
         steps = sorted(self._manager.all_steps())
         if not steps:
-            raise UserError(f"No checkpoint in {self.directory}. Train first, or check the path.")
+            raise self._none()
         named = {"best": self.best(), "latest": self.latest(), **{str(s): s for s in steps}}
         if which not in named:
             raise UserError(f"No checkpoint '{which}' in {self.directory}. Known: {', '.join(named)}.")
         return named[which]
+
+    def _none(self) -> UserError:
+        return UserError(f"No checkpoint in {self.directory}. Train first, or check the path.")
 
     def _trouble(self, error: Exception | str) -> UserError:
         kept = self.latest()

@@ -57,7 +57,7 @@ def run(tmp_path):
     config.eval.bucket = 8
     experiment = build.build(config, splits=("val",))
     build.claim_workdir(config, experiment.dataset, workdir)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, writable=True)
     variables = init(experiment.model, jax.random.key(0))
     for step in (1, 2):
         head = variables["params"]["head"]["conv"]

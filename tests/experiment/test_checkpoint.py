@@ -18,7 +18,7 @@ def _state(value, *, ema=False):
 
 
 def _save_all(workdir, keep, scores):
-    checkpoints = Checkpoints(workdir, keep=keep)
+    checkpoints = Checkpoints(workdir, keep=keep, writable=True)
     for step, miou in enumerate(scores, 1):
         checkpoints.save(step, _state(float(step)), {"iterator": {"next": step}})
         if miou is not None:
@@ -53,7 +53,7 @@ def test_another_model_is_refused(tmp_path):
 
 def test_variables_are_the_averaged_ones_where_kept(tmp_path):
     state = _state(1.0, ema=True).replace(params={"head": {"kernel": jnp.full((2, 3), 9.0)}})
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, writable=True)
     checkpoints.save(1, state, {})
     checkpoints.close()
     restored = Checkpoints(tmp_path).restore_variables(1)
@@ -79,7 +79,7 @@ def test_a_state_of_the_former_layout_says_what_to_do(tmp_path):
     state = _state(3.0)
     tx = optax.chain(optax.scale_by_adam(), optax.scale(-0.1))
     old = tx.init({"head/kernel": jnp.zeros((2, 3)), "head/vectors": jnp.zeros(5)})
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, writable=True)
     checkpoints.save(1, state.replace(opt_state=old), {})
     checkpoints.close()
     with pytest.raises(UserError, match=f"written by an older jaxseg.* --config.model.weights={tmp_path}"):
@@ -92,7 +92,7 @@ def test_a_state_with_frozen_parameters_comes_back(tmp_path):
     """The optimizer has no memory of them, and the places without one come back too."""
     variables = {"params": {"encoder": {"kernel": jnp.ones((2, 3))}, "head": {"kernel": jnp.ones((3, 3))}}}
     state = create_state(variables, optax.adam(1e-3), freeze=("encoder",))
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, writable=True)
     checkpoints.save(1, state, {})
     checkpoints.close()
     restored, _ = Checkpoints(tmp_path).restore(1, state)

@@ -99,7 +99,7 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
 def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):
     """Also where config.log.grad_norm is off, so that a step reports the loss alone."""
     pending = [{"loss": np.float32(loss)} for loss in (1.0, 3.0)]
-    assert _drain(pending, 7, Checkpoints(tmp_path)) == {"loss": 2.0}
+    assert _drain(pending, 7, Checkpoints(tmp_path, writable=True)) == {"loss": 2.0}
     pending = [{"loss": np.float32(1.0), "grad_norm": np.float32(norm)} for norm in (1.0, np.inf)]
     with pytest.raises(UserError, match="Training stopped at step 7: grad_norm is inf"):
-        _drain(pending, 7, Checkpoints(tmp_path))
+        _drain(pending, 7, Checkpoints(tmp_path, writable=True))
