@@ -22,5 +22,6 @@ COMMANDS = {
     "ablation": ("ablation", "train a small U-Net with every loss by itself; a table"),
     "refinement": ("refinement", "what the CRF and the guided filter gain on random errors"),
     "bench": ("bench", "init, compile, forward and train-step time of a model"),
+    "environment": ("environment", "versions and devices, for a report of an error"),
     "completion": ("completion", "a script for bash, zsh or fish to complete with Tab"),
 }

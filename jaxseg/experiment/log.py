@@ -17,7 +17,10 @@ TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # o
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices and the commit of the code: what someone needs to repeat the run."""
+    """Returns versions, devices and the commit of the code: what someone needs to repeat the run.
+
+    Where JAX finds no device, "backend" is None, and "failure" says why.
+    """
     names = ["jaxseg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"]
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
@@ -28,15 +31,27 @@ def environment() -> dict[str, Any]:
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in names},
-        "backend": jax.default_backend(),
-        "devices": [str(d) for d in jax.devices()],
-        "processes": jax.process_count(),
+        "versions": {name: version_of(name) for name in names},
+        **_devices(),
         "commit": commit,
     }
 
 
-def _version(name: str) -> str | None:
+def _devices() -> dict[str, Any]:
+    """What JAX runs on; where it cannot start, why."""
+    try:
+        return {
+            "backend": jax.default_backend(),
+            "devices": [str(d) for d in jax.devices()],
+            "processes": jax.process_count(),
+        }
+    except (RuntimeError, AssertionError) as error:  # how JAX says that the platform it was told has no device
+        reason = str(error).partition("\n")[0] or "no device of the platforms that JAX may use"
+        return {"backend": None, "devices": [], "processes": None, "failure": reason}
+
+
+def version_of(name: str) -> str | None:
+    """Returns the version of an installed package by its name on PyPI; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
