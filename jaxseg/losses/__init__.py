@@ -37,6 +37,7 @@ from jaxseg.losses.jaccard import jaccard, sigmoid_jaccard
 from jaxseg.losses.lovasz import lovasz_hinge, lovasz_softmax
 from jaxseg.losses.mcc import mcc
 from jaxseg.losses.mutual_information import region_mutual_information, sigmoid_region_mutual_information
+from jaxseg.losses.poly import poly_cross_entropy
 from jaxseg.losses.schedule import Weight, check_weight, ramp, weight_at
 from jaxseg.losses.tversky import focal_tversky, sigmoid_tversky, tversky
 from jaxseg.losses.unet import unet_cross_entropy, unet_weight_map
@@ -60,6 +61,7 @@ __all__ = [
     "lovasz_hinge",
     "lovasz_softmax",
     "mcc",
+    "poly_cross_entropy",
     "ramp",
     "region_mutual_information",
     "sigmoid_cldice",
@@ -80,6 +82,7 @@ LOSSES: dict[str, Callable[..., Float[Array, ""]]] = {
     "binary_cross_entropy": binary_cross_entropy,
     "focal": focal,
     "sigmoid_focal": sigmoid_focal,
+    "poly_cross_entropy": poly_cross_entropy,
     "dice": dice,
     "sigmoid_dice": sigmoid_dice,
     "generalized_dice": generalized_dice,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -17,6 +16,7 @@ from jaxseg.losses.pixels import (
     per_class,
     power_of_positive,
     ratio_where,
+    surprise,
 )
 
 
@@ -48,15 +48,8 @@ def focal(
     _check_gamma(gamma)
     logits = counted_logits(logits, where)
     target = one_hot(labels, logits.shape[-1])
-    shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
-    others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
-    label_score = jnp.where(target, shifted, 0.0).sum(-1)
-    total = others + jnp.exp(label_score)
-    # Where the label has the largest score, -log p = log(1 + others / exp(label_score)) keeps every digit.
-    largest = label_score == 0
-    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, label_score, 0.0)))
-    negative_log_p = jnp.where(largest, sure, jnp.log(total) - label_score)
-    loss = power_of_positive(others / total, gamma) * negative_log_p
+    negative_log_p, rest = surprise(logits, target)
+    loss = power_of_positive(rest, gamma) * negative_log_p
     if alpha is not None:
         loss = loss * jnp.where(target, per_class(alpha, logits.shape[-1], "alpha"), 0.0).sum(-1)
     return ratio_where(loss, jnp.ones_like(loss), where)

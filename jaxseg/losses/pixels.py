@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -111,6 +112,25 @@ def inverse_frequency(target: Bool[ArrayLike, "... c"], where: Bool[ArrayLike, "
     present = pixels > 0
     weights = pixels.sum() / (jnp.maximum(present.sum(), 1) * jnp.where(present, pixels, 1.0))
     return jnp.where(present, weights, 0.0)
+
+
+def surprise(
+    logits: Float[ArrayLike, "... c"], target: Bool[ArrayLike, "... c"]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Returns -log p and 1 - p of each pixel's class, p being the softmax; both keep their digits where p is near 1.
+
+    >>> negative_log_p, rest = surprise(jnp.array([20.0, 0.0]), jnp.array([True, False]))
+    >>> print(f"{negative_log_p:.3e} {rest:.3e}")  # 1 - p in float32 would be 0
+    2.061e-09 2.061e-09
+    """
+    shifted = logits - lax.stop_gradient(logits.max(-1, keepdims=True))
+    others = jnp.where(target, 0.0, jnp.exp(shifted)).sum(-1)
+    label_score = jnp.where(target, shifted, 0.0).sum(-1)
+    total = others + jnp.exp(label_score)
+    # Where the label has the largest score, -log p = log(1 + others / exp(label_score)) keeps every digit.
+    largest = label_score == 0
+    sure = jnp.log1p(others * jnp.exp(-jnp.where(largest, label_score, 0.0)))
+    return jnp.where(largest, sure, jnp.log(total) - label_score), others / total
 
 
 def power_of_positive(values: Float[ArrayLike, "..."], exponent: float) -> Float[Array, "..."]:
