@@ -90,7 +90,7 @@ def _explain(encoder: nn.Module, name: str, library: str, entries: Entries) -> t
     """The prefix with which a library's names explain most of the entries, and how many."""
     source = find_source(encoder, name, library)
     names = [torch_name(path, source.key) for path in flatten_dict(variables_template(encoder))]
-    anchor = f"{source.key(('stem', 'conv'))}.weight"
+    anchor = f"{source.key(getattr(encoder, 'stem', ('stem', 'conv')))}.weight"
     return find_prefix(respell(entries.arrays, source.spellings).keys(), anchor, names)
 
 

@@ -1,4 +1,7 @@
-"""Every entry of LOSSES keeps the contract of jaxseg/losses/__init__.py; a new loss needs no line here."""
+"""Every entry of LOSSES keeps the contract of jaxseg/losses/__init__.py.
+
+A new loss needs no line here, unless it is one of the exceptions that the names in capitals tell.
+"""
 
 import inspect
 from functools import cache, partial
@@ -13,11 +16,6 @@ from jaxseg.checks import UserError
 from jaxseg.losses import LOSSES, is_multilabel
 
 SHAPE, CLASSES = (2, 4, 5), 3
-# Each class is a question of its own: of one class alone there is still something to learn.
-SIGMOID = {
-    *("binary_cross_entropy", "sigmoid_focal", "sigmoid_dice", "sigmoid_jaccard", "sigmoid_tversky"),
-    *("lovasz_hinge", "sigmoid_cldice", "sigmoid_region_mutual_information"),
-}
 # The slope of the Jaccard loss along an error depends on how many pixels are wrong by more: on its rank.
 SORTS = {"lovasz_softmax", "lovasz_hinge"}
 # A hinge teaches nothing beyond its margin; clDice only where a middle line is, of the map or of the label.
@@ -57,8 +55,8 @@ def test_signature(loss):
     parameters = inspect.signature(loss).parameters
     assert list(parameters)[:3] == ["logits", "labels", "where"]
     for parameter in list(parameters.values())[2:]:
-        assert parameter.kind is parameter.KEYWORD_ONLY
-        assert parameter.default is not parameter.empty
+        assert parameter.kind is parameter.KEYWORD_ONLY, f"put a * before {parameter.name}"
+        assert parameter.default is not parameter.empty, f"{parameter.name} has no default"
         if parameter.name not in ARRAYS:
             assert parameter.name in loss.__doc__, f"{parameter.name} is not documented"
 
@@ -70,28 +68,29 @@ def test_value_gradient_and_what_is_ignored(loss, batch):
     value, gradient = step(logits, labels, where)
     assert value.shape == ()
     assert value.dtype == jnp.float32
-    assert value > 0 or (loss.__name__ in SIGNED and value != 0)
+    assert value > 0 or (loss.__name__ in SIGNED and value != 0), "if it may be negative, list it in SIGNED"
     taught = np.asarray(gradient)[np.asarray(where)].any(-1)
-    assert taught.any() if loss.__name__ in TEACH_SOME_PIXELS else taught.all(), "a pixel that counts has no gradient"
+    some = loss.__name__ in TEACH_SOME_PIXELS
+    assert taught.any() if some else taught.all(), "a pixel that counts has no gradient; see TEACH_SOME_PIXELS"
     assert not np.asarray(gradient)[~np.asarray(where)].any(), "an ignored pixel has a gradient"
 
     # Nothing that stands in an ignored pixel is read: not nan, not inf, not a label outside the classes.
     for junk in (jnp.nan, jnp.inf, -jnp.inf):
         spoiled = jnp.where(where[..., None], logits, junk), jnp.where(where, labels, 255)
         again, gradient_again = step(*spoiled, where)
-        assert again == value
+        assert again == value, f"a {junk} or a label of 255 in an ignored pixel changes the value: see counted_logits"
         np.testing.assert_array_equal(gradient_again, gradient)
 
     # None left: nothing to learn, even from nan.
     nothing, zero = step(jnp.full_like(logits, jnp.nan), labels, jnp.zeros(SHAPE, bool))
-    assert nothing == 0
-    assert not np.asarray(zero).any()
+    assert nothing == 0, "without a pixel that counts the loss is 0: see ratio_where"
+    assert not np.asarray(zero).any(), "without a pixel that counts the gradient is 0"
 
     # Scores beyond anything that exp holds.
     for scale in (1e4, -1e4):
         value, gradient = step(logits * scale, labels, where)
-        assert jnp.isfinite(value)
-        assert jnp.isfinite(gradient).all()
+        assert jnp.isfinite(value), f"logits of ±{abs(scale):.0e} give {value}"
+        assert jnp.isfinite(gradient).all(), f"the gradient at logits of ±{abs(scale):.0e} is not finite"
 
 
 @every_loss
@@ -126,15 +125,18 @@ def test_no_where_is_all_where(loss, batch):
 def test_sizes_at_the_edge(loss, batch):
     logits, labels, where = batch
     assert jnp.isfinite(loss(logits[:1], labels[:1], where=where[:1]))
-    one_class = loss(logits[..., :1], jnp.zeros_like(labels), where=where)
-    assert is_multilabel(loss) == (loss.__name__ in SIGMOID)
-    if loss.__name__ in SIGMOID:
+    # With a sigmoid for each class there is something to learn of one class alone, with a softmax there is not.
+    if is_multilabel(loss):
+        one_class = loss(logits[..., :1], (labels == 1).astype(int), where=where)
         assert jnp.isfinite(one_class)
+        assert one_class != 0, "it accepts labels [b, h, w, c], as losses of sigmoids do, but says nothing of one class"
     else:
-        np.testing.assert_allclose(one_class, 0, atol=1e-6)
+        one_class = loss(logits[..., :1], jnp.zeros_like(labels), where=where)
+        np.testing.assert_allclose(one_class, 0, atol=1e-6, err_msg="softmax over one class: the loss must be 0")
     one_pixel = jnp.zeros(SHAPE, bool).at[1, 2, 3].set(True)
     value = step_of(loss)(logits, labels, one_pixel)[0]
-    assert value == 0 if loss.__name__ in NEED_A_BORDER | NEED_NEIGHBORS else 0 < value < 20
+    nothing = loss.__name__ in NEED_A_BORDER | NEED_NEIGHBORS
+    assert value == 0 if nothing else 0 < value < 20, "of one pixel; see NEED_A_BORDER and NEED_NEIGHBORS"
 
 
 @every_loss
@@ -149,7 +151,8 @@ def test_vmap(loss, batch):
 def test_neither_gather_nor_scatter_nor_sort(loss, batch):
     text = str(jax.make_jaxpr(jax.grad(lambda x, y, w: loss(x, y, where=w)))(*batch))
     for primitive in ("gather[", "scatter", "sort[", "dynamic_slice["):
-        assert primitive not in text or (primitive == "sort[" and loss.__name__ in SORTS), primitive
+        allowed = primitive == "sort[" and loss.__name__ in SORTS
+        assert primitive not in text or allowed, f"{primitive}: pick by one_hot(labels, c) in place of indexing"
 
 
 @every_loss
