@@ -9,8 +9,10 @@ import pytest
 
 import jaxseg
 from jaxseg import DATASETS, ENCODERS, LOSSES, MODELS
+from jaxseg.metrics import METRICS
 from jaxseg.models import architecture, create_model
 
+DESCRIBED = {"losses.md": LOSSES, "metrics.md": METRICS, "data.md": DATASETS}  # models: tests/contracts/test_models.py
 MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(jaxseg.__path__, "jaxseg.")
@@ -58,12 +60,17 @@ def test_models_have_the_common_fields(name):
     assert call["train"].default is inspect.Parameter.empty, "nobody trains, or forgets to, by default"
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_models_have_a_row_in_the_docs(name):
-    table = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
-    count = f"python -m jaxseg show {name} --classes 19"
-    count += " --encoder resnet34" if architecture(name).default_encoder is not None else ""
-    assert f"\n| `{name}` | " in table, f"docs/models.md has no row for '{name}'; count its parameters with `{count}`"
+@pytest.mark.parametrize("page, name", [(page, name) for page, names in DESCRIBED.items() for name in names])
+def test_entries_are_described_in_the_docs(page, name):
+    lines = (Path(__file__).parent.parent / "docs" / page).read_text().splitlines()
+    places = [line for line in lines if line.startswith(("| `", "### `")) and f"`{name}`" in line]
+    assert places, f"docs/{page} has neither a row nor a heading of its own for `{name}`"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_public(name):
+    assert name in jaxseg.losses.__all__, "add it to __all__ of jaxseg/losses/__init__.py"
+    assert getattr(jaxseg.losses, name) is LOSSES[name]
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -93,5 +93,6 @@ def test_fields_and_pixel_statistics(name):
 def test_depth_is_the_number_of_levels(name):
     whole, _ = shapes(name)
     levels, _ = shapes(name, depth=3)
-    assert list(levels) == [key for key in whole if int(key[1]) <= 3], "`depth` is the levels to compute, c1 to c`depth`"
+    shallow = [key for key in whole if int(key[1]) <= 3]
+    assert list(levels) == shallow, f"`depth` is the levels to compute: of 3 {shallow}, got {list(levels)}"
     assert {key: x.shape for key, x in levels.items()} == {key: whole[key].shape for key in levels}

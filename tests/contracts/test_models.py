@@ -1,7 +1,8 @@
 """Every model keeps the contract of `jaxseg.models`, on a small encoder."""
 
 import inspect
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import chex
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, architecture, create_model, init
 from jaxseg.variants import defaults
 
+ROOT = Path(__file__).parent.parent.parent
 CLASSES = 3
 SIZE = (48, 64)
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
@@ -118,8 +121,9 @@ def test_logits_are_float32_at_the_images_own_size(case, size):
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
     outputs = shapes(tiny(case.name, dtype=dtype), case.variables, images, train)
     assert "logits" in outputs
-    for logits in outputs.values():
-        assert (logits.shape, logits.dtype) == ((2, *size, CLASSES), jnp.float32)
+    for key, logits in outputs.items():
+        found = (logits.shape, logits.dtype)
+        assert found == ((2, *size, CLASSES), jnp.float32), f"{key} is not float32 at the image's own size"
 
 
 @pytest.mark.parametrize("output_stride", [8, 32])
@@ -145,7 +149,7 @@ def test_a_model_can_be_taken_apart_between_encoder_and_decoder(name):
     levels, features, outputs, whole = jax.eval_shape(apart, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
     assert levels == features
     assert list(levels) == ["c1", "c2", "c3", "c4", "c5"]
-    assert outputs.items() <= whole.items()
+    assert outputs.items() <= whole.items(), "`decode` of what `encode` gives is not what the whole gives"
     assert "logits" in outputs
 
 
@@ -163,13 +167,30 @@ def test_what_is_no_batch_of_images_is_refused_in_a_sentence(case, shape, dtype,
         jax.eval_shape(partial(case.model.apply, train=False), case.variables, jax.ShapeDtypeStruct(shape, dtype))
 
 
-@pytest.mark.parametrize("encoder", ["resnet18"])
-@pytest.mark.parametrize("name", WITH_ENCODER)
-def test_any_encoder(name, encoder):
-    model = create_model(name, encoder, num_classes=CLASSES)
+def count(variables):
+    return sum(x.size for x in jax.tree.leaves(variables["params"]))
+
+
+@cache
+def count_encoder(name):
+    encoder = create_encoder(name)
+    return count(jax.eval_shape(partial(encoder.init, train=False), jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_size_is_that_of_the_docs_and_any_encoder_will_do(name):
+    encoder = ("resnet18",) if has_encoder(name) else ()
+    model = create_model(name, *encoder, num_classes=19)
     images = jnp.zeros((1, 33, 50, 3))
-    outputs, _ = jax.eval_shape(partial(model.init_with_output, train=False), jax.random.key(0), images)
-    assert outputs["logits"].shape == (1, 33, 50, CLASSES)
+    outputs, variables = jax.eval_shape(partial(model.init_with_output, train=False), jax.random.key(0), images)
+    assert outputs["logits"].shape == (1, 33, 50, 19)
+    # The levels of a ResNet-34 are as wide as those of a ResNet-18, so that the rest of the model is the same.
+    size = count(variables) + (count_encoder("resnet34") - count_encoder("resnet18") if encoder else 0)
+    lines = (ROOT / "docs" / "models.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith(f"| `{name}` | ")]
+    command = f"jaxseg show {name} --classes 19" + (" --encoder resnet34" if encoder else "")
+    assert rows, f"docs/models.md has no row for '{name}'; `{command}` counts its {size:,} parameters"
+    assert f" {size:,} " in rows[0], f"`{command}` counts {size:,} parameters, docs/models.md has another number"
 
 
 def test_parameters_are_float32_and_in_named_parts(case):
@@ -177,7 +198,8 @@ def test_parameters_are_float32_and_in_named_parts(case):
     assert set(case.variables) == {"params", "batch_stats"}
     strange = set(case.variables["params"]) - {"encoder", "decoder", "head", "attention", *outputs}
     assert not strange, f'parts are named "encoder", "decoder", "head" and as further heads are, not {strange}'
-    assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {jnp.dtype("float32")}
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(case.variables)}
+    assert dtypes == {jnp.dtype("float32")}, f"parameters are float32, whatever the compute type, got {dtypes}"
     keys = {key.key for path, _ in jax.tree.leaves_with_path(case.variables) for key in path}
     nameless = {key for key in keys if "_" in key and key[0].isupper()}
     assert not nameless, f"modules without a name of their own (`name=`): {nameless}"
@@ -194,8 +216,10 @@ def test_evaluation_is_a_function_of_the_variables_and_the_one_image(case):
     chex.assert_trees_all_equal(updates["batch_stats"], case.variables["batch_stats"])
     others = case.images[jnp.array([0, 2, 2])]
     again, _ = case.evaluate(case.variables, others)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[0], rtol=1e-5, atol=1e-5), outputs, again)
-    assert np.abs(outputs["logits"][0] - outputs["logits"][1]).max() > 1e-3
+    alone = "the result of an image depends on the others of its batch"
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b[0], 1e-5, 1e-5, err_msg=alone), outputs, again)
+    apart = np.abs(outputs["logits"][0] - outputs["logits"][1]).max()
+    assert apart > 1e-3, f"the logits of two images differ by {apart}: the image hardly reaches them"
 
 
 def test_compiled_equals_eager_one_image_at_a_time_by_vmap(case):
@@ -209,11 +233,12 @@ def test_compiled_equals_eager_one_image_at_a_time_by_vmap(case):
 def test_training_reaches_every_parameter_and_statistic(case):
     gradients, (_, updates) = case.train(case.variables, case.images, jax.random.key(0))
     for path, gradient in jax.tree.leaves_with_path(gradients):
-        assert np.isfinite(gradient).all(), jax.tree_util.keystr(path)
-        assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+        where = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), f"the gradient of {where} is not finite"
+        assert np.abs(gradient).max() > 0, f"nothing reaches {where}: unused, or dead ReLUs, see OPTIONS"
     old, new = (jax.tree.leaves_with_path(s["batch_stats"]) for s in (case.variables, updates))
     for (path, before), (_, after) in zip(old, new, strict=True):
-        assert np.abs(after - before).max() > 0, jax.tree_util.keystr(path)
+        assert np.abs(after - before).max() > 0, f"training leaves the statistics {jax.tree_util.keystr(path)} alone"
 
 
 def test_training_is_repeatable_by_the_dropout_key(case):
@@ -221,4 +246,5 @@ def test_training_is_repeatable_by_the_dropout_key(case):
     first, again, other = (case.train(case.variables, case.images, key)[1][0]["logits"] for key in keys)
     np.testing.assert_array_equal(first, again)
     draws = defaults(MODELS[case.name]).get("dropout", 0) > 0
-    assert (np.abs(first - other).max() > 0) == draws
+    differs = np.abs(first - other).max() > 0
+    assert differs == draws, "the dropout key makes a difference exactly where the model's default `dropout` is above 0"
