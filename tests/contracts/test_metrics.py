@@ -52,8 +52,8 @@ def test_what_it_says_of_itself(name):
     metric = METRICS[name]()
     assert metric.needs in ("predictions", "probabilities")
     for parameter in inspect.signature(METRICS[name]).parameters.values():
-        assert parameter.kind is parameter.KEYWORD_ONLY
-        assert parameter.default is not parameter.empty
+        assert parameter.kind is parameter.KEYWORD_ONLY, f"put a * before {parameter.name}"
+        assert parameter.default is not parameter.empty, f"{parameter.name} has no default"
         assert parameter.name in METRICS[name].__doc__, f"{parameter.name} is not documented"
 
 
@@ -63,9 +63,9 @@ def test_batches_add_up_and_nothing_ignored_is_read(name, batch, update):
     metric = METRICS[name]()
     whole = update(name, probabilities, labels, where)
     for array in (*whole.sums.values(), *whole.images.values()):
-        assert array.dtype in (np.int32, np.float32)
-    for rows in whole.images.values():
-        assert len(rows) == SHAPE[0]
+        assert array.dtype in (np.int32, np.float32), f"counts are int32, other sums float32, got {array.dtype}"
+    for key, rows in whole.images.items():
+        assert len(rows) == SHAPE[0], f"Tally.images['{key}'] has a row for every image"
     result = metric.result(merge([whole]))
 
     # Nothing that stands in an ignored pixel is read.
@@ -86,12 +86,12 @@ def test_batches_add_up_and_nothing_ignored_is_read(name, batch, update):
 def test_result_is_plain(name, batch, update):
     def check(value, depth=0):
         if isinstance(value, dict):
-            assert all(isinstance(key, str) and key == key.lower() for key in value)
+            assert all(isinstance(key, str) and key == key.lower() for key in value), f"keys are lower case: {[*value]}"
             return [check(v, depth + 1) for v in value.values()]
         if isinstance(value, list):
-            assert depth > 1 or len(value) == CLASSES
+            assert depth > 1 or len(value) == CLASSES, "a list has a number for each class; other details are a dict"
             return [check(v, depth + 1) for v in value]
-        return isinstance(value, float | int) or pytest.fail(f"{type(value)} is no plain number")
+        return isinstance(value, float | int) or pytest.fail(f"{type(value)} is no plain number: .tolist(), float()")
 
     result = METRICS[name]().result(merge([update(name, *batch)]))
     check(result)
@@ -102,11 +102,11 @@ def test_result_is_plain(name, batch, update):
 def test_no_pixel_at_all(name, batch, update, recwarn):
     probabilities, labels, where = batch
     nothing = update(name, np.full_like(probabilities, np.nan), labels, np.zeros_like(where))
-    assert not any(np.any(array) for array in nothing.sums.values())
+    assert not any(np.any(array) for array in nothing.sums.values()), "images without a valid pixel add to the sums"
     for rows in nothing.images.values():
-        assert (np.isnan(rows) | (rows == 0)).all()
+        assert (np.isnan(rows) | (rows == 0)).all(), "the row of an image without a valid pixel is nan or 0"
     METRICS[name]().result(merge([nothing]))
-    assert not recwarn
+    assert not recwarn, "0 / 0 warns: see ratio of jaxseg.metrics.arrays"
 
 
 @every_metric
@@ -124,7 +124,7 @@ def test_neither_gather_nor_scatter(name):
     p = jax.ShapeDtypeStruct((*SHAPE, CLASSES), jnp.float32) if metric.needs == "probabilities" else y
     where = jax.ShapeDtypeStruct(SHAPE, jnp.bool_)
     text = str(jax.make_jaxpr(lambda p, y, w: metric.update(p, y, where=w, num_classes=CLASSES))(p, y, where))
-    assert "scatter" not in text and "gather[" not in text
+    assert "scatter" not in text and "gather[" not in text, "compare with an iota, jnp.arange(c), in place of indexing"
 
 
 @every_metric
@@ -144,4 +144,5 @@ def test_wrong_arrays_are_named(name, batch):
 
 def test_keys_are_nobody_elses(batch, update):
     keys = [key for name in METRICS for key in METRICS[name]().result(merge([update(name, *batch)]))]
-    assert len(keys) == len(set(keys))
+    twice = {key for key in keys if keys.count(key) > 1}
+    assert not twice, f"two metrics have results of one name: {twice}"
