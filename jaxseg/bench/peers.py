@@ -1,37 +1,39 @@
 """The networks of other libraries, to be timed in turns with ours."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
 
 from jaxseg.bench.timing import Case, Subject, cores
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, lookup
+from jaxseg.encoders import create_encoder
+from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
+from jaxseg.models import architecture
+from jaxseg.pretrained.convert import torch_name, variables_template
+from jaxseg.pretrained.names import SMP_MODELS, find_source
+from jaxseg.pretrained.names.origin import Origin, smp_encoder
 
 
 def _smp(case: Case) -> Subject:
-    """The same network of segmentation_models_pytorch, set up as its users make it fast."""
-    smp = _import_smp()
+    """The network of segmentation_models_pytorch, set up as its users make it fast. Its batch is ready: normalized."""
+    model, network, figures = make_smp(case)
     import torch
 
     cuda = torch.cuda.is_available() and jax.default_backend() == "gpu"
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_num_threads(cores())
-    encoder = case.encoder
-    if encoder.startswith("efficientnet_lite"):
-        encoder = f"tu-tf_{encoder}"
-    options = {"encoder_output_stride": case.output_stride} if case.output_stride else {}
-    try:
-        model = smp.create_model(case.model, encoder, encoder_weights=None, classes=case.classes, **options)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"smp cannot make {case.model} / {case.encoder}: {error}. Measure without --peer.") from error
     model = model.to(device, memory_format=torch.channels_last).train()
-    figures = {"parameters": sum(p.numel() for p in model.parameters()), "version": smp.__version__}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    images, labels = (torch.from_numpy(array).to(device) for array in case.arrays())
-    images, labels = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), labels.long()
+    images, labels = case.arrays()
+    images = ((images - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)).transpose(0, 3, 1, 2)
+    images = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
+    labels = torch.from_numpy(labels).to(device).long()
     run = torch.compile(model) if cuda else model
     cast = nullcontext
     if case.dtype == "bfloat16":
@@ -56,7 +58,66 @@ def _smp(case: Case) -> Subject:
             run(images)
         wait()
 
-    return Subject("smp", step, forward, figures)
+    return Subject("smp", step, forward, figures, network)
+
+
+def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Makes smp's network with random weights.
+
+    Returns:
+      smp's module; the arguments of `create_model` that make the same network here, all but `num_classes` and `dtype`;
+      and figures: the number of its parameters, of those that it has without using them, and smp's version.
+    """
+    smp = _import_smp()
+    make = lookup(SMP_MODELS, case.model, "model of smp")
+    name = _smp_name(case.encoder or architecture(case.model).default_encoder)
+    arguments = {"encoder_output_stride": case.output_stride} if case.output_stride else {}
+    try:
+        origin, recipe = smp_encoder(name), make(**arguments)
+        model = smp.create_model(case.model, name, encoder_weights=None, classes=case.classes, **arguments)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"smp cannot make {case.model} / {case.encoder}: {error}. Measure without --peer.") from error
+    sizes = {key: p.numel() for key, p in model.named_parameters()}
+    options = dict(recipe.options)
+    encoder_options = options.pop("encoder_options", {}) | origin.options
+    options |= {key: any(there.startswith(prefix) for there in sizes) for key, prefix in recipe.switches.items()}
+    used = _encoder_names(origin, encoder_options)
+    idle = sum(size for key, size in sizes.items() if re.match(recipe.idle, key) or _lies_outside(key, used))
+    figures = {"parameters": sum(sizes.values()) - idle, "idle_parameters": idle, "version": smp.__version__}
+    options |= {"name": case.model, "encoder": origin.encoder, "encoder_options": encoder_options}
+    return model, options, figures
+
+
+def _encoder_names(origin: Origin, options: Mapping[str, Any]) -> set[str]:
+    """What the library calls the weights of the encoder, those of the levels that are computed alone."""
+    encoder = create_encoder(origin.encoder, **options)
+    key = find_source(encoder, origin.encoder, origin.library).key
+    return {torch_name(path, key) for path in flatten_dict(variables_template(encoder))}
+
+
+def _lies_outside(key: str, used: Collection[str]) -> bool:
+    """Whether a parameter of smp's is one of its encoder without being used: of a classifier, or of a deeper level."""
+    if not key.startswith("encoder."):
+        return False
+    inside = key.removeprefix("encoder.").removeprefix("model.")
+    return inside not in used and inside.replace("_", ".", 1) not in used  # timm writes stages_0 for stages.0
+
+
+def _smp_name(encoder: str) -> str:
+    """What smp calls an encoder of ours.
+
+    >>> _smp_name("efficientnet_b0"), _smp_name("mobilenet_v3_large"), _smp_name("resnet18")
+    ('efficientnet-b0', 'tu-mobilenetv3_large_100', 'resnet18')
+    """
+    for ours, theirs in (
+        (r"efficientnet_lite\d", r"tu-tf_\g<0>"),
+        (r"efficientnet_(b\d)", r"efficientnet-\1"),
+        (r"mobilenet_v3_(\w+)", r"tu-mobilenetv3_\1_100"),
+        (r"convnext_\w+", r"tu-\g<0>"),
+    ):
+        if re.fullmatch(ours, encoder):
+            return re.sub(ours, theirs, encoder)
+    return encoder
 
 
 def _import_smp() -> Any:

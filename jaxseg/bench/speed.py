@@ -1,8 +1,12 @@
 """Speed of a model: init, compile, forward and training step, alone or in turns with PyTorch's.
 
-The step is the one people run: AdamW on cross entropy, batch statistics updated, the state donated. Batches are random
-and lie on the device before the clock starts. With a peer, every step of ours is followed by one of the peer's, so
-that whatever else the machine does meanwhile slows both.
+The step is the one that `jaxseg train` runs on one device with the default config: augmentation (zoom and flip), the
+forward pass, cross entropy, the gradient and its norm, AdamW; the state is donated. Batches are random bytes and lie on
+the device before the clock starts.
+
+With a peer, every step of ours is followed by one of the peer's, so that whatever else the machine does meanwhile slows
+both, and ours is the peer's network: the same layers, as many parameters. The peer's batch comes augmented and
+normalized, as from a data loader; what that part of our step takes by itself is a figure of its own.
 """
 
 import os
@@ -14,14 +18,17 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from jaxseg.bench.peers import PEERS
 from jaxseg.bench.timing import Case, Subject, alternate, clock, cores
-from jaxseg.losses.cross_entropy import cross_entropy
-from jaxseg.models import create_model, init
+from jaxseg.config import default_config
+from jaxseg.experiment import build
+from jaxseg.experiment.devices import make_mesh, replicate, shard_batch
+from jaxseg.experiment.state import create_state, eval_variables
+from jaxseg.models import create_model, init, pixel_statistics
+from jaxseg.ops.normalize import normalize
+from jaxseg.training.step import make_train_step
 
 
 def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str, Any]:
@@ -33,13 +40,15 @@ def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str
       peer: a key of `PEERS`, or None.
     """
     other = PEERS[peer](case) if peer else None  # first: a missing library is told at once
-    subjects = [_ours(case)] + ([other] if other else [])
+    ours = _ours(case, other.network if other else None)
+    subjects = [ours] + ([other] if other else [])
     figures = {"case": asdict(case), "machine": _machine(), "steps": steps}
     for kind in ("forward", "step"):
         times = alternate([getattr(subject, kind) for subject in subjects], steps)
         for subject, seconds in zip(subjects, times, strict=True):
             subject.figures[f"{kind}_s"] = statistics.median(seconds)
             subject.figures[f"{kind}_fastest_s"] = min(seconds)
+    ours.figures["augment_s"] = statistics.median(alternate([ours.augment], steps)[0])
     for subject in subjects:
         subject.figures["images_per_s"] = case.batch / subject.figures["step_s"]
         figures[subject.name] = subject.figures
@@ -64,6 +73,7 @@ def table(figures: dict[str, Any]) -> str:
         "compile": ("compile_s", _seconds),
         "forward": ("forward_s", _seconds),
         "training step": ("step_s", _seconds),
+        "augmentation alone": ("augment_s", _seconds),
         "training step, fastest": ("step_fastest_s", _seconds),
         "images/s in training": ("images_per_s", lambda n: f"{n:.1f}"),
         "memory of the step": ("program_bytes", _gibibytes),
@@ -75,7 +85,14 @@ def table(figures: dict[str, Any]) -> str:
             lines.append(f"{label:24}" + "".join(f"{cell:>12}" for cell in cells))
     if "ratio" in figures:
         forward, step = figures["ratio"].values()
-        lines += ["", f"jaxseg / {names[1]}: forward {forward:.2f}, training step {step:.2f}"]
+        peer = names[1]
+        lines += ["", f"jaxseg / {peer}: forward {forward:.2f}, training step {step:.2f}"]
+        lines += [f"jaxseg's training step augments the images; {peer}'s gets them ready."]
+        here, there = (figures[name]["parameters"] for name in ("jaxseg", peer))
+        if here != there:
+            lines += [
+                f"The networks differ: {here:,} parameters here, {there:,} in {peer}. Do not compare their times."
+            ]
     return "\n".join(lines)
 
 
@@ -87,57 +104,59 @@ def _gibibytes(value: int) -> str:
     return f"{value / 2**30:.2f} GiB"
 
 
-def _ours(case: Case) -> Subject:
-    figures = {}
-    model = create_model(
-        case.model, case.encoder, num_classes=case.classes, output_stride=case.output_stride, dtype=case.dtype
-    )
+def make_config(case: Case) -> ConfigDict:
+    """Returns the config whose training step is timed: the defaults, with the zoom and flip of most recipes."""
+    c = default_config()
+    c.data.update(canvas=case.size, crop=case.size, batch_size=case.batch)
+    c.augment.update(scale=(0.5, 2.0), flip=0.5)
+    c.train.update(steps=10_000, devices=1)
+    return c
+
+
+def _ours(case: Case, network: Mapping[str, Any] | None) -> Subject:
+    """The model of a case, or the network of a peer, and the step that `jaxseg train` runs on one device."""
+    figures, config = {}, make_config(case)
+    network = network or {"name": case.model, "encoder": case.encoder, "output_stride": case.output_stride}
+    model = create_model(**network, num_classes=case.classes, dtype=case.dtype)
     with clock(figures, "init_s"):
-        variables = jax.block_until_ready(init(model, jax.random.key(0)))
+        variables = jax.block_until_ready(init(model, jax.random.key(0), image_size=case.size))
     figures["parameters"] = sum(p.size for p in jax.tree.leaves(variables["params"]))
-    optimizer = optax.adamw(1e-3)
-
-    def train_step(
-        variables: dict[str, Any], opt_state: Any, images: Float[Array, "b h w 3"], labels: Int[Array, "b h w"]
-    ) -> tuple[dict[str, Any], Any, Float[Array, ""]]:
-        def loss_function(params: Mapping[str, Any]) -> tuple[Float[Array, ""], Mapping[str, Any]]:
-            outputs, updated = model.apply(
-                {**variables, "params": params},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": jax.random.key(0)},
-            )
-            return cross_entropy(outputs["logits"], labels), updated
-
-        (loss, updated), grads = jax.value_and_grad(loss_function, has_aux=True)(variables["params"])
-        updates, opt_state = optimizer.update(grads, opt_state, variables["params"])
-        return {**updated, "params": optax.apply_updates(variables["params"], updates)}, opt_state, loss
-
-    images, labels = map(jnp.asarray, case.arrays())
-    state = (variables, jax.jit(optimizer.init)(variables["params"]))
+    mesh = make_mesh(config.train.devices)
+    mean, std = pixel_statistics(model)
+    tx = build.make_optimizer(config, build.make_schedule(config, config.train.steps))
+    augment_fn = build.make_augment(config, ignore=255, mean=mean, std=std)
+    loss_fn, options = build.make_loss(config), {"seed": config.seed, "grad_norm": config.log.grad_norm}
+    train_step = make_train_step(model, tx, loss_fn, augment_fn=augment_fn, mesh=mesh, **options)
+    images, labels = case.arrays()
+    batch = shard_batch({"image": images, "label": labels}, mesh)
+    state = replicate(create_state(variables, tx), mesh)
     with clock(figures, "trace_s"):
-        lowered = jax.jit(train_step, donate_argnums=(0, 1)).lower(*state, images, labels)
+        lowered = train_step.lower(state, batch)
     with clock(figures, "compile_s"):
         compiled = lowered.compile()
-    memory = compiled.memory_analysis()
-    figures["program_bytes"] = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-    )
+    figures["program_bytes"] = _size(compiled.memory_analysis())
+    augment_alone, key = jax.jit(augment_fn), jax.random.key(0)
     apply = jax.jit(partial(model.apply, train=False))
+    normalized = jax.device_put(normalize(images, mean, std))
 
     def step() -> None:
         nonlocal state
-        *state, loss = compiled(*state, images, labels)
-        jax.block_until_ready((state, loss))
+        state, metrics = compiled(state, batch)
+        jax.block_until_ready((state, metrics))
 
     def forward() -> None:
-        jax.block_until_ready(apply(state[0], images))
+        jax.block_until_ready(apply(eval_variables(state), normalized))
 
-    return Subject("jaxseg", step, forward, figures)
+    def augment() -> None:
+        jax.block_until_ready(augment_alone(key, batch))
+
+    return Subject("jaxseg", step, forward, figures, augment=augment)
+
+
+def _size(memory: Any) -> int:
+    """Bytes that a compiled program holds at once."""
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return kept + memory.temp_size_in_bytes
 
 
 def _machine() -> dict[str, Any]:

@@ -16,29 +16,31 @@ WARMUP = 3  # steps before the clock starts: caches fill, and the allocator find
 class Case:
     """What is measured."""
 
-    model: str
-    encoder: str
+    model: str  # a key of `MODELS`
+    encoder: str  # a key of `ENCODERS`; "" is the model's own
     size: tuple[int, int]  # (height, width) in pixels
-    batch: int
-    dtype: str = "float32"
-    classes: int = 21
-    output_stride: int | None = None
+    batch: int  # images
+    dtype: str = "float32"  # of the computation
+    classes: int = 21  # at most 255, as labels are bytes
+    output_stride: int | None = None  # of the encoder, in pixels; None is the model's own
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns random normalized images f32[b, h, w, 3] and labels i32[b, h, w]."""
+        """Returns random images u8[b, h, w, 3] and labels u8[b, h, w]."""
         random = np.random.default_rng(0)
-        images = random.normal(size=(self.batch, *self.size, 3)).astype(np.float32)
-        return images, random.integers(0, self.classes, (self.batch, *self.size), np.int32)
+        images = random.integers(0, 256, (self.batch, *self.size, 3), np.uint8)
+        return images, random.integers(0, self.classes, (self.batch, *self.size), np.uint8)
 
 
 @dataclass
 class Subject:
-    """One implementation, ready to be timed; both functions return when the device is done."""
+    """One implementation, ready to be timed; its functions return when the device is done."""
 
     name: str
     step: Callable[[], None]
     forward: Callable[[], None]
     figures: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] | None = None  # of a peer: the arguments of `create_model` that make the same network here
+    augment: Callable[[], None] | None = None  # of ours: the part of the step that a peer leaves to its data loader
 
 
 @contextmanager

@@ -35,6 +35,8 @@ def main(args: argparse.Namespace) -> int:
             f"Expected --size H W (or one number), --batch and --steps of at least 1, got --size {args.size}"
             f" --batch {args.batch} --steps {args.steps}."
         )
+    if not 1 <= args.classes <= 255:
+        raise UserError(f"Expected --classes from 1 to 255, as labels are bytes, got {args.classes}.")
     size = (args.size[0], args.size[-1])
     case = Case(args.model, args.encoder, size, args.batch, args.dtype, args.classes, args.output_stride)
     figures = measure(case, steps=args.steps, peer=args.peer)

@@ -176,7 +176,7 @@ def convert_encoder(
       in_channels: of the images.
     """
     source = find_source(encoder, name, library)
-    stem = f"{source.key(('stem', 'conv'))}.weight"
+    stem = f"{source.key(getattr(encoder, 'stem', ('stem', 'conv')))}.weight"
     whole = variables_template(encoder.clone(depth=5), in_channels)
     known = {torch_name(path, source.key) for path in flatten_dict(whole)}
     state_dict = respell(state_dict, source.spellings)

@@ -2,22 +2,36 @@
 
 import json
 import sys
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxseg.bench import peers
+from jaxseg.bench.speed import table
 from jaxseg.bench.timing import WARMUP, Subject, alternate
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
+from jaxseg.models import create_model
 
 
 def run(*extra):
     return call("bench", "--model", "unet", "--encoder", "plain", "--size", "32", "--batch", "2", *extra)
 
 
+def count(network):
+    model = create_model(**network, num_classes=3)
+    params = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
     calls = []
-    peer = Subject("smp", lambda: calls.append("step"), lambda: calls.append("forward"), {"parameters": 7})
+    network = {"name": "unet", "encoder": "plain", "encoder_options": {"widths": (8,) * 5}}
+    network["decoder_channels"] = (8,) * 5
+    size = count(network)
+    peer = Subject("smp", lambda: calls.append("step"), lambda: calls.append("forward"), {"parameters": size}, network)
     monkeypatch.setitem(peers.PEERS, "smp", lambda case: peer)
     out = tmp_path / "new" / "figures.json"
     assert run("--steps", "2", "--classes", "3", "--peer", "smp", "--out", str(out)) == 0
@@ -27,10 +41,15 @@ def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
     assert calls.count("step") == calls.count("forward") == WARMUP + 2
     assert 0 < ours["forward_s"] < ours["step_s"] < ours["compile_s"]
     assert ours["images_per_s"] == pytest.approx(2 / ours["step_s"])
+    assert ours["parameters"] == size  # it is the peer's network that is timed
     assert ours["parameters"] * 4 * 3 < ours["program_bytes"]  # parameters and Adam's two moments
+    assert 0 < ours["augment_s"] < ours["step_s"]
     assert figures["ratio"]["step_s"] == pytest.approx(ours["step_s"] / figures["smp"]["step_s"])
     printed = capsys.readouterr().out
     assert "unet / plain, 2 x 32 x 32, float32" in printed and "training step" in printed
+    assert "smp's gets them ready" in printed and "The networks differ" not in printed
+    figures["smp"]["parameters"] = 7
+    assert f"The networks differ: {size:,} parameters here, 7 in smp" in table(figures)
 
 
 def test_turns_are_taken():

@@ -4,7 +4,8 @@ The file of an encoder's family has a function from an encoder to {library: `Sou
 "timm" or "smp"; `FAMILIES` finds it by the encoder's class. A `Source` holds
 
 - `key`: from the path of a module of the encoder to the name of the same module in the library. The encoder's first
-  convolution is ("stem", "conv"), or what the encoder's `stem` says; `tests/pretrained/test_names.py` asks that no two modules share a name;
+  convolution is ("stem", "conv"), or what the encoder's `stem` says. `tests/pretrained/test_names.py` asks that no two
+  modules share a name;
 - `head`: the prefixes of names that lie beyond the encoder's features, such as the classifier's;
 - `options`: the encoder's fields with which it computes what the library's does, where the defaults do not;
 - `spellings`: how older files spell the names.

@@ -1,0 +1,30 @@
+"""What `jaxseg bench --peer smp` compares is one network, here and there."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxseg.bench.peers import make_smp
+from jaxseg.bench.timing import Case
+from jaxseg.models import create_model
+from jaxseg.pretrained.names import SMP_MODELS
+
+ENCODERS = (
+    *("resnet18", "vgg11", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_large"),
+    *("densenet121", "mit_b0", "convnext_tiny"),
+)
+PAIRS = [(name, "resnet18") for name in SMP_MODELS] + [("fpn", name) for name in ENCODERS[1:]] + [("unet", "vgg11")]
+STRIDES = {"pan": 32, "deeplabv3": 16}
+
+
+@pytest.mark.parametrize("name, encoder", PAIRS)
+def test_both_networks_have_as_many_parameters(peers, count, name, encoder):
+    module, network, figures = make_smp(Case(name, encoder, (64, 64), 2, classes=7, output_stride=STRIDES.get(name)))
+    model = create_model(**network, num_classes=7)
+    init = partial(model.init, train=False)
+    params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    ours = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert ours == figures["parameters"]
+    assert ours == count(module) - figures["idle_parameters"]
