@@ -33,7 +33,7 @@ RENAMED = {
 
 
 def with_current_names(tree: Any) -> Any:
-    """Returns a config as JSON holds it with the keys that have another name today under that name.
+    """Returns a config, as read from JSON, with today's names in place of former ones.
 
     >>> with_current_names({"loss": {"terms": {"generalised_dice": 1.0}}})
     {'loss': {'terms': {'generalized_dice': 1.0}}}
@@ -46,7 +46,7 @@ def with_current_names(tree: Any) -> Any:
 def default_config() -> ConfigDict:
     """Returns the locked tree of defaults: a small U-Net on the embedded `shapes` set."""
     c = ConfigDict()
-    c.seed = 0  # of the parameters, the order of the images and the augmentation
+    c.seed = 0  # of the random numbers: initial parameters, order of the images, augmentation, dropout
 
     c.data = ConfigDict()
     c.data.name = "shapes"  # a key of jaxseg.DATASETS, or "tfds:NAME"
@@ -56,7 +56,7 @@ def default_config() -> ConfigDict:
     c.data.options = ConfigDict()  # open: further arguments of the data set's function
     c.data.label_offset = 0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabeled"
     c.data.label_ignore = ()  # label values, before the offset, that join the data set's own ignore label
-    c.data.canvas = (128, 128)  # (height, width) in pixels that the host fits every training image to
+    c.data.canvas = (128, 128)  # (height, width) in pixels to which every training image is fitted
     c.data.crop = (128, 128)  # (height, width) in pixels that the model sees in training
     c.data.batch_size = 16  # images per step, over all devices
     c.data.workers = 0  # processes that decode; 0 decodes in threads of the main process
@@ -67,8 +67,8 @@ def default_config() -> ConfigDict:
     c.model.name = "unet"  # a key of jaxseg.MODELS
     c.model.encoder = ""  # a key of jaxseg.ENCODERS; "" is the model's own
     c.model.encoder_weights = ""  # "" is random; "imagenet"; a file or a bundle; hf:OWNER/REPO
-    c.model.weights = ""  # of the whole model, to go on from: what jaxseg.load takes; "" is none
-    c.model.replace_head = False  # let the weights' head have other classes, and start with a fresh one
+    c.model.weights = ""  # of a whole trained model to start from, as jaxseg.load takes it; "" is none
+    c.model.replace_head = False  # True: if that model has other classes, the head starts from random weights
     c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own
     c.model.options = ConfigDict()  # open: further fields of the model's module
     c.model.encoder_options = ConfigDict()  # open: further fields of the encoder's module
@@ -84,7 +84,7 @@ def default_config() -> ConfigDict:
     c.optim.name = "adamw"  # "adamw" or "sgd"
     c.optim.lr = 1e-3  # peak learning rate
     c.optim.encoder_lr_factor = 1.0  # the encoder's learning rate relative to the rest
-    c.optim.freeze = ()  # parameter paths that stay as they are, e.g. ("encoder",), norm statistics included
+    c.optim.freeze = ()  # paths of parts that are not trained, e.g. ("encoder",); their norms' statistics stay, too
     c.optim.weight_decay = 1e-4  # decoupled for adamw, added to the gradient for sgd; not on biases and norms
     c.optim.beta1 = 0.9  # adamw
     c.optim.beta2 = 0.999  # adamw
@@ -92,7 +92,7 @@ def default_config() -> ConfigDict:
     c.optim.nesterov = False  # sgd
     c.optim.schedule = "poly"  # "poly", "cosine" or "constant", after the warm-up
     c.optim.power = 0.9  # of the poly schedule
-    c.optim.warmup_steps = 0  # linear from 0 to lr
+    c.optim.warmup_steps = 0  # updates in which the learning rate rises linearly from 0 to lr
     c.optim.clip_norm = 0.0  # largest global gradient norm; 0 is off
     c.optim.accumulate = 1  # consecutive batches whose gradients are averaged into one update
     c.optim.ema = 0.0  # decay of the averaged variables that evaluation uses, e.g. 0.999; 0 is off
@@ -110,7 +110,7 @@ def default_config() -> ConfigDict:
     c.log.images = 6  # images in the grid of each evaluation; 0 is none
 
     c.checkpoint = ConfigDict()
-    c.checkpoint.every = 100  # steps between checkpoints; a kill costs at most these
+    c.checkpoint.every = 100  # steps between checkpoints; so many are lost at most when the program is killed
     c.checkpoint.keep = 2  # latest checkpoints kept; the best by validation mIoU is kept besides
 
     c.eval = ConfigDict()

@@ -30,7 +30,7 @@ def rarest_class() -> str:
 
 
 def measure(name: str, rarest: str, workdir: Path, steps: int) -> dict[str, float]:
-    """Trains the small U-Net with the loss `name` in `workdir`, and returns what it reached on the validation split."""
+    """Trains the small U-Net with the loss `name` in the folder `workdir`, and returns its validation scores."""
     from jaxseg.experiment.log import read_rows
     from jaxseg.training.loop import train
 
@@ -44,7 +44,7 @@ def measure(name: str, rarest: str, workdir: Path, steps: int) -> dict[str, floa
 
 
 def seconds(name: str, *, repeats: int = 5) -> tuple[float, float]:
-    """Returns the median seconds of a loss and its gradient, and those of cross entropy in turns with it."""
+    """Returns the median seconds that a loss and its gradient take, and those of cross entropy, measured in turns."""
     logits = jax.random.normal(jax.random.key(0), SHAPE)
     labels = jax.random.randint(jax.random.key(1), (SHAPE[0], 8, 8), 0, SHAPE[3])
     labels = jnp.repeat(jnp.repeat(labels, SHAPE[1] // 8, 1), SHAPE[2] // 8, 2)  # regions, not noise

@@ -68,7 +68,7 @@ def make_config(name: str, steps: int) -> Any:
 
 
 def measure(name: str, workdir: Path, steps: int) -> dict[str, Any]:
-    """Trains `name` in `workdir` and returns its row of the table."""
+    """Trains the small model `name` in the folder `workdir`, and returns its row of the table."""
     from jaxseg.experiment.build import build
     from jaxseg.experiment.log import read_rows
     from jaxseg.training.loop import train
@@ -100,7 +100,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def figure(names: list[str], out: Path, count: int) -> None:
-    """Writes league.png: the same images, their labels and what every model made of them, side by side."""
+    """Writes league.png: images, their labels and the prediction of every model, side by side."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -15,13 +15,13 @@ from jaxseg.metrics.arrays import count_pairs
 def noisy_scores(
     label: Int[Array, "h w"], num_classes: int, *, flipped: float, sure: float, seed: int = 0
 ) -> Float[Array, "h w c"]:
-    """Returns log-probabilities of a network that names a random class for a share of the pixels.
+    """Returns log-probabilities, float[h, w, c], of a made-up network that is wrong at random pixels.
 
     Args:
-      label: class ids; what is no class is taken for random too.
+      label: class ids, int[h, w]; a pixel that has no class gets a random one.
       num_classes: c.
-      flipped: share of the pixels whose class is drawn at random, the right one among them.
-      sure: the probability that it gives to the class that it names, whether right or wrong.
+      flipped: share of the pixels, in [0, 1], whose class is drawn at random; it may be the right one.
+      sure: the probability of the class that is named, in (0, 1), whether right or wrong.
       seed: of the draws.
 
     >>> scores = noisy_scores(np.array([[1]]), 3, flipped=0.0, sure=0.5)

@@ -45,14 +45,14 @@ class Subject:
 
 @contextmanager
 def clock(figures: dict[str, Any], key: str) -> Iterator[None]:
-    """Puts the seconds that its block took into `figures[key]`."""
+    """Stores the seconds that the `with` block took as `figures[key]`."""
     start = time.perf_counter()
     yield
     figures[key] = time.perf_counter() - start
 
 
 def alternate(functions: Sequence[Callable[[], object]], count: int) -> list[list[float]]:
-    """Calls the functions in turns and returns the times of each."""
+    """Calls the functions in turns, and returns `count` times of each in seconds, after `WARMUP` calls without."""
     times = [[] for _ in functions]
     for n in range(WARMUP + count):
         for function, seconds in zip(functions, times, strict=True):
@@ -64,5 +64,5 @@ def alternate(functions: Sequence[Callable[[], object]], count: int) -> list[lis
 
 
 def cores() -> int:
-    """Returns how many CPU cores this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""Builds data set, model, loss and optimizer from a config, and validates it before training starts."""
+"""Builds the data set, model, loss and optimizer of a config, and checks the config before training starts."""
 
 import dataclasses
 import json
@@ -68,21 +68,24 @@ FREE_KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config and the objects built from it."""
+    """A config, and the data set and model that were built from it."""
 
     config: ConfigDict
     dataset: Dataset
     model: nn.Module
-    mean: tuple[float, ...]  # of each channel, in units of the uint8 image
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  # of each channel, in 0..255; subtracted from images
+    std: tuple[float, ...]  # of each channel, in 0..255; images are divided by it
 
 
 def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
-    """Returns the experiment of `config`, or raises a `UserError` that says what to change.
+    """Builds the data set and the model of a config. No weights are made or read.
 
     Args:
-      config: of `jaxseg.config.default_config`.
-      splits: those of the data set that will be read; they must exist and not be empty.
+      config: a tree like that of `jaxseg.config.default_config`.
+      splits: names of the splits that will be read; each must exist and have at least one image.
+
+    Raises:
+      UserError: a setting is wrong; the message says which, and what to change.
     """
     check_config(config)
     c = config.data
@@ -101,7 +104,11 @@ def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
 
 
 def count_steps(experiment: Experiment) -> tuple[int, int]:
-    """Returns (steps of the whole run, steps between evaluations)."""
+    """Returns the number of steps of the whole run, and the number of steps between two evaluations.
+
+    Raises:
+      UserError: the training split has fewer images than one batch.
+    """
     config, c = experiment.config, experiment.config.data
     images = len(experiment.dataset.splits[c.train_split])
     per_epoch = images // c.batch_size
@@ -114,7 +121,7 @@ def count_steps(experiment: Experiment) -> tuple[int, int]:
 
 
 def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
-    """Returns the module that `config.model` describes."""
+    """Returns the linen module that `config.model` describes, with `num_classes` classes."""
     c = config.model
     return create_model(
         c.name,
@@ -130,20 +137,25 @@ def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
 def make_augment(
     config: ConfigDict, *, ignore: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Callable[..., dict[str, jax.Array]]:
-    """Returns the augmentation of `config.augment` and `config.data.crop`, (key, batch) -> what the model is given.
+    """Returns the augmentation that `config.augment` and `config.data.crop` describe.
+
+    It is a function (key, batch) -> {"image", "label", "where"}, see `jaxseg.data.augment.augment`.
 
     Args:
       config: of the run.
       ignore: the ignore label.
-      mean: of each channel, in units of the uint8 image.
-      std: see `mean`.
+      mean: of each channel, in 0..255, subtracted from the images.
+      std: of each channel, in 0..255, that the images are divided by.
     """
     options = Augment(**config.augment)
     return partial(augment, options=options, crop=tuple(config.data.crop), ignore=ignore, mean=mean, std=std)
 
 
 def make_loss(config: ConfigDict) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
-    """Returns the loss of `config.loss`, (outputs, labels, where, step) -> (loss, its parts "head/loss")."""
+    """Returns the loss that `config.loss` describes.
+
+    It is a function (outputs, labels, where, step) -> (loss, {"head/loss": the loss before its weights}).
+    """
     arguments = config.loss.to_dict()
 
     def loss_fn(
@@ -155,14 +167,19 @@ def make_loss(config: ConfigDict) -> Callable[..., tuple[jax.Array, dict[str, ja
 
 
 def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-    """Returns the schedule of `config.optim`, update -> learning rate, of a run of `steps` batches."""
+    """Returns the schedule that `config.optim` describes: a function from the number of updates to the learning rate.
+
+    Args:
+      config: of the run.
+      steps: batches of the whole run.
+    """
     c = config.optim
     names = ("lr", "schedule", "power", "warmup_steps", "accumulate")
     return optim.make_schedule(steps, **{name: c[name] for name in names})
 
 
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimizer of `config.optim`. Freezing is not its business, but `make_train_step`'s."""
+    """Returns the optimizer that `config.optim` describes. Frozen parameters are left to `make_train_step`."""
     c = config.optim
     names = ("name", "weight_decay", "beta1", "beta2", "momentum", "nesterov")
     names += ("clip_norm", "encoder_lr_factor", "accumulate")
@@ -170,12 +187,15 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
 
 
 def encoder_name(config: ConfigDict) -> str | None:
-    """Returns the name of the encoder, the architecture's own where the config leaves it open."""
+    """Returns the name of the encoder: the config's, or the architecture's own if the config names none.
+
+    It is None for an architecture that is its own encoder.
+    """
     return config.model.encoder or architecture(config.model.name).default_encoder
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a `UserError` for values that no run can have."""
+    """Raises a `UserError` if a setting has a value with which no run can work. It reads no data."""
     c = config
     if (c.train.steps > 0) == (c.train.epochs > 0):
         raise UserError(
@@ -210,7 +230,11 @@ def check_config(config: ConfigDict) -> None:
 
 
 def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, metrics.Metric]:
-    """Returns the metrics that config.eval names; raises a `UserError` for one that does not exist."""
+    """Returns the metrics by name, made with their options.
+
+    Raises:
+      UserError: a metric or an option does not exist, or "confusion" is not among the names.
+    """
     if "confusion" not in names:
         raise UserError(
             f"config.eval.metrics must name 'confusion', whose mIoU chooses the best checkpoint; got {tuple(names)}."
@@ -219,12 +243,12 @@ def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
 
 
 def flatten(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """Returns {"optim.lr": 0.001, …}, the leaves of a nested mapping by dotted key."""
+    """Returns the values of a nested mapping by dotted key, e.g. {"optim.lr": 0.001}."""
     return flatten_dict(tree.to_dict() if isinstance(tree, ConfigDict) else tree, sep=".")
 
 
 def check_workdir(workdir: str | Path) -> Path:
-    """Returns the folder, or raises a `UserError` if nothing can be written there."""
+    """Returns the folder of a run as a `Path`; raises a `UserError` if the name is empty or names a file."""
     if not str(workdir):
         raise UserError("--workdir is empty. Name the folder of the run.")
     workdir = Path(workdir)
@@ -234,9 +258,13 @@ def check_workdir(workdir: str | Path) -> Path:
 
 
 def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> None:
-    """Writes config.json and dataset.json, or checks that the workdir belongs to the same config.
+    """Writes config.json and dataset.json to the workdir.
 
-    A start that failed before its first checkpoint claims nothing: its config may be mended.
+    If the workdir already has a checkpoint, its config must be the same. As long as there is no checkpoint, the config
+    may still be changed: a run that failed at once can be repaired and started again in the same folder.
+
+    Raises:
+      UserError: the workdir holds a run of another config; the message lists the settings that differ.
     """
     workdir = check_workdir(workdir)
     path = workdir / "config.json"
@@ -270,7 +298,11 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
-    """Returns the config of a workdir; keys that are newer than it take their defaults."""
+    """Returns the config of a run. Settings that did not exist when the run began have their defaults.
+
+    Raises:
+      UserError: the folder has no config.json.
+    """
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"No run in {workdir}: {path} is missing. Check --workdir.")
@@ -284,7 +316,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
 
 
 def enable_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in `folder` between runs; "" is off."""
+    """Keeps compiled programs in `folder`, so that the next run need not compile them again; "" is off."""
     if folder:
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

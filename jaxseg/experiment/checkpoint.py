@@ -46,12 +46,12 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
-        """Starts writing; returns as soon as the arrays are copied off the device.
+        """Starts to write a checkpoint, and returns when the arrays have been copied from the device.
 
         Args:
           step: the name of the checkpoint.
           state: of the run.
-          data: what `json` can hold: where the data iterator stands.
+          data: the position of the data iterator, as JSON can hold it.
         """
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
@@ -64,31 +64,34 @@ class Checkpoints:
             raise self._trouble(error) from error
 
     def score(self, step: int, miou: float) -> None:
-        """Remembers what a state scored; the best checkpoint outlives the next ones."""
+        """Notes the score of a checkpoint. The one with the highest score is kept when older ones are deleted."""
         self.scores[step] = None if math.isnan(miou) else miou
 
     def wait(self) -> None:
-        """Returns when everything is on the disk."""
+        """Waits until all checkpoints are on the disk."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._trouble(error) from error
 
     def close(self) -> None:
-        """Waits and releases the threads."""
+        """Waits as `wait` does, and ends orbax's threads."""
         self.wait()
         self._manager.close()
 
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, or None."""
+        """Returns the step of the newest complete checkpoint, or None if there is none."""
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """The step of the checkpoint with the highest validation mIoU, or the newest if none was evaluated."""
+        """Returns the step with the highest validation mIoU, or the newest one if none was evaluated."""
         return best_step(self._manager.all_steps(), self.scores) or self.latest()
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Returns (state, data) of `step`, with the shapes and shardings of `like` (arrays or their shapes)."""
+        """Returns the state and the data iterator's position at `step`.
+
+        The state has the shapes and the shardings of `like`, a state of arrays or of their shapes.
+        """
         target = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
         )
@@ -120,12 +123,12 @@ class Checkpoints:
             )
 
     def restore_variables(self, step: int) -> dict[str, Any]:
-        """Returns {"params", "batch_stats"} as evaluation uses them, without the optimizer's memory."""
+        """Returns {"params", "batch_stats"} as evaluation uses them; the optimizer's state is not read."""
         state = self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
         return state["ema"] or {"params": state["params"], "batch_stats": state["batch_stats"]}
 
     def resolve(self, which: str) -> int:
-        """Returns the step that "best", "latest" or a number names, or raises with what there is."""
+        """Returns the step that "best", "latest" or a number means; a `UserError` lists the steps that there are."""
         steps = sorted(self._manager.all_steps())
         if not steps:
             raise self._none()
@@ -148,7 +151,7 @@ class Checkpoints:
 
 
 def best_step(steps: Iterable[int], scores: Mapping[int, float | None]) -> int | None:
-    """Returns the step with the highest score, the later of equals, or None if no step has one.
+    """Returns the step with the highest score (the later one of two that are equal), or None if no step has a score.
 
     >>> best_step([10, 20, 30, 40], {10: 0.5, 20: 0.7, 30: 0.7, 50: 0.9})
     30

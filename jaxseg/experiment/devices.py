@@ -10,10 +10,13 @@ from jaxseg.checks import UserError
 
 
 def make_mesh(devices: int = 0) -> Mesh:
-    """Returns the mesh of the run.
+    """Returns a mesh of devices with one axis, "data".
 
     Args:
-      devices: how many devices to use, over all processes; 0 is all of them.
+      devices: how many devices to use, of all processes together; 0 is all of them.
+
+    Raises:
+      UserError: JAX sees fewer devices.
     """
     found = jax.devices()
     if devices > len(found):
@@ -23,18 +26,18 @@ def make_mesh(devices: int = 0) -> Mesh:
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-    """Returns the part of `mesh` that this process owns; evaluation runs on it, process by process."""
+    """Returns a mesh of those devices of `mesh` that belong to this process. Each process evaluates on its own."""
     own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
     return Mesh(np.array(own), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of state: every device holds all of it."""
+    """Returns the sharding of the state: every device holds a whole copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The sharding of batches: the leading axis is split over "data"."""
+    """Returns the sharding of batches: the first axis is split over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
@@ -44,18 +47,18 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Makes one global batch of the processes' own parts, without copying between processes."""
+    """Returns the global batch, of which every process gives its own part; nothing is copied between processes."""
     sharding = batched(mesh)
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
 def localize(tree: Any, mesh: Mesh) -> Any:
-    """Returns replicated global arrays as arrays of this process's devices `mesh` alone."""
+    """Returns arrays that every device holds as arrays on `mesh`, the devices of this process alone."""
     return replicate(jax.tree.map(lambda x: x.addressable_data(0), tree), mesh)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises where the global batch does not split evenly over the devices."""
+    """Raises a `UserError` if the images of a batch cannot be split evenly over the devices of `mesh`."""
     if batch_size % mesh.size:
         near = max(batch_size // mesh.size, 1) * mesh.size
         raise UserError(
@@ -64,7 +67,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def wait_for_all(event: str) -> None:
-    """Returns when every process of the run has come to `event`."""
+    """Waits until every process of the run has called this with the same `event`, a name."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -72,7 +75,7 @@ def wait_for_all(event: str) -> None:
 
 
 def any_process(flag: bool) -> bool:
-    """Says whether `flag` is true in any process; all of them must ask."""
+    """Returns whether `flag` is true in at least one process. All processes must call it."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils

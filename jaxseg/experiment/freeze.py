@@ -12,12 +12,12 @@ Prefixes = tuple[str, ...]  # paths of parameters or of the modules that hold th
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """Returns a parameter's path as people write it: "encoder/conv1/kernel"."""
+    """Returns a path of JAX's as text, e.g. "encoder/conv1/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def under(name: str, prefixes: Prefixes) -> bool:
-    """Whether the path `name` is one of `prefixes` or lies below one.
+    """Returns whether the path `name` is one of `prefixes`, or lies below one of them.
 
     >>> under("encoder/conv1", ("encoder",)), under("encoder2/conv1", ("encoder",))
     (True, False)
@@ -26,10 +26,10 @@ def under(name: str, prefixes: Prefixes) -> bool:
 
 
 def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:
-    """Returns (trained, frozen): `params` twice, each without the arrays of the other.
+    """Returns (trained, frozen): two trees like `params`, each without the arrays of the other.
 
-    In place of an array that is left out stands `optax.MaskedNode()`, which JAX and optax take for an empty subtree:
-    gradients and the optimizer's state have the paths of the parameters, and nothing at all for a frozen one.
+    Where an array is left out there is `optax.MaskedNode()`, which JAX and optax treat as an empty subtree. So the
+    gradients and the optimizer's state have the same paths as the parameters, and hold nothing for a frozen one.
 
     Args:
       params: the parameters, arrays or their shapes.
@@ -62,7 +62,7 @@ def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:
 
 
 def join_frozen(trained: Tree, frozen: Tree) -> Tree:
-    """Undoes `split_frozen`."""
+    """Returns the whole tree of the two that `split_frozen` returned."""
     return jax.tree.map(
         lambda mine, other: other if isinstance(mine, optax.MaskedNode) else mine,
         trained,

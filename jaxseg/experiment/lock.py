@@ -14,12 +14,12 @@ from jaxseg.checks import UserError
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds WORKDIR/.lock while the block runs; the system lets go of it when the process ends, however it ends.
+    """Locks WORKDIR/.lock while the block runs. The system unlocks it when the process ends, even if it is killed.
 
-    The processes of one run share its workdir, and the first holds the lock for all.
+    If one run has several processes, the first of them holds the lock for all.
 
     Raises:
-      UserError: another process trains in the workdir.
+      UserError: another process is training in the workdir.
     """
     if jax.process_index():
         yield

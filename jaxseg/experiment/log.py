@@ -17,7 +17,7 @@ TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # o
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices and the commit of the code: what someone needs to repeat the run.
+    """Returns versions, devices and the commit of the code, which are needed to repeat a run.
 
     Where JAX finds no device, "backend" is None, and "failure" says why.
     """
@@ -59,7 +59,7 @@ def version_of(name: str) -> str | None:
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl; a last line that a kill cut short is left out."""
+    """Returns the rows of a metrics.jsonl. An incomplete line, which a killed process leaves, is left out."""
     path = Path(path)
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -71,9 +71,14 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
 
 class Log:
-    """Appends rows to metrics.jsonl and, if asked for, to TensorBoard; with several processes, only the first does.
+    """Appends rows to metrics.jsonl and, with `tensorboard`, to TensorBoard. Only the first process writes.
 
-    A run that resumes at step n starts its log with the rows up to n: those after it will come again.
+    A run that resumes at step n keeps the rows up to n and deletes those after it, as they will be written again.
+
+    Args:
+      workdir: of the run.
+      resume_step: n, the step that the run resumes at; 0 for a new run.
+      tensorboard: whether to write events of TensorBoard, too.
     """
 
     def __init__(self, workdir: str | Path, *, resume_step: int, tensorboard: bool):
@@ -95,7 +100,13 @@ class Log:
         part.replace(self.path)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Writes one row: `kind` is "train" or "eval", `values` are numbers; nan (an absent class) is null."""
+        """Writes one row of numbers.
+
+        Args:
+          kind: "train" or "eval".
+          step: of the run.
+          **values: numbers by name; nan (of an absent class) and infinity become null.
+        """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         row = {"kind": kind, "step": step, "time": now, **values}
@@ -109,7 +120,7 @@ class Log:
                     self._events.add_scalar(f"{kind}/{name}", value, step)
 
     def image(self, name: str, path: Path, step: int) -> None:
-        """Shows a PNG in TensorBoard."""
+        """Writes a PNG file to TensorBoard, if that is on."""
         if self._events:
             import numpy as np
             from PIL import Image
@@ -125,18 +136,18 @@ class Log:
 
 
 def say(text: str) -> None:
-    """Prints one line for the person at the terminal, from the first process only."""
+    """Prints one line to stderr, from the first process only."""
     if jax.process_index() == 0:
         print(text, file=sys.stderr, flush=True)
 
 
 def train_bar(steps: Iterable[int], **options: Any) -> Any:
-    """The bar of a training run: what matters most is in sight on a terminal of 80 columns."""
+    """Returns the progress bar of a training run, which fits into 80 columns."""
     return progress_bar(steps, desc="train", unit="step", bar_format=TRAIN_BAR, **options)
 
 
 def train_line(loss: float, images_per_s: float, val_miou: float | None) -> str:
-    """Returns what the bar shows beside the steps, the speed last, since a narrow terminal cuts the end.
+    """Returns the text beside the bar. The speed comes last, as a narrow terminal cuts the end.
 
     >>> train_line(0.12345, 43.21, 0.8562)
     'loss 0.1235, val mIoU 0.8562, 43.2 images/s'
@@ -146,7 +157,10 @@ def train_line(loss: float, images_per_s: float, val_miou: float | None) -> str:
 
 
 def progress_bar(iterable: Iterable, **options: Any) -> Iterable:
-    """tqdm bar; redraws every 30 s when stderr is not a terminal; shown by the first process only."""
+    """Returns tqdm's progress bar over `iterable`, shown by the first process only.
+
+    On a terminal it is drawn every 0.2 s, elsewhere (a log file) every 30 s. `options` are tqdm's.
+    """
     from tqdm import tqdm
 
     interval = 0.2 if sys.stderr.isatty() else 30.0

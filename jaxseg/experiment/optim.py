@@ -22,15 +22,15 @@ OPTIMIZERS = ("adamw", "sgd")
 def make_schedule(
     steps: int, *, lr: float, schedule: str, power: float, warmup_steps: int, accumulate: int
 ) -> optax.Schedule:
-    """Returns update -> learning rate.
+    """Returns the learning rate as a function of the number of updates so far.
 
     Args:
       steps: batches of the whole run; with accumulation there are fewer updates.
       lr: the highest learning rate.
-      schedule: a key of `SCHEDULES`, of the updates after the warm-up.
-      power: of the "poly" schedule.
-      warmup_steps: updates from 0 to `lr` in a straight line.
-      accumulate: batches of one update.
+      schedule: a key of `SCHEDULES`: how the learning rate falls after the warm-up.
+      power: exponent of the "poly" schedule.
+      warmup_steps: number of updates in which the learning rate rises linearly from 0 to `lr`.
+      accumulate: number of batches of one update.
 
     >>> half = make_schedule(100, lr=0.1, schedule="cosine", power=0.9, warmup_steps=0, accumulate=1)
     >>> print(f"{half(50):.3f}")
@@ -61,18 +61,18 @@ def make_optimizer(
     encoder_lr_factor: float,
     accumulate: int,
 ) -> optax.GradientTransformation:
-    """Returns the optax transformation: clip, precondition and decay, learning rate, the encoder's factor.
+    """Returns the optimizer: clipping, AdamW or SGD with weight decay, learning rate, the encoder's factor, in turn.
 
-    Its state has the tree of the parameters wherever it has a number for each of them, as optax's own have.
+    Where its state has one number for each parameter, it has them in the tree of the parameters, as optax's states do.
 
     Args:
-      learning_rate: update -> learning rate.
+      learning_rate: a function from the number of updates to the learning rate, see `make_schedule`.
       name: one of `OPTIMIZERS`.
       weight_decay: decoupled for "adamw", added to the gradient for "sgd"; of kernels only, not of vectors.
-      beta1: of "adamw".
-      beta2: of "adamw".
-      momentum: of "sgd".
-      nesterov: of "sgd".
+      beta1: of "adamw": decay of the mean of the gradient, in [0, 1).
+      beta2: of "adamw": decay of the mean of its square, in [0, 1).
+      momentum: of "sgd", in [0, 1).
+      nesterov: of "sgd": whether the momentum is Nesterov's.
       clip_norm: largest global norm of the gradient; 0 is off.
       encoder_lr_factor: learning rate of the parameters below "encoder", relative to the others'.
       accumulate: consecutive gradients that are averaged into one update.

@@ -14,9 +14,9 @@ from jaxseg.experiment.freeze import Prefixes, split_frozen
 
 @struct.dataclass
 class TrainState:
-    """The state of a run; everything that a checkpoint needs to go on from the same bits.
+    """The state of a run: all arrays that a checkpoint needs, so that a resumed run gives exactly the same numbers.
 
-    The fields are `Any`, as a state may also be one of shapes or of shardings.
+    The fields are `Any`, as a state may hold shapes or shardings in place of arrays.
     """
 
     step: Any  # i32[], batches seen
@@ -29,13 +29,16 @@ class TrainState:
 def create_state(
     variables: Mapping[str, Any], tx: optax.GradientTransformation, *, ema: bool = False, freeze: Prefixes = ()
 ) -> TrainState:
-    """Returns the state before the first step. It has the arrays of `variables`, which that step takes with the state.
+    """Returns the state before the first step.
+
+    It holds the arrays of `variables` themselves, not copies: once the first step has been given the state, they can't
+    be used any more.
 
     Args:
       variables: {"params", "batch_stats"} of the model; "batch_stats" may be missing.
       tx: the optax transformation.
-      ema: whether averaged variables are kept besides; then give `make_train_step` its `ema_decay`.
-      freeze: paths of parameters that are not trained, the same as `make_train_step`'s. `tx` has no memory of them.
+      ema: whether to keep averaged variables, too. If so, give `make_train_step` an `ema_decay`.
+      freeze: paths of the parameters that are not trained, the same as `make_train_step`'s. `tx` has no state for them.
 
     >>> variables = {"params": {"encoder": {"kernel": jnp.ones(2)}, "head": {"kernel": jnp.ones(3)}}}
     >>> state = create_state(variables, optax.sgd(0.1, momentum=0.9), freeze=("encoder",))
@@ -54,22 +57,21 @@ def create_state(
 
 
 def average(ema: Any, new: Any, step: Int[Array, ""], decay: float) -> Any:
-    """Moves the averaged variables towards the new ones.
+    """Returns the exponential moving average of the variables after one more step.
 
-    Statistics are averaged with the parameters that they belong to: those of the last parameters do not fit averaged
-    ones. Early on, the last 10 % of all steps count, so that the start of a short run is forgotten (Abadi et al.'s
-    `num_updates`, TensorFlow).
+    Running statistics are averaged, too, as those of the newest parameters do not fit averaged parameters. The decay is
+    at most (1 + step) / (10 + step), so that a short run forgets its start (TensorFlow's `num_updates`).
 
     Args:
-      ema: averaged variables.
-      new: those after this step.
-      step: steps before this one.
-      decay: of the average, once there were enough steps.
+      ema: the averaged variables so far.
+      new: the variables after this step.
+      step: number of the steps before this one.
+      decay: of the average, in (0, 1), e.g. 0.999.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(new, ema, 1 - decay)
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
-    """Returns the variables that evaluation uses: the averaged ones where they are kept."""
+    """Returns the variables for evaluation: the averaged ones if the state has them."""
     return state.ema or {"params": state.params, "batch_stats": state.batch_stats}

@@ -1,10 +1,10 @@
 """Published weights for jaxseg's modules: from packages, files and other libraries' state dicts.
 
 Every conversion is strict: an entry that is missing, left over or of another shape is an error that names it.
-Nothing here goes to the network but `hf:` names. A state dict is a mapping of arrays or tensors, or the path of a
-`.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file; no PyTorch is needed to read one. It may lie in the checkpoint of
-a trainer, and its names may have a prefix, as Lightning, DataParallel and torch.compile give them: what was left out
-is said in a warning.
+Only names that begin with `hf:` are looked up on the network. A state dict is a mapping of arrays or tensors, or the
+path of a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file; no PyTorch is needed to read one. It may be part of a
+trainer's checkpoint, and its names may have a prefix, as Lightning, DataParallel and torch.compile give them. What was
+left out is told in a warning.
 
 The names of the weights in other libraries are in `jaxseg.pretrained.names`.
 """

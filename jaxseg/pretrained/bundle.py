@@ -32,7 +32,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 class Bundle(NamedTuple):
-    """What a bundle's files hold, before `jaxseg.load` makes a trained model of it."""
+    """The content of a bundle's files, from which `jaxseg.load` makes a trained model."""
 
     module: nn.Module  # a model, or an encoder
     variables: dict[str, Any]  # {"params", "batch_stats"}, NumPy arrays
@@ -53,19 +53,19 @@ def save_bundle(
     activation: str = "softmax",
     source: str = "",
 ) -> None:
-    """Writes a model or an encoder and its variables to `directory`, which is made.
+    """Writes a model or an encoder and its variables to a folder, which is made if it does not exist.
 
     Args:
-      directory: of the bundle: a new or empty folder, or a bundle, which is overwritten.
+      directory: the folder: a new or an empty one, or one with a bundle, which is then overwritten.
       module: made by `create_model` or `create_encoder`.
       variables: {"params", "batch_stats"}.
       classes: names, one per class; may be left out.
       palette: (red, green, blue) of each class, 0..255; may be left out.
       ignore: the ignore label.
-      mean: of each channel, 0..255; None is what the module's own weights were trained with.
-      std: of each channel, 0..255; None likewise.
-      bucket: images are padded to a multiple of this, in pixels; where borders lie changes what a network sees.
-      activation: "softmax" or "sigmoid", what makes probabilities of the logits.
+      mean: of each channel, in 0..255, subtracted from images; None is that of the module.
+      std: of each channel, in 0..255, that images are divided by; None is that of the module.
+      bucket: height and width of an image are padded to a multiple of this, in pixels, as in the run's evaluation.
+      activation: "softmax" or "sigmoid", which turns logits into probabilities.
       source: a sentence about where the weights come from.
     """
     from safetensors.numpy import save_file
@@ -106,17 +106,20 @@ def _check_free(directory: Path) -> None:
 
 
 def is_bundle(directory: str | Path) -> bool:
-    """Says whether `directory` holds a bundle of jaxseg."""
+    """Returns whether the folder holds a bundle of jaxseg."""
     path = Path(directory) / CONFIG
     return path.is_file() and '"format": "jaxseg' in path.read_text()
 
 
 def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
-    """Reads a bundle of a model or an encoder, or raises a `UserError` that says what does not fit.
+    """Reads a bundle of a model or an encoder.
 
     Args:
       directory: a folder that `save_bundle` or `jaxseg convert` wrote.
-      dtype: compute type of the module.
+      dtype: of the module's computation; the variables are float32.
+
+    Raises:
+      UserError: the files are no bundle, or do not fit together; the message says what does not fit.
     """
     from safetensors.numpy import load_file
 
@@ -142,14 +145,17 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
 def replace_variables(
     variables: dict[str, Any], theirs: dict[str, Any], source: str | Path, *, replace_head: bool = False
 ) -> dict[str, Any]:
-    """Returns `theirs` in place of `variables`, to go on training from, or raises a `UserError` if they do not fit.
+    """Returns the variables of a trained model, checked against those of the model that training continues with.
 
     Args:
-      variables: of the model to train; they say which arrays it needs.
-      theirs: of a trained model.
-      source: where they come from, for messages.
-      replace_head: whether arrays outside "encoder" and "decoder" that have another shape, as the scores of another
-        number of classes have, keep the values of `variables`.
+      variables: of the model to train.
+      theirs: of the trained model.
+      source: where `theirs` come from, for messages.
+      replace_head: whether arrays outside "encoder" and "decoder" whose shapes differ (those of a head for another
+        number of classes) keep the values of `variables`; otherwise they are an error.
+
+    Raises:
+      UserError: an array is missing, or has another shape.
     """
     fresh = [path for path in _differing(theirs, variables) if path.split("/")[1] not in ("encoder", "decoder")]
     if replace_head:

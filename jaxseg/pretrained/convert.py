@@ -27,7 +27,7 @@ LEAVES = {
 
 
 def variables_template(module: nn.Module, in_channels: int = 3) -> dict[str, Any]:
-    """Returns the variables of an encoder or a model with shapes in place of arrays; nothing is computed.
+    """Returns the variables of an encoder or a model, with `jax.ShapeDtypeStruct`s in place of arrays.
 
     Args:
       module: an encoder or a model.
@@ -56,9 +56,9 @@ def input_channels(module: nn.Module, variables: Mapping[str, Any]) -> int:
 
 
 def channel_statistics(module: nn.Module, in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the mean and the standard deviation of each channel, 0..255, as far as the encoder's for RGB tell them.
+    """Returns the mean and the standard deviation of each channel, in 0..255, made from the encoder's for RGB.
 
-    One channel has the average of the three; more repeat them in turn, as the first convolution's weights do.
+    One channel gets the average of the three. More channels repeat the three, as the first convolution's weights do.
 
     Args:
       module: an encoder or a model.
@@ -83,15 +83,18 @@ def convert(
     unused: Callable[[str], bool] = lambda key: False,
     hint: str = "Check the name and the options.",
 ) -> dict[str, Any]:
-    """Fills `template` from `state_dict`, or raises a `UserError` that lists every entry that does not fit.
+    """Returns `template` with the arrays of `state_dict`.
 
     Args:
       template: variables with shapes, as `variables_template` makes them.
       state_dict: PyTorch's names and arrays.
       torch_key: from the path of a module in `template` to its name in `state_dict`.
-      what: the name of the thing, for the error.
-      unused: true for the names in `state_dict` that the thing rightly lacks.
+      what: what `template` is of, for the error.
+      unused: whether a name of `state_dict` may be left over.
       hint: what the error tells the user to do.
+
+    Raises:
+      UserError: entries are missing, left over or of another shape; the message lists them.
     """
     missing, misshapen, filled, used = [], [], {}, set()
     for path, leaf in flatten_dict(template).items():
@@ -114,13 +117,13 @@ def convert(
 
 
 def torch_name(path: tuple[str, ...], torch_key: Callable[[ModulePath], str]) -> str:
-    """The name in a state dict of the leaf at (collection, *module, leaf)."""
+    """Returns the name in a state dict of the array at (collection, *module, leaf)."""
     collection, *module, leaf = path
     return f"{torch_key(tuple(module))}.{LEAVES[collection, leaf]}".removesuffix(".")
 
 
 def rename(path: ModulePath, renames: Renames) -> str:
-    """Returns the dotted path of a module with patterns substituted, one after the other: its name in another library.
+    """Returns the name of a module in another library: its dotted path after all substitutions, one after the other.
 
     >>> rename(("decoder", "block3", "conv"), ((r"\\.conv$", ".0"), (r"\\.block(\\d)", r".blocks.\\1")))
     'decoder.blocks.3.0'
@@ -164,9 +167,8 @@ def convert_encoder(
 ) -> dict[str, Any]:
     """Converts the state dict of a classifier, or of its features, to the variables of `encoder`.
 
-    It must fit the encoder, and may also be that of all five levels: what an encoder of less `depth` lacks is
-    then checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is
-    adapted.
+    If the encoder computes fewer than five levels (`depth`), the state dict may be that of all five; the rest is then
+    checked and left out. If `in_channels` is not 3 and the state dict has 3, the first convolution is adapted.
 
     Args:
       encoder: what to fill.
@@ -241,9 +243,9 @@ def convert_model(
       library: "torchvision", "timm" or "smp": whose names the encoder's entries have.
       prefix: of the encoder's entries in `state_dict`.
       renames: see `rename`.
-      what: the name of the rest, for the error.
+      what: what the rest is, for the error.
       in_channels: of the images.
-      unused: true for the names that the model rightly lacks.
+      unused: whether a name of `state_dict` may be left over.
     """
     template = variables_template(model, in_channels)
     for collection in template.values():

@@ -24,12 +24,12 @@ OF_TIMM = re.compile(r"^((?:.*\.)?encoder\.|)model\.(?!encoder\.)")
 
 
 def read_encoder(library: str, name: str, source: StateDict, *, in_channels: int = 3, **options: Any) -> Imported:
-    """Converts an encoder's weights, or those of a model that it is in.
+    """Converts the weights of an encoder, from its own state dict or that of a model that contains it.
 
     Args:
       library: "torchvision", "timm" or "smp": whose names the entries have.
       name: a key of `jaxseg.ENCODERS`, or smp's name if `library` is "smp".
-      source: a state dict, or the path of one; names may have a prefix.
+      source: a state dict, or the path of one; all names may have one prefix.
       in_channels: of the images.
       **options: the encoder's, as for `create_encoder`.
     """
@@ -80,7 +80,7 @@ def load_encoder(name: str, source: str, *, in_channels: int = 3, **options: Any
 
 
 def guess_names(encoder: nn.Module, name: str, entries: Entries) -> tuple[str, str]:
-    """Returns the library whose names the entries have, and the prefix before them: the pair that explains most."""
+    """Returns the library whose names fit most of the entries, and the prefix of these entries."""
     found = {library: _explain(encoder, name, library, entries) for library in find_sources(encoder, name)}
     library = max(found, key=lambda key: found[key][1])
     return library, found[library][0]

@@ -9,7 +9,7 @@ FILES = ["*.json", "*.safetensors"]
 
 
 def locate(source: str | Path) -> Path:
-    """Returns the file or folder that `source` names; what is on the hub is fetched once, and only when named here.
+    """Returns the path of the file or folder that `source` names. What is on the hub is downloaded once.
 
     >>> locate("nowhere")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

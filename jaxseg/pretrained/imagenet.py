@@ -40,7 +40,7 @@ def _weights_file(package: str) -> Path:
 
 
 def timm_names(state_dict: Mapping[str, np.ndarray], encoder: EfficientNetLite) -> dict[str, np.ndarray]:
-    """Renames the packages' entries to timm's: they count blocks through, and normalizations from 0.
+    """Returns the packages' entries by timm's names. The packages number the blocks of all stages together.
 
     >>> list(timm_names({"_blocks.1._expand_conv.weight": 0, "_bn1.bias": 0}, EfficientNetLite()))
     ['blocks.1.0.conv_pw.weight', 'bn2.bias']

@@ -16,7 +16,7 @@ class Imported(NamedTuple):
     notes: tuple[str, ...] = ()  # what was done to get at the weights, a sentence each
 
     def warn(self) -> "Imported":
-        """Says the notes as warnings of the caller's caller."""
+        """Gives the notes as Python warnings that point to the code which called the importing function."""
         for note in self.notes:
             warnings.warn(note, stacklevel=3)
         return self

@@ -28,11 +28,11 @@ def import_weights(
       library: one of `LIBRARIES`, which wrote the file.
       source: the path of a state dict or of a trainer's checkpoint with one; a folder of smp's `save_pretrained`; or
         either as `hf:OWNER/REPO`.
-      arch: the library's name of the model, in any case; None if the file is to give an encoder alone.
+      arch: the library's name of the model, in upper or lower case; None imports the encoder alone.
       encoder: a key of `jaxseg.ENCODERS`, or smp's name of it.
       num_classes: of an smp model; None takes the number that its head has.
-      **options: further arguments that the model was made with, by the library's names, or the encoder's fields.
-        `in_channels` is that of the images.
+      **options: further arguments that the model was made with, by the library's names; of an encoder, its fields.
+        `in_channels` is the number of channels of the images.
     """
     path = locate(source)
     if library not in LIBRARIES:

@@ -58,16 +58,16 @@ def from_smp(
     in_channels: int = 3,
     **arguments: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuilds a model of smp: the same logits, to float32's rounding, at any image size.
+    """Makes the same model as one of smp, with its weights. The logits are equal up to float32's rounding.
 
     Args:
-      arch: smp's name of it, in any case, e.g. "fpn", "DeepLabV3Plus".
-      encoder: of the model, by jaxseg's or smp's name, e.g. "resnet34", "efficientnet-b0".
-      state_dict: of the whole model, or the path of one, or of a trainer's checkpoint with one.
-      num_classes: smp's `classes`; None takes the number that the head has.
+      arch: smp's name of the architecture, in upper or lower case, e.g. "fpn", "DeepLabV3Plus".
+      encoder: its name in jaxseg or in smp, e.g. "resnet34", "efficientnet-b0".
+      state_dict: of the whole model; or the path of one, or of a trainer's checkpoint that contains one.
+      num_classes: smp's `classes`; None is the number of classes of the head in `state_dict`.
       in_channels: of the images.
-      **arguments: any others that the model was made with, by smp's names and with smp's defaults. The logits are those
-        before smp's `activation`.
+      **arguments: the other arguments that the model was made with, by smp's names; the defaults are smp's. The logits
+        here are those before smp's `activation`.
 
     Returns:
       The model and its variables, {"params": ..., "batch_stats": ...}.
@@ -85,7 +85,7 @@ def read_smp(
     in_channels: int = 3,
     **arguments: Any,
 ) -> Imported:
-    """Rebuilds a model of smp as `from_smp` does, and returns all that is known of it."""
+    """Makes the model as `from_smp` does, and also returns its activation, its channels and the notes on the file."""
     arch = arch.lower()
     arguments = _renamed(arguments)
     recipe = _recipe(arch, arguments)
@@ -119,10 +119,10 @@ def read_smp(
 
 
 def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuilds a model of smp from the folder that its `save_pretrained` wrote, as `from_smp` does.
+    """Makes a model of smp from the folder that its `save_pretrained` wrote, as `from_smp` does.
 
-    Only the folder's `config.json` and `model.safetensors` are read. The encoder's weights are among the latter, so
-    the configuration's `encoder_weights`, which smp would first download, are not asked for.
+    Only the folder's `config.json` and `model.safetensors` are read. Nothing is downloaded, whatever `encoder_weights`
+    the config names, as the encoder's weights are in the file.
 
     Args:
       directory: the folder's path.
@@ -135,7 +135,7 @@ def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_smp_folder(directory: str | Path) -> Imported:
-    """Rebuilds a model of smp as `load_smp` does, and returns all that is known of it."""
+    """Makes the model as `load_smp` does, and also returns its activation, its channels and the notes on the file."""
     folder = Path(directory).expanduser()
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
@@ -158,12 +158,14 @@ def read_smp_folder(directory: str | Path) -> Imported:
 
 
 def smp_activation(given: str | None, num_classes: int) -> str:
-    """Returns "softmax" or "sigmoid": what makes probabilities of a model's logits.
+    """Returns "softmax" or "sigmoid", which turns a model's logits into probabilities.
 
     Args:
-      given: smp's `activation`. None, its default, says nothing; then it is the only one that makes sense for one
-        class, a sigmoid, and softmax otherwise.
+      given: smp's `activation`. None, smp's default, is taken as a sigmoid for one class and as softmax for more.
       num_classes: smp's `classes`.
+
+    Raises:
+      UserError: the activation does not exist here, or is softmax for a single class.
 
     >>> smp_activation(None, num_classes=1), smp_activation("softmax2d", num_classes=3)
     ('sigmoid', 'softmax')

@@ -15,9 +15,9 @@ StateDict = str | Path | Mapping[str, Any]
 def read_state_dict(source: StateDict) -> dict[str, np.ndarray]:
     """Returns the arrays of a `.safetensors` or PyTorch file, or of a mapping of arrays or tensors.
 
-    A checkpoint of a trainer may hold the state dict under "state_dict", "model_state_dict", "model" or the like; what
-    `torch.compile` puts before the names is left out. PyTorch's files need no PyTorch and may run no code: see
-    `torch_file`.
+    In a trainer's checkpoint the state dict may be under "state_dict", "model_state_dict", "model" or a similar name.
+    The prefix that `torch.compile` gives to names is left out. Reading needs no PyTorch and runs no code of the file,
+    see `torch_file`.
 
     >>> read_state_dict({"epoch": 3, "model": {"_orig_mod.fc.bias": [0.0, 1.0]}})
     {'fc.bias': array([0., 1.])}
@@ -26,7 +26,7 @@ def read_state_dict(source: StateDict) -> dict[str, np.ndarray]:
 
 
 def read_entries(source: StateDict | Entries) -> Entries:
-    """Reads as `read_state_dict` does, and returns the notes on it, too."""
+    """Reads the arrays as `read_state_dict` does, and also returns notes on what was left out."""
     if isinstance(source, Entries):
         return source
     if isinstance(source, Mapping):

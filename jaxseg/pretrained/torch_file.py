@@ -48,7 +48,7 @@ class Tensor(NamedTuple):
 
 
 class Unknown:
-    """What stands for an object whose class is not loaded: it takes whatever a pickle does to it, and does nothing."""
+    """Stands for an object whose class is not loaded. Whatever a pickle does to it has no effect."""
 
     refers_to = ""  # the name of the class or function
 

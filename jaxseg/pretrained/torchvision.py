@@ -34,12 +34,12 @@ def encoder_from_torchvision(
 
 
 def from_torchvision(name: str, state_dict: StateDict, *, in_channels: int = 3) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuilds a segmentation model of torchvision: the same logits, to float32's rounding.
+    """Makes the same model as a segmentation model of torchvision. The logits are equal up to float32's rounding.
 
     Args:
-      name: torchvision's name of it, in any case, e.g. "deeplabv3_resnet50".
-      state_dict: of the whole model, or the path of one. It tells the number of classes, and whether there is
-        an auxiliary classifier ("auxiliary" of the outputs).
+      name: torchvision's name of the model, in upper or lower case, e.g. "deeplabv3_resnet50".
+      state_dict: of the whole model, or the path of one. The number of classes, and whether there is an auxiliary
+        classifier (the output "auxiliary"), are read from it.
       in_channels: of the images.
 
     Returns:
@@ -50,7 +50,7 @@ def from_torchvision(name: str, state_dict: StateDict, *, in_channels: int = 3) 
 
 
 def read_torchvision(name: str, state_dict: StateDict, *, in_channels: int = 3) -> Imported:
-    """Rebuilds a segmentation model of torchvision as `from_torchvision` does, and returns all that is known of it."""
+    """Makes the model as `from_torchvision` does, and also returns its channels and the notes on the file."""
     recipe = lookup(TORCHVISION_MODELS, name.lower(), "torchvision model")
     entries = read_entries(state_dict)
     scores = f"{recipe.scores}.bias"

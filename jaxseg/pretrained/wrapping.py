@@ -17,7 +17,7 @@ WRITERS = {"module.": "DataParallel", "model.": "Lightning"}  # whose prefix it 
 
 
 class Entries(NamedTuple):
-    """A state dict, and what was done to get at it."""
+    """A state dict, and notes on what was left out of the file it came from."""
 
     arrays: dict[str, np.ndarray]
     notes: tuple[str, ...] = ()  # a sentence each, for the user
@@ -60,7 +60,7 @@ def unwrap(content: Any, is_tensor: type | tuple[type, ...]) -> tuple[dict[str, 
 
 
 def drop_compiled(entries: Entries) -> Entries:
-    """Removes what `torch.compile` puts before the names of what it compiled."""
+    """Removes the prefixes that `torch.compile` gives to names."""
     if not any(COMPILED in key for key in entries.arrays):
         return entries
     arrays = {key.replace(COMPILED, ""): value for key, value in entries.arrays.items()}
@@ -68,11 +68,11 @@ def drop_compiled(entries: Entries) -> Entries:
 
 
 def find_prefix(keys: Collection[str], anchor: str, wanted: Collection[str] = ()) -> tuple[str, int]:
-    """Returns the prefix under which a state dict has the most of the names that are wanted, and how many.
+    """Returns the prefix with which a state dict has most of the wanted names, and how many it has.
 
     Args:
       keys: of the state dict.
-      anchor: a name that the model has; whatever stands before it in `keys` may be the prefix.
+      anchor: a name that the model has; what stands before it in one of `keys` is tried as the prefix.
       wanted: the names that the model has.
 
     >>> find_prefix(["model.bn1.bias", "model.layer1.bn1.bias", "model.fc.bias"], "bn1.bias", ["bn1.bias", "fc.bias"])

@@ -9,7 +9,7 @@ from jaxseg.experiment import devices as shard
 
 
 class Interrupts:
-    """A context in which SIGINT and SIGTERM only leave a note for the loop, in `received`."""
+    """A context in which SIGINT and SIGTERM do not end the program: their number is stored in `received`."""
 
     def __init__(self):
         self.received: int | None = None
@@ -28,7 +28,12 @@ class Interrupts:
             signal.signal(number, handler)
 
     def stopping(self, *, ask: bool) -> bool:
-        """Says whether to stop after this step; several processes must agree, which they do only when they `ask`."""
+        """Returns whether to stop after this step.
+
+        Args:
+          ask: whether several processes agree now on the answer, which all of them must do at the same step. Until then
+            the answer of several processes is no.
+        """
         if jax.process_count() == 1:
             return self.received is not None
         if ask and shard.any_process(self.received is not None):

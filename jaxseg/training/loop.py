@@ -29,9 +29,10 @@ from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
-    """Trains what `config` describes, in `workdir`; returns the last validation scores.
+    """Trains what `config` describes in the folder `workdir`, and returns the last validation scores.
 
-    Called again with the same workdir it goes on from the latest checkpoint, to the same bits.
+    Called again with the same workdir, it continues from the latest checkpoint and gives exactly the same numbers as a
+    run that was never stopped.
 
     Args:
       config: of `jaxseg.config.default_config`.
@@ -39,8 +40,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
         images/ and curves.png.
 
     Raises:
-      UserError: what is wrong and what to do, for everything a user can mend.
-      Interrupted: after Ctrl-C or SIGTERM, when the state is saved.
+      UserError: something that a user can repair is wrong; the message says what, and what to do.
+      Interrupted: Ctrl-C or SIGTERM came; the state has been saved.
     """
     workdir = experiments.check_workdir(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
@@ -94,7 +95,7 @@ def _run(
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from step to step."""
+    """What the loop needs and does not change."""
 
     experiment: experiments.Experiment
     mesh: Mesh

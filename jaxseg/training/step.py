@@ -41,9 +41,9 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the jitted function (state, batch) -> (new state, metrics).
 
-    The state that it is called with is donated: its arrays can't be used afterwards. Put the first one on the mesh with
-    `replicate`: the step returns it there, and a state that comes from elsewhere is compiled for once more. The
-    randomness of a step is a function of `seed` and `state.step` alone, so a resumed run repeats it.
+    The state that the step is called with is donated: its arrays can't be used afterwards. Put the first state on the
+    mesh with `replicate`; otherwise the step is compiled twice, as the state that it returns lies on the mesh. Random
+    numbers depend on `seed` and `state.step` alone, so that a run that resumes draws the same ones.
 
     Args:
       model: a linen module with `model(images, train=bool)`; or, for anything else, a function
@@ -55,14 +55,17 @@ def make_train_step(
       mesh: devices, one axis "data", over which the batch is split; None is all devices. The batch's size must be a
         multiple of their number.
       state_sharding: where the state lives, a sharding or a `TrainState` of them; None is a copy on every device.
-      seed: of dropout and augmentation.
-      ema_decay: of the averaged variables in `state.ema`; None leaves them alone.
+      seed: of the random numbers of dropout and augmentation.
+      ema_decay: decay of the averaged variables in `state.ema`, in (0, 1); None does not change them.
       freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. No
         gradient is computed for them, nor for what only their gradients would need.
-      grad_norm: whether to report the global norm of the gradient, of the parameters that are trained.
+      grad_norm: whether to report the global norm of the gradient with respect to the parameters that are trained.
 
     Returns:
-      The step; its metrics are "loss", "loss/NAME" for every part, and "grad_norm".
+      The step. Its metrics are scalars: "loss", "loss/NAME" for every part and, if asked for, "grad_norm".
+
+    Raises:
+      UserError: when the step is first called with a state that was made for another `tx`, `freeze` or `ema_decay`.
 
     >>> from jaxseg.experiment.state import create_state
     >>> def forward(variables, images, key):  # any function of the parameters is a model; this one has no statistics
@@ -116,10 +119,10 @@ def make_train_step(
 
 
 def global_norm(tree: Any) -> Scalar:
-    """Returns the square root of the sum of all squares, as `optax.tree.norm` does.
+    """Returns the square root of the sum of the squares of all numbers in `tree`, as `optax.tree.norm` does.
 
-    A network has some hundred biases and scales of norms. Summed one by one, they are two small kernels each, which a
-    CPU takes seconds to compile; here they are joined first. Kernels are not: that would copy all of them.
+    A network has hundreds of vectors (biases, scales of norms). If each were summed by itself, a CPU would need seconds
+    to compile that; so all vectors are joined first. Larger arrays are not, as joining copies them.
 
     >>> print(global_norm({"bias": 2 * jnp.ones(3), "kernel": jnp.ones((2, 2)), "scale": jnp.array([3.0, 0.0])}))
     5.0
@@ -131,9 +134,9 @@ def global_norm(tree: Any) -> Scalar:
 
 
 def linen_forward(model: nn.Module, freeze: Prefixes = ()) -> Forward:
-    """Returns the forward pass of training of a linen module.
+    """Returns the forward pass of a linen module in training: (variables, images, key) -> (outputs, new batch_stats).
 
-    Modules below `freeze` run in evaluation mode: a frozen part must not drift through its running statistics either.
+    Modules whose path is below one of `freeze` run in evaluation mode, so that their running statistics do not change.
     """
 
     def as_in_evaluation(

@@ -7,7 +7,7 @@ from jaxseg.pretrained.names.source import ModulePath
 
 
 def flat_index(stages: Sequence[Sequence[Any]], name: str) -> int:
-    """Returns the place of the block "stage2_block1" among all blocks: most libraries count them through.
+    """Returns the number of a block, e.g. "stage2_block1", among the blocks of all stages, from 0.
 
     >>> flat_index(["abc", "d", "ef"], "stage2_block1")
     5

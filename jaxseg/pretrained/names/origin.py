@@ -24,7 +24,7 @@ TENSORFLOW = {"padding": "tensorflow", "momentum": 0.9, "epsilon": 1e-3}  # trai
 
 
 def timm_encoder(name: str) -> Origin:
-    """Returns the encoder that is timm's `name`.
+    """Returns which encoder of jaxseg, with which options, is the one that timm calls `name`.
 
     >>> timm_encoder("tf_mobilenetv3_small_100.in1k").options["padding"]
     'tensorflow'
@@ -40,9 +40,10 @@ def timm_encoder(name: str) -> Origin:
 
 
 def smp_encoder(name: str, *, by_timm: bool = False) -> Origin:
-    """Returns the encoder that is smp's `name`: smp's own ("resnet34") or one of timm's ("tu-resnet34").
+    """Returns which encoder of jaxseg, with which options, is the one that smp calls `name`.
 
-    Where `name` is jaxseg's, `by_timm` tells between the two.
+    It is one of smp's own ("resnet34") or one of timm's ("tu-resnet34"). Where `name` is a name of jaxseg's, `by_timm`
+    says which of the two is meant.
 
     >>> smp_encoder("efficientnet-b1").options["padding"]
     240

@@ -31,7 +31,7 @@ SEQUENTIAL: Renames = ((r"\.conv$", ".0"), (r"\.norm$", ".1"))
 
 
 def check_upsampling(given: int, natural: int) -> None:
-    """Raises a `UserError` if smp's `upsampling` is not what brings the logits to the image's size, as here.
+    """Raises a `UserError` unless smp's `upsampling` makes its logits as large as the image, as they are here.
 
     Args:
       given: smp's argument, or its default.
