@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 
 # Where a checkpoint has its weights, the first one there is. Averaged weights come last: who wants them names the file.
 ENTRIES = (
@@ -40,20 +40,22 @@ def unwrap(content: Any, is_tensor: type | tuple[type, ...]) -> tuple[dict[str, 
     if not isinstance(content, Mapping):
         raise UserError(f"it holds a {type(content).__name__}, expected a dictionary of tensors.")
     other = [name for name, value in content.items() if not isinstance(value, is_tensor)]
-    holders = [name for name in other if _holds_tensors(content[name], is_tensor)]
+    told: dict[int, bool] = {}
+    holders = [name for name in other if _holds_tensors(content[name], is_tensor, told)]
     # a checkpoint may hold single tensors, such as a score, beside the weights
     if not holders or len(other) < len(content) / 2:
         _refuse_objects(content[name] for name in other)
         if other:
-            raise UserError(
-                f"these entries are no tensors: {', '.join(map(str, other[:5]))}. Save `model.state_dict()`."
-            )
+            raise UserError(f"these entries are no tensors: {listing(other)}. Save `model.state_dict()`.")
+        names = [name for name in content if not isinstance(name, str)]
+        if names:
+            raise UserError(f"its entries have names that are no text: {listing(names)}. Save `model.state_dict()`.")
         return dict(content), ()
     known = [name for name in ENTRIES if name in holders]
     if not known and len(holders) > 1:
-        raise UserError(f"it holds several dictionaries of tensors: {', '.join(holders)}. Save the one that is wanted.")
+        raise UserError(f"it holds several dictionaries of tensors: {listing(holders)}. Save the one that is wanted.")
     chosen = (known or holders)[0]
-    beside = ", ".join(f"'{name}'" for name in content if name != chosen)
+    beside = listing([f"'{name}'" for name in content if name != chosen], 12)
     state_dict, notes = unwrap(content[chosen], is_tensor)
     note = f"The weights are the file's entry '{chosen}'" + (f"; it also has {beside}." if beside else ".")
     return state_dict, (note, *notes)
@@ -98,14 +100,17 @@ def drop_prefix(entries: Entries, prefix: str) -> Entries:
     return Entries(inside, (*entries.notes, f"{note}."))
 
 
-def _holds_tensors(content: Any, is_tensor: type | tuple[type, ...]) -> bool:
-    """Says whether a dictionary is a state dict, or holds one."""
+def _holds_tensors(content: Any, is_tensor: type | tuple[type, ...], told: dict[int, bool]) -> bool:
+    """Says whether a dictionary is a state dict, or holds one; `told` has what was said of each, by its id."""
     if not isinstance(content, Mapping):
         return False
-    tensors = sum(isinstance(value, is_tensor) for value in content.values())
-    return tensors > len(content) // 2 or any(
-        name in ENTRIES and _holds_tensors(value, is_tensor) for name, value in content.items()
-    )
+    if id(content) not in told:
+        told[id(content)] = False  # while it is looked at: it may hold itself
+        tensors = sum(isinstance(value, is_tensor) for value in content.values())
+        told[id(content)] = tensors > len(content) // 2 or any(
+            name in ENTRIES and _holds_tensors(value, is_tensor, told) for name, value in content.items()
+        )
+    return told[id(content)]
 
 
 def _refuse_objects(values: Iterable[Any]) -> None:
