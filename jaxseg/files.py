@@ -1,14 +1,22 @@
-"""Whole files or none: what is written here is never seen half done, not even after a kill."""
+"""Whole files or none: what is written here is never seen half done, not even after a kill.
+
+What is read here may be a stranger's: a JSON file is checked entry by entry, and what is wrong is said.
+"""
 
 import contextlib
 import json
 import math
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxseg.checks import UserError
+
+LARGEST = 2**24  # bytes of a JSON file that is read; as objects it takes twenty times that
 
 
 @contextlib.contextmanager
@@ -58,3 +66,110 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def read_json(path: str | Path, remedy: str = "Copy it again.") -> dict[str, Any]:
+    """Returns the object that a JSON file holds, whoever wrote it.
+
+    Args:
+      path: of the file.
+      remedy: what to do if it can't be read, a sentence.
+
+    Raises:
+      UserError: it is no JSON, no object, nested too deep or too large.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read: {error}. {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} can't be read: it holds a {type(found).__name__}, expected an object. {remedy}")
+    return found
+
+
+_REQUIRED = object()
+
+
+class Fields:
+    """The entries of a JSON file, each checked when it is taken.
+
+    Args:
+      values: what `read_json` returned, or an object in it.
+      path: of the file, for messages.
+      remedy: what to do about a wrong entry, a sentence.
+      inside: the name of the object in the file, for messages.
+
+    >>> fields = Fields({"ignore": "no"}, "dataset.json", "Train again.")
+    >>> fields.take("ignore", is_whole(0, 255), "a whole number from 0 to 255")
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: dataset.json: 'ignore' must be a whole number from 0 to 255, got 'no'. Train again.
+    """
+
+    def __init__(self, values: Mapping[str, Any], path: str | Path, remedy: str, inside: str = ""):
+        self.values, self.path, self.remedy, self.inside = values, path, remedy, inside
+
+    def take(self, name: str, fits: Callable[[Any], bool], expected: str, default: Any = _REQUIRED) -> Any:
+        """Returns an entry, or `default` where it is missing and there is one.
+
+        Args:
+          name: of the entry.
+          fits: says of the value whether it may be used.
+          expected: what it must be, for the message.
+          default: need not fit.
+        """
+        if name not in self.values and default is not _REQUIRED:
+            return default
+        value = self.values.get(name)
+        if not fits(value):
+            got = short(value) if name in self.values else "no such entry"
+            raise UserError(f"{self.path}: '{self.inside}{name}' must be {expected}, got {got}. {self.remedy}")
+        return value
+
+    def group(self, name: str) -> "Fields":
+        """Returns the entries of an object in the file."""
+        values = self.take(name, lambda value: isinstance(value, Mapping), "an object")
+        return Fields(values, self.path, self.remedy, f"{self.inside}{name}.")
+
+
+def short(value: Any) -> str:
+    """Returns a value as Python writes it, cut to a few words, however large it is."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def is_whole(low: float, high: float) -> Callable[[Any], bool]:
+    """Returns what says whether a value is a whole number from `low` to `high`."""
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_finite(value: Any) -> bool:
+    """Says whether a value is a number, neither infinite nor nan, that a float32 holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 3e38
+
+
+def is_text(value: Any) -> bool:
+    """Says whether a value is text."""
+    return isinstance(value, str)
+
+
+def plain(text: str) -> str:
+    """Returns a text in one line that may be printed, without the control characters that steer a terminal.
+
+    >>> plain("road" + chr(27) + "[2J")
+    'road [2J'
+    """
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def is_list(fits: Callable[[Any], bool], counts: range | tuple[int, ...]) -> Callable[[Any], bool]:
+    """Returns what says whether a value is a list of as many elements as one of `counts`, each of which fits."""
+    return lambda value: isinstance(value, list | tuple) and len(value) in counts and all(map(fits, value))
+
+
+is_color = is_list(is_whole(0, 255), (3,))

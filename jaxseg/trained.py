@@ -8,23 +8,25 @@ Whatever evaluates, predicts, exports or explains a model takes a `TrainedModel`
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, lookup
 from jaxseg.data.dataset import palette_colors
-from jaxseg.experiment.build import Experiment, build_model, read_config
+from jaxseg.experiment.build import Experiment, build_model, check_ranges, read_config
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, read_json
 from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
-from jaxseg.pretrained.bundle import is_bundle, load_bundle, replace_variables, save_bundle
+from jaxseg.pretrained.bundle import LABELS, check_fits, is_bundle, load_bundle, replace_variables, save_bundle
 from jaxseg.pretrained.convert import channel_statistics
+from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.smp import read_smp_folder
 
@@ -170,40 +172,43 @@ def _activation(config: ConfigDict) -> Activation:
 def _read_config(path: Path) -> Mapping[str, Any]:
     """What config.json of a folder holds, {} if there is none; its keys tell what the folder is."""
     file = path / "config.json"
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} can't be read: {error}. Copy it again, or train again.") from error
-    return config if isinstance(config, Mapping) else {}
+    return read_json(file, "Copy it again, or train again.") if file.is_file() else {}
 
 
 def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     config = read_config(workdir)
+    check_ranges(config, "eval.")
     path = workdir / "dataset.json"
     if not path.exists():
         raise UserError(f"{path} is missing: the run was not started by `jaxseg train`, or the file was removed.")
-    info = json.loads(path.read_text())
+    info = Fields(read_json(path), path, "Copy it again, or train again.")
+    names = info.take("classes", is_list(is_text, range(1, LABELS + 1)), "the names of the classes")
+    palette = info.take("palette", is_list(is_color, range(LABELS + 1)), "colors, (red, green, blue) from 0 to 255")
+    ignore = info.take("ignore", is_whole(-LABELS, LABELS), "a whole number, a label")
+    name = plain(info.take("name", is_text, "text"))
     checkpoints = Checkpoints(workdir)
     try:
         step = checkpoints.resolve(str(checkpoint))
         variables = checkpoints.restore_variables(step)
     finally:
         checkpoints.close()
-    model = build_model(config, len(info["classes"]))
+    for key in ("options", "encoder_options"):
+        check_values(config.model[key].to_dict(), workdir / "config.json", f"model.{key}")
+    with making(workdir / "config.json", len(jax.tree.leaves(variables))):
+        model = build_model(config, len(names))
+        check_fits(variables, model, checkpoints.directory / str(step))
     mean, std = pixel_statistics(model)
-    classes, palette = _labels(model.num_classes, info["classes"], info["palette"])
+    classes, palette = _labels(model.num_classes, map(plain, names), palette)
     return TrainedModel(
         model=model,
         variables=variables,
         classes=classes,
         palette=palette,
-        ignore=info["ignore"],
+        ignore=ignore,
         mean=mean,
         std=std,
         activation=_activation(config),
-        source=f"{info['name']}, trained by jaxseg: run {workdir.resolve().name}, step {step}",
+        source=f"{name}, trained by jaxseg: run {workdir.resolve().name}, step {step}",
         bucket=config.eval.bucket,
         step=step,
         config=config,

@@ -185,7 +185,7 @@ def test_what_is_no_trained_model_is_said(before, tmp_path):
     (tmp_path / "config.json").write_text("{")
     refused("config.json can't be read: ", tmp_path)
     (tmp_path / "config.json").write_text("[1]")
-    refused("holds no trained model", tmp_path)
+    refused("config.json can't be read: it holds a list", tmp_path)
     shutil.copytree(before / "workdir", tmp_path / "run")
     (tmp_path / "run" / "dataset.json").unlink()
     refused("dataset.json is missing", tmp_path / "run")

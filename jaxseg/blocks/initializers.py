@@ -5,8 +5,10 @@ random-number program for each of them would dominate the time of `init`. Chunk 
 `fold_in(key, i)`, so its values depend on the key and the shape alone, not on how they are computed.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,19 @@ import numpy as np
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
 
 CHUNK = 1 << 15  # numbers in a draw
+
+
+_shapes_only = contextvars.ContextVar("_shapes_only", default=False)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Makes the kernels of the block zeros: for a trace that only the shapes are read of, however large they are."""
+    token = _shapes_only.set(True)
+    try:
+        yield
+    finally:
+        _shapes_only.reset(token)
 
 
 @jax.jit
@@ -41,6 +56,8 @@ def scaled(distribution: str, variance: Callable[[int, int], float]) -> Initiali
     normal = np.bool_({"normal": True, "uniform": False}[distribution])
 
     def initialize(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        if _shapes_only.get():
+            return jnp.zeros(shape, dtype)
         size = math.prod(shape)
         std = np.float32(math.sqrt(variance(size // shape[-1], size // shape[-2])))
         chunks = [draw(key, np.int32(i), std, normal) for i in range(-(-size // CHUNK))]

@@ -34,13 +34,17 @@ def trained(args: argparse.Namespace) -> TrainedModel:
 
 
 def open_model(source: str, step: str) -> TrainedModel:
-    """Returns the model of a source; programs that its run compiled are used again."""
+    """Returns the model of a source; programs that its run compiled are used again.
+
+    Not those of a folder that its config names: it may be a stranger's, and compiled programs are run as they are.
+    """
+    from jaxseg.config import default_config
     from jaxseg.experiment.build import enable_compilation_cache
     from jaxseg.trained import load
 
     found = load(source, step)
-    if found.config:
-        enable_compilation_cache(found.config.train.compilation_cache)
+    if found.config and found.config.train.compilation_cache:
+        enable_compilation_cache(default_config().train.compilation_cache)
     return found
 
 

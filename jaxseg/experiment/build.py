@@ -21,7 +21,7 @@ from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.data.augment import Augment, augment
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment import optim
-from jaxseg.files import write_json
+from jaxseg.files import is_finite, read_json, write_json
 from jaxseg.models import architecture, create_model, pixel_statistics
 
 DTYPES = ("float32", "bfloat16")
@@ -32,7 +32,6 @@ AT_LEAST_ONE = (
     "checkpoint.every",
     "checkpoint.keep",
     "eval.batch_size",
-    "eval.bucket",
 )
 RANGES = {  # key -> (least, greatest) value
     "seed": (0, 2**32 - 1),
@@ -52,6 +51,7 @@ RANGES = {  # key -> (least, greatest) value
     "train.devices": (0, math.inf),
     "log.images": (0, math.inf),
     "eval.every": (0, math.inf),
+    "eval.bucket": (1, 8192),
 }
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
 FREE_KEYS = (
@@ -203,13 +203,7 @@ def check_config(config: ConfigDict) -> None:
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
     values = flatten(config)
-    for key in AT_LEAST_ONE:
-        if values[key] < 1:
-            raise UserError(f"config.{key} must be at least 1, got {values[key]}.")
-    for key, (low, high) in RANGES.items():
-        if not low <= values[key] <= high or math.isinf(values[key]):
-            known = f"from {low:g} to {high:g}" if high < math.inf else f"a finite number of at least {low:g}"
-            raise UserError(f"config.{key} must be {known}, got {values[key]}.")
+    check_ranges(config)
     if not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
         raise UserError(f"config.augment.scale must be (smallest, largest), both positive, got {c.augment.scale}.")
     for key in ("data.canvas", "data.crop"):
@@ -227,6 +221,22 @@ def check_config(config: ConfigDict) -> None:
             )
     losses.check_loss_config(**c.loss.to_dict())
     check_metrics(tuple(c.eval.metrics), c.eval.metric_options.to_dict())
+
+
+def check_ranges(config: ConfigDict, prefix: str = "") -> None:
+    """Raises a `UserError` for a number that is out of its range.
+
+    Args:
+      config: of a run.
+      prefix: of the keys to look at.
+    """
+    values = flatten(config)
+    for key, (low, high) in {**dict.fromkeys(AT_LEAST_ONE, (1, math.inf)), **RANGES}.items():
+        value = values[key]
+        if key.startswith(prefix) and not (is_finite(value) and low <= value <= high):
+            known = "at least 1" if key in AT_LEAST_ONE else f"a finite number of at least {low:g}"
+            known = f"from {low:g} to {high:g}" if high < math.inf else known
+            raise UserError(f"config.{key} must be {known}, got {value}.")
 
 
 def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, metrics.Metric]:
@@ -270,7 +280,7 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
     path = workdir / "config.json"
     ours = flatten(json.loads(config.to_json()))
     if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
-        theirs = flatten(with_current_names(json.loads(path.read_text())))
+        theirs = flatten(with_current_names(read_json(path)))
         changed = [
             f"  config.{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"
             for key in sorted(ours.keys() | theirs.keys())
@@ -311,7 +321,13 @@ def read_config(workdir: str | Path) -> ConfigDict:
         for key in OPEN:  # the run's own mapping, not one joined with the defaults
             group, name = key.split(".")
             config[group][name] = ConfigDict()
-        config.update(with_current_names(json.loads(path.read_text())))
+        try:
+            config.update(with_current_names(read_json(path, "Copy it again, or train again.")))
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise UserError(
+                f"{path} holds a value of another type than the setting: {str(error).splitlines()[0]}."
+                " Copy it again, or train again."
+            ) from error
     return config
 
 

@@ -59,14 +59,17 @@ def version_of(name: str) -> str | None:
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the rows of a metrics.jsonl. An incomplete line, which a killed process leaves, is left out."""
+    """Returns the rows of a metrics.jsonl; a last line that a kill cut short is left out, and whatever is no row."""
     path = Path(path)
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        kinds = {"step": int, "kind": str, "miou": int | float | None}
+        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+            rows.append(row)
     return rows
 
 

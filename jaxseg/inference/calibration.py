@@ -1,7 +1,6 @@
 """Calibration of probabilities: a scale and a bias of the logits, fitted after training on a held-out split."""
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup
-from jaxseg.files import write_json
+from jaxseg.files import Fields, is_finite, is_list, is_text, is_whole, read_json, write_json
 from jaxseg.trained import TrainedModel
 
 FILE = "calibration.json"
@@ -170,21 +169,24 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     path = Path(workdir) / FILE
     if not path.exists():
         return None
-    try:
-        values = json.loads(path.read_text())
-        fields = {field.name: values[field.name] for field in dataclasses.fields(Calibration)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} can't be read: {error!r}. Remove it, or fit it again with jaxseg eval --calibrate."
-        ) from error
-    if fields["checkpoint"] != checkpoint:
+    remedy = "Remove it, or fit it again with jaxseg eval --calibrate."
+    fields = Fields(read_json(path, remedy), path, remedy)
+    kind = fields.take("kind", lambda value: value in list(KINDS), " or ".join(KINDS))
+    fitted = fields.take("checkpoint", is_whole(0, 2**63), "a step")
+    if fitted != checkpoint:
         warnings.warn(
-            f"{path} was fitted to checkpoint {fields['checkpoint']}, not to {checkpoint}, and is not used."
-            f" Fit it again: jaxseg eval --calibrate {fields['kind']} --checkpoint {checkpoint}",
+            f"{path} was fitted to checkpoint {fitted}, not to {checkpoint}, and is not used."
+            f" Fit it again: jaxseg eval --calibrate {kind} --checkpoint {checkpoint}",
             stacklevel=2,
         )
         return None
-    return Calibration(**{**fields, "scale": tuple(fields["scale"]), "bias": tuple(fields["bias"])})
+    counts = (1,) if kind == "temperature" else range(1, 2**16)
+    numbers = is_list(is_finite, counts)
+    scale = fields.take("scale", numbers, "one finite number" if counts == (1,) else "a finite number for each class")
+    bias = fields.take("bias", is_list(is_finite, (len(scale),)), f"{len(scale)} finite numbers")
+    split = fields.take("split", is_text, "text")
+    report = fields.take("report", lambda value: isinstance(value, Mapping), "an object")
+    return Calibration(kind, tuple(scale), tuple(bias), fitted, split, report)
 
 
 def _one_hot(labels: Int[Array | np.ndarray, "n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:

@@ -1,6 +1,5 @@
 """Refinement of a network's scores using the image, by a CRF or a guided filter; see docs/refinement.md."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.config import default_config, with_current_names
+from jaxseg.files import Fields, is_finite, is_whole, read_json, short
 from jaxseg.ops.guided_filter import guided_filter
 from jaxseg.ops.meanfield import dense_crf
 from jaxseg.trained import TrainedModel
@@ -72,6 +72,11 @@ def create_refiner(name: str, options: Mapping[str, Any]) -> Refiner:
         if value < least or (positive and value == 0):
             bound = "positive" if positive else f"at least {least}"
             raise UserError(f"config.eval.{name}.{option} must be {bound}, got {value}.")
+        if option in ("iterations", "radius") and not is_whole(least, 1000)(value):
+            raise UserError(
+                f"config.eval.{name}.{option} must be a whole number from {least} to 1000, got {value}. Set it anew, or"
+                f" remove {FILE}."
+            )
     refine = partial(function, **options)
 
     return lambda logits, images, sizes: refine(logits, images, where=image_mask(sizes, logits.shape))
@@ -98,10 +103,10 @@ def find_refiner(name: str, trained: TrainedModel) -> Refiner:
     options = dict((trained.config or default_config()).eval[name])
     path = trained.workdir / FILE if trained.workdir else None
     if name == "crf" and path and path.exists():
-        try:
-            options |= with_current_names(json.loads(path.read_text())["parameters"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is not what tune-crf writes ({error}). Run it again, or remove the file."
-            ) from None
+        remedy = "Run tune-crf again, or remove the file."
+        found = Fields(with_current_names(read_json(path, remedy)), path, remedy).group("parameters")
+        known = [key for key in found.values if key in options]
+        if set(found.values) - set(known):
+            raise UserError(f"{path} is not what tune-crf writes: it has {short(list(found.values))}. {remedy}")
+        options |= {key: found.take(key, is_finite, "a finite number") for key in known}
     return create_refiner(name, options)

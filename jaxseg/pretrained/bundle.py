@@ -10,24 +10,39 @@ A bundle of an encoder alone has "encoder": {"name", "options"} instead of "mode
 "activation", which is then "softmax", and no "bucket", which is then 32.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
-from jaxseg.files import atomic_path, write_json
+from jaxseg.files import (
+    Fields,
+    atomic_path,
+    is_color,
+    is_finite,
+    is_list,
+    is_text,
+    is_whole,
+    plain,
+    read_json,
+    short,
+    write_json,
+)
 from jaxseg.models import create_model
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import channel_statistics, input_channels, variables_template
+from jaxseg.pretrained.described import GREATEST, check_values, making
+from jaxseg.pretrained.state_dict import read_safetensors
 
 FORMAT = "jaxseg 1"
+LABELS = 65535  # the greatest label that a file of labels can hold
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -106,9 +121,11 @@ def _check_free(directory: Path) -> None:
 
 
 def is_bundle(directory: str | Path) -> bool:
-    """Returns whether the folder holds a bundle of jaxseg."""
-    path = Path(directory) / CONFIG
-    return path.is_file() and '"format": "jaxseg' in path.read_text()
+    """Says whether `directory` holds a bundle of jaxseg."""
+    try:
+        return str(read_json(Path(directory) / CONFIG).get("format")).startswith("jaxseg")
+    except (UserError, FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
@@ -121,25 +138,51 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
     Raises:
       UserError: the files are no bundle, or do not fit together; the message says what does not fit.
     """
-    from safetensors.numpy import load_file
-
     directory = Path(directory).expanduser()
     if not is_bundle(directory) or not (directory / WEIGHTS).is_file():
         raise UserError(f"{directory} is not a bundle: expected a folder with {CONFIG} and {WEIGHTS} of jaxseg.")
-    config = json.loads((directory / CONFIG).read_text())
+    path = directory / CONFIG
+    config = read_json(path)
     if config["format"] != FORMAT:
         raise UserError(
-            f"{directory} has the format '{config['format']}', this jaxseg reads '{FORMAT}'. Update jaxseg."
+            f"{directory} has the format {short(config['format'])}, this jaxseg reads '{FORMAT}'. Update jaxseg."
         )
-    if "model" in config:
-        arguments = dict(config["model"])
-        module = create_model(**arguments.pop("options"), **arguments, dtype=dtype)
-    else:
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in config["encoder"]["options"].items()}
-        module = create_encoder(config["encoder"]["name"], **options)
-    variables = {"batch_stats": {}, **unflatten_dict(load_file(directory / WEIGHTS), sep="/")}
-    _check(variables, variables_template(module, config.get("in_channels", 3)), directory)
-    return Bundle(module, variables, {"activation": "softmax", **config})
+    what = "model" if "model" in config else "encoder"
+    fields = Fields(config, path, "Copy the bundle again, or write it anew.")
+    description = dict(fields.group(what).values)
+    check_values(description, path, what)
+    channels = fields.take("in_channels", is_whole(1, 1024), "a whole number from 1 to 1024", 3)
+    arrays = read_safetensors(directory / WEIGHTS)
+    with making(path, len(arrays)):
+        if what == "model":
+            module = create_model(**description.pop("options"), **description, dtype=dtype)
+        else:
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in description["options"].items()}
+            module = create_encoder(description["name"], **options)
+        template = flatten_dict(variables_template(module, channels), sep="/")
+    _check_arrays(arrays, template, directory)
+    config = {**config, "in_channels": channels, **_meaning(fields, getattr(module, "num_classes", None), channels)}
+    return Bundle(module, {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}, config)
+
+
+def _meaning(fields: Fields, num_classes: int | None, channels: int) -> dict[str, Any]:
+    """The entries of config.json beside the module's, checked, with what older versions did not write."""
+    counts = range(LABELS + 1) if num_classes is None else (0, num_classes, max(num_classes, 2))
+    pixels, statistics = fields.group("preprocessing"), f"{channels} finite numbers"
+    positive = is_list(lambda value: is_finite(value) and value > 0, (channels,))
+    return {
+        "preprocessing": {
+            **pixels.values,
+            "mean": pixels.take("mean", is_list(is_finite, (channels,)), statistics),
+            "std": pixels.take("std", positive, f"{statistics} above 0"),
+            "bucket": pixels.take("bucket", is_whole(1, GREATEST), f"a whole number from 1 to {GREATEST}", 32),
+        },
+        "classes": list(map(plain, fields.take("classes", is_list(is_text, counts), "a name for each class, or none"))),
+        "palette": fields.take("palette", is_list(is_color, counts), "a color for each class, or none"),
+        "ignore": fields.take("ignore", is_whole(-LABELS, LABELS), "a whole number, a label"),
+        "activation": fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax"),
+        "source": plain(fields.take("source", is_text, "text")),
+    }
 
 
 def replace_variables(
@@ -170,6 +213,20 @@ def replace_variables(
     return theirs
 
 
+def check_fits(variables: Mapping[str, Any], module: nn.Module, source: str | Path) -> None:
+    """Raises a `UserError` if `variables` are not those of a model for images of as many channels as they are for.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      module: a model or an encoder.
+      source: where they come from, for messages.
+    """
+    stem = "/".join((*getattr(module, "encoder", module).stem, "kernel"))
+    found = flatten_dict(variables, sep="/")
+    channels = next((x.shape[-2] for path, x in found.items() if path.endswith(stem) and len(x.shape) == 4), 3)
+    _check_arrays(found, flatten_dict(variables_template(module, channels), sep="/"), source)
+
+
 def _differing(variables: Mapping[str, Any], template: Mapping[str, Any]) -> list[str]:
     """The sorted paths of arrays that only one of the two has, or that have two shapes."""
     found, wanted = ({p: x.shape for p, x in flatten_dict(t, sep="/").items()} for t in (variables, template))
@@ -178,12 +235,21 @@ def _differing(variables: Mapping[str, Any], template: Mapping[str, Any]) -> lis
 
 def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: str | Path) -> None:
     """Raises if the arrays are not those that the module has."""
-    differing = _differing(variables, template)
+    found, wanted = (flatten_dict(tree, sep="/") for tree in (variables, template))
+    _check_arrays(found, wanted, source)
+
+
+def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], source: str | Path) -> None:
+    """Raises if the arrays, by path, are not those that the module has."""
+    shapes, expected = ({path: x.shape for path, x in arrays.items()} for arrays in (found, wanted))
+    differing = sorted(path for path in shapes.keys() | expected.keys() if shapes.get(path) != expected.get(path))
     if differing:
         name = differing[0]
-        found, wanted = (flatten_dict(tree, sep="/").get(name) for tree in (variables, template))
         raise UserError(
-            f"{source} does not fit the model in {len(differing)} arrays; the first is '{name}': expected"
-            f" {getattr(wanted, 'shape', 'none')}, got {getattr(found, 'shape', 'none')}."
-            " The bundle belongs to a different model."
+            f"{source} does not fit the model in {len(differing)} arrays; the first is {short(name)}: expected"
+            f" {expected.get(name, 'none')}, got {shapes.get(name, 'none')}."
+            " The weights belong to a different model."
         )
+    for name, array in found.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(f"{source}: the array '{name}' holds {array.dtype}, expected float32. Write it anew.")

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxseg.blocks.initializers import shapes_only
 from jaxseg.checks import UserError, listing
 from jaxseg.models import pixel_statistics
 from jaxseg.pretrained.names import find_source
@@ -34,7 +35,8 @@ def variables_template(module: nn.Module, in_channels: int = 3) -> dict[str, Any
       in_channels: of its images.
     """
     image = jax.ShapeDtypeStruct((1, 64, 64, in_channels), jnp.float32)
-    return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
+    with shapes_only():
+        return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
 
 
 def input_channels(module: nn.Module, variables: Mapping[str, Any]) -> int:

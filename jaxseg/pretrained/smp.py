@@ -1,6 +1,5 @@
 """Weights from segmentation_models_pytorch (smp) 0.6: encoders and whole models."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +8,17 @@ from typing import Any
 from flax import linen as nn
 
 from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.files import Fields, is_text, is_whole, read_json
 from jaxseg.models import create_model
 from jaxseg.pretrained.convert import convert_model
+from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.encoder import OF_TIMM, read_encoder
 from jaxseg.pretrained.imported import Imported
 from jaxseg.pretrained.names import SMP_MODELS
 from jaxseg.pretrained.names.origin import smp_encoder
 from jaxseg.pretrained.names.recipe import SEQUENTIAL, Recipe
-from jaxseg.pretrained.state_dict import StateDict, read_entries
-from jaxseg.pretrained.wrapping import drop_prefix, find_prefix
+from jaxseg.pretrained.state_dict import StateDict, read_entries, read_safetensors
+from jaxseg.pretrained.wrapping import Entries, drop_compiled, drop_prefix, find_prefix
 
 HEAD = (r"^head\.", "segmentation_head.")
 SCORES = "segmentation_head.0.bias"  # one for every class
@@ -79,7 +80,7 @@ def from_smp(
 def read_smp(
     arch: str,
     encoder: str,
-    state_dict: StateDict,
+    state_dict: StateDict | Entries,
     num_classes: int | None = None,
     *,
     in_channels: int = 3,
@@ -142,19 +143,26 @@ def read_smp_folder(directory: str | Path) -> Imported:
             raise UserError(
                 f"There is no file '{folder / name}'. Give a folder that a model's `save_pretrained` of smp wrote."
             )
-    config = json.loads((folder / "config.json").read_text())
+    path = folder / "config.json"
+    config = read_json(path)
     for name in ("_model_class", "encoder_name", "classes", "in_channels"):
         if name not in config:
-            raise UserError(f"'{folder / 'config.json'}' has no entry '{name}', so it is not one of smp's models.")
+            raise UserError(f"'{path}' has no entry '{name}', so it is not one of smp's models.")
+    check_values({name: value for name, value in config.items() if not name.startswith("_")}, path, "config")
+    fields = Fields(config, path, "Copy the folder again.")
+    fields.take("_model_class", is_text, "the name of a model of smp")
+    fields.take("in_channels", is_whole(1, 1024), "a whole number from 1 to 1024")
     arguments = {name: value for name, value in config.items() if not name.startswith("_")}
-    return read_smp(
-        config["_model_class"],
-        arguments.pop("encoder_name"),
-        folder / "model.safetensors",
-        arguments.pop("classes"),
-        in_channels=arguments.pop("in_channels"),
-        **arguments,
-    )
+    entries = Entries(read_safetensors(folder / "model.safetensors"))
+    with making(path, len(entries.arrays)):
+        return read_smp(
+            config["_model_class"],
+            arguments.pop("encoder_name"),
+            drop_compiled(entries),
+            arguments.pop("classes"),
+            in_channels=arguments.pop("in_channels"),
+            **arguments,
+        )
 
 
 def smp_activation(given: str | None, num_classes: int) -> str:

@@ -39,12 +39,25 @@ def read_entries(source: StateDict | Entries) -> Entries:
     if not path.is_file():
         raise UserError(f"There is no file '{path}' to read a state dict from.")
     if path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
-
-        return drop_compiled(Entries(load_file(path)))
+        return drop_compiled(Entries(read_safetensors(path)))
     from jaxseg.pretrained.torch_file import read_torch_file
 
     return drop_compiled(read_torch_file(path))
+
+
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a `.safetensors` file by name, or raises a `UserError` that says what is wrong with it."""
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError of a damaged header, KeyError of a type that NumPy has not, …
+        raise UserError(
+            f"{path} is no .safetensors file that can be read: {type(error).__name__}: {error}. Copy it again, or save"
+            " it again as float32."
+        ) from error
 
 
 def _arrays(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("optim.ema", 2.0, "optim.ema must be from 0 to 1, got 2"),
         ("optim.beta1", -0.1, "optim.beta1 must be from 0 to 1"),
         ("train.devices", -1, "train.devices must be a finite number of at least 0"),
-        ("eval.bucket", 0, "eval.bucket must be at least 1"),
+        ("eval.bucket", 0, "eval.bucket must be from 1 to 8192"),
         ("checkpoint.keep", 0, "checkpoint.keep must be at least 1"),
         ("augment.flip", 2.0, "augment.flip must be from 0 to 1"),
         ("augment.scale", (2.0, 0.5), "augment.scale must be .smallest, largest."),

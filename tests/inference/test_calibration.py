@@ -101,5 +101,5 @@ def test_mistakes_are_named(pixels, tmp_path):
     with pytest.raises(UserError, match=r"Expected logits \[n, c\] and labels \[n\]"):
         fit_calibration("vector", pixels[0][:0], pixels[1][:0], **WHERE)
     (tmp_path / FILE).write_text("{}")
-    with pytest.raises(UserError, match="can't be read.*fit it again with jaxseg eval --calibrate"):
+    with pytest.raises(UserError, match="'kind' must be temperature or vector.*fit it again with jaxseg eval"):
         load_calibration(tmp_path, 20)

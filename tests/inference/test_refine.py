@@ -89,7 +89,7 @@ def test_what_was_tuned_goes_before_the_config(seen, tmp_path):
     assert seen["color_sigma"] == 3.5
     assert seen["where"].tolist() == [[[True, True], [False, False]]]
     (tmp_path / "crf.json").write_text("{}")
-    with pytest.raises(UserError, match=r"crf.json is not what tune-crf writes"):
+    with pytest.raises(UserError, match=r"crf.json: 'parameters' must be an object.*Run tune-crf again"):
         find_refiner("crf", run)
 
 
