@@ -2,6 +2,9 @@
 
 import difflib
 import inspect
+import numbers
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,20 +58,78 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
     Traceback (most recent call last):
     jaxseg.checks.UserError: Unknown model 'unte'. Did you mean 'unet'? Known: unet.
     """
+    if not isinstance(name, str):
+        raise UserError(f"Expected the name of a known {kind}, got {name!r}. Known: {', '.join(table)}.")
     if name not in table:
         raise UserError(f"Unknown {kind} '{name}'. {suggest(name, table)}")
     return table[name]
 
 
 def check_options(function: Callable, options: Mapping[str, Any], kind: str) -> None:
-    """Raises a `UserError` when `options` holds a keyword that `function` does not take."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters if p.name not in ("parent", "name", "self")]
-    for option in options:
-        if option not in known:
+    """Raises a `UserError` when `options` holds a keyword that `function` does not take, or a value of another type.
+
+    Args:
+      function: its annotations say what it takes.
+      options: its keywords.
+      kind: what the function is, for messages: "model 'unet'".
+
+    >>> check_options(lambda *, size=1: None, {"sise": 2}, "data set 'a'")
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: Unknown option 'sise' of data set 'a'. Did you mean 'size'? Known: size.
+    """
+    parameters = inspect.signature(function).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [name for name in parameters if name not in ("parent", "name", "self")]
+    for option, value in options.items():
+        if option not in known and not anything:
             raise UserError(f"Unknown option '{option}' of {kind}. {suggest(option, known)}")
+        parameter = parameters.get(option)
+        if parameter is not None and not fits(value, parameter.annotation):
+            default = parameter.default
+            example = "" if default in (parameter.empty, None) else f" such as {default!r}"
+            raise UserError(
+                f"The option '{option}' of {kind} must be {_kind_name(parameter.annotation)}{example}, got {value!r}."
+            )
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Says whether a value is of a type, as far as the type is one that a config's values have.
+
+    >>> fits(1, float), fits("1", float), fits([1, 2], tuple[int, ...]), fits(True, int), fits(None, int | None)
+    (True, False, True, False, True)
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (tuple, list, Sequence):
+        if not isinstance(value, tuple | list):
+            return hasattr(value, "shape")  # an array
+        rest = arguments[:1] if origin is not tuple or arguments[1:] == (...,) else None
+        wanted = rest * len(value) if rest is not None else arguments
+        return len(wanted) == len(value) and all(fits(v, k) for v, k in zip(value, wanted, strict=True))
+    if kind in (int, float):
+        numeric = numbers.Integral if kind is int else numbers.Real
+        return (isinstance(value, numeric) and not isinstance(value, bool)) or hasattr(value, "shape")
+    if kind in (bool, str, type(None)):
+        return isinstance(value, kind)
+    return True
+
+
+def _kind_name(kind: Any) -> str:
+    """A type in words, for messages."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind_name(one) for one in arguments)
+    if origin is typing.Literal:
+        return " or ".join(map(repr, arguments))
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+    if origin in (tuple, list, Sequence) and arguments:
+        of = {int: "whole numbers", float: "numbers", str: "texts"}.get(arguments[0], "values")
+        count = "" if origin is not tuple or arguments[1:] == (...,) else f"{len(arguments)} "
+        return f"a tuple of {count}{of}"
+    return names.get(kind, str(kind))
 
 
 def check_logits_and_labels(logits: Any, labels: Any, where: Any = None) -> None:

@@ -115,6 +115,11 @@ class GroupNorm(nn.Module):
         batch, height, width, channels = x.shape
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        if channels % self.groups:
+            raise UserError(
+                f"Group normalization in {self.groups} groups needs channels that are a multiple of {self.groups}, got"
+                f" {channels}. Choose another number of features."
+            )
         by_group = x.astype(jnp.float32).reshape(batch, height, width, self.groups, -1)
         mean, var = (
             jnp.broadcast_to(m, (*m.shape[:4], by_group.shape[4])).reshape(batch, 1, 1, channels)

@@ -117,10 +117,25 @@ def create_model(
     (256, 128, 64, 32, 16)
     """
     entry = architecture(name)
+    if "in_channels" in options:
+        raise UserError(
+            "A model takes images of any number of channels; its variables are for some. Give in_channels to"
+            " jaxseg.init: init(model, key, in_channels=4)."
+        )
+    if "encoder_weights" in options:
+        raise UserError(
+            "A model has no weights of its own: they are variables. See jaxseg.pretrained.load_encoder; in a config,"
+            " set config.model.encoder_weights."
+        )
     check_options(entry, options, f"model '{name}'")
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
-    dtype = lookup(DTYPES, dtype if isinstance(dtype, str) else jnp.dtype(dtype).name, "compute type")
+    if not isinstance(dtype, str):
+        try:
+            dtype = jnp.dtype(dtype).name
+        except TypeError:
+            raise UserError(f"Unknown compute type {dtype!r}. Known: {', '.join(DTYPES)}.") from None
+    dtype = lookup(DTYPES, dtype, "compute type")
     options = {"num_classes": num_classes, "dtype": dtype, **_frozen(options)}
     encoder = encoder or entry.default_encoder
     if entry.default_encoder is None:

@@ -68,13 +68,18 @@ class Architecture:
         self.parts = {name: part for name, part in self.parts.items() if part is not None}
         self.default_encoder, self.default_output_stride = default_encoder, default_output_stride
         self.__doc__ = inspect.getdoc(decoder or head)
-        options = {option.name: option.default for part in self.parts for _, option in self._open(part)}
+        options, kinds = {}, {"auxiliary": bool}
+        for name, part in self.parts.items():
+            annotations = {field.name: field.type for field in dataclasses.fields(getattr(part, "make", part))}
+            for field, option in self._open(name):
+                options[option.name], kinds[option.name] = option.default, annotations[field]
         if auxiliary is not None:
             options["auxiliary"] = has_auxiliary
         keyword = inspect.Parameter.KEYWORD_ONLY
         self.__signature__ = inspect.Signature(
             [inspect.Parameter(name, keyword) for name in ("encoder", "num_classes")]
-            + [inspect.Parameter(n, keyword, default=value) for n, value in (options | {"dtype": jnp.float32}).items()]
+            + [inspect.Parameter(n, keyword, default=v, annotation=kinds[n]) for n, v in options.items()]
+            + [inspect.Parameter("dtype", keyword, default=jnp.float32)]
         )
 
     def __call__(self, *, encoder: nn.Module, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:

@@ -3,10 +3,12 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
 
 from jaxseg.checks import UserError
+from jaxseg.data import create_dataset
 from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model, init
 
@@ -83,3 +85,48 @@ def test_init_runs_no_forward_pass():
             return jax.pure_callback(lambda x: pytest.fail("the forward pass ran"), x, x) * scale
 
     assert init(Costly(), jax.random.key(0)) == {"params": {"scale": 1.0}, "batch_stats": {}}
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (
+            {"decoder_channels": 3},
+            "The option 'decoder_channels' of model 'unet' must be a tuple of whole numbers such as",
+        ),
+        ({"decoder_channels": (8, "a")}, "got .8, 'a'."),
+        (
+            {"encoder_options": {"widths": "x"}},
+            "The option 'widths' of encoder 'plain' must be a tuple of whole numbers",
+        ),
+        ({"center": "0.1"}, "'center' of model 'unet' must be True or False such as False, got '0.1'"),
+        ({"in_channels": 4}, r"Give in_channels to jaxseg.init: init\(model, key, in_channels=4\)"),
+        ({"encoder_weights": "imagenet"}, "jaxseg.pretrained.load_encoder"),
+        ({"num_classes": True}, "num_classes must be a whole number"),
+        ({"encoder": ["plain"]}, "Expected the name of a known encoder, got"),
+        ({"dtype": 3}, "Unknown compute type 3"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(arguments, said):
+    with pytest.raises(UserError, match=said):
+        create_model("unet", **{"encoder": "plain", "num_classes": 2, **arguments})
+
+
+def test_channels_that_do_not_part_into_groups_are_refused():
+    with pytest.raises(
+        UserError, match="Group normalization in 32 groups needs channels that are a multiple of 32, got 4"
+    ):
+        init(create_model("fpn", "plain", num_classes=2, features=4), jax.random.key(0))
+
+
+def test_options_take_what_their_annotations_say():
+    assert (
+        create_model("unet", "plain", num_classes=2, decoder_channels=[8, 8, 8, 8, 8]).decoder.decoder_channels
+        == (8,) * 5
+    )
+    assert create_model("unet", "plain", num_classes=2, attention=None)
+    assert create_dataset("shapes", size=np.int64(32), noise=1).classes
+    with pytest.raises(
+        UserError, match="The option 'size' of data set 'shapes' must be a whole number such as 128, got"
+    ):
+        create_dataset("shapes", size="abc")
