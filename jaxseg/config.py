@@ -22,6 +22,17 @@ OPEN = (
     "eval.metric_options",
 )
 
+# The type of every element of the settings that are tuples.
+ELEMENTS = {
+    "data.label_ignore": int,
+    "data.canvas": int,
+    "data.crop": int,
+    "augment.scale": float,
+    "augment.blur_sigma": float,
+    "optim.freeze": str,
+    "eval.metrics": str,
+}
+
 # Keys that were spelled otherwise before 2026-11-26, wherever they stand in a run's config.json or crf.json.
 RENAMED = {
     "colour": "color",

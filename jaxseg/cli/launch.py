@@ -63,7 +63,9 @@ def _show_thread_error(args: threading.ExceptHookArgs) -> None:
 
 
 def fail(message: str, code: int = 1) -> int:
-    """Prints an error to stderr, red on a terminal, and returns `code`."""
+    """Prints an error to stderr, red on a terminal, and returns `code`; of an endless line the middle is left out."""
+    lines = [line if len(line) <= 4000 else f"{line[:2000]} … {line[-500:]}" for line in message.split("\n")]
+    message = "\n".join(lines)
     red, end = ("\033[31m", "\033[0m") if _colored() else ("", "")
     print(f"\n{red}error:{end} {message}", file=sys.stderr, flush=True)
     return code

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
@@ -126,14 +125,27 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             if word.startswith("--") and flag not in known:
-                self.error(f"Unknown flag '{flag}'. {closest(flag, known)}")
+                self.error(f"Unknown flag '{flag}'. {self._meant(flag)}".rstrip())
         found = super().parse_args(words, namespace)
         if self.takes_settings:
             found.settings = settings
         return found
 
+    def _meant(self, flag: str) -> str:
+        """The flag that was meant: one of the command's, or a setting of the config without its "config."."""
+        if self.takes_settings:
+            from jaxseg.config import default_config
+            from jaxseg.experiment.build import flatten
+
+            keys = [f"--config.{key}" for key in flatten(default_config())]
+            if flag.replace("--", "--config.", 1) in keys:
+                return f"Did you mean '{flag.replace('--', '--config.', 1)}'? "
+            if "." in flag:
+                return closest(flag.replace("--", "--config.", 1), keys)
+        return closest(flag, self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Prints the message and how the command is used, and ends the program with status 2."""
-        usage = textwrap.indent(self.format_usage().rstrip(), "  ")
+        usage = self.format_usage().rstrip()
         launch.fail(f"{message[0].upper()}{message[1:]}\n{usage}\nSee {self.prog} --help.")
         raise SystemExit(2)

@@ -9,11 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, closest
-from jaxseg.config import OPEN
+from jaxseg.config import ELEMENTS, OPEN
 
 PREFIX = "--config."
 TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 WEIGHTS = ("loss.terms", "loss.heads")  # open mappings of numbers, where 0 takes the entry out
+EXAMPLES = {"data.label_ignore": "0,255", "optim.freeze": "encoder"}
 # Another name of the key makes the options of the former thing meaningless.
 OPTIONS_OF = {"data.name": "data.options", "model.name": "model.options", "model.encoder": "model.encoder_options"}
 
@@ -149,9 +150,22 @@ def _guess(key: str, text: str | None) -> Any:
     if text.lower() in words:
         return words[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        found = ast.literal_eval(text)
+        _check_names(key, found)
+        return found
+    except UserError:
+        raise
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
+
+
+def _check_names(key: str, found: Any) -> None:
+    """Raises for a mapping with names that a config can't have."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if not isinstance(name, str) or not name or "." in name:
+                raise UserError(f"config.{key} must have names without dots for its entries, got {name!r}.")
+            _check_names(key, value)
 
 
 def convert(key: str, text: str | None, default: Any, kind: type) -> Any:
@@ -178,11 +192,14 @@ def convert(key: str, text: str | None, default: Any, kind: type) -> Any:
         if kind is bool:
             return _boolean(text)
         if kind in (tuple, list):
-            return kind(_elements(text, default))
+            return kind(_elements(key, text, default))
         return text if kind is str else kind(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         example = {bool: "True or False", int: "a whole number", float: "a number"}.get(kind)
-        example = example or f"values with commas between them, such as {','.join(map(str, default)) or 'a,b'}"
+        example = (
+            example
+            or f"values with commas between them, such as {','.join(map(str, default)) or EXAMPLES.get(key, 'a,b')}"
+        )
         raise UserError(f"config.{key} must be {example}, got '{text}'. It is {default!r} so far.") from None
 
 
@@ -192,14 +209,14 @@ def _boolean(text: str) -> bool:
     return text.lower() in TRUE
 
 
-def _elements(text: str, default: Sequence[Any]) -> list[Any]:
-    """The elements of "1,2", "(1, 2)", "a,b" or "('a', 'b')", of the type that the default's have."""
+def _elements(key: str, text: str, default: Sequence[Any]) -> list[Any]:
+    """The elements of "1,2", "(1, 2)", "a,b" or "('a', 'b')", of the key's type, or that of the value so far."""
     try:
         found = ast.literal_eval(text)
         found = list(found) if isinstance(found, tuple | list) else [found]
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         found = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
-    kinds = {type(element) for element in default}
+    kinds = {ELEMENTS[key]} if key in ELEMENTS else {type(element) for element in default}
     if not kinds <= {int, float, str}:
         return found
     if kinds == {int, float}:

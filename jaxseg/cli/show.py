@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+from pathlib import Path
 
 from flax import linen as nn
 
@@ -43,6 +44,11 @@ def _from_config(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int]]:
     from jaxseg.models import MODELS
 
     known = [*MODELS, *recipes.recipes()]
+    if (Path(args.what) / "config.json").is_file():
+        raise UserError(
+            f"'{args.what}' is the folder of a run or a bundle; show takes what it was made of: a recipe, a config file"
+            " or a model. What it holds is in its config.json."
+        )
     if args.what not in known and not args.what.endswith(".py"):
         raise UserError(
             f"'{args.what}' is neither a config file nor a recipe nor a model. {closest(args.what, known)}"

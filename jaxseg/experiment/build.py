@@ -15,8 +15,8 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
-from jaxseg.checks import UserError, lookup
-from jaxseg.config import OPEN, default_config, with_current_names
+from jaxseg.checks import UserError, fits, lookup
+from jaxseg.config import ELEMENTS, OPEN, default_config, with_current_names
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.data.augment import Augment, augment
 from jaxseg.experiment import devices as shard
@@ -42,8 +42,8 @@ RANGES = {  # key -> (least, greatest) value
     "optim.lr": (0, math.inf),
     "optim.encoder_lr_factor": (0, math.inf),
     "optim.weight_decay": (0, math.inf),
-    "optim.beta1": (0, 1),
-    "optim.beta2": (0, 1),
+    "optim.beta1": (0, math.nextafter(1, 0)),
+    "optim.beta2": (0, math.nextafter(1, 0)),
     "optim.momentum": (0, 1),
     "optim.warmup_steps": (0, math.inf),
     "optim.clip_norm": (0, math.inf),
@@ -195,8 +195,11 @@ def encoder_name(config: ConfigDict) -> str | None:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises a `UserError` if a setting has a value with which no run can work. It reads no data."""
-    c = config
+    """Raises a `UserError` for values that no run can have."""
+    c, known = config, flatten(default_config())
+    for key, value in flatten(config).items():
+        if value is None and known.get(key) is not None:
+            raise UserError(f"config.{key} is None; it needs a value such as {known[key]!r}, its default.")
     if (c.train.steps > 0) == (c.train.epochs > 0):
         raise UserError(
             f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
@@ -204,7 +207,11 @@ def check_config(config: ConfigDict) -> None:
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
     values = flatten(config)
     check_ranges(config)
-    if not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
+    for key, kind in ELEMENTS.items():
+        if not fits(tuple(values[key]), tuple[kind, ...]):
+            words = {int: "whole numbers", float: "numbers", str: "texts"}[kind]
+            raise UserError(f"config.{key} must have {words} only, got {tuple(values[key])}.")
+    if len(c.augment.scale) != 2 or not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
         raise UserError(f"config.augment.scale must be (smallest, largest), both positive, got {c.augment.scale}.")
     for key in ("data.canvas", "data.crop"):
         value = values[key]
@@ -236,20 +243,36 @@ def check_ranges(config: ConfigDict, prefix: str = "") -> None:
         if key.startswith(prefix) and not (is_finite(value) and low <= value <= high):
             known = "at least 1" if key in AT_LEAST_ONE else f"a finite number of at least {low:g}"
             known = f"from {low:g} to {high:g}" if high < math.inf else known
+            known = "at least 0 and less than 1" if high == math.nextafter(1, 0) else known
             raise UserError(f"config.{key} must be {known}, got {value}.")
 
 
 def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, metrics.Metric]:
-    """Returns the metrics by name, made with their options.
-
-    Raises:
-      UserError: a metric or an option does not exist, or "confusion" is not among the names.
-    """
-    if "confusion" not in names:
-        raise UserError(
-            f"config.eval.metrics must name 'confusion', whose mIoU chooses the best checkpoint; got {tuple(names)}."
-        )
+    """Returns the metrics that config.eval names; raises a `UserError` for one that does not exist."""
+    names = tuple(dict.fromkeys(("confusion", *names)))  # whose mIoU chooses the best checkpoint
     return metrics.create_metrics(names, options)
+
+
+def without_effect(config: ConfigDict) -> list[str]:
+    """Returns a sentence on each setting that was changed and has no effect beside the others."""
+    c, default, values = config, flatten(default_config()), flatten(config)
+    own_encoder = encoder_name(config) is None
+    idle = {  # what makes it idle -> (whether that is so, the settings)
+        "optim.name is 'adamw'": (c.optim.name == "adamw", ("optim.momentum", "optim.nesterov")),
+        "optim.name is 'sgd'": (c.optim.name == "sgd", ("optim.beta1", "optim.beta2")),
+        f"optim.schedule is '{c.optim.schedule}'": (c.optim.schedule != "poly", ("optim.power",)),
+        "augment.elastic is 0": (not c.augment.elastic, ("augment.elastic_grid",)),
+        "augment.blur is 0": (not c.augment.blur, ("augment.blur_sigma",)),
+        "model.weights is empty": (not c.model.weights, ("model.replace_head",)),
+        f"the model '{c.model.name}' has no encoder": (own_encoder, ("optim.encoder_lr_factor",)),
+        "optim.freeze has the encoder": ("encoder" in c.optim.freeze, ("optim.encoder_lr_factor",)),
+    }
+    return [
+        f"config.{key}={values[key]} has no effect: {why}."
+        for why, (is_so, keys) in idle.items()
+        for key in keys
+        if is_so and values[key] != default[key]
+    ]
 
 
 def flatten(tree: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from flax.errors import FlaxError
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -170,8 +171,17 @@ def _initial_state(
     experiment: experiments.Experiment, schedule: optax.Schedule, resuming: bool
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """Returns (state, tx); when a checkpoint will replace the values, no pretrained weights are read."""
-    config = experiment.config
-    variables = init(experiment.model, jax.random.key(config.seed), image_size=tuple(config.data.crop))
+    config, c = experiment.config, experiment.config.model
+    try:
+        variables = init(experiment.model, jax.random.key(config.seed), image_size=tuple(config.data.crop))
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, FlaxError) as error:
+        text = (str(error).strip().splitlines() or ["no message"])[0]
+        raise UserError(
+            f"The model of config.model can't be made: {type(error).__name__}: {text}\nCheck config.model.options"
+            f" {c.options.to_dict()} and config.model.encoder_options {c.encoder_options.to_dict()}."
+        ) from error
     if not resuming:
         variables = _load_weights(variables, config)
     tx = experiments.make_optimizer(config, schedule)
@@ -181,6 +191,10 @@ def _initial_state(
 def _load_weights(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     """Returns the variables with the weights that `config.model` names, if any."""
     c = config.model
+    if c.encoder_weights and experiments.encoder_name(config) is None:
+        raise UserError(
+            f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' has no encoder. Leave it empty."
+        )
     if c.encoder_weights:
         from jaxseg.pretrained import load_encoder
 
@@ -280,6 +294,8 @@ def _announce(
         f" {data.name}: {sizes} images, {data.num_classes} classes;"
         f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )
+    for sentence in experiments.without_effect(experiment.config):
+        say(f"note: {sentence}")
     if start:
         say(f"Going on from checkpoint {start}.")
     else:

@@ -38,6 +38,10 @@ def test_version(capsys):
     [
         (["lst"], "Unknown command 'lst'. Did you mean 'list'?"),
         (["train", "shapes_unet", "--worksdir", "x"], "Unknown flag '--worksdir'. Did you mean '--workdir'?"),
+        (["train", "shapes_unet", "--hlep"], "Unknown flag '--hlep'. Did you mean '--help'?"),
+        (["train", "shapes_unet", "--optim.lr=3"], "Unknown flag '--optim.lr'. Did you mean '--config.optim.lr'?"),
+        (["train", "shapes_unet", "--optim.lrr=3"], "Unknown flag '--optim.lrr'. Did you mean '--config.optim.lr'?"),
+        (["predict"], "required: MODEL, IMAGE, --out"),
         (["train", "shapes_unet"], "required: --workdir"),
         (["eval", "run", "--refine", "xx"], "invalid choice: 'xx'"),
         (["league", "--out", "x", "--steps", "many"], "invalid int value: 'many'"),
@@ -48,6 +52,13 @@ def test_a_line_that_cannot_be_read_is_one_screen(words, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) <= 20
+    assert max(map(len, error.partition("usage:")[2].splitlines()), default=0) <= 80
+
+
+def test_show_says_what_a_run_is(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert main(["show", str(tmp_path)]) == 1
+    assert "is the folder of a run or a bundle; show takes what it was made of" in capsys.readouterr().err
 
 
 def test_list_names_the_section_that_was_meant(capsys):

@@ -111,6 +111,12 @@ def test_the_same_name_again_keeps_the_options():
         ("loss.terms.dice=abc", "must be a number"),
         ("loss.terms.focal=0", "not there to be taken out. config.loss.terms has cross_entropy, dice."),
         ("loss.terms=dice", "is a mapping"),
+        ("loss.terms={1: 2.0}", "must have names without dots for its entries, got 1"),
+        ("loss.options.dice={'a.b': 1}", "got 'a.b'"),
+        ("data.label_ignore=abc", "such as 0,255, got 'abc'"),
+        ("data.label_ignore=1.5", "such as 0,255"),
+        ("optim.freeze=3", "such as encoder"),
+        ("seed=1e400", "must be a whole number"),
     ],
 )
 def test_mistakes(word, words):

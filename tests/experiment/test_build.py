@@ -77,7 +77,7 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("optim.lr", float("inf"), "optim.lr must be a finite number"),
         ("optim.lr", -1.0, "at least 0, got -1"),
         ("optim.ema", 2.0, "optim.ema must be from 0 to 1, got 2"),
-        ("optim.beta1", -0.1, "optim.beta1 must be from 0 to 1"),
+        ("optim.beta1", -0.1, "optim.beta1 must be at least 0 and less than 1"),
         ("train.devices", -1, "train.devices must be a finite number of at least 0"),
         ("eval.bucket", 0, "eval.bucket must be from 1 to 8192"),
         ("checkpoint.keep", 0, "checkpoint.keep must be at least 1"),
@@ -89,7 +89,13 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("model.dtype", "float16", "Known: bfloat16, float32"),
         ("loss.terms", {"dise": 1.0}, "Did you mean 'dice'"),
         ("eval.metrics", ("confusion", "spraed"), "Unknown metric 'spraed'. Did you mean 'spread'"),
-        ("eval.metrics", ("spread",), "must name 'confusion', whose mIoU chooses the best checkpoint"),
+        ("eval.metrics", (3,), "config.eval.metrics must have texts only"),
+        ("data.label_ignore", ("abc",), "config.data.label_ignore must have whole numbers only"),
+        ("train.steps", None, "config.train.steps is None; it needs a value such as 0"),
+        ("augment.scale", (), "augment.scale must be .smallest, largest."),
+        ("data.crop", None, "config.data.crop is None"),
+        ("augment.scale", (1.0, "x"), "config.augment.scale must have numbers only"),
+        ("optim.beta1", 1.0, "config.optim.beta1 must be at least 0 and less than 1"),
         ("eval.metric_options", {"confusion": {"bta": 2}}, "Unknown option 'bta' of metric 'confusion'"),
     ],
 )
@@ -99,6 +105,25 @@ def test_impossible_values(key, value, words):
     c[group][name] = value
     with pytest.raises(UserError, match=words):
         experiment.check_config(c)
+
+
+def test_confusion_is_always_among_the_metrics():
+    assert list(experiment.check_metrics(("calibration",), {})) == ["confusion", "calibration"]
+
+
+def test_what_has_no_effect_is_said():
+    c = _config()
+    assert experiment.without_effect(c) == []
+    c.optim.update(name="sgd", beta1=0.5, momentum=0.5, schedule="cosine", power=2.0)
+    c.augment.update(elastic_grid=3, blur_sigma=(1.0, 3.0))
+    c.model.update(name="deconvnet", encoder="", replace_head=True)
+    c.optim.encoder_lr_factor = 0.1
+    said = "\n".join(experiment.without_effect(c))
+    keys = "optim.beta1 optim.power augment.elastic_grid augment.blur_sigma model.replace_head optim.encoder_lr_factor"
+    assert [line.split("=")[0].removeprefix("config.") for line in said.splitlines()] == keys.split()
+    assert "config.optim.beta1=0.5 has no effect: optim.name is 'sgd'." in said
+    c.optim.update(name="adamw", schedule="poly")
+    assert "config.optim.momentum=0.5 has no effect" in "\n".join(experiment.without_effect(c))
 
 
 def test_a_seed_below_zero_is_refused():
