@@ -34,14 +34,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise
+        # A full disk names no file, and the part says nothing to a reader.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes `text` to `path` in UTF-8, whole or not at all."""
+    """Writes `text` to `path` in UTF-8, whole or not at all; a name of a file that is no UTF-8 is escaped."""
     with atomic_path(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any, *, default: Callable[[Any], Any] | None = None) -> None:

@@ -1,13 +1,17 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import math
+import resource
+import signal
 
 import numpy as np
 import pytest
 from flax.core import FrozenDict
 
-from jaxseg.files import atomic_path, write_json, write_text
+from jaxseg.checks import UserError
+from jaxseg.files import LARGEST, atomic_path, read_json, write_json, write_text
 
 
 def test_json_comes_back_and_folders_are_made(tmp_path):
@@ -44,3 +48,33 @@ def test_a_failure_leaves_the_old_file_whole(tmp_path):
         cut_short()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        write_text(tmp_path / "folder", "text")
+    assert error.value.filename == str(tmp_path / "folder")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+        with pytest.raises(OSError) as error:  # the system names no file where a write fails
+            write_text(tmp_path / "large", "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "large"))
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
+def test_names_of_files_that_are_no_utf8_are_escaped(tmp_path):
+    write_text(tmp_path / "a.txt", "caf\udce9.png")
+    assert (tmp_path / "a.txt").read_text() == r"caf\udce9.png"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b"[" * 10**6, b" " * (LARGEST + 1)])
+def test_what_is_no_json_is_said(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json can't be read: .* Write it anew\."):
+        read_json(tmp_path / "a.json", "Write it anew.")

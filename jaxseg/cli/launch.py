@@ -6,11 +6,15 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from logging import CRITICAL, getLogger
+from types import TracebackType
 from typing import Any
 
 from absl import logging
 
 from jaxseg.checks import Interrupted, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def guard(function: Callable[..., int | None], *args: Any) -> int:
@@ -29,8 +33,12 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return fail(f"The disk is full: {error}. Free some space and run the same command again.")
+        if error.errno in FULL:
+            return fail(
+                f"The disk is full, or a quota: {error}. Free some space and run the same command again."
+            )
+        if error.errno in (errno.EEXIST, errno.ENOTDIR) and error.filename:
+            return fail(f"{error.filename} is a file, or a broken link, where a folder is needed. Name another path.")
         if not error.filename:
             raise
         return fail(f"{error.filename}: {error.strerror}. Check the path and its permissions.")
@@ -42,6 +50,8 @@ def quieten() -> None:
     What fails in such a thread is raised again in the main one. A warning becomes one line of text.
     """
     logging.set_verbosity(logging.FATAL)
+    getLogger("asyncio").setLevel(CRITICAL)
+    sys.excepthook, sys.unraisablehook = _show_uncaught, _show_unraisable
     warnings.showwarning = _show_warning
     threading.excepthook = _show_thread_error
 
@@ -57,9 +67,20 @@ def _colored() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Shows what ends the program, and not what TensorStore says when a disk is full, dozens of times."""
+    if threading.current_thread() is threading.main_thread() and str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
+
+
 def _show_thread_error(args: threading.ExceptHookArgs) -> None:
-    if not type(args.thread).__module__.startswith("orbax."):
+    if not type(args.thread).__module__.startswith(("orbax.", "tensorboardX.")):
         threading.__excepthook__(args)
+
+
+def _show_unraisable(args: "sys.UnraisableHookArgs") -> None:
+    if "tensorboardX" not in getattr(args.object, "__module__", ""):  # it closes files at the end, a full disk's too
+        sys.__unraisablehook__(args)
 
 
 def fail(message: str, code: int = 1) -> int:

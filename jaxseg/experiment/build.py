@@ -285,6 +285,8 @@ def check_workdir(workdir: str | Path) -> Path:
     if not str(workdir):
         raise UserError("--workdir is empty. Name the folder of the run.")
     workdir = Path(workdir)
+    if workdir.is_symlink() and not workdir.exists():
+        raise UserError(f"--workdir {workdir} is a link to {workdir.readlink()}, which is not there. Make that folder.")
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir} is a file. Name a folder.")
     return workdir

@@ -25,6 +25,8 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
         return
     workdir.mkdir(parents=True, exist_ok=True)
+    if (workdir / ".lock").is_symlink():  # what it links to would be overwritten
+        raise UserError(f"{workdir / '.lock'} is a link, which jaxseg never makes. Remove it.")
     with (workdir / ".lock").open("a+") as file:
         _hold(file.fileno(), workdir)
         file.truncate(0)

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from jaxseg.files import write_text
+
 TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
 
 
@@ -98,9 +100,7 @@ class Log:
             self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
 
     def _rewrite(self) -> None:
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        part.replace(self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Writes one row of numbers.

@@ -1,5 +1,7 @@
 """User errors end a program in one screen; everything else keeps its traceback."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -65,3 +67,33 @@ def test_a_warning_is_one_line():
     code = "import warnings; from jaxseg.cli import launch; launch.quieten(); warnings.warn('Mind this.')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr == "warning: Mind this.\n"
+
+
+@pytest.mark.parametrize(
+    "code, said",
+    [
+        (errno.ENOSPC, "The disk is full, or a quota"),
+        (errno.EFBIG, "The disk is full, or a quota"),
+        (errno.EEXIST, "a/b is a file, or a broken link, where a folder is needed"),
+        (errno.EACCES, "a/b: Permission denied"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(code, said, capsys):
+    assert launch.guard(_raiser(OSError(code, os.strerror(code), "a/b"))) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_an_endless_line_is_cut(capsys):
+    launch.fail("a" * 10**6)
+    assert len(capsys.readouterr().err) < 4000
+
+
+def test_only_the_main_thread_ends_the_program_with_a_traceback():
+    code = (
+        "import sys, threading; from jaxseg.cli import launch; launch.quieten()\n"
+        "def show(text): sys.excepthook(ValueError, ValueError(text), None)\n"
+        "thread = threading.Thread(target=show, args=['noise']); thread.start(); thread.join()\n"
+        "show('Event loop is closed'); show('cause')"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "cause" in text and "noise" not in text and "Event loop" not in text

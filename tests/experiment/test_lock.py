@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.experiment.build import check_workdir
 from jaxseg.experiment.lock import locked
 
 
@@ -26,3 +27,19 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     first.wait()
     with locked(tmp_path):
         assert (tmp_path / ".lock").read_text().strip().endswith(f"process {os.getpid()}")
+
+
+def test_a_lock_that_is_a_link_overwrites_nothing(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="is a link, which jaxseg never makes"):
+        with locked(tmp_path / "run"):
+            pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_workdir_that_is_a_broken_link_is_said(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="is a link to .*gone, which is not there"):
+        check_workdir(tmp_path / "run")
