@@ -12,7 +12,8 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 683), crop=(512, 512), batch_size=16)
+    c.data.update(name="folder", canvas=(683, 683), crop=(512, 512), batch_size=16)
+    c.data.resize.short_side = 512
     c.augment.update(scale=(0.5, 2.0), flip=0.5, brightness=0.12, contrast=0.5, saturation=0.5, hue=0.07)
     c.model.update(name="segformer", encoder="mit_b0", dtype="bfloat16")
     c.optim.update(lr=6e-4, encoder_lr_factor=0.1, weight_decay=0.01, schedule="poly", power=1.0, warmup_steps=1500)

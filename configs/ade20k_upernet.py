@@ -12,7 +12,8 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 683), crop=(512, 512), batch_size=16)
+    c.data.update(name="folder", canvas=(683, 683), crop=(512, 512), batch_size=16)
+    c.data.resize.short_side = 512
     c.augment.update(scale=(0.75, 2.0), flip=0.5)
     c.model.update(name="upernet", encoder="resnet50", dtype="bfloat16")
     c.optim.update(name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4, schedule="poly", power=0.9)

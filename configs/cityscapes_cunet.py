@@ -12,6 +12,7 @@ from jaxseg.config import default_config
 def get_config():
     c = default_config()
     c.data.update(name="folder", canvas=(512, 1024), crop=(512, 512), batch_size=16)
+    c.data.resize.factor = 0.5
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
     c.model.update(name="cunet", dtype="bfloat16")
     c.optim.update(lr=2.5e-4, schedule="poly", power=0.9)

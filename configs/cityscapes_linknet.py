@@ -13,6 +13,7 @@ from jaxseg.config import default_config
 def get_config():
     c = default_config()
     c.data.update(name="folder", canvas=(512, 1024), crop=(512, 1024), batch_size=10)
+    c.data.resize.factor = 0.5
     c.model.update(name="linknet", encoder="resnet18", dtype="bfloat16")
     c.optim.update(lr=5e-4, weight_decay=2e-4, schedule="poly")
     c.train.epochs = 150

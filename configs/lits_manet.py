@@ -13,6 +13,7 @@ from jaxseg.config import default_config
 def get_config():
     c = default_config()
     c.data.update(name="folder", canvas=(256, 256), crop=(256, 256), batch_size=16)
+    c.data.resize.factor = 0.5  # slices are stored as 512 x 512
     c.augment.update(scale=(0.8, 1.25), flip=0.5, rotate=15.0)
     c.model.update(name="manet", encoder="resnet34")
     c.loss.terms = {"cross_entropy": 1.0, "dice": 1.0}

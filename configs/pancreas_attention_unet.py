@@ -14,6 +14,7 @@ from jaxseg.config import default_config
 def get_config():
     c = default_config()
     c.data.update(name="folder", canvas=(160, 160), crop=(160, 160), batch_size=16)
+    c.data.resize.size = (160, 160)  # slices are stored as 512 x 512
     c.augment.update(scale=(0.7, 1.3), flip=0.5, rotate=15.0)
     c.model.update(name="attention_unet", encoder="plain")
     c.model.encoder_options = {"widths": (16, 32, 64, 128, 256)}

@@ -67,10 +67,16 @@ def default_config() -> ConfigDict:
     c.data.options = ConfigDict()  # open: further arguments of the data set's function
     c.data.label_offset = 0  # added to every label that is not ignored; -1 for sets whose 0 means "unlabeled"
     c.data.label_ignore = ()  # label values, before the offset, that join the data set's own ignore label
-    c.data.canvas = (128, 128)  # (height, width) in pixels to which every training image is fitted
+    c.data.resize = ConfigDict()  # at what size the network sees images, in training and ever after; set at most one
+    c.data.resize.factor = 1.0  # of both sides
+    c.data.resize.short_side = 0  # pixels that the shorter side becomes
+    c.data.resize.size = ()  # (height, width) in pixels that every image becomes, whatever its aspect ratio
+    c.data.canvas = (128, 128)  # (height, width) in pixels of the window that the host cuts out of larger images
+    c.data.balance = 0.0  # probability that this window is centered on a class of the image, all equally likely
     c.data.crop = (128, 128)  # (height, width) in pixels that the model sees in training
     c.data.batch_size = 16  # images per step, over all devices
     c.data.workers = 0  # processes that decode; 0 decodes in threads of the main process
+    c.data.threads = 0  # threads that decode; 0 is one per core
 
     c.augment = ConfigDict(dataclasses.asdict(Augment()))  # on the device; jaxseg/data/augment.py explains every field
 
@@ -127,7 +133,10 @@ def default_config() -> ConfigDict:
     c.eval = ConfigDict()
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
     c.eval.batch_size = 8  # images of one size evaluated together
-    c.eval.bucket = 32  # images are padded to a multiple of this, in pixels, so that few sizes are compiled
+    c.eval.bucket = 32  # images are padded to sizes that differ by multiples of this, in pixels: few are compiled
+    c.eval.phase = "crop"  # padded sizes are congruent to data.crop modulo the bucket; "none": multiples of the bucket
+    c.eval.fill = "auto"  # of padding: "gray" as outside of training's images, "mean" color, "reflect"; "auto" chooses
+    c.eval.threshold = 0.5  # probability above which a pixel is of the class, for data of one class
     c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
     c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}
 

@@ -8,7 +8,7 @@ Whatever evaluates, predicts, exports or explains a model takes a `TrainedModel`
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, lookup
+from jaxseg.data.bands import Bands
 from jaxseg.data.dataset import palette_colors
+from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
 from jaxseg.experiment.build import Experiment, build_model, check_ranges, read_config
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, read_json
@@ -46,11 +48,11 @@ class TrainedModel:
       classes: the name of each label. A model of one class has two labels: 0, the background, and 1.
       palette: (red, green, blue) of each label, 0..255.
       ignore: the label value of pixels that did not count in training; no prediction has it.
-      mean: of each channel, in units of the stored image, 0..255; subtracted before the model.
-      std: of each channel, in the same units; what is left is divided by it.
+      preprocessing: what is done to images before the model sees them.
       activation: what makes probabilities of the logits: "softmax", over the classes, or "sigmoid", of each by itself.
       source: where the weights come from, as a sentence.
-      bucket: images are padded at the right and bottom to a multiple of this, in pixels.
+      threshold: of a model of one class, the probability above which a pixel is labeled 1.
+      values: of each label, the value that stands for it in the label files of the data set; None where ids do.
       step: of the training run, in batches; None if it is not known.
       config: of the training run; None if the model was not loaded from a workdir.
       workdir: of the training run; None likewise. It also holds calibration.json and crf.json, if they were made.
@@ -61,17 +63,27 @@ class TrainedModel:
     classes: tuple[str, ...]
     palette: tuple[Color, ...]
     ignore: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     activation: Activation = "softmax"
     source: str = ""
-    bucket: int = 32
+    threshold: float = 0.5
+    values: tuple[int, ...] | None = None
     step: int | None = None
     config: ConfigDict | None = None
     workdir: Path | None = None
 
+    @property
+    def num_logits(self) -> int:
+        """Of the model: that of the labels or, of a model of one class, 1."""
+        return getattr(self.model, "num_classes", len(self.classes))
+
+    @property
+    def bands(self) -> Bands:
+        """Of the images that the model predicts."""
+        return self.preprocessing.bands
+
     def save(self, directory: str | Path) -> None:
-        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `bucket`.
+        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `values`.
 
         A run's calibration and tuned CRF stay with the run.
 
@@ -85,10 +97,10 @@ class TrainedModel:
             classes=self.classes,
             palette=self.palette,
             ignore=self.ignore,
-            mean=self.mean,
-            std=self.std,
-            bucket=self.bucket,
+            preprocessing=self.preprocessing,
             activation=self.activation,
+            threshold=self.threshold,
+            values=self.values,
             source=self.source,
         )
 
@@ -154,11 +166,11 @@ def of_experiment(experiment: Experiment, variables: dict[str, Any]) -> TrainedM
         classes=classes,
         palette=palette,
         ignore=dataset.ignore,
-        mean=experiment.mean,
-        std=experiment.std,
+        preprocessing=experiment.preprocessing,
         activation=_activation(config),
         source=f"{dataset.name}, in training",
-        bucket=config.eval.bucket,
+        threshold=config.eval.threshold,
+        values=_stored_values(dataset.values),
         config=config,
     )
 
@@ -197,7 +209,11 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     with making(workdir / "config.json", len(jax.tree.leaves(variables))):
         model = build_model(config, len(names))
         check_fits(variables, model, checkpoints.directory / str(step))
-    mean, std = pixel_statistics(model)
+    if "preprocessing" in info.values:
+        preprocessing = read_preprocessing(info.group("preprocessing"))
+    else:  # a run of before 2026-11-27 was evaluated without knowing how it had been trained, and goes on so
+        preprocessing = Preprocessing(*pixel_statistics(model), bucket=config.eval.bucket)
+    values = info.take("values", is_stored(len(names)), "the stored values of each class, or null", None)
     classes, palette = _labels(model.num_classes, map(plain, names), palette)
     return TrainedModel(
         model=model,
@@ -205,11 +221,11 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
         classes=classes,
         palette=palette,
         ignore=ignore,
-        mean=mean,
-        std=std,
+        preprocessing=preprocessing,
         activation=_activation(config),
         source=f"{name}, trained by jaxseg: run {workdir.resolve().name}, step {step}",
-        bucket=config.eval.bucket,
+        threshold=config.eval.threshold,
+        values=_stored_values(values),
         step=step,
         config=config,
         workdir=workdir,
@@ -230,11 +246,11 @@ def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
         classes=classes,
         palette=palette,
         ignore=config["ignore"],
-        mean=tuple(config["preprocessing"]["mean"]),
-        std=tuple(config["preprocessing"]["std"]),
+        preprocessing=config["preprocessing"],
         activation="sigmoid" if model.num_classes == 1 else config["activation"],
         source=config["source"],
-        bucket=config["preprocessing"].get("bucket", 32),
+        threshold=config["threshold"],
+        values=config["values"],
     )
 
 
@@ -248,11 +264,24 @@ def _from_smp(path: Path, source: str | Path) -> TrainedModel:
         classes=classes,
         palette=palette,
         ignore=255,
-        mean=mean,
-        std=std,
+        preprocessing=Preprocessing.from_json({"mean": mean, "std": std}),
         activation=smp.activation,
         source=f"converted from smp: {source}",
     )
+
+
+def is_stored(count: int) -> Callable[[Any], bool]:
+    """Returns what says whether a value lists the stored values of each of `count` classes, or is None."""
+    fits = is_list(is_list(is_whole(-LABELS, LABELS), range(1, LABELS)), (count,))
+    return lambda value: value is None or fits(value)
+
+
+def _stored_values(values: Any) -> tuple[int, ...] | None:
+    """Of the values that stand for each class, the ones that predictions are written with."""
+    if values is None:
+        return None
+    first = tuple(int(of_class[0]) for of_class in values)
+    return (0, *first) if len(first) == 1 else first
 
 
 def _labels(num_classes: int, classes: Any = (), palette: Any = ()) -> tuple[tuple[str, ...], tuple[Color, ...]]:

@@ -14,6 +14,11 @@ DEFAULTS = {
     "data.eval_split": "val",
     "data.label_offset": 0,
     "data.label_ignore": (),
+    "data.resize.factor": 1.0,
+    "data.resize.short_side": 0,
+    "data.resize.size": (),
+    "data.balance": 0.0,
+    "data.threads": 0,
     "data.canvas": (128, 128),
     "data.crop": (128, 128),
     "data.batch_size": 16,
@@ -73,6 +78,9 @@ DEFAULTS = {
     "eval.every": 0,
     "eval.batch_size": 8,
     "eval.bucket": 32,  # the largest stride of an encoder
+    "eval.phase": "crop",
+    "eval.fill": "auto",
+    "eval.threshold": 0.5,
     "eval.metrics": ("confusion",),
     # In the ranges that DeepLabV2 searched (arXiv:1606.00915, section 4.1).
     "eval.crf.iterations": 5,

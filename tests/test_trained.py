@@ -13,6 +13,9 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
+from jaxseg.data.bands import Bands
+from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.data.resize import Resize
 from jaxseg.encoders import create_encoder
 from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.score import evaluate
@@ -67,8 +70,10 @@ def test_what_was_written_before_says_what_it_said(before, expected, name):
         np.testing.assert_array_equal(predictor(expected["image"]), expected["bundle_label"])
         assert trained.classes == ("road", "car", "sky") and trained.palette[1] == (200, 0, 0)
         assert (trained.ignore, trained.source, trained.step) == (250, "made for a test", None)
-    assert (trained.activation, trained.bucket) == ("softmax", 32)
-    x = (expected["image"].astype(np.float32) - np.float32(trained.mean)) / np.float32(trained.std)
+    assert (trained.activation, trained.preprocessing.bucket) == ("softmax", 32)
+    x = (expected["image"].astype(np.float32) - np.float32(trained.preprocessing.mean)) / np.float32(
+        trained.preprocessing.std
+    )
     logits = jax.jit(lambda v, x: trained.model.apply(v, x, train=False)["logits"])(trained.variables, x[None])[0]
     np.testing.assert_allclose(logits, expected[name], rtol=1e-5, atol=1e-6)
 
@@ -77,7 +82,7 @@ def test_a_bundle_of_a_run_is_the_run(before, expected, tmp_path):
     run = load(before / "workdir", "latest")
     run.save(tmp_path)
     bundle = load(tmp_path)
-    for field in ("classes", "palette", "ignore", "mean", "std", "activation", "source", "model"):
+    for field in ("classes", "palette", "ignore", "preprocessing", "activation", "source", "model"):
         assert getattr(bundle, field) == getattr(run, field), field
     chex.assert_trees_all_equal(bundle.variables, run.variables)
     assert (bundle.workdir, bundle.config, bundle.step) == (None, None, None)
@@ -104,8 +109,10 @@ def test_a_bundle_is_scored_as_its_run_was(before, tmp_path):
 
 def test_a_bundle_keeps_every_field(tmp_path):
     model = tiny()
-    fields = dict(classes=("a", "b", "c"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=77, mean=(1.0, 2.0, 3.0))
-    fields |= dict(std=(4.0, 5.0, 6.0), activation="sigmoid", source="here", bucket=8)
+    fields = dict(classes=("a", "b", "c"), palette=((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore=77)
+    bands = Bands(("gray", "nir", "lidar"), "uint16", ((0, 9), (1, 8), (2, 7)), nodata=3.0)
+    seen = Preprocessing((1, 2, 3), (4, 5, 6), bands, Resize(short_side=5), "reflect", (1, 7), bucket=8)
+    fields |= dict(preprocessing=seen, activation="sigmoid", source="here", threshold=0.3, values=(7, 8, 9))
     TrainedModel(model, made(model), **fields).save(tmp_path)
     loaded = load(tmp_path)
     assert {name: getattr(loaded, name) for name in fields} == fields
@@ -131,8 +138,13 @@ def test_one_class_is_above_zero(tmp_path):
         def apply(self, variables, images, *, train):
             return {"logits": images[..., :1] * variables["gain"]}
 
-    fields = dict(classes=("no", "yes"), palette=((0, 0, 0), (9, 9, 9)), ignore=255, mean=(99.0,) * 3, std=(10.0,) * 3)
-    predictor = Predictor(TrainedModel(Net(), {"gain": 1.0}, **fields, activation="sigmoid", bucket=8))
+    fields = dict(
+        classes=("no", "yes"),
+        palette=((0, 0, 0), (9, 9, 9)),
+        ignore=255,
+        preprocessing=Preprocessing((99.0,) * 3, (10.0,) * 3),
+    )
+    predictor = Predictor(TrainedModel(Net(), {"gain": 1.0}, **fields, activation="sigmoid"))
     image = np.random.default_rng(0).integers(80, 120, (5, 9, 3), np.uint8)
     logit = (image[..., 0] - 99.0) / 10.0
     label = predictor(image)

@@ -22,7 +22,6 @@ def main(args: argparse.Namespace) -> int:
     from jaxseg.data.imagefile import read_image
     from jaxseg.inference.files import find_images
     from jaxseg.models.parts import title
-    from jaxseg.ops.normalize import normalize
 
     files, out = find_images(args.images), Path(args.out)
     if out.exists() and not out.is_dir():
@@ -30,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
     trained = source.trained(args)
     for file in files:
         image = read_image(str(file))
-        found = attention(trained.model, trained.variables, normalize(image, trained.mean, trained.std))
+        found = attention(trained.model, trained.variables, trained.preprocessing.normalize(image[None])[0])
         if not found:
             raise UserError(
                 f"{title(trained.model)} has no attention that can be drawn. Models with some: attention_unet,"

@@ -83,6 +83,7 @@ def _check_dropout(trained: TrainedModel) -> None:
 
     from jaxseg.inference.uncertainty import dropout_logits
 
-    logits = dropout_logits(trained.model, mean=trained.mean, std=trained.std, samples=1)
-    image = jax.ShapeDtypeStruct((1, trained.bucket, trained.bucket, len(trained.mean)), "uint8")
+    seen = trained.preprocessing
+    logits = dropout_logits(trained.model, seen, samples=1)
+    image = jax.ShapeDtypeStruct((1, *seen.padded(seen.bucket, seen.bucket), seen.bands.count), seen.bands.dtype)
     jax.eval_shape(logits, trained.variables, image)

@@ -80,7 +80,7 @@ def _model(args: argparse.Namespace) -> tuple[nn.Module, Any, tuple[float, ...],
         raise UserError("Name one: a trained MODEL, or --model NAME, or --encoder NAME for an encoder alone.")
     if args.model:
         trained = source.trained(args)
-        return trained.model, trained.variables, trained.mean, trained.std
+        return trained.model, trained.variables, trained.preprocessing.mean, trained.preprocessing.std
     if args.name:
         model = create_model(args.name, args.encoder, num_classes=args.classes, output_stride=args.output_stride)
     else:

@@ -5,15 +5,18 @@ no files, with one entry in `DATASETS`. A `Dataset` names its classes, their col
 A split is a `Source`, random access to records:
 
 - `len(source)` is the number of records; `source[i]`, `0 <= i < len(source)`, returns a fresh mapping of
-  `"image"`: uint8[h, w, 3], RGB; `"label"`: integers[h, w], class ids or the ignore label, of the image's own size;
-  `"name"`: a str without folders or extension that names the record within its split; and, if it was read from
-  disk, `"file"`: the label's path, for messages.
+  `"image"`: [h, w, c], as stored: uint8, uint16, int16 or float32, of the data set's `bands`; `"label"`: integers[h, w],
+  class ids or the ignore label, of the image's own size; `"name"`: a str without folders or extension that names the
+  record within its split; and, if it was read from disk, `"file"`: the label's path, for messages.
+- a source that can read a part of an image has the methods `size(i)`, (height, width), and `read(i, window)`, the
+  record within (top, left, height, width); training then reads only the windows that it shows.
 - the same index always gives the same record, in any process: a source can be pickled.
 - building the `Dataset` reads no image; a record that does not read raises a `UserError` naming the file.
 
 `create_dataset` adds relabeling to any of them, and the check that no label is out of range.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -53,11 +56,11 @@ def create_dataset(
     dataset = _build(name, root, options)
     splits = {
         split: Relabeled(
-            source, dataset.num_classes, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
+            source, dataset.num_labels, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
         )
         for split, source in dataset.splits.items()
     }
-    return Dataset(dataset.name, dataset.classes, dataset.palette, splits, dataset.ignore)
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def _build(name: str, root: str, options: Mapping[str, Any]) -> Dataset:

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
-from jaxseg.checks import UserError
-from jaxseg.data.dataset import FILL
+from jaxseg.checks import UserError, listing
+from jaxseg.data.bands import FILL, RGB, Bands
 from jaxseg.ops import warp
 from jaxseg.ops.normalize import REC601, normalize
 
@@ -74,13 +74,14 @@ class Augment:
 
 def augment(
     key: Array,
-    batch: Mapping[str, UInt8[Array | np.ndarray, "..."]],
+    batch: Mapping[str, Num[Array | np.ndarray, "..."]],
     options: Augment | Mapping[str, Any],
     *,
     crop: tuple[int, int],
     ignore: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    bands: Bands = RGB,
 ) -> dict[str, Array]:
     """Transforms, crops and normalizes a batch.
 
@@ -90,22 +91,26 @@ def augment(
 
     Args:
       key: of the draws.
-      batch: "image", uint8[b, H, W, 3], and "label", uint8[b, H, W].
+      batch: "image", [b, H, W, c], as stored, and "label", integers[b, H, W].
       options: an `Augment`, or its fields, as in `config.augment`; static under jit, as all that follow.
       crop: (height, width) of the output, pixels.
       ignore: the ignore label.
-      mean: of each channel, in 0..255, subtracted from the result.
-      std: of each channel, in 0..255, that the result is divided by.
+      mean: of each band, in 0..255, subtracted from the result.
+      std: of each band, in 0..255, that the result is divided by.
+      bands: of the images; what is changed are the values from 0 to 255 that their window makes.
 
     Returns:
-      "image", float32[b, h, w, 3], normalized; "label", int32[b, h, w], 0 where ignored; "where", bool[b, h, w].
+      "image", float32[b, h, w, c], normalized; "label", int32[b, h, w], 0 where ignored; "where", bool[b, h, w].
     """
     if not isinstance(options, Augment):
         options = Augment(**options)
+    check_colors(options, bands)
+    if not bands.is_rgb:  # before values are mixed with those that hold nothing
+        batch = {**batch, "image": bands.scale(batch["image"])}
 
     def one(
-        key: Array, image: UInt8[Array, "H W 3"], label: UInt8[Array, "H W"]
-    ) -> tuple[Float[Array, "h w 3"], Int[Array, "h w"]]:
+        key: Array, image: Num[Array, "H W c"], label: Integer[Array, "H W"]
+    ) -> tuple[Float[Array, "h w c"], Int[Array, "h w"]]:
         keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(KEYS)}
         y, x = _coordinates(keys, options, label.shape, tuple(crop))
         seen = warp.inside(y, x, label.shape)
@@ -123,10 +128,11 @@ def prepare(
     batch: Mapping[str, Array | np.ndarray],
     *,
     ignore: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> dict[str, Array]:
-    """Prepares a batch like `augment`, without augmentation: normalizes it and turns the ignore label into `where`."""
+    """Prepares a batch, whose values are from 0 to 255, like `augment`, without augmentation: normalizes it and turns
+    the ignore label into `where`."""
     label = batch["label"].astype(jnp.int32)
     where = label != ignore
     return {
@@ -134,6 +140,17 @@ def prepare(
         "label": jnp.where(where, label, 0),
         "where": where,
     }
+
+
+def check_colors(options: Augment, bands: Bands) -> None:
+    """Raises a `UserError` for options that need red, green and blue where images have other bands."""
+    if bands.names != RGB.names:
+        for name in ("saturation", "hue"):
+            if getattr(options, name):
+                raise UserError(
+                    f"augment.{name} needs the bands red, green and blue, and the images have"
+                    f" {listing(bands.names, 6)}. Set it to 0."
+                )
 
 
 def _between(key: Array, low: float, high: float) -> Float[Array, ""]:
@@ -168,9 +185,9 @@ def _coordinates(
 
 
 def _photometry(
-    keys: Mapping[str, Array], options: Augment, image: Float[Array, "h w 3"], seen: Bool[Array, "h w"]
-) -> Float[Array, "h w 3"]:
-    """Changes the colors of one image, float32[h, w, 3] in 0..255, and blurs and roughens it."""
+    keys: Mapping[str, Array], options: Augment, image: Float[Array, "h w c"], seen: Bool[Array, "h w"]
+) -> Float[Array, "h w c"]:
+    """Changes the colors of one image, float32 in 0..255, and blurs and roughens it."""
     color = options.brightness or options.contrast or options.saturation or options.hue
     if color:
         image = _recolor(keys["color"], options, image, seen)
@@ -183,14 +200,17 @@ def _photometry(
 
 
 def _recolor(
-    key: Array, options: Augment, image: Float[Array, "h w 3"], seen: Bool[Array, "h w"]
-) -> Float[Array, "h w 3"]:
+    key: Array, options: Augment, image: Float[Array, "h w c"], seen: Bool[Array, "h w"]
+) -> Float[Array, "h w c"]:
     """Brightness, contrast about the image's mean gray, saturation and hue, as one affine map of the colors.
+
+    The gray of images that have other than three bands is the mean of their bands.
 
     Hue turns the chroma plane of YIQ, so that gray and luma stay; torchvision turns HSV's hue, which shifts luma.
     """
     draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
-    colors = jnp.eye(3)
+    count = image.shape[-1]
+    colors, luma = jnp.eye(count), LUMA if count == 3 else np.full(count, 1 / count, np.float32)
     if options.hue:
         cos, sin = (f(2 * math.pi * options.hue * draws[0]) for f in (jnp.cos, jnp.sin))
         turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
@@ -201,12 +221,12 @@ def _recolor(
     gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
     gray = 0.0
     if options.contrast:
-        luma = jnp.where(seen, image @ LUMA, 0).sum() / jnp.maximum(seen.sum(), 1)
-        gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * luma
+        mean = jnp.where(seen, image @ luma, 0).sum() / jnp.maximum(seen.sum(), 1)
+        gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * mean
     return image @ (gain * colors).T + gray
 
 
-def _blur(key: Array, options: Augment, image: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
+def _blur(key: Array, options: Augment, image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     """Convolves with a Gaussian of a random width, or with nothing, in two passes of one width for all samples."""
     choice, width = jax.random.split(key)
     sigma = _between(width, *options.blur_sigma)

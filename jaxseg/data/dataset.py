@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxseg.checks import UserError, listing, lookup
+from jaxseg.data.bands import RGB, Bands
 
-FILL = 127  # gray level of the pixels outside an image, where it is padded or warped
+LARGEST = 65534  # classes at most: labels are uint8 or uint16, and one value is the ignore label
 
 
 @runtime_checkable
@@ -31,7 +32,11 @@ class Dataset:
       classes: the class names; a label is an index into them.
       palette: one RGB color per class, 0..255.
       splits: split name -> `Source`.
-      ignore: the label, in [num_classes, 255], of pixels left out of training and scores.
+      ignore: the label, from the number of classes up to 255 (up to 65535, if there are more than 255 classes), of
+        pixels left out of training and scores. A data set of one class has the labels 0, not of the class, and 1.
+      bands: of the images.
+      values: of each class, the values that stand for it in the label files; the first is what `jaxseg predict
+        --values` writes. None where files hold the ids.
     """
 
     name: str
@@ -39,24 +44,37 @@ class Dataset:
     palette: tuple[tuple[int, int, int], ...]
     splits: Mapping[str, Source]
     ignore: int = 255
+    bands: Bands = RGB
+    values: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.classes) <= 255:
-            raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to 255.")
+        if not 1 <= len(self.classes) <= LARGEST:
+            raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to {LARGEST}.")
         if len(self.palette) != len(self.classes):
             raise UserError(
                 f"Data set '{self.name}' has {len(self.classes)} classes but {len(self.palette)} colors in its"
                 " palette. Give each class one color."
             )
-        if not self.num_classes <= self.ignore <= 255:
+        largest = 255 if self.num_classes <= 255 else LARGEST + 1
+        if not self.num_labels <= self.ignore <= largest:
             raise UserError(
-                f"Data set '{self.name}' has ignore label {self.ignore}, expected {self.num_classes} to 255: ids"
-                f" below {self.num_classes} are classes. 255 is the usual choice."
+                f"Data set '{self.name}' has ignore label {self.ignore}, expected {self.num_labels} to {largest}: ids"
+                f" below {self.num_labels} are classes. {largest} is the usual choice."
             )
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def num_labels(self) -> int:
+        """The number of ids that labels may have: that of the classes, and 2 where there is one class."""
+        return max(self.num_classes, 2)
+
+    @property
+    def label_type(self) -> type[np.unsignedinteger]:
+        """Of label maps that hold every id and the ignore label."""
+        return np.uint8 if self.ignore <= 255 else np.uint16
 
 
 def palette_colors(count: int) -> tuple[tuple[int, int, int], ...]:

@@ -1,44 +1,110 @@
 """Input pipeline: shuffled, resumable batches of one shape for training, and a split in order for evaluation."""
 
 import contextlib
-import functools
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from jaxseg.checks import UserError
-from jaxseg.data.dataset import FILL, Source
+from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels
+from jaxseg.data.dataset import Source
+from jaxseg.data.resize import AS_STORED, Resize, resize_image, resize_label
 
 
-def letterbox(record: Mapping[str, Any], canvas: tuple[int, int], ignore: int) -> dict[str, np.ndarray]:
-    """Returns image and label at the size of the canvas.
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Reads a record of training as a window of one size, the canvas; (index, random generator) -> image and label.
 
-    An image larger than the canvas is downscaled to fit, keeping its aspect ratio: the image by area averages, the
-    label by nearest neighbors. A smaller image is centered and padded with gray 127 and `ignore`. Images are never
-    enlarged.
+    The image is resized by the rule of the run. Of one that is then larger than the canvas, a window is cut at a
+    random place; a smaller one is centered and padded with gray and the ignore label.
 
     Args:
-      record: "image", uint8[h, w, 3], and "label", uint8[h, w].
-      canvas: (height, width), pixels.
-      ignore: the label of padding.
+      source: the records. If it has the methods `size(index)` and `read(index, window)`, only the window is read.
+      canvas: (height, width) of the window, pixels.
+      ignore: the label of padding, and of pixels that hold nothing.
+      num_labels: the labels' other values are below it; one that is not raises a `UserError`.
+      bands: of the images.
+      resize: the run's rule.
+      balance: probability that a window is centered on a pixel of a class that is drawn from those of the image, each
+        with the same probability; else its place is uniform.
     """
-    image, label = record["image"], record["label"]
-    factor = min(canvas[0] / label.shape[0], canvas[1] / label.shape[1])
-    if factor < 1:
-        from PIL import Image
 
-        height, width = (max(1, min(round(n * factor), c)) for n, c in zip(label.shape, canvas, strict=True))
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        label = np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
-    if label.shape == tuple(canvas):
-        return {"image": image, "label": label}
-    top, left = ((c - n) // 2 for c, n in zip(canvas, label.shape, strict=True))
-    within = (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
-    fitted = {"image": np.full((*canvas, 3), FILL, np.uint8), "label": np.full(canvas, ignore, np.uint8)}
-    fitted["image"][within], fitted["label"][within] = image, label
-    return fitted
+    source: Source
+    canvas: tuple[int, int]
+    ignore: int
+    num_labels: int
+    bands: Bands = RGB
+    resize: Resize = AS_STORED
+    balance: float = 0.0
+
+    def __call__(self, index: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+        if not self.resize and not self.balance and hasattr(self.source, "read"):
+            size = self.source.size(index)
+            top, left = self._place(size, random)
+            height, width = (min(n, c) for n, c in zip(size, self.canvas, strict=True))
+            return self._fit(self.source.read(index, window=(top, left, height, width)))
+        record = self.source[index]
+        stored = record["label"].shape
+        size = self.resize(*stored)
+        scale = tuple(n / s for n, s in zip(size, stored, strict=True))
+        center = None
+        if self.balance and random.random() < self.balance:
+            center = self._draw_pixel(record["label"], random)
+        top, left = self._place(size, random, center and tuple(c * s for c, s in zip(center, scale, strict=True)))
+        height, width = (min(n, c) for n, c in zip(size, self.canvas, strict=True))
+        if size == stored:
+            within = (slice(top, top + height), slice(left, left + width))
+            return self._fit({**record, "image": record["image"][within], "label": record["label"][within]})
+        box = (top / scale[0], left / scale[1], (top + height) / scale[0], (left + width) / scale[1])
+        image = resize_image(record["image"], (height, width), box)
+        return self._fit({**record, "image": image, "label": resize_label(record["label"], (height, width), box)})
+
+    def _place(
+        self, size: tuple[int, int], random: np.random.Generator, center: tuple[float, float] | None = None
+    ) -> tuple[int, int]:
+        """The top left corner of the window in an image of `size`."""
+        room = [max(n - c, 0) for n, c in zip(size, self.canvas, strict=True)]
+        if not any(room):  # no draw, so that images that fit cost none
+            return 0, 0
+        if center is None:
+            return tuple(int(random.integers(r + 1)) for r in room)
+        return tuple(min(max(round(at - c / 2), 0), r) for at, c, r in zip(center, self.canvas, room, strict=True))
+
+    def _draw_pixel(self, label: Integer[np.ndarray, "h w"], random: np.random.Generator) -> tuple[float, float] | None:
+        """The center of a pixel of a class drawn from those of the label; None where nothing counts."""
+        classes = np.unique(label)
+        classes = classes[classes != self.ignore]
+        if not classes.size:
+            return None
+        places = np.flatnonzero(label == random.choice(classes))
+        y, x = divmod(int(random.choice(places)), label.shape[1])
+        return y + 0.5, x + 0.5
+
+    def _fit(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Image and label of a record, which is at most as large as the canvas, at its size."""
+        image, label = self.bands.check(record["image"], record["name"]), record["label"]
+        if label.dtype not in (np.uint8, np.uint16) or ((label >= self.num_labels) & (label != self.ignore)).any():
+            raise UserError(
+                f"The label of '{record['name']}' is {label.dtype} with values up to {label.max()}, expected uint8 or"
+                f" uint16 below {self.num_labels} or {self.ignore}. Build the data set with"
+                " jaxseg.data.create_dataset, which relabels."
+            )
+        if (empty := empty_pixels(self.bands, image)) is not None:
+            label = np.where(empty, np.asarray(self.ignore, label.dtype), label)
+        if label.shape == self.canvas:
+            return {"image": image, "label": label}
+        top, left = ((c - n) // 2 for c, n in zip(self.canvas, label.shape, strict=True))
+        within = (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
+        fitted = {
+            "image": np.full((*self.canvas, self.bands.count), self.bands.stored(FILL), image.dtype),
+            "label": np.full(self.canvas, self.ignore, label.dtype),
+        }
+        fitted["image"][within], fitted["label"][within] = image, label
+        return fitted
 
 
 def train_iterator(
@@ -48,69 +114,67 @@ def train_iterator(
     batch_size: int,
     seed: int,
     ignore: int,
-    num_classes: int,
+    num_labels: int,
+    bands: Bands = RGB,
+    resize: Resize = AS_STORED,
+    balance: float = 0.0,
     workers: int = 0,
+    threads: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> "TrainIterator":
     """Returns endless batches of `source`, in a new order every epoch, prepared ahead of their use.
 
-    The order is a function of `seed` alone. All processes of a run go through one order and take every n-th image of
-    it, so together they see each image once an epoch; a batch may span the end of an epoch and no image is dropped.
+    The order and the places of windows are functions of `seed` alone. All processes of a run go through one order and
+    take every n-th image of it, so together they see each image once an epoch; a batch may span the end of an epoch
+    and no image is dropped.
 
     Args:
-      source: the records; labels are uint8 class ids or `ignore`.
-      canvas: (height, width) that every image is letterboxed to, pixels.
+      source: the records; labels are class ids or `ignore`, uint8 or uint16.
+      canvas: (height, width) of the window of every image, pixels.
       batch_size: images per batch, of this process.
-      seed: of the order, any integer >= 0.
+      seed: of the order and the places, any integer >= 0.
       ignore: the label of padding.
-      num_classes: the labels' other values are below it; one that is not raises a `UserError`.
+      num_labels: see `Loader`, as for `bands`, `resize` and `balance`.
+      bands: of the images.
+      resize: the run's rule.
+      balance: of the places.
       workers: processes that decode; 0 decodes in threads.
+      threads: that decode; 0 is one per core.
       shard: (index, count) of this process among those of the run.
     """
     if len(source) == 0:
         raise UserError("There is no image to train on: the training split is empty.")
-    if batch_size < 1 or min(canvas) < 1 or workers < 0:
-        raise UserError(f"Expected batch_size, canvas >= 1 and workers >= 0, got {batch_size=}, {canvas=}, {workers=}.")
-    prepare = functools.partial(_prepare, canvas=tuple(canvas), ignore=ignore, num_classes=num_classes)
-    return TrainIterator(source, prepare, batch_size, seed, workers, shard)
-
-
-def _prepare(
-    record: Mapping[str, Any], *, canvas: tuple[int, int], ignore: int, num_classes: int
-) -> dict[str, np.ndarray]:
-    label = record["label"]
-    if label.dtype != np.uint8 or ((label >= num_classes) & (label != ignore)).any():
+    if batch_size < 1 or min(canvas) < 1 or workers < 0 or threads < 0 or not 0 <= balance <= 1:
         raise UserError(
-            f"The label of '{record['name']}' is {label.dtype} with values up to {label.max()}, expected uint8 below"
-            f" {num_classes} or {ignore}. Build the data set with jaxseg.data.create_dataset, which relabels."
+            f"Expected batch_size, canvas >= 1, workers, threads >= 0 and balance from 0 to 1, got {batch_size=},"
+            f" {canvas=}, {workers=}, {threads=}, {balance=}."
         )
-    return letterbox(record, canvas, ignore)
+    loader = Loader(source, tuple(canvas), ignore, num_labels, bands, resize, balance)
+    return TrainIterator(loader, batch_size, seed, workers, count_threads(threads), shard)
+
+
+def count_threads(threads: int) -> int:
+    """Returns `threads`, or the number of cores that this process may use, if it is 0."""
+    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TrainIterator:
-    """Endless batches {"image": uint8[b, h, w, 3], "label": uint8[b, h, w]}; see `train_iterator`.
+    """Endless batches {"image": [b, h, w, c], "label": [b, h, w]}, as stored; see `train_iterator`.
 
     The position is the number of batches delivered, `{"next_index": n}`; it does not depend on `workers`.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        prepare: Callable[[Mapping[str, Any]], dict[str, np.ndarray]],
-        batch_size: int,
-        seed: int,
-        workers: int,
-        shard: tuple[int, int],
-    ):
+    def __init__(self, loader: Loader, batch_size: int, seed: int, workers: int, threads: int, shard: tuple[int, int]):
         import atexit
         import weakref
 
         import grain
 
-        order = np.random.SeedSequence(seed).generate_state(1)[0]
-        records = grain.MapDataset.source(source).shuffle(seed=int(order)).repeat()
-        self._batches = records[shard[0] :: shard[1]].map(prepare).batch(batch_size)
-        self._workers = workers
+        order, places = map(int, np.random.SeedSequence(seed).generate_state(2))
+        records = grain.MapDataset.range(len(loader.source)).shuffle(seed=order).repeat()
+        # The places are drawn before the processes part, so that they depend on the run alone.
+        self._batches = records.random_map(loader, seed=places)[shard[0] :: shard[1]].batch(batch_size)
+        self._workers, self._threads = workers, threads
         self._delivered = 0
         self._ahead = None
         atexit.register(_close, weakref.ref(self))  # before the modules that closing needs are taken down
@@ -148,8 +212,8 @@ class TrainIterator:
 
         rest = self._batches[self._delivered :]
         if self._workers == 0:
-            threads = min(4, os.cpu_count() or 1)
-            return iter(rest.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))
+            ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._threads + 2)
+            return iter(rest.to_iter_dataset(ahead))
         from absl import flags
 
         if not flags.FLAGS.is_parsed():  # grain reads its flags, which a program without absl.app never parses
@@ -160,7 +224,7 @@ class TrainIterator:
 
 
 def eval_records(
-    source: Source, *, shard: tuple[int, int] = (0, 1), start: int = 0, stop: int | None = None
+    source: Source, *, shard: tuple[int, int] = (0, 1), start: int = 0, stop: int | None = None, threads: int = 0
 ) -> Iterator[dict[str, Any]]:
     """Yields the records of `source` in order and at their own size, read ahead by threads.
 
@@ -169,11 +233,12 @@ def eval_records(
       shard: (index, count) of this process; it gets every count-th record, from its index on.
       start: first record, before sharding.
       stop: record to stop before; None is the end.
+      threads: that read; 0 is one per core.
     """
     import grain
 
     records = grain.MapDataset.source(source)[slice(start, stop)]
-    threads = min(4, os.cpu_count() or 1)
+    threads = count_threads(threads)
     ahead = iter(
         records[shard[0] :: shard[1]].to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from jaxseg.checks import UserError
 from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment.devices import batched, replicated
+from jaxseg.inference.batches import Programs
 from jaxseg.inference.calibration import Calibration, fit_calibration
-from jaxseg.inference.predict import predict_logits
+from jaxseg.inference.predict import native_logits
 
 _PIXELS = 2**20  # that are fitted at most
 _NUMBERS = 2**26  # logits that are kept at most
@@ -42,16 +43,17 @@ def sample_logits(
     apply = partial(trained.model.apply, train=False)
 
     def step(
-        variables: Mapping[str, Any], images: UInt8[Array, "b h w 3"], places: Int[Array, "b n"]
+        variables: Mapping[str, Any], batch: Mapping[str, Array], canvas: tuple[int, int]
     ) -> Float[Array, "b n c"]:
-        logits = predict_logits(apply, variables, images, mean=trained.mean, std=trained.std)
+        places = batch["places"]
+        logits = native_logits(apply, variables, batch, canvas=canvas, preprocessing=trained.preprocessing)
         flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
         return jnp.take_along_axis(flat, places[..., None], axis=1)
 
     whole, apart = replicated(mesh), batched(mesh)
-    step = jax.jit(step, in_shardings=(whole, apart, apart), out_shardings=apart)
+    step = Programs(jax.jit(step, static_argnums=2, in_shardings=(whole, apart), out_shardings=apart))
     logits, labels = [], []
-    for batch, records in evaluator.batches(split, progress):
+    for batch, records, grid in evaluator.batches(split, progress):
         places, taken = np.zeros((len(batch["image"]), each), np.int32), []
         for i, (label, record) in enumerate(zip(batch["label"], records, strict=False)):
             counted = np.flatnonzero(label.ravel() != dataset.ignore)
@@ -59,7 +61,8 @@ def sample_logits(
             chosen = generator.choice(counted, min(each, len(counted)), replace=False)
             places[i, : len(chosen)] = chosen
             taken.append((i, len(chosen), label.ravel()[chosen]))
-        found = np.asarray(step(evaluator.variables, *jax.device_put((batch["image"], places), apart)))
+        batch = jax.device_put({**batch, "places": places}, apart)
+        found = np.asarray(step(evaluator.variables, batch, canvas=grid.canvas))
         logits += [found[i, :count] for i, count, _ in taken]
         labels += [label for _, _, label in taken]
     return np.concatenate(logits), np.concatenate(labels).astype(np.int32)

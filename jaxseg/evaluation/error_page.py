@@ -158,7 +158,8 @@ def _image(
     rank: int, record: Mapping[str, Any], error: float, dataset: Dataset, predict: Callable[[np.ndarray], np.ndarray]
 ) -> str:
     """A row: image, label, prediction, errors; and what is most often taken for what."""
-    image, label, prediction = record["image"], np.asarray(record["label"]), np.asarray(predict(record["image"]))
+    label, prediction = np.asarray(record["label"]), np.asarray(predict(record["image"]))
+    image = dataset.bands.to_show(record["image"])
     matrix = count_pairs(label, prediction, len(dataset.classes), ignore=dataset.ignore)
     most = [
         f"{html.escape(dataset.classes[i])} taken for {html.escape(dataset.classes[j])}"
@@ -190,6 +191,7 @@ def _example(
     record = source[int(found.example[pair])]
     image, label = record["image"], np.asarray(record["label"])
     mistaken = (label == label_id) & (np.asarray(predict(image)) == prediction_id)
+    image = dataset.bands.to_show(image)
     region = components(mistaken.astype(int))
     sizes = np.bincount(region[mistaken], minlength=region.max() + 1)
     where = np.argwhere(region == sizes.argmax())

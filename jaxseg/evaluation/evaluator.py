@@ -1,8 +1,9 @@
-"""Evaluation: every image of a split at its native size, scored exactly over the whole split.
+"""Evaluation: every image of a split, scored at its native size, exactly over the whole split.
 
-Images are padded at the right and bottom to a multiple of the model's bucket, so that few sizes are compiled; padding
-is not scored. Images of one padded size are evaluated together. Metrics are counted on the device,
-int32 per batch and int64 on the host; with several processes each reads its share and the counts are merged.
+Images are resized and padded as the model's preprocessing says, which is that of its training; its scores are resized
+to the image's native size, and padding is not scored. Images of one padded size are evaluated together. Metrics are
+counted on the device, int32 per batch and int64 on the host; with several processes each reads its share and the
+counts are merged.
 """
 
 import dataclasses
@@ -16,16 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
 from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
+from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.experiment.build import check_metrics
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
+from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import check_channels, pad_images, padded_size, predict_logits
+from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of
 from jaxseg.inference.refine import Refiner
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel
@@ -33,7 +36,7 @@ from jaxseg.trained import TrainedModel
 Loss = Callable[
     [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
 ]  # (logits, labels, where, step) -> mean over the valid pixels
-Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]]]  # a batch {"image", "label", "size"}, and its records
+Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]], Grid]  # a batch, its records, and what it is compiled for
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _MERGED = 64  # batches whose counts wait to be merged
 
@@ -43,7 +46,7 @@ class Evaluation:
     """The result on a split."""
 
     matrix: np.ndarray  # int64[C, C], rows are labels
-    loss: float  # mean over the valid pixels; nan where there is none
+    loss: float  # mean over the images of the loss of each; nan where there is none
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some images
     results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
@@ -80,9 +83,11 @@ class Evaluator:
       mesh: of which the devices of this process are used; None is all devices.
       metrics: by name, of `jaxseg.metrics.create_metrics`; "confusion" must be among them. None is that alone.
       batch_size: images of one padded size evaluated together.
-      loss: (logits, labels, where, step) -> its mean over the valid pixels; None is no loss.
+      loss: (logits, labels, where, step) -> its mean over the valid pixels; None is no loss. It is called on every
+        image by itself, at the size at which the network sees it.
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
+      threads: that read images; 0 is one per core.
     """
 
     def __init__(
@@ -96,15 +101,17 @@ class Evaluator:
         loss: Loss | None = None,
         calibration: Calibration | None = None,
         refine: Refiner | None = None,
+        threads: int = 0,
     ):
-        check_channels(trained)
-        self.trained, self.dataset = trained, dataset
+        self.trained, self.dataset = check_trained(trained), dataset
         self.mesh = local_mesh(make_mesh() if mesh is None else mesh)
         self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
         self.metrics = dict(create_metrics(("confusion",), {}) if metrics is None else metrics)
-        self.calibration = calibration
+        self.calibration, self.threads = calibration, threads
         check_classes(trained, dataset)
-        self._step = _make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
+        check_bands(trained, dataset)
+        step = _make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
+        self._step = Programs(step)
 
     def __call__(
         self,
@@ -128,20 +135,22 @@ class Evaluator:
         variables = self.variables if variables is None else variables
         own = len(range(jax.process_index(), len(self.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(images, own)).round().astype(int).tolist())
-        for batch, records in self.batches(split, progress):
-            prediction, found, loss = self._step(variables, jax.device_put(batch, batched(self.mesh)), np.int32(step))
+        for batch, records, grid in self.batches(split, progress):
+            batch = jax.device_put(batch, batched(self.mesh))
+            prediction, found, loss = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
             for name, tally in found.items():
                 rows = {key: np.asarray(value)[: len(records)] for key, value in tally.images.items()}
                 waiting = tallies.setdefault(name, [])
                 waiting.append(metrics.Tally(tally.sums, rows))
                 if len(waiting) == _MERGED:
                     waiting[:] = [metrics.merge(waiting)]
-            pixels = int(np.asarray(found["confusion"].sums["matrix"], np.int64).sum())
-            total, count = total + float(loss) * pixels, count + pixels
+            losses_of = np.asarray(loss, np.float64)[: len(records)]
+            counted = np.array([(record["label"] != self.dataset.ignore).any() for record in records])
+            total, count = total + losses_of[counted].sum(), count + int(counted.sum())
             if chosen & {record["index"] for record in records}:
-                samples += _crop_samples(np.asarray(prediction), records)
+                samples += _crop_samples(np.asarray(prediction), records, self.trained.bands)
         samples = sorted((s for s in samples if s["index"] in chosen), key=lambda sample: sample["index"])
-        sums = metrics.merge_processes(metrics.Tally({"loss": np.float64(total), "pixels": np.int64(count)}, {})).sums
+        sums = metrics.merge_processes(metrics.Tally({"loss": np.float64(total), "images": np.int64(count)}, {})).sums
         whole = {name: metrics.merge_processes(metrics.merge(tallies[name])) for name in sorted(tallies)}
         results = {name: metric.result(whole[name]) for name, metric in self.metrics.items()}
         calibrated = {
@@ -149,7 +158,7 @@ class Evaluator:
             for name in self.metrics
             if _CALIBRATED + name in whole
         }
-        loss = float(sums["loss"]) / max(int(sums["pixels"]), 1)
+        loss = float(sums["loss"]) / int(sums["images"]) if int(sums["images"]) else float("nan")
         return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated)
 
     @cached_property
@@ -158,30 +167,39 @@ class Evaluator:
         return replicate(self.trained.variables, self.mesh)
 
     def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator[Padded]:
-        """Yields (padded batch, its records): images of one padded size together, short batches filled up."""
+        """Yields (batch, its records, its grid): images of one padded size together, short batches filled up."""
         shard = (jax.process_index(), jax.process_count())
-        records = pipeline.eval_records(self.dataset.splits[split], shard=shard)
-        waiting: dict[tuple[int, int], list] = {}
+        records = pipeline.eval_records(self.dataset.splits[split], shard=shard, threads=self.threads)
+        groups = Groups(self.batch_size, self.mesh.size)
         for index, record in enumerate(progress(records)):
-            size = padded_size(*record["label"].shape, self.trained.bucket)
-            group = waiting.setdefault(size, [])
-            group.append({**record, "index": index})
-            if len(group) == self.batch_size:
-                yield self._pad(size, waiting.pop(size))
-        for size in sorted(waiting):
-            yield self._pad(size, waiting[size])
+            image = as_stored(record["image"], self.trained.bands)
+            grid = find_grid(record["label"].shape, self.trained.preprocessing)
+            if full := groups.add(grid, {**record, "image": image, "index": index}):
+                yield self._stack(*full)
+        for short in groups.rest():
+            yield self._stack(*short)
 
-    def _pad(self, size: tuple[int, int], records: list[dict[str, Any]]) -> Padded:
-        """Pads short batches with gray images without valid pixels, so that no other size is compiled."""
-        missing = self.batch_size - len(records)
-        blank = np.zeros((0, 0, 3), np.uint8)
-        image = pad_images([r["image"] for r in records] + [blank] * missing, size, self.trained.mean)
-        label = np.full(image.shape[:3], self.dataset.ignore, np.uint8)
-        sizes = np.zeros((len(image), 2), np.int32)  # of the images themselves
-        for i, record in enumerate(records):
-            sizes[i] = h, w = record["label"].shape
-            label[i, :h, :w] = record["label"]
-        return {"image": image, "label": label, "size": sizes}, records
+    def _stack(self, grid: Grid, records: list[dict[str, Any]], count: int) -> Padded:
+        """Makes a batch of `count` images, those that are missing without a pixel that counts."""
+        preprocessing, ignore = self.trained.preprocessing, self.dataset.ignore
+        batch = stack([record["image"] for record in records], grid, preprocessing, count)
+        batch["label"] = np.full((count, *grid.canvas), ignore, self.dataset.label_type)
+        for place, record in zip(batch["label"], records, strict=False):
+            h, w = record["label"].shape
+            place[:h, :w] = record["label"]
+            if (empty := empty_pixels(preprocessing.bands, record["image"])) is not None:
+                place[:h, :w][empty] = ignore
+        return batch, records, grid
+
+
+def check_bands(trained: TrainedModel, dataset: Dataset) -> None:
+    """Raises a `UserError` where a data set's images have other bands, or another type, than the model's."""
+    ours, theirs = trained.bands, dataset.bands
+    if (ours.count, ours.dtype) != (theirs.count, theirs.dtype):
+        raise UserError(
+            f"The model takes images of {ours.count} bands ({listing(ours.names, 6)}) of {ours.dtype}, and those of"
+            f" the data set '{dataset.name}' have {theirs.count} ({listing(theirs.names, 6)}) of {theirs.dtype}."
+        )
 
 
 def check_classes(trained: TrainedModel, dataset: Dataset) -> None:
@@ -241,39 +259,46 @@ def _make_eval_step(
     calibration: Calibration | None,
     refine: Refiner | None,
 ) -> Callable[..., tuple[Array, dict[str, metrics.Tally], Array]]:
-    mean, std = trained.mean, trained.std
     apply = partial(trained.model.apply, train=False)
     if refine:  # each device its own images
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
+    predict = partial(native_logits, apply, preprocessing=trained.preprocessing, refine=refine)
+    small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
 
     def eval_step(
-        variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""]
-    ) -> tuple[UInt8[Array, "b h w"], dict[str, metrics.Tally], Float[Array, ""]]:
-        logits = predict_logits(apply, variables, batch["image"], batch["size"], mean=mean, std=std, refine=refine)
+        variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
+    ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, "b"]]:
+        logits = predict(variables, batch, canvas=canvas)
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
-        prediction = jnp.argmax(logits, axis=-1)
-        given = {"predictions": lambda: prediction, "probabilities": lambda: jax.nn.softmax(logits)}
+        prediction = labels_of(logits, trained)
+        given = {"predictions": lambda: prediction, "probabilities": lambda: probabilities_of(logits, trained)}
         counting = dict(where=where, num_classes=logits.shape[-1])
         tallies = {name: metric.update(given[metric.needs](), label, **counting) for name, metric in chosen.items()}
         if calibration:
-            p = jax.nn.softmax(calibration(logits))
+            p = probabilities_of(calibration(logits), trained)
             tallies |= {
                 _CALIBRATED + name: metric.update(p, label, **counting)
                 for name, metric in chosen.items()
                 if metric.needs == "probabilities"
             }
-        own = logits[..., -trained.model.num_classes :]  # without the background that a model of one class lacks
-        loss = loss_of(own, label, where, step) if loss_of else jnp.float32(jnp.nan)
-        return prediction.astype(jnp.uint8), tallies, loss
+        own = logits[..., -trained.num_logits :]  # without the background that a model of one class lacks
+        each = jnp.full(len(label), jnp.nan, jnp.float32)
+        if loss_of:  # of each image by itself: how they are batched changes nothing
+            each = jax.vmap(lambda *one: loss_of(*(x[None] for x in one), step))(own, label, where)
+        return prediction.astype(small), tallies, each
 
     whole, split = replicated(mesh), batched(mesh)
-    return jax.jit(eval_step, in_shardings=(whole, split, whole), out_shardings=(split, whole, whole))
+    shardings = {"in_shardings": (whole, split, whole), "out_shardings": (split, whole, split)}
+    return jax.jit(eval_step, static_argnums=3, **shardings)
 
 
-def _crop_samples(predictions: UInt8[np.ndarray, "b h w"], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _crop_samples(
+    predictions: Integer[np.ndarray, "b h w"], records: list[dict[str, Any]], bands: Bands
+) -> list[dict[str, Any]]:
+    """The records with their predictions, and images as people see them."""
     samples = []
     for prediction, record in zip(predictions, records, strict=False):
         h, w = record["label"].shape
-        samples.append({**record, "prediction": prediction[:h, :w]})
+        samples.append({**record, "image": bands.to_show(record["image"]), "prediction": prediction[:h, :w]})
     return samples

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Int, Integer
 
 from jaxseg.data.dataset import Source
 from jaxseg.evaluation.objects import border_pixels, find_objects
-from jaxseg.inference.predict import padded_size
 from jaxseg.metrics.arrays import count_pairs
 from jaxseg.ops.distance import distance_transform
 
@@ -106,7 +105,7 @@ def border_distance(border: Bool[np.ndarray, "h w"], bucket: int = 64) -> np.nda
     [[0.0, 1.0, 2.0]]
     """
     h, w = border.shape
-    height, width = padded_size(h, w, bucket)
+    height, width = (-(-n // bucket) * bucket for n in (h, w))
     return np.asarray(_distance(~np.pad(border, ((0, height - h), (0, width - w)))))[:h, :w]
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
@@ -53,7 +53,7 @@ def tune_crf(
     """
     settings = dict((trained.config or default_config()).eval.crf)
     batches, count = _predict(trained, dataset, split, images, progress)
-    score = _make_score(settings["iterations"], batches, dataset)
+    score = _make_score(settings["iterations"], batches, trained, dataset)
     done: Trials = []
     rows = search({k: settings[k] for k in WIDE}, done, count=trials, seed=seed)
     for parameters in progress(rows, total=trials, desc=f"tune-crf {split}"):
@@ -108,12 +108,13 @@ def format_trials(without: float, trials: Sequence[tuple[float, Mapping[str, flo
 
 def _predict(
     trained: TrainedModel, dataset: Dataset, split: str, count: int, progress: Callable[..., Iterable]
-) -> tuple[list[tuple[np.ndarray, ...]], int]:
-    """Returns [(logits, images, sizes, labels)] in batches, on the host, and how many images they hold."""
+) -> tuple[list[dict[str, np.ndarray]], int]:
+    """Returns [{"logits", "image", "size", "native", "label"}] on the host, and how many images they hold."""
     import jax
 
     from jaxseg.evaluation.evaluator import Evaluator
     from jaxseg.experiment.devices import make_mesh
+    from jaxseg.inference.batches import shown_bands
     from jaxseg.inference.predict import predict_logits
 
     source = dataset.splits[split]
@@ -123,45 +124,48 @@ def _predict(
     batch_size = (trained.config or default_config()).eval.batch_size
     evaluator = Evaluator(trained, dataset, make_mesh(1), batch_size=batch_size)
 
-    apply = partial(trained.model.apply, train=False)
-    predict = jax.jit(partial(predict_logits, apply, mean=trained.mean, std=trained.std))
+    seen, apply = trained.preprocessing, partial(trained.model.apply, train=False)
+    predict = jax.jit(partial(predict_logits, apply, preprocessing=seen))
     batches = []
-    for batch, _ in evaluator.batches(split, lambda records: progress(records, total=count, desc=f"predict {split}")):
+    told = evaluator.batches(split, lambda records: progress(records, total=count, desc=f"predict {split}"))
+    for batch, _, _ in told:
         logits = np.asarray(predict(trained.variables, batch["image"]))
-        batches.append((logits, batch["image"], batch["size"], batch["label"]))
+        batches.append({**batch, "logits": logits, "image": np.asarray(shown_bands(batch["image"], seen))})
     return batches, count
 
 
-def _make_score(iterations: int, batches: list, dataset: Dataset) -> Callable[[Mapping[str, float] | None], float]:
+def _make_score(
+    iterations: int, batches: list, trained: TrainedModel, dataset: Dataset
+) -> Callable[[Mapping[str, float] | None], float]:
     """Returns a function from settings, or None for no CRF, to mIoU; one program for all of them."""
     import jax
     import jax.numpy as jnp
 
     from jaxseg import metrics
+    from jaxseg.inference.predict import labels_of
     from jaxseg.ops.meanfield import dense_crf
+    from jaxseg.ops.resize import resize_within
 
-    def count(logits: Float[Array, "b h w c"], label: UInt8[Array, "b h w"]) -> Int[Array, "c c"]:
+    def count(logits: Float[Array, "b h w c"], batch: Mapping[str, Array]) -> Int[Array, "c c"]:
+        label = batch["label"]
+        if trained.preprocessing.resize:
+            logits = resize_within(logits, batch["size"], batch["native"], label.shape[1:])
         where = label != dataset.ignore
         label = jnp.where(where, label, 0).astype(jnp.int32)
-        prediction = jnp.argmax(logits, -1)
+        prediction = labels_of(logits, trained)
         return metrics.confusion_matrix(prediction, label, num_classes=logits.shape[-1], where=where)
 
     @jax.jit
-    def refined(
-        parameters: Mapping[str, Float[Array, ""]],
-        logits: Float[Array, "b h w c"],
-        images: UInt8[Array, "b h w 3"],
-        sizes: Int[Array, "b 2"],
-        label: UInt8[Array, "b h w"],
-    ) -> Int[Array, "c c"]:
-        where = image_mask(sizes, logits.shape)
-        return count(dense_crf(logits, images, where=where, iterations=iterations, **parameters), label)
+    def refined(parameters: Mapping[str, Float[Array, ""]], batch: Mapping[str, Array]) -> Int[Array, "c c"]:
+        logits = batch["logits"]
+        where = image_mask(batch["size"], logits.shape)
+        return count(dense_crf(logits, batch["image"], where=where, iterations=iterations, **parameters), batch)
 
-    plain = jax.jit(lambda parameters, logits, images, sizes, label: count(logits, label))
+    plain = jax.jit(lambda parameters, batch: count(batch["logits"], batch))
 
     def score(parameters: Mapping[str, float] | None) -> float:
         step = plain if parameters is None else refined
-        matrix = sum(np.asarray(step(parameters, *batch), np.int64) for batch in batches)
+        matrix = sum(np.asarray(step(parameters, batch), np.int64) for batch in batches)
         return float(metrics.scores(matrix)["miou"])
 
     return score

@@ -18,7 +18,11 @@ from jaxseg import losses, metrics
 from jaxseg.checks import UserError, fits, lookup
 from jaxseg.config import ELEMENTS, OPEN, default_config, with_current_names
 from jaxseg.data import Dataset, check_dataset, create_dataset
-from jaxseg.data.augment import Augment, augment
+from jaxseg.data.augment import Augment, augment, check_colors
+from jaxseg.data.bands import RGB, Bands
+from jaxseg.data.preprocessing import FILLS, Preprocessing
+from jaxseg.data.resize import Resize
+from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment import optim
 from jaxseg.files import is_finite, read_json, write_json
@@ -36,6 +40,8 @@ AT_LEAST_ONE = (
 RANGES = {  # key -> (least, greatest) value
     "seed": (0, 2**32 - 1),
     "data.workers": (0, math.inf),
+    "data.threads": (0, math.inf),
+    "data.balance": (0, 1),
     "augment.flip": (0, 1),
     "augment.flip_vertical": (0, 1),
     "augment.blur": (0, 1),
@@ -48,6 +54,7 @@ RANGES = {  # key -> (least, greatest) value
     "optim.warmup_steps": (0, math.inf),
     "optim.clip_norm": (0, math.inf),
     "optim.ema": (0, 1),
+    "eval.threshold": (0, 1),
     "train.devices": (0, math.inf),
     "log.images": (0, math.inf),
     "eval.every": (0, math.inf),
@@ -57,6 +64,7 @@ RANGES = {  # key -> (least, greatest) value
 FREE_KEYS = (
     "data.root",
     "data.workers",
+    "data.threads",
     "train.compilation_cache",
     "log.",
     "checkpoint.keep",
@@ -73,16 +81,16 @@ class Experiment:
     config: ConfigDict
     dataset: Dataset
     model: nn.Module
-    mean: tuple[float, ...]  # of each channel, in 0..255; subtracted from images
-    std: tuple[float, ...]  # of each channel, in 0..255; images are divided by it
+    preprocessing: Preprocessing
 
 
-def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
+def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | None = None) -> Experiment:
     """Builds the data set and the model of a config. No weights are made or read.
 
     Args:
       config: a tree like that of `jaxseg.config.default_config`.
       splits: names of the splits that will be read; each must exist and have at least one image.
+      workdir: of the run; what it has found out about its images is not found out again.
 
     Raises:
       UserError: a setting is wrong; the message says which, and what to change.
@@ -100,7 +108,56 @@ def build(config: ConfigDict, *, splits: Sequence[str]) -> Experiment:
         check_dataset(dataset, split)
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
-    return Experiment(config, dataset, model, *pixel_statistics(model))
+    preprocessing = _claimed(workdir) or fit_preprocessing(config, dataset, model)
+    check_colors(Augment(**config.augment), preprocessing.bands)
+    return Experiment(config, dataset, model, preprocessing)
+
+
+def fit_preprocessing(config: ConfigDict, dataset: Dataset, model: nn.Module) -> Preprocessing:
+    """Returns what is done to images before the model of `config` sees them.
+
+    8-bit RGB images are normalized as the encoder's weights expect it. For others the window, if it is not given, and
+    the mean and deviation of every band are fitted to images that are spread evenly over the training split.
+    """
+    bands, source = dataset.bands, dataset.splits[config.data.train_split]
+    if bands.window is None and bands.dtype != "uint8":
+        bands = dataclasses.replace(bands, window=fit_window(spread(source), bands))
+    statistics = pixel_statistics(model) if bands.is_rgb else fit_mean_and_std(spread(source), bands)
+    resize = make_resize(config)
+    shapes = [resize(*image.shape[:2]) for image in spread(source, 8)]
+    return Preprocessing(
+        *statistics,
+        bands=bands,
+        resize=resize,
+        fill=config.eval.fill if config.eval.fill != "auto" else "gray" if _shows_border(config, shapes) else "reflect",
+        phase=tuple(config.data.crop) if config.eval.phase == "crop" else (0, 0),
+        bucket=config.eval.bucket,
+    )
+
+
+def make_resize(config: ConfigDict) -> Resize:
+    """Returns the rule of `config.data.resize`."""
+    c = config.data.resize
+    return Resize(c.factor, c.short_side, tuple(c.size))
+
+
+def _shows_border(config: ConfigDict, shapes: Sequence[tuple[int, int]]) -> bool:
+    """Whether training shows the model what lies outside of images of these sizes."""
+    c, options = config.data, config.augment
+    least = min(options.scale) / math.sqrt(options.aspect)
+    held = [min(n, canvas) * least for shape in shapes for n, canvas in zip(shape, c.canvas, strict=True)]
+    return bool(options.rotate or options.elastic) or any(
+        crop > n for crop, n in zip(list(c.crop) * len(shapes), held, strict=True)
+    )
+
+
+def _claimed(workdir: str | Path | None) -> Preprocessing | None:
+    """Returns what a run that has a checkpoint found out about its images, None where there is no such run."""
+    if workdir is None or not any((Path(workdir) / "checkpoints").glob("[0-9]*")):
+        return None
+    path = Path(workdir) / "dataset.json"
+    fields = json.loads(path.read_text()) if path.exists() else {}
+    return Preprocessing.from_json(fields["preprocessing"]) if "preprocessing" in fields else None
 
 
 def count_steps(experiment: Experiment) -> tuple[int, int]:
@@ -135,7 +192,7 @@ def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
 
 
 def make_augment(
-    config: ConfigDict, *, ignore: int, mean: tuple[float, ...], std: tuple[float, ...]
+    config: ConfigDict, *, ignore: int, mean: tuple[float, ...], std: tuple[float, ...], bands: Bands = RGB
 ) -> Callable[..., dict[str, jax.Array]]:
     """Returns the augmentation that `config.augment` and `config.data.crop` describe.
 
@@ -144,11 +201,12 @@ def make_augment(
     Args:
       config: of the run.
       ignore: the ignore label.
-      mean: of each channel, in 0..255, subtracted from the images.
-      std: of each channel, in 0..255, that the images are divided by.
+      mean: of each band, in 0..255, subtracted from the images.
+      std: of each band, in 0..255, that the images are divided by.
+      bands: of the images.
     """
-    options = Augment(**config.augment)
-    return partial(augment, options=options, crop=tuple(config.data.crop), ignore=ignore, mean=mean, std=std)
+    given = {"options": Augment(**config.augment), "crop": tuple(config.data.crop), "ignore": ignore}
+    return partial(augment, **given, mean=mean, std=std, bands=bands)
 
 
 def make_loss(config: ConfigDict) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
@@ -205,6 +263,9 @@ def check_config(config: ConfigDict) -> None:
             f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
+    lookup({"auto": "", **FILLS}, c.eval.fill, "config.eval.fill")
+    lookup({"crop": "", "none": ""}, c.eval.phase, "config.eval.phase")
+    make_resize(c)
     values = flatten(config)
     check_ranges(config)
     for key, kind in ELEMENTS.items():
@@ -292,7 +353,9 @@ def check_workdir(workdir: str | Path) -> Path:
     return workdir
 
 
-def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> None:
+def claim_workdir(
+    config: ConfigDict, dataset: Dataset, workdir: str | Path, preprocessing: Preprocessing | None = None
+) -> None:
     """Writes config.json and dataset.json to the workdir.
 
     If the workdir already has a checkpoint, its config must be the same. As long as there is no checkpoint, the config
@@ -328,6 +391,8 @@ def claim_workdir(config: ConfigDict, dataset: Dataset, workdir: str | Path) -> 
             "classes": list(dataset.classes),
             "palette": [list(map(int, color)) for color in dataset.palette],
             "ignore": dataset.ignore,
+            "values": dataset.values,
+            **({"preprocessing": preprocessing.to_json()} if preprocessing else {}),
         },
     )
 

@@ -33,11 +33,13 @@ def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alp
         maps = predictor.uncertainty(image)
         label = maps.pop("probabilities").argmax(-1).astype(np.int32)
         maps = {name.replace("_", " "): values for name, values in maps.items()}
-        visualize.uncertainty_figure(image, maps, f"{stem}_uncertainty.png")
+        visualize.uncertainty_figure(trained.bands.to_show(image), maps, f"{stem}_uncertainty.png")
     else:
         label = predictor(image)
     visualize.save_label_png(f"{stem}_label.png", label, trained.palette)
-    tinted = visualize.overlay(image, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
+    tinted = visualize.overlay(
+        trained.bands.to_show(image), label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore
+    )
     Image.fromarray(tinted).save(f"{stem}_overlay.png")
 
 

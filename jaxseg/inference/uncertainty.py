@@ -7,23 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num
 
 from jaxseg.checks import UserError
-from jaxseg.inference.predict import (
-    Color,
-    Image,
-    as_rgb,
-    check_bucket,
-    check_channels,
-    pad_images,
-    padded_size,
-    predict_logits,
-)
+from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.inference.batches import Programs, as_stored, find_grid, stack
+from jaxseg.inference.predict import Image, check_trained, predict_logits, with_changes
 from jaxseg.models.parts import title
+from jaxseg.ops.resize import resize_within
 from jaxseg.trained import TrainedModel
 
-Logits = Callable[[Any, UInt8[Array, "b h w 3"]], Float[Array, "n b h w c"]]  # (variables, images) -> n opinions
+Logits = Callable[[Any, Num[Array, "b h w c"]], Float[Array, "n b h w k"]]  # (variables, images) -> n opinions
 
 
 def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
@@ -72,7 +66,8 @@ class Ensemble:
     ...     def apply(self, variables, images, *, train):
     ...         scores = images[..., 0] - variables["limit"]
     ...         return {"logits": jnp.stack([scores, 0 * scores], -1)}
-    >>> making = dict(classes=("a", "b"), palette=((0, 0, 0),) * 2, ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    >>> making = dict(classes=("a", "b"), palette=((0, 0, 0),) * 2, ignore=255)
+    >>> making["preprocessing"] = Preprocessing((0.0,) * 3, (1.0,) * 3)
     >>> model = Brightness()
     >>> ensemble = Ensemble([TrainedModel(model, {"limit": np.float32(limit)}, **making) for limit in (10, 30)])
     >>> ensemble(np.array([[[0] * 3, [99] * 3]], np.uint8)).tolist()
@@ -84,7 +79,7 @@ class Ensemble:
             raise UserError("Expected a list of one or more trained models. Make them with jaxseg.load.")
         first = members[0]
         for member in members:
-            check_channels(member)
+            check_trained(member)
             if _kind(member) != _kind(first):
                 raise UserError(
                     f"An ensemble's members must be of one model with one set of classes: '{member.source}' differs"
@@ -92,8 +87,8 @@ class Ensemble:
                 )
         apply = partial(first.model.apply, train=False)
 
-        def logits(variables: Any, images: UInt8[Array, "b h w 3"]) -> Float[Array, "n b h w labels"]:
-            predict = partial(predict_logits, apply, mean=first.mean, std=first.std)
+        def logits(variables: Any, images: Num[Array, "b h w c"]) -> Float[Array, "n b h w labels"]:
+            predict = partial(predict_logits, apply, preprocessing=first.preprocessing)
             return jax.vmap(predict, in_axes=(0, None))(variables, images)
 
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(member.variables for member in members))
@@ -113,16 +108,24 @@ class Ensemble:
           seed: of the dropout; the same image always gets the same predictions.
           bucket: as for `Ensemble`.
         """
-        logits = dropout_logits(trained.model, mean=trained.mean, std=trained.std, samples=samples, seed=seed)
+        logits = dropout_logits(trained.model, trained.preprocessing, samples=samples, seed=seed)
         ensemble = cls.__new__(cls)
         ensemble._set(trained, bucket, logits, trained.variables)
         return ensemble
 
     def _set(self, trained: TrainedModel, bucket: int | None, logits: Logits, variables: Any) -> None:
-        self.trained = trained
-        self.bucket = check_bucket(trained.bucket if bucket is None else bucket)
+        self.trained = trained = with_changes(trained, bucket)
         self.variables = jax.device_put(variables)
-        self._maps = jax.jit(lambda variables, images: uncertainty(jax.nn.softmax(logits(variables, images))))
+        resized = bool(trained.preprocessing.resize)
+
+        def maps(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> dict[str, Array]:
+            found = logits(variables, batch["image"])
+            if resized:
+                enlarge = partial(resize_within, sizes=batch["size"], new_sizes=batch["native"], canvas=canvas)
+                found = jax.vmap(enlarge)(found)
+            return uncertainty(jax.nn.softmax(found))
+
+        self._maps = Programs(jax.jit(maps, static_argnums=2))
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the class with the largest mean probability at every pixel, int32.
@@ -138,19 +141,20 @@ class Ensemble:
 
     def uncertainty(self, image: Image) -> dict[str, np.ndarray]:
         """Returns the maps of `inference.uncertainty.uncertainty` for one image: "probabilities", "entropy", …."""
-        image = as_rgb(image)
+        seen = self.trained.preprocessing
+        image = as_stored(image, seen.bands)
         h, w = image.shape[:2]
-        batch = pad_images([image], padded_size(h, w, self.bucket), self.trained.mean)
-        return {name: np.asarray(array)[0, :h, :w] for name, array in self._maps(self.variables, batch).items()}
+        grid = find_grid((h, w), seen)
+        maps = self._maps(self.variables, stack([image], grid, seen, 1), canvas=grid.canvas)
+        return {name: np.asarray(array)[0, :h, :w] for name, array in maps.items()}
 
 
-def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: int = 0) -> Logits:
+def dropout_logits(model: Any, preprocessing: Preprocessing, *, samples: int, seed: int = 0) -> Logits:
     """Returns `(variables, images) -> logits [samples, …]` of a linen module in which only dropout is in training mode.
 
     Args:
       model: a linen module with the model contract.
-      mean: of each channel, 0..255, as in training.
-      std: of each channel, 0..255, as in training.
+      preprocessing: of images, as in training.
       samples: at least 1.
       seed: of the dropout.
     """
@@ -159,7 +163,7 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
     if samples < 1:
         raise UserError(f"`samples` must be at least 1, got {samples}.")
 
-    def apply(variables: Any, images: Float[Array, "b h w 3"], *, key: Array) -> Mapping[str, Float[Array, "b h w c"]]:
+    def apply(variables: Any, images: Float[Array, "b h w c"], *, key: Array) -> Mapping[str, Float[Array, "b h w k"]]:
         rates = []
 
         def leave_dropout_on(
@@ -182,9 +186,9 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
             )
         return outputs
 
-    def logits(variables: Any, images: UInt8[Array, "b h w 3"]) -> Float[Array, "n b h w labels"]:
+    def logits(variables: Any, images: Num[Array, "b h w c"]) -> Float[Array, "n b h w labels"]:
         def one(key: Array) -> Float[Array, "b h w labels"]:
-            return predict_logits(partial(apply, key=key), variables, images, mean=mean, std=std)
+            return predict_logits(partial(apply, key=key), variables, images, preprocessing=preprocessing)
 
         return jax.vmap(one)(jax.random.split(jax.random.key(seed), samples))
 
@@ -192,4 +196,4 @@ def dropout_logits(model: Any, *, mean: Color, std: Color, samples: int, seed: i
 
 
 def _kind(trained: TrainedModel) -> tuple[Any, ...]:
-    return trained.model, trained.mean, trained.std, trained.classes
+    return trained.model, trained.preprocessing, trained.classes

@@ -8,10 +8,10 @@ REC601 = (0.299, 0.587, 0.114)  # luma weights of R, G and B, as in JPEG
 
 
 def normalize(
-    image: Num[ArrayLike, "*b h w 3"],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Float[Array, "*b h w 3"]:
+    image: Num[ArrayLike, "*b h w c"],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Float[Array, "*b h w c"]:
     """Returns (image - mean) / std in float32, all in 0..255.
 
     >>> normalize(jnp.full((1, 1, 3), 255, jnp.uint8), (127.0,) * 3, (128.0,) * 3).tolist()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxseg.checks import lookup
 
@@ -101,6 +101,36 @@ def resize_like(
 ) -> Float[Array, "b h2 w2 c"]:
     """Resizes `x` to the height and width of `like`."""
     return resize(x, like.shape[1:3], method, align_corners=align_corners)
+
+
+def resize_within(
+    x: Float[ArrayLike, "b h w c"],
+    sizes: Int[ArrayLike, "b 2"],
+    new_sizes: Int[ArrayLike, "b 2"],
+    canvas: tuple[int, int],
+) -> Float[Array, "b h2 w2 c"]:
+    """Resizes the top left part of every map to a size of its own, bilinearly: the sizes are data, not shapes.
+
+    Args:
+      x: feature maps; of each only the part that `sizes` tells is looked at.
+      sizes: (height, width) of that part, pixels.
+      new_sizes: (height, width) that it becomes; what lies beyond in the result repeats its last row and column.
+      canvas: (height, width) of the result, at least every new size.
+
+    >>> x = jnp.array([[0.0, 1.0, 9.0]]).reshape(1, 1, 3, 1)
+    >>> resize_within(x, np.array([[1, 2]]), np.array([[1, 4]]), (1, 5)).ravel().tolist()
+    [0.0, 0.25, 0.75, 1.0, 1.0]
+    """
+    matrices = []
+    for axis in (0, 1):
+        old, new = (jnp.asarray(s)[:, axis, None].astype(jnp.float32) for s in (sizes, new_sizes))
+        at = (jnp.arange(canvas[axis], dtype=jnp.float32) + 0.5) * (old / jnp.maximum(new, 1)) - 0.5
+        at = jnp.clip(at, 0, jnp.maximum(old - 1, 0))
+        distance = jnp.abs(at[..., None] - jnp.arange(x.shape[1 + axis], dtype=jnp.float32))
+        matrices.append(jnp.maximum(1 - distance, 0).astype(x.dtype))
+    precision = lax.Precision.HIGHEST
+    x = jnp.einsum("bWw,bhwc->bhWc", matrices[1], x, precision=precision)
+    return jnp.einsum("bHh,bhWc->bHWc", matrices[0], x, precision=precision)
 
 
 def repeat(x: Float[ArrayLike, "b h w c"], times_h: int, times_w: int) -> Float[Array, "b h2 w2 c"]:

@@ -3,11 +3,11 @@
     DIR/model.safetensors   every array of the variables by its path: "params/head/conv/kernel"
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
                              "in_channels": of the images, 3 where it is missing,
-                             "preprocessing": {"mean", "std", "bucket"},
-                             "classes", "palette", "ignore", "activation", "source"}
+                             "preprocessing": fields of `jaxseg.data.preprocessing.Preprocessing`,
+                             "classes", "palette", "ignore", "activation", "threshold", "values", "source"}
 
 A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model". Bundles of older versions have no
-"activation", which is then "softmax", and no "bucket", which is then 32.
+"activation", which is then "softmax", and less of the preprocessing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError
+from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
 from jaxseg.encoders import create_encoder
 from jaxseg.files import (
     Fields,
@@ -62,10 +63,10 @@ def save_bundle(
     classes: Sequence[str] = (),
     palette: Sequence[Sequence[int]] = (),
     ignore: int = 255,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    bucket: int = 32,
+    preprocessing: Preprocessing | None = None,
     activation: str = "softmax",
+    threshold: float = 0.5,
+    values: Sequence[int] | None = None,
     source: str = "",
 ) -> None:
     """Writes a model or an encoder and its variables to a folder, which is made if it does not exist.
@@ -77,10 +78,10 @@ def save_bundle(
       classes: names, one per class; may be left out.
       palette: (red, green, blue) of each class, 0..255; may be left out.
       ignore: the ignore label.
-      mean: of each channel, in 0..255, subtracted from images; None is that of the module.
-      std: of each channel, in 0..255, that images are divided by; None is that of the module.
-      bucket: height and width of an image are padded to a multiple of this, in pixels, as in the run's evaluation.
-      activation: "softmax" or "sigmoid", which turns logits into probabilities.
+      preprocessing: of images; None normalizes them as the module's own weights expect it.
+      activation: "softmax" or "sigmoid", what makes probabilities of the logits.
+      threshold: of a model of one class, the probability above which a pixel is labeled 1.
+      values: of each label, the value that stands for it in label files; None where ids do.
       source: a sentence about where the weights come from.
     """
     from safetensors.numpy import save_file
@@ -93,16 +94,21 @@ def save_bundle(
         name, options = describe_encoder(module)
         what = {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
     channels = input_channels(module, variables)
-    usual = channel_statistics(module, channels)
+    if preprocessing is None:
+        preprocessing = Preprocessing.from_json(
+            dict(zip(("mean", "std"), channel_statistics(module, channels), strict=True))
+        )
     config = {
         "format": FORMAT,
         **what,
         "in_channels": channels,
-        "preprocessing": {"mean": list(mean or usual[0]), "std": list(std or usual[1]), "bucket": bucket},
+        "preprocessing": preprocessing.to_json(),
         "classes": list(classes),
         "palette": [list(map(int, color)) for color in palette],
         "ignore": ignore,
         "activation": activation,
+        "threshold": threshold,
+        "values": None if values is None else list(map(int, values)),
         "source": source,
     }
     arrays = flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/")
@@ -168,18 +174,15 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
 def _meaning(fields: Fields, num_classes: int | None, channels: int) -> dict[str, Any]:
     """The entries of config.json beside the module's, checked, with what older versions did not write."""
     counts = range(LABELS + 1) if num_classes is None else (0, num_classes, max(num_classes, 2))
-    pixels, statistics = fields.group("preprocessing"), f"{channels} finite numbers"
-    positive = is_list(lambda value: is_finite(value) and value > 0, (channels,))
+    values = is_list(is_whole(-LABELS, LABELS), counts)
+    stored = fields.take("values", lambda v: v is None or values(v), "a stored value for each class, or null", None)
     return {
-        "preprocessing": {
-            **pixels.values,
-            "mean": pixels.take("mean", is_list(is_finite, (channels,)), statistics),
-            "std": pixels.take("std", positive, f"{statistics} above 0"),
-            "bucket": pixels.take("bucket", is_whole(1, GREATEST), f"a whole number from 1 to {GREATEST}", 32),
-        },
+        "preprocessing": read_preprocessing(fields.group("preprocessing"), channels),
         "classes": list(map(plain, fields.take("classes", is_list(is_text, counts), "a name for each class, or none"))),
         "palette": fields.take("palette", is_list(is_color, counts), "a color for each class, or none"),
         "ignore": fields.take("ignore", is_whole(-LABELS, LABELS), "a whole number, a label"),
+        "threshold": fields.take("threshold", lambda v: is_finite(v) and 0 <= v <= 1, "a number from 0 to 1", 0.5),
+        "values": tuple(stored) if stored else None,
         "activation": fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax"),
         "source": plain(fields.take("source", is_text, "text")),
     }

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError, suggest
 from jaxseg.encoders import create_encoder
 from jaxseg.pretrained.bundle import is_bundle, load_bundle
-from jaxseg.pretrained.convert import convert_encoder, respell, torch_name, variables_template
+from jaxseg.pretrained.convert import adapt_input, convert_encoder, respell, torch_name, variables_template
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.imagenet import PACKAGES, imagenet_state_dict
 from jaxseg.pretrained.imported import Imported
@@ -104,6 +104,12 @@ def _from_bundle(path: Path, name: str, encoder: nn.Module, in_channels: int) ->
         {path: x.shape for path, x in flatten_dict(tree).items()}
         for tree in (variables, variables_template(encoder, in_channels))
     )
+    stem = ("params", *getattr(encoder, "stem", ("stem", "conv")), "kernel")
+    if in_channels != 3 and theirs.get(stem, (0, 0, 3))[2] == 3 and stem in ours:  # the weights are of RGB
+        flat = flatten_dict(variables)
+        flat[stem] = adapt_input(flat[stem].transpose(3, 2, 0, 1), in_channels).transpose(2, 3, 1, 0)
+        variables = unflatten_dict(flat)
+        theirs[stem] = flat[stem].shape
     if theirs != ours:
         raise UserError(
             f"The bundle {path} holds the encoder {type(module).__name__}, whose weights do not fit '{name}'."

@@ -46,13 +46,13 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
     """
     workdir = experiments.check_workdir(workdir)
     experiments.enable_compilation_cache(config.train.compilation_cache)
-    experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split))
+    experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split), workdir=workdir)
     steps, eval_every = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
     with locked(workdir):
-        experiments.claim_workdir(config, experiment.dataset, workdir)
+        experiments.claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing)
         return _run(experiment, mesh, workdir, schedule, steps, eval_every)
 
 
@@ -60,7 +60,7 @@ def _run(
     experiment: experiments.Experiment, mesh: Mesh, workdir: Path, schedule: optax.Schedule, steps: int, eval_every: int
 ) -> dict[str, Any]:
     """Starts a run or takes it up again, and sees it to its end."""
-    config = experiment.config
+    config, seen = experiment.config, experiment.preprocessing
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)
@@ -79,7 +79,7 @@ def _run(
         tx,
         experiments.make_loss(config),
         augment_fn=experiments.make_augment(
-            config, ignore=experiment.dataset.ignore, mean=experiment.mean, std=experiment.std
+            config, ignore=experiment.dataset.ignore, mean=seen.mean, std=seen.std, bands=seen.bands
         ),
         mesh=mesh,
         seed=config.seed,
@@ -173,7 +173,8 @@ def _initial_state(
     """Returns (state, tx); when a checkpoint will replace the values, no pretrained weights are read."""
     config, c = experiment.config, experiment.config.model
     try:
-        variables = init(experiment.model, jax.random.key(config.seed), image_size=tuple(config.data.crop))
+        key, bands = jax.random.key(config.seed), experiment.preprocessing.bands.count
+        variables = init(experiment.model, key, image_size=tuple(config.data.crop), in_channels=bands)
     except UserError:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, FlaxError) as error:
@@ -183,12 +184,12 @@ def _initial_state(
             f" {c.options.to_dict()} and config.model.encoder_options {c.encoder_options.to_dict()}."
         ) from error
     if not resuming:
-        variables = _load_weights(variables, config)
+        variables = _load_weights(variables, config, bands)
     tx = experiments.make_optimizer(config, schedule)
     return create_state(variables, tx, ema=config.optim.ema > 0, freeze=tuple(config.optim.freeze)), tx
 
 
-def _load_weights(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+def _load_weights(variables: dict[str, Any], config: ConfigDict, in_channels: int) -> dict[str, Any]:
     """Returns the variables with the weights that `config.model` names, if any."""
     c = config.model
     if c.encoder_weights and experiments.encoder_name(config) is None:
@@ -198,7 +199,8 @@ def _load_weights(variables: dict[str, Any], config: ConfigDict) -> dict[str, An
     if c.encoder_weights:
         from jaxseg.pretrained import load_encoder
 
-        encoder = load_encoder(experiments.encoder_name(config), c.encoder_weights, **c.encoder_options.to_dict())
+        name, options = experiments.encoder_name(config), c.encoder_options.to_dict()
+        encoder = load_encoder(name, c.encoder_weights, in_channels=in_channels, **options)
         for collection, values in encoder.items():
             if values:  # an encoder without running statistics has none in the model's variables either
                 variables[collection]["encoder"] = values
@@ -210,7 +212,7 @@ def _load_weights(variables: dict[str, Any], config: ConfigDict) -> dict[str, An
 
 
 def _batches(experiment: experiments.Experiment) -> pipeline.TrainIterator:
-    config, dataset = experiment.config, experiment.dataset
+    config, dataset, seen = experiment.config, experiment.dataset, experiment.preprocessing
     processes = jax.process_count()
     return pipeline.train_iterator(
         dataset.splits[config.data.train_split],
@@ -218,8 +220,12 @@ def _batches(experiment: experiments.Experiment) -> pipeline.TrainIterator:
         batch_size=config.data.batch_size // processes,
         seed=config.seed,
         ignore=dataset.ignore,
-        num_classes=dataset.num_classes,
+        num_labels=dataset.num_labels,
+        bands=seen.bands,
+        resize=seen.resize,
+        balance=config.data.balance,
         workers=config.data.workers,
+        threads=config.data.threads,
         shard=(jax.process_index(), processes),
     )
 

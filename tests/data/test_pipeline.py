@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxseg.checks import UserError
+from jaxseg.data.bands import Bands
 from jaxseg.data.dataset import Relabeled
-from jaxseg.data.pipeline import eval_records, letterbox, train_iterator
+from jaxseg.data.pipeline import Loader, eval_records, train_iterator
+from jaxseg.data.resize import Resize
 from jaxseg.data.shapes import shapes
 
-SETTINGS = {"canvas": (16, 16), "batch_size": 4, "seed": 3, "ignore": 255, "num_classes": 7}
+SETTINGS = {"canvas": (16, 16), "batch_size": 4, "seed": 3, "ignore": 255, "num_labels": 7}
 
 
 class Numbered:
@@ -115,8 +116,8 @@ def test_mistakes_are_refused():
         take(Numbered(0), 1)
     with pytest.raises(UserError, match="batch_size=0"):
         take(Numbered(3), 1, batch_size=0)
-    with pytest.raises(UserError, match="expected uint8 below 2 or 255"):
-        take(Numbered(9), 3, num_classes=2)
+    with pytest.raises(UserError, match="expected uint8 or uint16 below 2 or 255"):
+        take(Numbered(9), 3, num_labels=2)
 
 
 def test_evaluation_reads_everything_in_order_at_its_own_size():
@@ -134,40 +135,122 @@ def test_evaluation_reads_everything_in_order_at_its_own_size():
 
 def record(height, width):
     rng = np.random.default_rng(height)
-    blocks = rng.integers(0, 9, (height // 4, width // 4), np.uint8)
+    blocks = rng.integers(0, 6, (height // 4, width // 4), np.uint8)
     label = np.kron(blocks, np.ones((4, 4), np.uint8))
-    return {"image": np.repeat(20 * label[..., None], 3, 2), "label": label}
+    return {"image": np.repeat(20 * label[..., None], 3, 2), "label": label, "name": "a"}
 
 
-def test_fit_pads_what_is_smaller():
+def load(record, canvas, *, seed=0, **options):
+    return Loader([record], canvas, 255, 7, **options)(0, np.random.default_rng(seed))
+
+
+def test_what_is_smaller_is_centered_and_padded():
     small = record(8, 12)
-    out = letterbox(small, (13, 16), 255)
+    out = load(small, (13, 16))
     np.testing.assert_array_equal(out["image"][2:10, 2:14], small["image"])
     np.testing.assert_array_equal(out["label"][2:10, 2:14], small["label"])
     assert (out["label"] == 255).sum() == 13 * 16 - 96
     assert (out["image"][out["label"] == 255] == 127).all()
 
 
-def test_fit_leaves_what_fits():
+def test_what_fits_is_left_as_it_is():
     same = record(16, 24)
-    out = letterbox(same, (16, 24), 255)
+    out = load(same, (16, 24))
     np.testing.assert_array_equal(out["image"], same["image"])
 
 
-@pytest.mark.parametrize("canvas,inside", [((20, 20), (10, 20)), ((10, 40), (10, 20)), ((7, 20), (7, 14))])
-def test_fit_reduces_what_is_larger(canvas, inside):
+def test_of_what_is_larger_a_window_is_cut_anywhere():
+    """Nothing is shrunk: a window is a part of the image, and its places are spread evenly, both ends included."""
+    large = {"image": np.arange(9 * 12, dtype=np.uint8).reshape(9, 12, 1).repeat(3, 2), "name": "a"}
+    large["label"] = np.zeros((9, 12), np.uint8)
+    corners = []
+    for seed in range(300):
+        image = load(large, (7, 10), seed=seed)["image"]
+        top, left = divmod(int(image[0, 0, 0]), 12)
+        np.testing.assert_array_equal(image, large["image"][top : top + 7, left : left + 10])
+        corners.append((top, left))
+    counts = np.array([corners.count((y, x)) for y in range(3) for x in range(3)])
+    assert counts.sum() == 300 and (counts > 15).all()
+
+
+def test_the_rule_of_resizing_comes_before_the_window():
     large = record(40, 80)
-    out = letterbox(large, canvas, 255)
-    assert out["image"].shape == (*canvas, 3)
-    kept = out["label"] != 255
-    rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
-    assert (len(rows), len(columns)) == inside
-    expected = Image.fromarray(large["label"]).resize(inside[::-1], Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(out["label"][kept].reshape(inside), expected)
-    if inside == (10, 20):  # by exactly four: each block becomes its pixel, and the image agrees with the label
-        np.testing.assert_array_equal(out["label"][kept].reshape(inside), large["label"][::4, ::4])
-        difference = np.abs(out["image"][kept][:, 0].astype(int) - 20 * out["label"][kept])
-        assert np.median(difference) < 30
+    whole = load(large, (10, 20), resize=Resize(factor=0.25))
+    np.testing.assert_array_equal(whole["label"], large["label"][::4, ::4])  # each block becomes its pixel
+    assert np.median(np.abs(whole["image"][..., 0].astype(int) - 20 * whole["label"])) < 30
+    for seed in range(5):  # a window of the resized image, though only its part is resized
+        part = load(large, (4, 6), seed=seed, resize=Resize(factor=0.25))
+        places = np.lib.stride_tricks.sliding_window_view(whole["label"], (4, 6))
+        (top, left), *_ = np.argwhere((places == part["label"]).all((2, 3)))
+        assert (part["image"] == whole["image"][top : top + 4, left : left + 6]).mean() > 0.6  # but for its border
+
+
+def test_balanced_windows_show_every_class_of_an_image_equally_often():
+    label = np.zeros((60, 60), np.uint8)
+    label[50, 3] = 4  # one pixel of 3600
+    rare = {"image": np.zeros((60, 60, 3), np.uint8), "label": label, "name": "a"}
+    seen = [(load(rare, (10, 10), seed=seed, balance=1.0)["label"] == 4).any() for seed in range(100)]
+    plain = [(load(rare, (10, 10), seed=seed)["label"] == 4).any() for seed in range(100)]
+    assert sum(plain) < 15 < 40 < sum(seen) < 65
+
+
+class Windows:
+    """A source that can read parts; reading the whole is an error."""
+
+    def __init__(self, record):
+        self.record = record
+
+    def __len__(self):
+        return 1
+
+    def size(self, index):
+        return self.record["label"].shape
+
+    def __getitem__(self, index):
+        raise AssertionError("the whole image was read")
+
+    def read(self, index, window):
+        top, left, height, width = window
+        within = (slice(top, top + height), slice(left, left + width))
+        return {**self.record, "image": self.record["image"][within], "label": self.record["label"][within]}
+
+
+def test_only_the_window_is_read_where_the_source_can():
+    large = record(40, 80)
+    for seed in range(4):
+        part = Loader(Windows(large), (8, 9), 255, 7)(0, np.random.default_rng(seed))
+        whole = load(large, (8, 9), seed=seed)
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(part[key], whole[key])
+
+
+def test_windows_are_those_of_the_run_whatever_the_processes_and_workers():
+    source = [{**record(40, 44), "name": str(i)} for i in range(6)]
+    settings = {"canvas": (16, 12), "num_labels": 7}
+    whole = take(source, 6, **settings)
+    assert equal(take(source, 2, workers=2, state={"next_index": 4}, **settings), whole[4:])
+    shards = [np.concatenate([b["label"] for b in take(source, 3, shard=(i, 2), **settings)]) for i in range(2)]
+    merged = np.stack(shards, axis=1).reshape(24, 16, 12)
+    np.testing.assert_array_equal(merged, np.concatenate([b["label"] for b in whole]))
+    first, second = (np.concatenate([b["image"] for b in whole[3 * i : 3 * i + 3]]) for i in range(2))
+    assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}  # each epoch has its own places
+
+
+def test_pixels_that_hold_nothing_are_ignored_and_padding_is_gray_in_stored_values():
+    bands = Bands(("a", "b"), "uint16", ((100, 610), (0, 255)), nodata=0)
+    image = np.full((4, 4, 2), 300, np.uint16)
+    image[0, 0], image[1, 1, 0] = 0, 0
+    out = load({"image": image, "label": np.ones((4, 4), np.uint8), "name": "a"}, (6, 4), bands=bands)
+    assert out["image"].dtype == np.uint16
+    assert out["image"][0, 0].tolist() == [354, 127]  # 127 of 255 between 100 and 610
+    expected = np.ones((4, 4))
+    expected[0, 0] = 255  # nothing in both bands
+    np.testing.assert_array_equal(out["label"][1:5], expected)
+
+
+def test_images_of_other_bands_than_the_sets_are_refused():
+    with pytest.raises(UserError, match=r"a: expected an image of 1 bands \(gray\) of uint16.*got uint8 of shape"):
+        load(record(8, 8), (8, 8), bands=Bands(("gray",), "uint16", ((0, 9),)))
 
 
 KILLED = """
@@ -177,7 +260,7 @@ from jaxseg.data.shapes import shapes
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script inherits "ignore"
     batches = train_iterator(
-        shapes(size=16).splits["train"], canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_classes=7, workers=1
+        shapes(size=16).splits["train"], canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_labels=7, workers=1
     )
     next(batches)
     try:

@@ -129,7 +129,7 @@ if __name__ == "__main__":
     source = create_dataset("tfds:pets", sys.argv[1], label_offset=-1, num_classes=4).splits["train"]
     for workers in (0, 1):
         batches = train_iterator(
-            source, canvas=(24, 24), batch_size=4, seed=0, ignore=255, num_classes=4, workers=workers
+            source, canvas=(24, 24), batch_size=4, seed=0, ignore=255, num_labels=4, workers=workers
         )
         batch = next(batches)
         print(batch["image"].shape, batch["label"].shape, int(batch["image"].sum()))
@@ -151,7 +151,7 @@ def test_batches_without_tensorflow(root, tmp_path):
 
 def test_order_and_content_match_the_set(root):
     source = create_dataset("tfds:pets", root, label_offset=-1, num_classes=4).splits["train"]
-    batches = train_iterator(source, canvas=(26, 26), batch_size=6, seed=0, ignore=255, num_classes=4)
+    batches = train_iterator(source, canvas=(26, 26), batch_size=6, seed=0, ignore=255, num_labels=4)
     sums = sorted(int(i[label != 255].sum()) for i, label in zip(*next(batches).values(), strict=True))
     assert sums == sorted(int(content(i)[0].sum()) for i in range(6))
 

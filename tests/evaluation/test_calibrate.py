@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg.data import Dataset
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.evaluation import calibrate
 from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment.devices import make_mesh
@@ -33,8 +34,10 @@ def test_pixels_are_drawn_from_what_counts_of_every_image(monkeypatch):
         records.append({"image": image, "label": label, "name": f"{i}"})
     names, palette = tuple("abcdefg"), ((0, 0, 0),) * CLASSES
     dataset = Dataset("coded", names, palette, {"val": records}, IGNORE)
-    fields = dict(classes=names, palette=palette, ignore=IGNORE, mean=(127.5,) * 3, std=(64.0,) * 3)
-    trained = TrainedModel(Echo(), {}, **fields, bucket=64)
+    fields = dict(
+        classes=names, palette=palette, ignore=IGNORE, preprocessing=Preprocessing((127.5,) * 3, (64.0,) * 3, bucket=64)
+    )
+    trained = TrainedModel(Echo(), {}, **fields)
     monkeypatch.setattr(calibrate, "_PIXELS", 50 * len(SIZES))
     logits, labels = calibrate.sample_logits(Evaluator(trained, dataset, make_mesh(1), batch_size=3), "val")
     seen = np.round(64 * logits[:, :2] + 127.5).astype(int)

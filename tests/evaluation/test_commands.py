@@ -35,8 +35,8 @@ def test_scores_are_of_the_checkpoint_and_the_root_that_are_named(run, tmp_path)
 
 def test_a_run_says_what_its_labels_and_its_padding_were(run):
     trained = jaxseg.load(run.workdir)
-    assert (trained.ignore, trained.bucket, trained.palette) == (200, 8, ((0, 0, 0), (9, 9, 9)))
-    assert jaxseg.Predictor(trained).bucket == 8
+    assert (trained.ignore, trained.preprocessing.bucket, trained.palette) == (200, 8, ((0, 0, 0), (9, 9, 9)))
+    assert jaxseg.Predictor(trained).trained.preprocessing.bucket == 8
 
 
 def test_refined_scores_lie_beside_the_plain_ones(run):

@@ -12,10 +12,12 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import Dataset, create_dataset
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.inference import Calibration
+from jaxseg.inference.predict import with_changes
 from jaxseg.models import create_model, init
 from jaxseg.trained import TrainedModel
 
@@ -42,12 +44,17 @@ def _trained(dataset):
         encoder_options={"widths": (4, 6), "convs": 1},
         decoder_channels=(6, 4),
     )
-    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(127.5,) * 3, std=(64.0,) * 3)
+    fields = dict(
+        classes=dataset.classes,
+        palette=dataset.palette,
+        ignore=255,
+        preprocessing=Preprocessing((127.5,) * 3, (64.0,) * 3),
+    )
     return TrainedModel(model, init(model, jax.random.key(0)), **fields)
 
 
 def _naive(trained, dataset):
-    matrix, mious, scored, truths = 0, [], [], []
+    matrix, mious, scored, truths, losses = 0, [], [], [], []
     apply = jax.jit(lambda v, x: trained.model.apply(v, x, train=False)["logits"])
     for record in dataset.splits["val"]:
         h, w = record["label"].shape
@@ -60,7 +67,8 @@ def _naive(trained, dataset):
         mious.append(jaccard_score(truth, guess, labels=np.union1d(truth, guess), average="macro"))
         scored.append(logits[counts].astype(np.float64))
         truths.append(truth.astype(int))
-    return matrix, np.mean(mious), np.concatenate(scored), np.concatenate(truths)
+        losses.append(_loss(scored[-1], truths[-1]))
+    return matrix, np.mean(mious), np.concatenate(scored), np.concatenate(truths), np.mean(losses)
 
 
 def _loss(logits, truth):
@@ -75,9 +83,9 @@ def test_equals_the_obvious_loop(dataset, monkeypatch):
     calibration = Calibration("temperature", (2.0,), (0.0,), checkpoint=1, split="val")
     evaluator = Evaluator(trained, dataset, make_mesh(1), **options_of(config), calibration=calibration)
     result = evaluator("val", images=4)
-    matrix, miou, logits, truth = _naive(trained, dataset)
+    matrix, miou, logits, truth, loss = _naive(trained, dataset)
     np.testing.assert_array_equal(result.matrix, matrix)
-    np.testing.assert_allclose(result.loss, _loss(logits, truth), rtol=1e-5)
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
     np.testing.assert_allclose(result.scores["nll"], _loss(logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["calibrated"]["nll"], _loss(2 * logits, truth), rtol=1e-5)
     np.testing.assert_allclose(result.scores["image_miou"], miou, rtol=1e-6)
@@ -98,7 +106,8 @@ class Flat:
 
 
 def test_scores_are_of_what_refinement_makes_of_each_image(dataset):
-    trained = dataclasses.replace(_trained(dataset), model=Flat(), variables={}, bucket=64)  # one size to compile
+    trained = dataclasses.replace(_trained(dataset), model=Flat(), variables={})
+    trained = with_changes(trained, bucket=64)  # one size to compile
 
     def first_row(logits, images, sizes):
         """Names class 1, and class 2 in the image's own last column."""
@@ -126,8 +135,13 @@ def test_one_class_and_variables_of_a_model_in_training():
     random = np.random.default_rng(0)
     image, label = random.integers(0, 256, (8, 8, 3), np.uint8), random.integers(0, 2, (8, 8)).astype(np.uint8)
     two = Dataset("two", ("no", "yes"), ((0, 0, 0), (9, 9, 9)), {"val": [dict(image=image, label=label, name="a")]})
-    fields = dict(classes=two.classes, palette=two.palette, ignore=255, mean=(128.0,) * 3, std=(64.0,) * 3)
-    trained, config = TrainedModel(Gain(), {"gain": 1.0}, **fields, activation="sigmoid", bucket=8), default_config()
+    fields = dict(
+        classes=two.classes,
+        palette=two.palette,
+        ignore=255,
+        preprocessing=Preprocessing((128.0,) * 3, (64.0,) * 3, bucket=8),
+    )
+    trained, config = TrainedModel(Gain(), {"gain": 1.0}, **fields, activation="sigmoid"), default_config()
     config.loss.terms = {"binary_cross_entropy": 1.0}
     evaluator = Evaluator(trained, two, make_mesh(1), **options_of(config))
     for gain, variables in ((1.0, None), (-2.0, {"gain": -2.0})):

@@ -12,6 +12,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.evaluation.error_page import page
 from jaxseg.evaluation.objects import border_pixels
 from jaxseg.evaluation.survey import DISTANCES, border_distance, survey
@@ -106,7 +107,9 @@ def test_command(dataset, tmp_path, monkeypatch, capsys):
             label = jnp.zeros(images.shape[:3], int).at[:, 20:39, :50].set(1)
             return {"logits": jax.nn.one_hot(label, 3)}
 
-    fields = dict(classes=CLASSES, palette=dataset.palette, ignore=255, mean=(0.0,) * 3, std=(1.0,) * 3)
+    fields = dict(
+        classes=CLASSES, palette=dataset.palette, ignore=255, preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3)
+    )
     trained = TrainedModel(Net(), {}, **fields, config=default_config(), workdir=tmp_path)
     trained.config.train.compilation_cache = ""
     monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: trained)

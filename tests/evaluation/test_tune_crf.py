@@ -11,6 +11,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.evaluation.tune_crf import NARROW, WIDE, search, tune_crf
 from jaxseg.trained import TrainedModel
 
@@ -53,8 +54,13 @@ def trained(monkeypatch, tmp_path):
     config.train.compilation_cache = ""
     config.eval.crf.update(bilateral_sigma=20.0, color_sigma=60.0, iterations=3)
     variables = {"look": jnp.zeros((3, 2)).at[0].set(jnp.array([-1.0, 1.0]))}
-    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(145.0,) * 3, std=(50.0,) * 3)
-    run = TrainedModel(Noisy(), variables, **fields, bucket=16, step=7, config=config, workdir=tmp_path)
+    fields = dict(
+        classes=dataset.classes,
+        palette=dataset.palette,
+        ignore=255,
+        preprocessing=Preprocessing((145.0,) * 3, (50.0,) * 3, bucket=16),
+    )
+    run = TrainedModel(Noisy(), variables, **fields, step=7, config=config, workdir=tmp_path)
     monkeypatch.setattr("jaxseg.trained.load", lambda workdir, checkpoint: run)
     monkeypatch.setattr("jaxseg.evaluation.data.create_dataset", lambda name, root, **options: dataset)
     return tmp_path
@@ -105,8 +111,13 @@ def test_images_are_spread_over_the_split(monkeypatch):
     ]
     source = Noting(records)
     dataset = Dataset("two", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), {"val": source}, 255)
-    fields = dict(classes=dataset.classes, palette=dataset.palette, ignore=255, mean=(145.0,) * 3, std=(50.0,) * 3)
-    run = TrainedModel(Noisy(), {"look": jnp.ones((3, 2))}, **fields, bucket=8, config=default_config())
+    fields = dict(
+        classes=dataset.classes,
+        palette=dataset.palette,
+        ignore=255,
+        preprocessing=Preprocessing((145.0,) * 3, (50.0,) * 3, bucket=8),
+    )
+    run = TrainedModel(Noisy(), {"look": jnp.ones((3, 2))}, **fields, config=default_config())
     monkeypatch.setattr("jaxseg.evaluation.tune_crf._make_score", lambda *_: lambda settings: 0.5)  # no CRF to compile
     found, _ = tune_crf(run, dataset, "val", images=3, trials=1)
     assert found["images"] == 3

@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize, special
 
 from jaxseg.checks import UserError
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Calibration, Predictor
 from jaxseg.inference.calibration import FILE, fit_calibration, fit_temperature, load_calibration, save_calibration
 from jaxseg.trained import TrainedModel
@@ -76,8 +77,13 @@ def test_file_and_predictor(tmp_path):
     with pytest.warns(UserWarning, match="fitted to checkpoint 20, not to 30, and is not used"):
         assert load_calibration(tmp_path, 30) is None
     assert load_calibration(tmp_path / "none", 20) is None
-    fields = dict(mean=(0.0,) * 3, std=(50.0,) * 3, classes=tuple("abc"), palette=((0, 0, 0),) * 3, ignore=255)
-    trained = TrainedModel(Net(), {"gain": 1.0}, **fields, bucket=4)
+    fields = dict(
+        preprocessing=Preprocessing((0.0,) * 3, (50.0,) * 3, bucket=4),
+        classes=tuple("abc"),
+        palette=((0, 0, 0),) * 3,
+        ignore=255,
+    )
+    trained = TrainedModel(Net(), {"gain": 1.0}, **fields)
     image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     predictor = Predictor(trained, calibration=calibration)
     expected = special.softmax(image / 50.0 * [0.5, 1.0, 2.0] + [0, 1, 0], -1)

@@ -4,6 +4,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
@@ -19,7 +20,12 @@ MODEL = Brightest()
 
 
 def brightest(sign=1.0):
-    fields = dict(mean=(0.0,) * 3, std=(1.0,) * 3, classes=("red", "green", "blue"), palette=PALETTE, ignore=255)
+    fields = dict(
+        preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3),
+        classes=("red", "green", "blue"),
+        palette=PALETTE,
+        ignore=255,
+    )
     return TrainedModel(MODEL, {"sign": np.float32(sign)}, **fields)
 
 

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.data.bands import RGB, Bands
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Ensemble, Predictor, predict_step
-from jaxseg.inference.predict import as_rgb, pad_images, padded_size
+from jaxseg.inference.batches import as_stored
 from jaxseg.trained import TrainedModel
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
-FIELDS = dict(mean=MEAN, std=STD, classes=("a", "b", "c"), palette=((1, 0, 0), (0, 1, 0), (0, 0, 1)), ignore=255)
+FIELDS = dict(
+    preprocessing=Preprocessing(MEAN, STD),
+    classes=("a", "b", "c"),
+    palette=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    ignore=255,
+)
 
 
 class Net:
@@ -60,11 +67,11 @@ def test_batches_keep_the_order_and_fill_up_to_powers_of_two(net):
     images = samples((5, 5), (9, 9), (8, 8), (7, 6), (3, 3), (4, 4), (10, 12))
     for image, label in zip(images, predictor.predict_batch(images, batch_size=3), strict=True):
         np.testing.assert_array_equal(label, expected(image))
-    assert net.shapes == [(3, 8, 8, 3), (2, 8, 8, 3), (2, 16, 16, 3)]
+    assert net.shapes == [(3, 8, 8, 3), (2, 16, 16, 3)]
     three = samples((8, 8), (5, 5), (8, 8))
     for image, label in zip(three, predictor.predict_batch(three), strict=True):
         np.testing.assert_array_equal(label, expected(image))
-    assert net.shapes[3:] == [(4, 8, 8, 3)]
+    assert net.shapes[2:] == [(4, 8, 8, 3)]
     assert predictor.predict_batch([]) == []
 
 
@@ -79,7 +86,11 @@ def test_probabilities(net):
 
 def test_predict_step_is_the_predictor(net):
     (image,) = samples((8, 8))
-    step = jax.jit(lambda v, x: predict_step(lambda v, x: net.apply(v, x, train=False), v, x, mean=MEAN, std=STD))
+    step = jax.jit(
+        lambda v, x: predict_step(
+            lambda v, x: net.apply(v, x, train=False), v, x, preprocessing=Preprocessing(MEAN, STD)
+        )
+    )
     np.testing.assert_array_equal(
         step({"gain": 1.0}, image[None])[0], Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS))(image)
     )
@@ -106,19 +117,21 @@ def test_gray_and_rgba_are_images_too(net):
 )
 def test_what_is_no_image_is_named(image, message):
     with pytest.raises(UserError, match=message):
-        as_rgb(image)
+        as_stored(image, RGB)
 
 
 def test_padding_is_at_the_right_and_bottom_in_the_mean_color():
     (image,) = samples((3, 4))
-    batch = pad_images([image], padded_size(3, 4, 8), (100.4, 110.6, 120.0))  # rounded to the nearest
+    seen = Preprocessing((100.4, 110.6, 120.0), STD, bucket=8)
+    batch = seen.pad([image], seen.padded(3, 4))  # rounded to the nearest
     np.testing.assert_array_equal(batch[0, :3, :4], image)
     assert (batch[0, 3:] == (100, 111, 120)).all() and (batch[0, :, 4:] == (100, 111, 120)).all()
 
 
 def test_the_bucket_is_the_models_own(net):
     (image,) = samples((5, 9))
-    Predictor(TrainedModel(net, {"gain": 1.0}, **FIELDS, bucket=6))(image)
+    fields = FIELDS | {"preprocessing": Preprocessing(MEAN, STD, bucket=6)}
+    Predictor(TrainedModel(net, {"gain": 1.0}, **fields))(image)
     assert net.shapes == [(1, 6, 12, 3)]
 
 
@@ -137,9 +150,10 @@ def test_classes_that_are_sigmoids_have_probabilities_of_their_own(net):
 
 
 def test_images_of_other_bands_are_refused_in_a_sentence(net):
-    fields = FIELDS | {"mean": (1.0,) * 4, "std": (1.0,) * 4}
-    with pytest.raises(UserError, match="takes images of 4 channels, and images are read as RGB"):
-        Predictor(TrainedModel(net, {"gain": 1.0}, **fields))
+    fields = FIELDS | {"preprocessing": Preprocessing((1.0,) * 4, (1.0,) * 4, Bands(tuple("rgbn")))}
+    predictor = Predictor(TrainedModel(net, {"gain": 1.0}, **fields))
+    with pytest.raises(UserError, match=r"one image, uint8\[height, width, 4\], got shape \(5, 9, 3\)"):
+        predictor(samples((5, 9))[0])
 
 
 @pytest.mark.parametrize("make", [Predictor, lambda name: Ensemble([name]), Ensemble])

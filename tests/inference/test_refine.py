@@ -8,13 +8,19 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.cli.program import make_parser
 from jaxseg.config import default_config
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.evaluation.score import evaluate
 from jaxseg.inference import Calibration, Predictor, create_refiner
 from jaxseg.inference import refine as refinement
 from jaxseg.inference.refine import find_refiner
 from jaxseg.trained import TrainedModel
 
-FIELDS = dict(mean=(0.0,) * 3, std=(1.0,) * 3, classes=tuple("rgb"), palette=((0, 0, 0),) * 3, ignore=255)
+FIELDS = dict(
+    preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, bucket=8),
+    classes=tuple("rgb"),
+    palette=((0, 0, 0),) * 3,
+    ignore=255,
+)
 
 
 class Brightest:
@@ -33,7 +39,6 @@ def last_column(logits, images, sizes):
 def test_predictor_refines_scores_with_the_size_of_each_image():
     predictor = Predictor(
         TrainedModel(Brightest(), {}, **FIELDS),
-        bucket=8,
         refine=last_column,
         calibration=Calibration("temperature", (9.0,), (0.0,), 1, "val"),
     )

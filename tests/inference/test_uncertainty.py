@@ -8,6 +8,7 @@ from flax import linen as nn
 from scipy import special, stats
 
 from jaxseg.checks import UserError
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Ensemble
 from jaxseg.inference.uncertainty import dropout_logits, uncertainty
 from jaxseg.trained import TrainedModel
@@ -49,7 +50,7 @@ def test_maps_equal_their_definitions():
 def test_dropout_trains_alone(image):
     model, samples = Net(), 400
     variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, 2, 2, 3)), train=False))(jax.random.key(0))
-    logits = jax.jit(dropout_logits(model, mean=MEAN, std=STD, samples=samples))(variables, image[None])
+    logits = jax.jit(dropout_logits(model, Preprocessing(MEAN, STD), samples=samples))(variables, image[None])
     assert logits.shape == (samples, 1, 5, 6, 3)
     x = image / 50.0 / np.sqrt(1 + 1e-5)  # the running statistics of a new model are 0 and 1
     kernel = np.asarray(variables["params"]["head"]["kernel"])
@@ -59,15 +60,15 @@ def test_dropout_trains_alone(image):
     gaps = np.abs(np.asarray(logits)[:, 0, ..., None, :] - np.moveaxis(possible, 0, -2)).max(-1).min(-1)
     assert gaps.max() < 1e-4, "a sample is no dropout of the evaluated model"
     np.testing.assert_allclose(logits.mean(0)[0], x @ kernel, atol=5 * np.abs(single).max() / np.sqrt(samples))
-    few = [jax.jit(dropout_logits(model, mean=MEAN, std=STD, samples=1, seed=seed)) for seed in (3, 4)]
+    few = [jax.jit(dropout_logits(model, Preprocessing(MEAN, STD), samples=1, seed=seed)) for seed in (3, 4)]
     assert (few[0](variables, image[None]) != few[1](variables, image[None])).any()
     with pytest.raises(UserError, match="Net has no dropout"):
-        jax.eval_shape(dropout_logits(Net(rate=0.0), mean=MEAN, std=STD, samples=2), variables, image[None])
+        jax.eval_shape(dropout_logits(Net(rate=0.0), Preprocessing(MEAN, STD), samples=2), variables, image[None])
     with pytest.raises(UserError, match="`samples` must be at least 1"):
-        dropout_logits(model, mean=MEAN, std=STD, samples=0)
+        dropout_logits(model, Preprocessing(MEAN, STD), samples=0)
 
 
-FIELDS = dict(mean=MEAN, std=STD, palette=((0, 0, 0),) * 3, ignore=255)
+FIELDS = dict(preprocessing=Preprocessing(MEAN, STD, bucket=8), palette=((0, 0, 0),) * 3, ignore=255)
 
 
 def test_ensemble_crops_and_compiles_once_a_bucket(image):
@@ -99,7 +100,7 @@ def test_an_ensemble_is_the_mean_of_its_members(image):
     def trained(classes, seed):
         init = jax.jit(lambda key: Net().init(key, jnp.zeros((1, 2, 2, 3)), train=False))
         variables = init(jax.random.key(seed))
-        return TrainedModel(Net(), variables, classes=tuple(classes), source=f"run {classes}", bucket=8, **FIELDS)
+        return TrainedModel(Net(), variables, classes=tuple(classes), source=f"run {classes}", **FIELDS)
 
     members = [trained("abc", seed) for seed in (1, 2)]
     x = image / 50.0 / np.sqrt(1 + 1e-5)
@@ -111,5 +112,5 @@ def test_an_ensemble_is_the_mean_of_its_members(image):
     with pytest.raises(UserError, match="'run xyz' differs from 'run abc'"):
         Ensemble([*members, trained("xyz", 1)])
     dropout = Ensemble.from_dropout(members[0], samples=3)
-    assert dropout.bucket == 8 and dropout(image).shape == image.shape[:2]
+    assert dropout.trained.preprocessing.bucket == 8 and dropout(image).shape == image.shape[:2]
     assert dropout.uncertainty(image)["mutual_information"].max() > 1e-3

@@ -18,7 +18,7 @@ def test_probabilities_are_smps(peers, randomize, to_torch, tmp_path, classes):
     predictor = Predictor(trained)
     image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
     with peers.torch.no_grad():
-        x = to_torch((image[None] - np.float32(trained.mean)) / np.float32(trained.std))
+        x = to_torch((image[None] - np.float32(trained.preprocessing.mean)) / np.float32(trained.preprocessing.std))
         logits = theirs(x)[0].movedim(0, -1)
         expected = logits.sigmoid() if classes == 1 else logits.softmax(-1)
     p, label = predictor.probabilities(image), predictor(image)
