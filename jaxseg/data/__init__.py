@@ -5,7 +5,7 @@ no files, with one entry in `DATASETS`. A `Dataset` names its classes, their col
 A split is a `Source`, random access to records:
 
 - `len(source)` is the number of records; `source[i]`, `0 <= i < len(source)`, returns a fresh mapping of
-  `"image"`: [h, w, c], as stored: uint8, uint16, int16 or float32, of the data set's `bands`; `"label"`: integers[h, w],
+  `"image"`: [h, w, c], as stored: uint8, uint16, int16 or float32, of the set's `bands`; `"label"`: integers[h, w],
   class ids or the ignore label, of the image's own size; `"name"`: a str without folders or extension that names the
   record within its split; and, if it was read from disk, `"file"`: the label's path, for messages.
 - a source that can read a part of an image has the methods `size(i)`, (height, width), and `read(i, window)`, the
