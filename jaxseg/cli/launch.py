@@ -34,9 +34,7 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
         return fail("Interrupted.", 130)
     except OSError as error:
         if error.errno in FULL:
-            return fail(
-                f"The disk is full, or a quota: {error}. Free some space and run the same command again."
-            )
+            return fail(f"The disk is full, or a quota: {error}. Free some space and run the same command again.")
         if error.errno in (errno.EEXIST, errno.ENOTDIR) and error.filename:
             return fail(f"{error.filename} is a file, or a broken link, where a folder is needed. Name another path.")
         if not error.filename:

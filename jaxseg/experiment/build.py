@@ -20,12 +20,12 @@ from jaxseg.config import ELEMENTS, OPEN, default_config, with_current_names
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.data.augment import Augment, augment, check_colors
 from jaxseg.data.bands import RGB, Bands
-from jaxseg.data.preprocessing import FILLS, Preprocessing
+from jaxseg.data.preprocessing import FILLS, Preprocessing, read_preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment import optim
-from jaxseg.files import is_finite, read_json, write_json
+from jaxseg.files import Fields, is_finite, read_json, write_json
 from jaxseg.models import architecture, create_model, pixel_statistics
 
 DTYPES = ("float32", "bfloat16")
@@ -156,8 +156,10 @@ def _claimed(workdir: str | Path | None) -> Preprocessing | None:
     if workdir is None or not any((Path(workdir) / "checkpoints").glob("[0-9]*")):
         return None
     path = Path(workdir) / "dataset.json"
-    fields = json.loads(path.read_text()) if path.exists() else {}
-    return Preprocessing.from_json(fields["preprocessing"]) if "preprocessing" in fields else None
+    if not path.exists():
+        return None
+    fields = Fields(read_json(path), path, "Copy it again, or train again.")
+    return read_preprocessing(fields.group("preprocessing")) if "preprocessing" in fields.values else None
 
 
 def count_steps(experiment: Experiment) -> tuple[int, int]:

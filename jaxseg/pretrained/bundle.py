@@ -39,7 +39,7 @@ from jaxseg.files import (
 from jaxseg.models import create_model
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import channel_statistics, input_channels, variables_template
-from jaxseg.pretrained.described import GREATEST, check_values, making
+from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.state_dict import read_safetensors
 
 FORMAT = "jaxseg 1"

@@ -39,7 +39,7 @@ def test_a_bundle_comes_back(tmp_path, model_and_variables):
     chex.assert_trees_all_equal(arrays, variables)
     assert {name: config[name] for name in labels} == labels
     assert (config["source"], config["activation"]) == ("made here", "softmax")
-    assert tuple(config["preprocessing"]["mean"]) == model.encoder.pixel_mean
+    assert config["preprocessing"].mean == model.encoder.pixel_mean
     assert load_bundle(tmp_path, dtype="bfloat16").module.dtype == jnp.bfloat16
 
 
