@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> int:
     """Draws the attention over every image and returns the exit status."""
     from jaxseg import visualize
     from jaxseg.analysis.attention import attention
-    from jaxseg.data.imagefile import read_image
+    from jaxseg.data.readers import read_rgb as read_image
     from jaxseg.inference.files import find_images
     from jaxseg.models.parts import title
 

@@ -96,7 +96,7 @@ def _images(
         return np.random.default_rng(args.seed).normal(size=(args.draws, *size, 3)).astype(np.float32), None
     from PIL import Image, ImageOps
 
-    from jaxseg.data.imagefile import read_image
+    from jaxseg.data.readers import read_rgb as read_image
     from jaxseg.inference.files import find_images
     from jaxseg.ops.normalize import normalize
 

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxseg import checks
-from jaxseg.data.dataset import Dataset, Relabeled, Source, check_dataset, palette_colors
+from jaxseg.data.dataset import Dataset, Source, check_dataset, palette_colors
 from jaxseg.data.folder import folder
+from jaxseg.data.labels import Relabeled
 from jaxseg.data.shapes import shapes
 
 __all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "palette_colors"]
@@ -56,7 +57,7 @@ def create_dataset(
     dataset = _build(name, root, options)
     splits = {
         split: Relabeled(
-            source, dataset.num_labels, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
+            source, dataset.num_classes, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
         )
         for split, source in dataset.splits.items()
     }

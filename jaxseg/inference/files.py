@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.imagefile import IMAGE_SUFFIXES
+from jaxseg.data.readers import IMAGE_SUFFIXES
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 
@@ -25,7 +25,7 @@ def predict_file(predictor: Predictor | Ensemble, file: Path, stem: Path, *, alp
     from PIL import Image
 
     from jaxseg import visualize
-    from jaxseg.data.imagefile import read_image
+    from jaxseg.data.readers import read_rgb as read_image
 
     image = read_image(str(file))
     trained = predictor.trained

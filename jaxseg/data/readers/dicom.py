@@ -1,0 +1,108 @@
+"""DICOM images (.dcm) by pydicom, in the units that the file states (Hounsfield units of a CT)."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxseg.checks import UserError
+from jaxseg.data.readers import stored
+from jaxseg.data.readers.opening import missing, unreadable
+from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+
+def header(path: str, start: bytes) -> Header:
+    """Returns what a file holds; `start` are its first bytes."""
+    data = _open(path, start, pixels=False)
+    bands = int(data.get("SamplesPerPixel", 1))
+    dtype = _dtype(data, path)
+    gray = bands == 1 and dtype == "uint8"
+    names = stored.RGB if gray or bands == 3 else stored.band_names(bands)
+    pages = int(data.get("NumberOfFrames", 1) or 1)
+    size = int(data.Rows), int(data.Columns)
+    return Header(pages, *size, len(names), dtype, names, stored=("gray",) if gray else names, window=_window(data))
+
+
+def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
+    """Returns the pixels of a frame, as `readers.read_image` describes.
+
+    Rescale slope and intercept are applied: int16 where the results are whole numbers of 16 bits, else float32.
+    MONOCHROME1, where large values are dark, is turned around.
+    """
+    data = _open(path, start, pixels=True)
+    values = _frame(data, page, path, start)
+    if data.PhotometricInterpretation.startswith("YBR") and values.ndim == 3:
+        from pydicom.pixels import convert_color_space
+
+        values = convert_color_space(values, data.PhotometricInterpretation, "RGB")
+    slope, intercept = _rescale(data)
+    image = values.reshape(*values.shape[:2], -1)
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        bits = int(data.BitsStored)
+        image = (-1 if data.PixelRepresentation else 2**bits - 1) - image.astype(np.int64)
+    if (slope, intercept) != (1, 0):
+        image = image.astype(np.float64) * slope + intercept
+    image = image.astype(_dtype(data, path))
+    stored.check_bands(bands, stored.band_names(image.shape[2]), path)
+    image = np.array(stored.choose(stored.crop(image, window), bands))
+    return np.repeat(image, 3, 2) if bands is None and image.dtype == np.uint8 and image.shape[2] == 1 else image
+
+
+def read_label(path: str, start: bytes, page: int, window: Window | None) -> StoredLabel:
+    """Returns the values of a frame as stored."""
+    values = _frame(_open(path, start, pixels=True), page, path, start)
+    return StoredLabel(stored.to_label(stored.crop(values, window), path))
+
+
+def _open(path: str, start: bytes, *, pixels: bool) -> Any:
+    try:
+        import pydicom
+    except ImportError:
+        raise missing(path, "medical", "pydicom") from None
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        _ = data.Rows, data.Columns, data.BitsStored, data.PixelRepresentation, data.PhotometricInterpretation
+        return data
+    except AttributeError as error:
+        raise UserError(f"{path} is a DICOM file without an image ({error}). Remove it from the images.") from None
+    except Exception as error:
+        raise unreadable(path, error, start) from None
+
+
+def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
+    pages = int(data.get("NumberOfFrames", 1) or 1)
+    stored.check_page(page, pages, path)
+    try:
+        values = data.pixel_array
+    except Exception as error:
+        if "plugin" in str(error) or "decompress" in str(error) or "missing dependencies" in str(error):
+            raise UserError(
+                f"{path} is compressed in a way that pydicom needs further software for ({error}): pip install"
+                " pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+            ) from None
+        raise unreadable(path, error, b"" if start[128:132] == b"DICM" else start) from None
+    return values[page] if pages > 1 else values
+
+
+def _rescale(data: Any) -> tuple[float, float]:
+    return float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+
+
+def _dtype(data: Any, path: str) -> str:
+    """The dtype that holds all values that the file could have, so that it is the same for all of a scanner's."""
+    slope, intercept = _rescale(data)
+    bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if (slope, intercept) == (1, 0) and not signed and bits <= 16:
+        return "uint8" if int(data.BitsAllocated) == 8 else "uint16"
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    whole = slope == int(slope) and intercept == int(intercept)
+    return "int16" if whole and ends[0] >= -(2**15) and ends[1] < 2**15 else "float32"
+
+
+def _window(data: Any) -> tuple[float, float] | None:
+    """The first of the windows that the file proposes, (low, high)."""
+    center, width = data.get("WindowCenter"), data.get("WindowWidth")
+    if center is None or width is None:
+        return None
+    center, width = (float(v if not hasattr(v, "__len__") else v[0]) for v in (center, width))
+    return center - width / 2, center + width / 2

@@ -1,0 +1,87 @@
+"""NIfTI volumes (.nii, .nii.gz) by nibabel: the slices along the third axis are pages, a fourth axis are bands.
+
+The first axis of the file is the height and the second the width of a page, as stored: nothing is turned.
+"""
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from jaxseg.checks import UserError
+from jaxseg.data.readers import stored
+from jaxseg.data.readers.opening import missing, unreadable
+from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+
+def header(path: str, start: bytes) -> Header:
+    """Returns what a file holds; `start` are its first bytes."""
+    volume = _open(path, start)
+    height, width, pages, bands = (*volume.shape, 1)[:4]
+    dtype = "float32" if _is_scaled(volume) else stored.record_type(volume.get_data_dtype(), path)
+    gray = dtype == "uint8" and bands == 1
+    names = stored.RGB if gray else stored.band_names(bands)
+    return Header(pages, height, width, len(names), dtype, names, stored=("gray",) if gray else names)
+
+
+def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
+    """Returns the pixels of a slice, as `readers.read_image` describes: scaled where the file has a slope."""
+    values = _slice(path, start, page, window)
+    values = values[..., None] if values.ndim == 2 else values
+    stored.check_bands(bands, stored.band_names(values.shape[2]), path)
+    image = stored.to_record(stored.choose(values, bands), path)
+    return np.repeat(image, 3, 2) if bands is None and image.dtype == np.uint8 and image.shape[2] == 1 else image
+
+
+def read_label(path: str, start: bytes, page: int, window: Window | None) -> StoredLabel:
+    """Returns the values of a slice."""
+    values = _slice(path, start, page, window)
+    if values.ndim > 2 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim > 2:
+        raise UserError(f"{path} has {values.shape[2]} values a voxel. A label has one: height x width x slices.")
+    return StoredLabel(stored.to_label(values, path))
+
+
+def _slice(path: str, start: bytes, page: int, window: Window | None) -> np.ndarray:
+    volume = _open(path, start)
+    stored.check_page(page, (*volume.shape, 1)[2], path)
+    if window is not None:
+        stored.check_window(window, volume.shape[:2])
+    top, left, height, width = window or (0, 0, *volume.shape[:2])
+    try:
+        if path.lower().endswith(".gz"):  # to be unpacked from its beginning, whatever is read
+            data = _unpacked(path, os.stat(path).st_mtime_ns)
+        else:
+            data = volume.dataobj if _is_scaled(volume) else volume.dataobj.get_unscaled()
+            if not _is_scaled(volume):
+                data = np.asanyarray(data)  # a map of the file into memory
+        part = data[top : top + height, left : left + width]
+        return np.asarray(part[:, :, page] if len(volume.shape) > 2 else part)
+    except Exception as error:
+        raise unreadable(path, error) from None
+
+
+@functools.lru_cache(maxsize=2)
+def _unpacked(path: str, _changed: int) -> np.ndarray:
+    volume = _open(path, b"\x1f\x8b")
+    return np.asarray(volume.dataobj) if _is_scaled(volume) else np.asarray(volume.dataobj.get_unscaled())
+
+
+def _open(path: str, start: bytes) -> Any:
+    try:
+        import nibabel
+    except ImportError:
+        raise missing(path, "medical", "nibabel") from None
+    try:
+        volume = nibabel.load(path)
+    except Exception as error:
+        raise unreadable(path, error, b"" if start.startswith(b"\x1f\x8b") else start) from None
+    if not 2 <= len(volume.shape) <= 4:
+        raise UserError(f"{path} has {len(volume.shape)} axes, expected height x width x slices (x bands).")
+    return volume
+
+
+def _is_scaled(volume: Any) -> bool:
+    return (volume.dataobj.slope, volume.dataobj.inter) != (1, 0)

@@ -1,0 +1,148 @@
+"""JPEG, PNG, WebP, BMP, GIF and simple TIFF files, by Pillow: 8 bits, and gray PNG of 16."""
+
+import io
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxseg.checks import UserError
+from jaxseg.data.readers import stored
+from jaxseg.data.readers.opening import unreadable
+from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ORIENTATION = 0x0112  # of EXIF and of TIFF
+_BANDS = {
+    "1": ("gray",),
+    "L": ("gray",),
+    "P": ("index",),
+    "LA": ("gray", "alpha"),
+    "La": ("gray", "alpha"),
+    "PA": ("index", "alpha"),
+    "RGB": stored.RGB,
+    "RGBA": (*stored.RGB, "alpha"),
+    "RGBX": (*stored.RGB, "band3"),
+    "RGBa": (*stored.RGB, "alpha"),
+    "CMYK": ("cyan", "magenta", "yellow", "black"),
+}
+
+
+def header(path: str, start: bytes) -> Header:
+    """Returns what a file holds; `start` are its first bytes."""
+    try:
+        with _open(path, start) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+            if turned and image.getexif()[ORIENTATION] >= 5:
+                width, height = height, width
+            wide = image.mode.startswith("I")
+            names = ("gray",) if wide else stored.RGB
+            known = ("gray",) if wide else _BANDS.get(image.mode, stored.RGB)
+            kind = "uint16" if wide else "uint8"
+            return Header(_pages(image), height, width, len(names), kind, names, None, turned, known)
+    except Exception as error:
+        raise unreadable(path, error, start) from None
+
+
+def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
+    """Returns uint8[h, w, 3], RGB, or uint16[h, w, 1]; the bands as stored if some are asked for."""
+    try:
+        with _open(path, start) as image:
+            stored.check_size(*image.size, path)
+            _seek(image, page, path)
+            _turn(image)
+            known = ("gray",) if image.mode.startswith("I") else _BANDS.get(image.mode, stored.RGB)
+            stored.check_bands(bands, known, path)
+            if image.mode.startswith("I"):
+                return stored.choose(stored.crop(_wide(image, path), window), bands)
+            if bands is not None:
+                image = image.convert("L") if image.mode == "1" else image
+                values = np.asarray(image if image.mode in _BANDS else image.convert("RGB"))
+                return np.array(stored.crop(values.reshape(*values.shape[:2], -1), window)[..., list(bands)])
+            if image.mode == "P":
+                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            return np.array(stored.crop(np.asarray(image.convert("RGB")), window))
+    except Exception as error:
+        raise unreadable(path, error, start) from None
+
+
+def read_label(path: str, start: bytes, page: int, window: Window | None) -> StoredLabel:
+    """Returns the values of gray and palette files, the colors of others."""
+    try:
+        with _open(path, start) as label:
+            if label.format in ("JPEG", "MPO"):
+                raise UserError(f"{path} is a JPEG, whose compression invents labels. Save labels as PNG.")
+            stored.check_size(*label.size, path)
+            _seek(label, page, path)
+            _turn(label)
+            return StoredLabel(*_label_values(label, path, window))
+    except Exception as error:
+        raise unreadable(path, error, start) from None
+
+
+def _label_values(label: "Image.Image", path: str, window: Window | None) -> tuple[np.ndarray, np.ndarray | None]:
+    if label.mode in ("L", "P", "LA", "PA", "1") or label.mode.startswith("I"):
+        values = stored.crop(np.asarray(label), window)
+        values = values[..., 0] if values.ndim == 3 else values
+        values = values.astype(np.uint8) if label.mode == "1" else np.array(values)
+        colors = label.getpalette("RGB") if label.mode in ("P", "PA") else None
+        return values, None if colors is None else np.array(colors, np.uint8).reshape(-1, 3)
+    if label.mode in ("RGB", "RGBA", "RGBX"):
+        return np.array(stored.crop(np.asarray(label), window)[..., :3]), None
+    raise UserError(f"{path} has the color mode {label.mode}. Labels are gray, palette or RGB files, best PNG.")
+
+
+def _open(path: str, start: bytes) -> "Image.Image":
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is not None and Image.MAX_IMAGE_PIXELS < stored.LARGEST:
+        Image.MAX_IMAGE_PIXELS = stored.LARGEST  # Pillow warns from there on; its own limit is 89 megapixels
+    if start.startswith(b"\x89PNG") and start[24:25] == b"\x10" and start[25:26] != b"\0":
+        raise UserError(
+            f"{path} is a PNG of 16 bits a channel in several channels, of which Pillow keeps 8. Save it as TIFF (16"
+            " bits) or, if 8 bits are enough, as an 8-bit PNG."
+        )
+    return Image.open(path)
+
+
+def _pages(image: "Image.Image") -> int:
+    """Frames of a GIF or TIFF are pages; a JPEG's further ones (MPO) are previews or the other eye's view."""
+    return 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+
+
+def _seek(image: "Image.Image", page: int, path: str) -> None:
+    stored.check_page(page, _pages(image), path)
+    if page:
+        image.seek(page)
+
+
+def _turn(image: "Image.Image") -> None:
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)
+
+
+def _wide(image: "Image.Image", path: str) -> np.ndarray:
+    """The values of an image of 16 bits, uint16[h, w, 1]."""
+    values = np.asarray(image)
+    if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):
+        raise UserError(f"{path} holds integers from {values.min()} to {values.max()}, expected 0 to 65535 (16 bit).")
+    return values.astype(np.uint16)[..., None]
+
+
+def decompress(data: bytes, scheme: int, rows: int, row_bytes: int) -> bytes:
+    """Returns what a strip or tile of a TIFF holds that is compressed by `scheme` (5: LZW, 50000: Zstandard, …).
+
+    Pillow does it, being handed the bytes as a gray image of their number.
+    """
+    from PIL import Image
+
+    tags = {256: row_bytes, 257: rows, 258: 8, 259: scheme, 262: 1, 273: 8, 277: 1, 278: rows, 279: len(data)}
+    padded = data + b"\0" * (len(data) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    file = b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    with Image.open(io.BytesIO(file)) as image:
+        return image.tobytes()

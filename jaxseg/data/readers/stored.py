@@ -1,0 +1,153 @@
+"""What a file holds, and how its numbers become those of a record."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxseg.checks import UserError
+
+RGB = ("red", "green", "blue")
+DTYPES = ("uint8", "uint16", "int16", "float32")
+LARGEST = 2**30  # pixels of an image; a larger one is refused rather than filling the memory
+
+Window = tuple[int, int, int, int]  # top, left, height, width; pixels of the upright image
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What is known of a file without reading its pixels.
+
+    Args:
+      pages: images of one size in the file; each is a record.
+      height: of a page, upright, pixels.
+      width: of a page, upright, pixels.
+      bands: of the array that `read_image` returns.
+      dtype: of that array.
+      names: of those bands.
+      nodata: the value of pixels that hold nothing, where the file says so.
+      turned: whether the file says (EXIF, TIFF's Orientation) that its rows and columns are to be turned or mirrored,
+        which reading does.
+      stored: the names of the bands as stored, which the argument `bands` of `read_image` counts. They differ from
+        `names` where gray or palette files of 8 bits become RGB, or transparency is dropped.
+      window: (low, high), the range of values that the file proposes to show (DICOM), a hint.
+    """
+
+    pages: int
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    names: tuple[str, ...]
+    nodata: float | None = None
+    turned: bool = False
+    stored: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredLabel:
+    """The values in a label file: numbers[h, w], or uint8[h, w, 3] if it is coded in colors.
+
+    `palette`, uint8[n, 3], has the color of each value, where the file says it.
+    """
+
+    values: np.ndarray
+    palette: np.ndarray | None = None
+
+
+def band_names(count: int) -> tuple[str, ...]:
+    """Returns the names of bands of which nothing is known.
+
+    >>> band_names(2)
+    ('band0', 'band1')
+    """
+    return ("gray",) if count == 1 else tuple(f"band{i}" for i in range(count))
+
+
+def record_type(dtype: Any, path: str) -> str:
+    """Returns the dtype, of the four that records have, that holds the values of `dtype`.
+
+    Booleans become uint8, bytes with a sign int16, all other numbers float32: those of 64 bits are rounded to it.
+
+    >>> record_type("int8", "a.npy"), record_type(">f8", "a.npy"), record_type("uint32", "a.npy")
+    ('int16', 'float32', 'float32')
+    """
+    dtype = np.dtype(dtype)
+    if dtype.name in DTYPES:
+        return dtype.name
+    if dtype.kind not in "buif":
+        raise UserError(f"{path} holds values of the type {dtype}, expected whole or floating point numbers.")
+    return {"bool": "uint8", "int8": "int16"}.get(dtype.name, "float32")
+
+
+def to_record(values: np.ndarray, path: str) -> np.ndarray:
+    """Returns the pixels [h, w, c] as the type of records that holds them, in memory and in the machine's byte order."""
+    dtype = record_type(values.dtype, path)
+    if dtype == "float32" and values.dtype.kind in "ui" and values.size and np.abs(values.astype("f8")).max() > 2**24:
+        raise UserError(
+            f"{path} holds {values.dtype} with values up to {values.max()}; records hold 16 bits or float32, which is"
+            f" exact up to {2**24}. Rescale the values."
+        )
+    return np.array(values, dtype)
+
+
+def to_label(values: np.ndarray, path: str) -> np.ndarray:
+    """Returns values of a label in memory, whole numbers: floating point ones are checked to be whole."""
+    if values.dtype.kind in "bui":
+        dtype = np.uint8 if values.dtype == bool else values.dtype.newbyteorder("=")
+        return np.array(values, dtype)
+    if values.dtype.kind != "f":
+        raise UserError(f"{path} holds values of the type {values.dtype}. Labels are whole numbers.")
+    whole = np.rint(values)
+    if not np.array_equal(whole, values):
+        wrong = values[~(whole == values)].flat[0]
+        raise UserError(
+            f"{path} holds the number {wrong}. Labels are whole numbers: if it was resized, resize it with nearest"
+            " neighbors; if it holds probabilities, threshold them."
+        )
+    return whole.astype(np.int32)
+
+
+def crop(values: np.ndarray, window: Window | None) -> np.ndarray:
+    """Returns the window of an array [h, w, …], all of it if None."""
+    if window is None:
+        return values
+    top, left, height, width = window
+    check_window(window, values.shape[:2])
+    return values[top : top + height, left : left + width]
+
+
+def check_window(window: Window, size: tuple[int, ...]) -> None:
+    """Raises a ValueError if the window is not inside an image of `size`, (height, width)."""
+    top, left, height, width = window
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ValueError(f"The window {window} (top, left, height, width) leaves the image of {size[0]}x{size[1]}.")
+
+
+def check_page(page: int, pages: int, path: str) -> None:
+    """Raises a `UserError` if there is no such page."""
+    if not 0 <= page < pages:
+        raise UserError(f"{path} holds {pages} pages, counted from 0; there is no page {page}.")
+
+
+def check_size(width: int, height: int, path: str) -> None:
+    """Raises a `UserError` for an image of more than a gigapixel."""
+    if width * height > LARGEST:
+        raise UserError(
+            f"{path} is {width}x{height} (width x height), {width * height / 1e6:.0f} megapixels; whole images are read"
+            f" up to {LARGEST / 1e6:.0f}. Cut it into tiles, or save it as a tiled TIFF, of which windows are read."
+        )
+
+
+def choose(values: np.ndarray, bands: tuple[int, ...] | None) -> np.ndarray:
+    """Returns the named bands of an array [h, w, c], all if None."""
+    return values if bands is None else values[..., list(bands)]
+
+
+def check_bands(bands: tuple[int, ...] | None, stored: tuple[str, ...], path: str) -> None:
+    """Raises a `UserError` if a file does not have the bands that are asked for."""
+    if bands is not None and any(not 0 <= b < len(stored) for b in bands):
+        raise UserError(
+            f"{path} has {len(stored)} bands ({', '.join(stored)}), counted from 0; bands={bands} asks for others."
+        )
