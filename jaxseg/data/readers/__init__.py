@@ -176,4 +176,4 @@ def _module(path: str) -> tuple[ModuleType, bytes]:
         from jaxseg.data.readers import dicom
 
         return dicom, start
-    return (geo, start) if end in geo.SUFFIXES else (pillow, start)
+    return (geo if end in geo.SUFFIXES or pillow.is_wide_color(start) and geo.is_installed() else pillow), start

@@ -114,7 +114,7 @@ def _recognize(start: bytes) -> str:
             return what
     if start[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         return "a HEIC or AVIF image, which is not read: save it as PNG or JPEG"
-    if not is_tiff(start) and _is_text(start):
+    if start and not is_tiff(start) and _is_text(start):
         head = start.lstrip()[:15].lower()
         return "a web page (HTML), not an image" if head.startswith((b"<!doctype html", b"<html")) else "text, no image"
     return ""

@@ -30,6 +30,11 @@ _BANDS = {
 }
 
 
+def is_wide_color(start: bytes) -> bool:
+    """Whether a file that starts so is a PNG of several channels of 16 bits, of which Pillow drops the lower 8."""
+    return start.startswith(b"\x89PNG") and start[24:25] == b"\x10" and start[25:26] != b"\0"
+
+
 def header(path: str, start: bytes) -> Header:
     """Returns what a file holds; `start` are its first bytes."""
     try:
@@ -100,10 +105,10 @@ def _open(path: str, start: bytes) -> "Image.Image":
 
     if Image.MAX_IMAGE_PIXELS is not None and Image.MAX_IMAGE_PIXELS < stored.LARGEST:
         Image.MAX_IMAGE_PIXELS = stored.LARGEST  # Pillow warns from there on; its own limit is 89 megapixels
-    if start.startswith(b"\x89PNG") and start[24:25] == b"\x10" and start[25:26] != b"\0":
+    if is_wide_color(start):
         raise UserError(
-            f"{path} is a PNG of 16 bits a channel in several channels, of which Pillow keeps 8. Save it as TIFF (16"
-            " bits) or, if 8 bits are enough, as an 8-bit PNG."
+            f"{path} is a PNG of several channels of 16 bits, of which Pillow keeps 8. Save it as TIFF, or read it by"
+            " rasterio: pip install 'jaxseg[geo]'"
         )
     return Image.open(path)
 

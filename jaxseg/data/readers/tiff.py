@@ -194,9 +194,13 @@ def _is_simple(stack: _Stack) -> bool:
 
 
 def _is_pillows(stack: _Stack, window: Window | None) -> bool:
-    """Whether Pillow reads the file better: it knows all color spaces of 8 bits."""
-    plain = stack.key.photometric in (BLACK_IS_ZERO, RGB) and stack.key.dtype == np.uint8
-    return _is_simple(stack) and stack.pages == 1 and (window is None or not plain or _orientation(stack.key) != 1)
+    """Whether Pillow reads the file better: it knows all color spaces of 8 bits.
+
+    It garbles those that are to be turned by a quarter and are not compressed (Pillow 13).
+    """
+    key = stack.key
+    plain = key.photometric in (BLACK_IS_ZERO, RGB, PALETTE) and key.bitspersample == 8
+    return _is_simple(stack) and stack.pages == 1 and not (plain and (window is not None or _orientation(key) >= 5))
 
 
 def _check_alpha(stack: _Stack, page: int, window: Window | None, path: str) -> None:

@@ -1,0 +1,222 @@
+"""Every format but TIFF: what is read is what was written, page by page and window by window."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.checks import UserError
+from jaxseg.data import readers
+
+RNG = np.random.default_rng(0)
+WINDOW = (2, 3, 4, 6)
+
+
+def part(pixels):
+    return pixels[2:6, 3:9]
+
+
+@pytest.mark.parametrize("dtype,expected", [("u1", "uint8"), (">u2", "uint16"), ("i2", "int16"), ("f8", "float32")])
+def test_npy(tmp_path, dtype, expected):
+    pixels = RNG.integers(0, 200, (3, 9, 11, 4)).astype(dtype)
+    np.save(tmp_path / "a.npy", pixels[0])
+    np.save(tmp_path / "stack.npy", pixels)
+    np.save(tmp_path / "flat.npy", pixels[0, ..., 0])
+    image = readers.read_image(tmp_path / "a.npy")
+    np.testing.assert_array_equal(image, pixels[0])
+    assert image.dtype == expected
+    assert image.dtype.isnative
+    image[:] = 0  # it is the caller's
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "stack.npy", page=2, window=WINDOW), part(pixels[2]))
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "a.npy", bands=(3, 1)), pixels[0][..., [3, 1]])
+    known = readers.header(tmp_path / "stack.npy")
+    assert (known.pages, known.height, known.width, known.bands, known.dtype) == (3, 9, 11, 4, expected)
+    assert readers.read_image(tmp_path / "flat.npy").shape == (9, 11, 3 if expected == "uint8" else 1)
+    assert readers.header(tmp_path / "flat.npy").bands == (3 if expected == "uint8" else 1)
+
+
+def test_npy_labels(tmp_path):
+    ids = RNG.integers(0, 9, (3, 9, 11))
+    np.save(tmp_path / "stack.npy", ids)
+    np.save(tmp_path / "one.npy", ids[0] > 4)
+    np.save(tmp_path / "colors.npy", np.stack([ids[0]] * 3, -1).astype(np.uint8))
+    assert readers.pages(tmp_path / "stack.npy", label=True) == 3
+    np.testing.assert_array_equal(readers.read_label(tmp_path / "stack.npy", page=1, window=WINDOW), part(ids[1]))
+    np.testing.assert_array_equal(readers.read_label(tmp_path / "one.npy"), ids[0] > 4)
+    assert readers.read_label(tmp_path / "one.npy").dtype == np.uint8
+    assert readers.read_label(tmp_path / "colors.npy").shape == (9, 11, 3)
+    np.save(tmp_path / "what.npy", np.zeros(7))
+    with pytest.raises(UserError, match=r"shape \(7,\), expected \[h, w\]"):
+        readers.read_image(tmp_path / "what.npy")
+    np.save(tmp_path / "objects.npy", np.array([[{}]]), allow_pickle=True)
+    with pytest.raises(UserError, match="objects of Python"):
+        readers.read_image(tmp_path / "objects.npy")
+
+
+def test_numbers_that_no_record_holds(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[2**24 + 1, 0]]))
+    with pytest.raises(UserError, match="int64 with values up to 16777217"):
+        readers.read_image(tmp_path / "a.npy")
+    np.save(tmp_path / "c.npy", np.zeros((3, 4), complex))
+    with pytest.raises(UserError, match="type complex128"):
+        readers.read_image(tmp_path / "c.npy")
+
+
+@pytest.mark.parametrize("end", [".nii", ".nii.gz"])
+def test_nifti(tmp_path, end):
+    """Slices along the third axis are pages, a fourth axis are bands; a slope makes floats."""
+    nibabel = pytest.importorskip("nibabel")
+    volume = RNG.integers(-900, 2000, (9, 11, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"ct{end}")
+    known = readers.header(tmp_path / f"ct{end}")
+    assert (known.pages, known.height, known.width, known.bands, known.dtype) == (5, 9, 11, 1, "int16")
+    for page in (0, 4):
+        image = readers.read_image(tmp_path / f"ct{end}", page=page)
+        np.testing.assert_array_equal(image[..., 0], volume[:, :, page])
+        assert image.dtype == np.int16
+    image = readers.read_image(tmp_path / f"ct{end}", page=3, window=WINDOW)
+    np.testing.assert_array_equal(image[..., 0], part(volume[:, :, 3]))
+    assert readers.list_pages([tmp_path / f"ct{end}"])[4][1:] == (4, "ct[4]")
+
+    scans = RNG.normal(size=(9, 11, 5, 4)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(scans, np.eye(4)), tmp_path / f"mr{end}")
+    assert readers.header(tmp_path / f"mr{end}").bands == 4
+    np.testing.assert_array_equal(readers.read_image(tmp_path / f"mr{end}", page=2, bands=(1, 3)), scans[:, :, 2, [1, 3]])
+
+    scaled = nibabel.Nifti1Image(volume, np.eye(4))
+    scaled.header.set_slope_inter(0.5, 3)
+    nibabel.save(scaled, tmp_path / f"scaled{end}")
+    stored = nibabel.load(tmp_path / f"scaled{end}")
+    image = readers.read_image(tmp_path / f"scaled{end}", page=1)
+    assert image.dtype == readers.header(tmp_path / f"scaled{end}").dtype == "float32"
+    np.testing.assert_allclose(image[..., 0], stored.get_fdata()[:, :, 1], rtol=1e-6)
+
+    nibabel.save(nibabel.Nifti1Image((volume % 4).astype(np.uint8), np.eye(4)), tmp_path / f"seg{end}")
+    np.testing.assert_array_equal(readers.read_label(tmp_path / f"seg{end}", page=2), volume[:, :, 2] % 4)
+    assert readers.header(tmp_path / f"seg{end}", label=True).pages == 5
+
+
+def dicom(path, pixels, **fields):
+    """Writes a DICOM file of a scanner, uncompressed."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    data = pydicom.Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+    data.Rows, data.Columns = pixels.shape[-2:]
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 8 * pixels.itemsize
+    data.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for name, value in fields.items():
+        setattr(data, name, value)
+    data.HighBit = data.BitsStored - 1
+    data.PixelData = pixels.tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_dicom(tmp_path):
+    """Hounsfield units of a CT; the window is offered; MONOCHROME1 is turned around; frames are pages."""
+    pixels = RNG.integers(0, 4096, (9, 11)).astype(np.uint16)
+    ct = {"BitsStored": 12, "RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 40, "WindowWidth": 400}
+    dicom(tmp_path / "ct.dcm", pixels, **ct)
+    known = readers.header(tmp_path / "ct.dcm")
+    assert (known.height, known.width, known.dtype, known.window) == (9, 11, "int16", (-160, 240))
+    image = readers.read_image(tmp_path / "ct.dcm", window=WINDOW)
+    assert image.dtype == np.int16
+    np.testing.assert_array_equal(image[..., 0], part(pixels).astype(int) - 1024)
+    np.testing.assert_array_equal(readers.read_label(tmp_path / "ct.dcm"), pixels)
+
+    dicom(tmp_path / "half.dcm", pixels, BitsStored=12, RescaleSlope=0.5, RescaleIntercept=0)
+    image = readers.read_image(tmp_path / "half.dcm")
+    assert image.dtype == readers.header(tmp_path / "half.dcm").dtype == "float32"
+    np.testing.assert_array_equal(image[..., 0], pixels / 2)
+
+    dicom(tmp_path / "xray.dcm", pixels, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
+    image = readers.read_image(tmp_path / "xray.dcm")
+    assert image.dtype == readers.header(tmp_path / "xray.dcm").dtype == "uint16"
+    np.testing.assert_array_equal(image[..., 0], 4095 - pixels)
+
+    frames = RNG.integers(0, 255, (4, 9, 11)).astype(np.uint8)
+    dicom(tmp_path / "us.dcm", frames, NumberOfFrames=4)
+    assert readers.pages(tmp_path / "us.dcm") == 4
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "us.dcm", page=3), np.repeat(frames[3][..., None], 3, 2))
+
+
+def test_gif(tmp_path):
+    """One image, or frames that are pages."""
+    ids = RNG.integers(0, 3, (3, 6, 8)).astype(np.uint8)
+    Image.fromarray(ids[0]).save(tmp_path / "one.gif")
+    np.testing.assert_array_equal(readers.read_label(tmp_path / "one.gif"), ids[0])
+    palette = Image.fromarray(ids[0]).convert("P")
+    palette.putpalette([9, 8, 7, 60, 50, 40, 1, 2, 3])
+    palette.save(tmp_path / "colors.gif")
+    stored = readers.read_stored_label(tmp_path / "colors.gif")
+    np.testing.assert_array_equal(stored.palette[stored.values], np.array([[9, 8, 7], [60, 50, 40], [1, 2, 3]])[ids[0]])
+    frames = [Image.fromarray(page * 100) for page in ids]
+    frames[0].save(tmp_path / "three.gif", save_all=True, append_images=frames[1:])
+    assert readers.pages(tmp_path / "three.gif") == 3
+    with pytest.raises(UserError, match="holds 3 pages, expected one image"):
+        readers.read_rgb(tmp_path / "three.gif")
+
+
+def test_bands_as_stored(tmp_path):
+    pixels = RNG.integers(0, 255, (6, 8, 4)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "a.png"), pixels[..., :3])
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "a.png", bands=(3, 1)), pixels[..., [3, 1]])
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "gray.png", bands=(0,)), pixels[..., :1])
+    with pytest.raises(UserError, match=r"has 1 bands \(gray\), counted from 0; bands=\(1,\) asks for others"):
+        readers.read_image(tmp_path / "gray.png", bands=(1,))
+
+
+def test_images_that_must_be_rgb(tmp_path):
+    Image.fromarray(RNG.integers(0, 4000, (6, 8)).astype(np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"holds 1 bands \(gray\) of uint16, expected an RGB image of 8 bits"):
+        readers.read_rgb(tmp_path / "a.png")
+    assert readers.read_image(tmp_path / "a.png").dtype == np.uint16
+
+
+def test_georeference(tmp_path):
+    """Through a GeoTIFF and back; JPEG 2000 is read by the same library."""
+    rasterio = pytest.importorskip("rasterio")
+    from jaxseg.data.readers import geo
+
+    place = geo.Georeference(rasterio.crs.CRS.from_epsg(32633).to_wkt(), (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
+    ids = RNG.integers(0, 5, (40, 50)).astype(np.uint8)
+    geo.write_geotiff(str(tmp_path / "a.tif"), ids, place, nodata=255)
+    again = geo.georeference(str(tmp_path / "a.tif"))
+    assert again.transform == place.transform
+    assert rasterio.crs.CRS.from_wkt(again.crs) == rasterio.crs.CRS.from_epsg(32633)
+    np.testing.assert_array_equal(readers.read_label(tmp_path / "a.tif"), ids)
+    assert readers.header(tmp_path / "a.tif").nodata == 255
+    pixels = RNG.integers(0, 3000, (40, 50, 3)).astype(np.uint16)
+    profile = {"driver": "JP2OpenJPEG", "height": 40, "width": 50, "count": 3, "dtype": "uint16"}
+    with rasterio.open(tmp_path / "b.jp2", "w", QUALITY=100, REVERSIBLE="YES", **profile) as file:
+        file.write(np.moveaxis(pixels, -1, 0))
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "b.jp2", window=WINDOW), part(pixels))
+    assert readers.header(tmp_path / "b.jp2").bands == 3
+
+
+@pytest.mark.parametrize(
+    "library,name,extra", [("nibabel", "a.nii", "medical"), ("pydicom", "a.dcm", "medical"), ("rasterio", "a.jp2", "geo")]
+)
+def test_a_missing_extra_is_named(tmp_path, library, name, extra):
+    (tmp_path / name).write_bytes(b"\0" * 400)
+    code = f"""
+import sys
+sys.modules["{library}"] = None
+from jaxseg.data import readers
+try:
+    readers.read_image({str(tmp_path / name)!r})
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith(f"is read by {library}, which is not installed: pip install 'jaxseg[{extra}]'")
