@@ -49,7 +49,7 @@ FORBIDDEN = {
     "models": {"optax", "ml_collections"},
     "data": {"flax", "optax"},
 }
-HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
+HEAVY = {"nibabel", "pydicom", "rasterio", "tifffile", "grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
 ABSENT = {"tensorflow", "torch", "pickle"}
 EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 

@@ -178,7 +178,9 @@ def _number(band: int | str, known: Header, file: str) -> int:
             )
         return names.index(band)
     if not 0 <= int(band) < len(names):
-        raise UserError(f"{file} has {len(names)} bands ({listing(names, 20)}), counted from 0; there is no band {band}.")
+        raise UserError(
+            f"{file} has {len(names)} bands ({listing(names, 20)}), counted from 0; there is no band {band}."
+        )
     return int(band)
 
 

@@ -92,14 +92,15 @@ class Relabeled:
         if not self.offset and kept[0] > 0 and kept[-1] - kept[0] <= last:
             return f"If the ids start at {kept[0]}, set label_offset=-{kept[0]}; to ignore some, label_ignore."
         return (
-            f"If these pixels are to be ignored, list their values in label_ignore or store {self.ignore}; if they stand"
-            ' for classes, give these classes their "values" in classes.json; otherwise name all classes of the data set.'
+            f"If these pixels are to be ignored, list their values in label_ignore or store {self.ignore}; if they"
+            ' stand for classes, give these classes their "values" in classes.json; otherwise name all classes of the'
+            " data set."
         )
 
 
 INTERPOLATED = (
-    "The label looks interpolated (antialiased): resize labels with nearest neighbors, and threshold masks that were drawn"
-    " with soft edges."
+    "The label looks interpolated (antialiased): resize labels with nearest neighbors, and threshold masks that were"
+    " drawn with soft edges."
 )
 
 
@@ -152,19 +153,22 @@ def replace_values(label: np.ndarray, found: np.ndarray, new: np.ndarray) -> np.
 def look_interpolated(found: np.ndarray, counts: np.ndarray, wrong: Collection[int]) -> bool:
     """Whether values that are of no class seem to be mixtures of others, as resizing and soft brushes leave them.
 
-    There are then several, all between the smallest and the largest value, and each is rarer than these.
+    There are then several between the smallest and the largest value, far apart, and each is rarer than these.
     """
     odd = np.isin(found, np.fromiter(wrong, np.int64))
-    if odd.sum() < 3 or odd[0] or odd[-1] or found[-1] - found[0] < 16:
+    between = odd[1:-1]
+    span = 100 if odd[-1] else 16  # a few ids more than there are classes are no mixtures
+    if between.sum() < 3 or odd[0] or found[-1] - found[0] < span:
         return False
-    return bool(counts[odd].max() < min(counts[0], counts[-1]) and counts[odd].sum() < counts[~odd].sum())
+    mixed = counts[1:-1][between]
+    return bool(mixed.max() < min(counts[0], counts[-1]) and 2 * mixed.sum() < counts.sum())
 
 
 def check_found(dataset: "Dataset", split: str, found: Collection[int], *, whole: bool) -> None:
     """Judges the labels of the records that were looked at together.
 
-    Raises a `UserError` where the ignore label is all that masks hold besides 0, so that nothing could be learned; warns
-    where nothing counts.
+    Raises a `UserError` where the ignore label is all that masks of one or two classes hold besides 0, and where one
+    class is all that counts: nothing could be learned. Warns where nothing counts.
 
     Args:
       dataset: as `create_dataset` returns it.
@@ -179,6 +183,12 @@ def check_found(dataset: "Dataset", split: str, found: Collection[int], *, whole
         what = "the class" if dataset.num_classes == 1 else "class 1"
         raise UserError(
             f"{where} hold 0 and {dataset.ignore} only, and {dataset.ignore} is ignored: {what} would never be learned."
-            f" {values_remedy(dataset.ignore, dataset.num_classes)} If {dataset.ignore} is to be ignored, say which value"
-            f' stands for {what}: "values": [1].'
+            f" {values_remedy(dataset.ignore, dataset.num_classes)} If {dataset.ignore} is to be ignored, say which"
+            f' value stands for {what}: "values": [1].'
+        )
+    if dataset.num_classes == 1 and whole and 1 in found and 0 not in found:
+        raise UserError(
+            f"{where} hold the class '{dataset.classes[0]}' and no pixel that is not of it: any network would score"
+            " perfectly. Pixels of other things count only if their value is not ignored: 0 stands for them, unless"
+            " classes.json lists it."
         )

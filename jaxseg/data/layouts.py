@@ -3,12 +3,19 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 from jaxseg.data import pairs
+from jaxseg.data.readers import opening
 
-_IMAGES = ("images", "image", "imgs", "img", "img_dir", "JPEGImages", "leftImg8bit", "imagesTr", "photos", "input", "data")
-_LABELS = ("labels", "label", "masks", "mask", "ann_dir", "annotations", "SegmentationClass", "gtFine", "labelsTr", "gt",
-           "groundtruth", "ground_truth", "targets", "segmentations", "annotation", "SegmentationClassAug")  # fmt: skip
+_IMAGES = (
+    "images", "image", "imgs", "img", "img_dir", "JPEGImages", "leftImg8bit", "imagesTr", "photos",
+    "input", "data",
+)  # fmt: skip
+_LABELS = (
+    "labels", "label", "masks", "mask", "ann_dir", "annotations", "annotation",
+    "SegmentationClassAug", "SegmentationClass", "gtFine", "labelsTr", "gt", "groundtruth",
+    "ground_truth", "targets", "segmentations",
+)  # fmt: skip
 _LISTS = ("ImageSets/Segmentation/{split}.txt", "ImageSets/{split}.txt", "splits/{split}.txt", "{split}.txt")
 
 
@@ -47,10 +54,8 @@ def _named(folders: Iterable[Path], names: Iterable[str]) -> str | None:
 
 def _suffixes(images: Path, labels: Path) -> dict[str, str]:
     """The suffixes with which the names in two folders pair, trying each ending that labels have."""
-    from jaxseg.data.readers import opening
-
     names = [
-        [(opening.stem(f)) for f in pairs.walk(where) if opening.suffix(f) in known]
+        [opening.stem(f) for f in pairs.walk(where) if opening.suffix(f) in known]
         for where, known in ((images, pairs.IMAGES), (labels, pairs.LABELS))
     ]
     if not all(names):
@@ -60,8 +65,6 @@ def _suffixes(images: Path, labels: Path) -> dict[str, str]:
 
 def no_split(root: Path) -> UserError:
     """Returns the error to raise where `root` holds no split: it names the options, where they can be guessed."""
-    from jaxseg.checks import listing
-
     found = listing([p.name for p in sorted(root.iterdir())]) or "nothing"
     what = f"Data folder '{root}' holds no split: expected {root}/train/images and {root}/train/labels, found {found}."
     options = suggest_options(root)

@@ -139,10 +139,10 @@ class Legend:
         labels = np.take(_color_table(self.colors, unlisted), packed)
         lost = labels == unlisted
         if lost.any():
-            found, counts = np.unique(packed[lost], return_counts=True)
+            found = np.unique(packed[lost])
             unknown = [tuple(int(v) >> s & 255 for s in (16, 8, 0)) for v in found]
             hint = _hint(np.array(unknown))
-            if not hint and len(found) > 8 and counts.sum() < lost.size / 2:
+            if not hint and _are_mixtures(np.array(unknown), self.colors):
                 hint = f" {INTERPOLATED}"
             raise UserError(
                 f"{file}: color {listing(unknown)} is not in classes.json. Add it to a class, or ignore it with"
@@ -158,6 +158,20 @@ def _color_table(colors: tuple[tuple[int, int], ...], unlisted: int) -> np.ndarr
     for color, label in colors:
         table[color] = label
     return table
+
+
+def _are_mixtures(colors: np.ndarray, listed: tuple[tuple[int, int], ...]) -> bool:
+    """Whether several colors all lie between two of the colors of classes, to rounding."""
+    known = np.array([[c >> 16, c >> 8 & 255, c & 255] for c, _ in listed], float)
+    if len(colors) < 4 or len(known) < 2:
+        return False
+    first, second = (known[i] for i in np.triu_indices(len(known), 1))
+    way = second - first
+    for color in colors[:: max(1, len(colors) // 50)]:
+        along = ((color - first) * way).sum(1) / np.maximum((way**2).sum(1), 1)
+        if not (np.abs(first + along.clip(0, 1)[:, None] * way - color).max(1) < 1.5).any():
+            return False
+    return True
 
 
 def _hint(colors: np.ndarray) -> str:

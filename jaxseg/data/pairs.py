@@ -100,12 +100,16 @@ class Layout:
     def _matching(self, pattern: str) -> tuple[str, ...]:
         """The names for which the pattern, with {split} in it, is a path under the root."""
         if "{split}" not in pattern:
-            raise UserError(f"'{pattern}' needs '{{split}}' where the name of the split stands, as in lists/{{split}}.txt.")
-        before, _, after = pattern.partition("{split}")
+            raise UserError(
+                f"'{pattern}' needs '{{split}}' where the name of the split stands, as in lists/{{split}}.txt."
+            )
+        before, _, after = os.path.normpath(pattern).replace(os.sep, "/").partition("{split}")
         found = []
         for path in self.root.glob(before + "*" + after.replace("{split}", "*")):
             relative = path.relative_to(self.root).as_posix()
-            match = re.fullmatch(re.escape(before) + "([^/]+)" + re.escape(after).replace(r"\{split\}", r"\1"), relative)
+            match = re.fullmatch(
+                re.escape(before) + "([^/]+)" + re.escape(after).replace(r"\{split\}", r"\1"), relative
+            )
             hidden = match and match[1].startswith(".")
             if match and not hidden and (path.is_dir() or "." in after):
                 found.append(match[1])
@@ -190,7 +194,7 @@ def list_files(where: Path, kind: str, split: str, ending: str, other: Path, oth
     others = []
     for file in walk(where):
         stem = opening.stem(file)
-        if where == other and (not stem.endswith(ending) or other_ending and stem.endswith(other_ending)):
+        if where == other and (not stem.endswith(ending) or (other_ending and stem.endswith(other_ending))):
             continue
         if kind == "labels" and opening.suffix(file) in (".jpg", ".jpeg") and stem.endswith(ending):
             raise UserError(f"{file} is a JPEG, whose compression invents labels. Save labels as PNG.")
@@ -244,7 +248,10 @@ def suggest_suffixes(images: Sequence[str], labels: Sequence[str]) -> dict[str, 
 
 def _common_ending(names: Sequence[str]) -> str:
     """The longest ending that all names have and that begins with a separator; of one name, its last part."""
-    ending = os.path.commonprefix([name[::-1] for name in names])[::-1] if len(names) > 1 else names[0]
+    shortest, ending = min(names, key=len), names[0]
+    if len(names) > 1:
+        alike = (n for n in range(len(shortest), 0, -1) if all(name.endswith(shortest[-n:]) for name in names))
+        ending = shortest[len(shortest) - next(alike, 0) :]
     starts = [i for i, letter in enumerate(ending) if letter in SEPARATORS]
     if not starts:
         return ""

@@ -80,7 +80,7 @@ def test_checks_before_training():
 
 def test_binary_labels_that_ignore_their_foreground_are_pointed_out():
     masks = dataset([np.array([[0, 255]], np.uint8)], classes=2)
-    with pytest.warns(UserWarning, match="class 1 would never be learned"):
+    with pytest.raises(UserError, match='class 1 would never be learned.*"values": \\[255\\]'):
         check_dataset(masks, "train")
 
 

@@ -39,7 +39,6 @@ def palette_image():
 
 
 def samples():
-    wide = GRAY.astype(np.uint16) * 257
     yield "gray.png", Image.fromarray(GRAY), np.repeat(GRAY[..., None], 3, 2)
     yield "rgb.png", Image.fromarray(RGB), RGB
     yield "rgb.tif", Image.fromarray(RGB), RGB
@@ -47,11 +46,13 @@ def samples():
     yield "rgb.bmp", Image.fromarray(RGB), RGB
     yield "rgba.png", Image.fromarray(np.dstack([RGB, GRAY])), RGB
     yield "gray_alpha.png", Image.fromarray(np.dstack([GRAY, GRAY])), np.repeat(GRAY[..., None], 3, 2)
-    yield "wide.png", Image.fromarray(wide), np.repeat(GRAY[..., None], 3, 2)
-    more = np.maximum(GRAY, 1)  # 257 n - 100 is nearest to n
-    yield "rounded.tif", Image.fromarray(more * np.uint16(257) - 100), np.repeat(more[..., None], 3, 2)
-    yield "bits.png", Image.fromarray(GRAY > 99), np.repeat(255 * (GRAY > 99)[..., None], 3, 2)
+    yield "bits.png", Image.fromarray(GRAY > 99), np.repeat(np.uint8(255) * (GRAY > 99)[..., None], 3, 2)
     yield "palette.png", *palette_image()
+    yield "palette.gif", *palette_image()
+    wide = GRAY.astype(np.uint16) * 16  # what is not of 8 bits stays as it is stored, in all its bands
+    yield "wide.png", Image.fromarray(wide), wide[..., None]
+    yield "wide.tif", Image.fromarray(wide), wide[..., None]
+    yield "float.tif", Image.fromarray(GRAY.astype(np.float32)), GRAY.astype(np.float32)[..., None]
 
 
 @pytest.mark.parametrize("name,image,expected", list(samples()), ids=lambda v: v if isinstance(v, str) else "")
@@ -60,8 +61,7 @@ def test_images(tmp_path, name, image, expected):
     put(tmp_path, image, LABEL, name=stem, sample=f".{end}")
     legend(tmp_path)
     record = only(tmp_path)
-    assert record["image"].dtype == np.uint8
-    assert record["image"].shape == (6, 8, 3)
+    assert record["image"].dtype == expected.dtype == create_dataset("folder", str(tmp_path)).bands.dtype
     np.testing.assert_array_equal(record["image"], expected)
     np.testing.assert_array_equal(record["label"], LABEL)
     assert record["name"] == stem
@@ -85,6 +85,24 @@ def test_exif_orientation_is_applied(tmp_path):
     np.testing.assert_array_equal(only(tmp_path)["image"], RGB)
 
 
+@pytest.mark.parametrize("orientation,times", [(3, 2), (6, 1), (8, 3)])
+def test_a_label_is_turned_by_its_own_exif(tmp_path, orientation, times):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    put(tmp_path, RGB, LABEL)
+    for kind, upright in (("images", RGB), ("labels", LABEL)):
+        Image.fromarray(np.ascontiguousarray(np.rot90(upright, times))).save(
+            tmp_path / "train" / kind / "p.png", exif=exif
+        )
+    legend(tmp_path)
+    np.testing.assert_array_equal(only(tmp_path)["image"], RGB)
+    np.testing.assert_array_equal(only(tmp_path)["label"], LABEL)
+    Image.fromarray(np.rot90(LABEL)).save(tmp_path / "train" / "labels" / "p.png")  # of the label, nothing is said
+    if times % 2:
+        with pytest.raises(UserError, match="The EXIF data of one of the two turn it"):
+            only(tmp_path)
+
+
 def labels():
     indexed = Image.fromarray(LABEL).convert("P")
     indexed.putpalette([v for color in COLORS for v in color])
@@ -94,6 +112,9 @@ def labels():
     yield "index.tif", Image.fromarray(LABEL)
     yield "wide.png", Image.fromarray(LABEL.astype(np.uint16))
     yield "palette.png", indexed
+    yield "palette.gif", indexed
+    yield "gray.gif", Image.fromarray(LABEL)
+    yield "float.tif", Image.fromarray(LABEL.astype(np.float32))
     yield "color.png", Image.fromarray(colored)
     yield "color_alpha.png", Image.fromarray(np.dstack([colored, np.full_like(LABEL, 255)]))
     yield "gray_alpha.png", Image.fromarray(np.dstack([LABEL, np.full_like(LABEL, 255)]))
@@ -223,6 +244,7 @@ def test_two_files_of_one_name(root):
         (LABEL.T, "is 6x8"),
         (LABEL + np.uint8(1), "got 3"),
         (np.full((6, 8, 3), 7, np.uint8), "saved as RGB"),
+        (np.dstack([LABEL, 0 * LABEL, 0 * LABEL]), "in the red channel"),
     ],
 )
 def test_bad_labels_are_named(root, label, words):
@@ -249,10 +271,12 @@ def test_damaged_files_are_named(root, kind, name, keep):
     assert f"{file} does not read" in message
 
 
-def test_floating_point_images_are_refused(root):
+def test_images_of_another_kind_than_the_first_are_refused(root):
     put(root, GRAY.astype(np.float32), LABEL, name="p4", sample=".tif")
     (root / "train" / "images" / "p4.jpg").unlink()
-    assert "floating point" in refusal(root)
+    message = refusal(root)
+    assert "p4.tif: expected an image of 3 bands (red, green, blue) of uint8" in message
+    assert "got float32 of shape (6, 8, 1)" in message
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from types import ModuleType
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.readers import geo, opening, pillow, stored
+from jaxseg.data.readers import geo, opening, pillow
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 __all__ = [
@@ -50,7 +50,11 @@ def header(path: str | Path, *, label: bool = False) -> Header:
     """
     path = str(path)
     module, start = _module(path)
-    return module.header(path, start, label=True) if label and module.__name__.endswith("npy") else module.header(path, start)
+    return (
+        module.header(path, start, label=True)
+        if label and module.__name__.endswith("npy")
+        else module.header(path, start)
+    )
 
 
 def read_image(
@@ -111,8 +115,8 @@ def read_rgb(path: str | Path, *, page: int | None = None) -> np.ndarray:
         raise UserError(f"{path} holds {known.pages} pages, expected one image. Save each page as a file of its own.")
     if (known.dtype, known.bands) != ("uint8", 3):
         raise UserError(
-            f"{path} holds {known.bands} bands ({', '.join(known.names[:6])}) of {known.dtype}, expected an RGB image of 8"
-            " bits."
+            f"{path} holds {known.bands} bands ({', '.join(known.names[:6])}) of {known.dtype}, expected an RGB image"
+            " of 8 bits."
         )
     return read_image(path, page=page or 0)
 
@@ -176,4 +180,4 @@ def _module(path: str) -> tuple[ModuleType, bytes]:
         from jaxseg.data.readers import dicom
 
         return dicom, start
-    return (geo if end in geo.SUFFIXES or pillow.is_wide_color(start) and geo.is_installed() else pillow), start
+    return (geo if end in geo.SUFFIXES or (pillow.is_wide_color(start) and geo.is_installed()) else pillow), start

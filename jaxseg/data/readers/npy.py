@@ -42,7 +42,9 @@ def _load(path: str, start: bytes, label: bool) -> np.ndarray:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
-            raise UserError(f"{path} holds objects of Python, expected an array of numbers (or no .npy file).") from None
+            raise UserError(
+                f"{path} holds objects of Python, expected an array of numbers (or no .npy file)."
+            ) from None
         raise unreadable(path, error, b"" if start.startswith(b"\x93NUMPY") else start) from None
     expected = "[h, w], [n, h, w] or colors [h, w, 3]" if label else "[h, w], [h, w, c] or [n, h, w, c]"
     if not 2 <= values.ndim <= 4 or not values.size:

@@ -2,7 +2,6 @@
 
 import io
 import struct
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +9,6 @@ from jaxseg.checks import UserError
 from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 ORIENTATION = 0x0112  # of EXIF and of TIFF
 _BANDS = {
@@ -88,7 +84,7 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
         raise unreadable(path, error, start) from None
 
 
-def _label_values(label: "Image.Image", path: str, window: Window | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _label_values(label: "PIL.Image.Image", path: str, window: Window | None) -> tuple[np.ndarray, np.ndarray | None]:
     if label.mode in ("L", "P", "LA", "PA", "1") or label.mode.startswith("I"):
         values = stored.crop(np.asarray(label), window)
         values = values[..., 0] if values.ndim == 3 else values
@@ -100,7 +96,7 @@ def _label_values(label: "Image.Image", path: str, window: Window | None) -> tup
     raise UserError(f"{path} has the color mode {label.mode}. Labels are gray, palette or RGB files, best PNG.")
 
 
-def _open(path: str, start: bytes) -> "Image.Image":
+def _open(path: str, start: bytes) -> "PIL.Image.Image":
     from PIL import Image
 
     if Image.MAX_IMAGE_PIXELS is not None and Image.MAX_IMAGE_PIXELS < stored.LARGEST:
@@ -113,24 +109,24 @@ def _open(path: str, start: bytes) -> "Image.Image":
     return Image.open(path)
 
 
-def _pages(image: "Image.Image") -> int:
+def _pages(image: "PIL.Image.Image") -> int:
     """Frames of a GIF or TIFF are pages; a JPEG's further ones (MPO) are previews or the other eye's view."""
     return 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
 
 
-def _seek(image: "Image.Image", page: int, path: str) -> None:
+def _seek(image: "PIL.Image.Image", page: int, path: str) -> None:
     stored.check_page(page, _pages(image), path)
     if page:
         image.seek(page)
 
 
-def _turn(image: "Image.Image") -> None:
+def _turn(image: "PIL.Image.Image") -> None:
     from PIL import ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)
 
 
-def _wide(image: "Image.Image", path: str) -> np.ndarray:
+def _wide(image: "PIL.Image.Image", path: str) -> np.ndarray:
     """The values of an image of 16 bits, uint16[h, w, 1]."""
     values = np.asarray(image)
     if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):

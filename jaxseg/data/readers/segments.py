@@ -6,15 +6,12 @@ they are unpacked here.
 
 import lzma
 import zlib
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from jaxseg.data.readers import pillow
 from jaxseg.data.readers.stored import Window
-
-if TYPE_CHECKING:
-    from tifffile import TiffFrame, TiffPage
 
 LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD = 5, 8, 32946, 34925, 50000
 
@@ -23,11 +20,11 @@ class Unsupported(Exception):
     """A compression that nothing installed can unpack."""
 
 
-def read(page: "TiffPage | TiffFrame", key: "TiffPage", box: Window, bands: tuple[int, ...] | None) -> np.ndarray:
+def read(page: Any, key: "tifffile.TiffPage", box: Window, bands: tuple[int, ...] | None) -> np.ndarray:
     """Returns a window of a page, as stored, [h, w, c].
 
     Args:
-      page: whose strips or tiles are read.
+      page: whose strips or tiles are read, a TiffPage or TiffFrame.
       key: the page that has the tags, the first of those alike.
       box: the window, inside the image.
       bands: those wanted, in order; all if None.
@@ -66,7 +63,7 @@ def read(page: "TiffPage | TiffFrame", key: "TiffPage", box: Window, bands: tupl
     return out
 
 
-def _segment(page: "TiffPage | TiffFrame", key: "TiffPage", index: int) -> np.ndarray | None:
+def _segment(page: Any, key: "tifffile.TiffPage", index: int) -> np.ndarray | None:
     """The strip or tile of a number, [rows, columns, samples] of its full size."""
     size = page.databytecounts[index]
     if not size:
@@ -96,7 +93,7 @@ def _segment(page: "TiffPage | TiffFrame", key: "TiffPage", index: int) -> np.nd
     return None if decoded is None else decoded[0]
 
 
-def _unpack(data: bytes, key: "TiffPage", shape: tuple[int, int, int]) -> bytes | None:
+def _unpack(data: bytes, key: "tifffile.TiffPage", shape: tuple[int, int, int]) -> bytes | None:
     """The bytes of a segment, None where that is left to tifffile."""
     plain = key.bitspersample in (8, 16, 32, 64) and key.fillorder == 1 and key.dtype.kind in "uif"
     if not plain or key.predictor not in (1, 2, 3):
@@ -112,7 +109,7 @@ def _unpack(data: bytes, key: "TiffPage", shape: tuple[int, int, int]) -> bytes 
     return None
 
 
-def _unpredict(raw: np.ndarray, dtype: np.dtype, key: "TiffPage", shape: tuple[int, int, int]) -> np.ndarray:
+def _unpredict(raw: np.ndarray, dtype: np.dtype, key: "tifffile.TiffPage", shape: tuple[int, int, int]) -> np.ndarray:
     """Undoes the predictor (TIFF 6.0, section 14; Adobe's technical note 3): values are stored as differences."""
     if key.predictor == 3:
         rows, width, samples = shape

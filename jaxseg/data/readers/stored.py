@@ -82,7 +82,7 @@ def record_type(dtype: Any, path: str) -> str:
 
 
 def to_record(values: np.ndarray, path: str) -> np.ndarray:
-    """Returns the pixels [h, w, c] as the type of records that holds them, in memory and in the machine's byte order."""
+    """Returns the pixels [h, w, c] as the type of records that holds them, in memory, in native byte order."""
     dtype = record_type(values.dtype, path)
     if dtype == "float32" and values.dtype.kind in "ui" and values.size and np.abs(values.astype("f8")).max() > 2**24:
         raise UserError(

@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from jaxseg.data.readers import pillow, segments, stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
-
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3  # TIFF's PhotometricInterpretation
 _ALPHA = (1, 2)  # TIFF's ExtraSamples; 0 is a band of which nothing is said
 
@@ -27,9 +24,9 @@ _ALPHA = (1, 2)  # TIFF's ExtraSamples; 0 is a band of which nothing is said
 class _Stack(NamedTuple):
     """The images of one file that are alike: what is at hand of them."""
 
-    file: "TiffFile"
+    file: "tifffile.TiffFile"
     series: Any
-    key: "TiffPage"
+    key: "tifffile.TiffPage"
     pages: int
     channels: int  # images of one band each that make up a page
 
@@ -131,7 +128,7 @@ def _open(path: str, start: bytes) -> Iterator[_Stack]:
         raise unreadable(path, error, start) from None
 
 
-def _stack(file: "TiffFile", path: str) -> _Stack:
+def _stack(file: "tifffile.TiffFile", path: str) -> _Stack:
     """Finds the images: those like the first. Overviews and masks, which say that they are, are left out."""
     series = file.series[0]
     key = series.keyframe
@@ -169,12 +166,14 @@ def _names(stack: _Stack) -> tuple[str, ...]:
     for i in range(samples):
         place = i - (samples - len(extra))
         alpha = extra[place] if 0 <= place < len(extra) and i >= len(first) else None
-        fallback = first[i] if i < len(first) else ("gray" if samples == 1 or i == 0 and "alpha" in extra else f"band{i}")
+        fallback = (
+            first[i] if i < len(first) else ("gray" if samples == 1 or (i == 0 and "alpha" in extra) else f"band{i}")
+        )
         names.append(alpha or described.get(i) or fallback)
     return tuple(names)
 
 
-def _descriptions(key: "TiffPage") -> dict[int, str]:
+def _descriptions(key: "tifffile.TiffPage") -> dict[int, str]:
     """The names that GDAL keeps of bands."""
     text = key.tags.valueof(42112) or ""
     found = re.findall(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]+)</Item>', str(text))
@@ -224,9 +223,7 @@ def _check_alpha(stack: _Stack, page: int, window: Window | None, path: str) -> 
         )
 
 
-def _upright(
-    stack: _Stack, page: int, window: Window | None, bands: tuple[int, ...] | None, path: str
-) -> np.ndarray:
+def _upright(stack: _Stack, page: int, window: Window | None, bands: tuple[int, ...] | None, path: str) -> np.ndarray:
     """The pixels of a page as stored, [h, w, c], turned as the file says."""
     orientation = _orientation(stack.key)
     if window is None:
@@ -247,7 +244,7 @@ def _page(stack: _Stack, page: int, window: Window | None, bands: tuple[int, ...
     key, series = stack.key, stack.series
     box = window or (0, 0, key.imagelength, key.imagewidth)
     stored.check_window(box, (key.imagelength, key.imagewidth))
-    if stack.channels > 1 or series.dataoffset is not None and len(series.pages) < stack.pages * stack.channels:
+    if stack.channels > 1 or (series.dataoffset is not None and len(series.pages) < stack.pages * stack.channels):
         return stored.choose(_channels(stack, page, box), bands)
     return segments.read(series.pages[page] if stack.pages > 1 else key, key, box, bands)
 
@@ -271,12 +268,12 @@ def _palette(stack: _Stack) -> np.ndarray:
     return (np.asarray(stack.key.colormap) >> 8).astype(np.uint8).T
 
 
-def _orientation(key: "TiffPage") -> int:
+def _orientation(key: "tifffile.TiffPage") -> int:
     value = key.tags.valueof(pillow.ORIENTATION)
     return int(value) if value in range(1, 9) else 1
 
 
-def _nodata(key: "TiffPage") -> float | None:
+def _nodata(key: "tifffile.TiffPage") -> float | None:
     """The value that GDAL writes for pixels that hold nothing."""
     text = key.tags.valueof(42113)
     try:

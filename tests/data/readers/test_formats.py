@@ -83,7 +83,9 @@ def test_nifti(tmp_path, end):
     scans = RNG.normal(size=(9, 11, 5, 4)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(scans, np.eye(4)), tmp_path / f"mr{end}")
     assert readers.header(tmp_path / f"mr{end}").bands == 4
-    np.testing.assert_array_equal(readers.read_image(tmp_path / f"mr{end}", page=2, bands=(1, 3)), scans[:, :, 2, [1, 3]])
+    np.testing.assert_array_equal(
+        readers.read_image(tmp_path / f"mr{end}", page=2, bands=(1, 3)), scans[:, :, 2, [1, 3]]
+    )
 
     scaled = nibabel.Nifti1Image(volume, np.eye(4))
     scaled.header.set_slope_inter(0.5, 3)
@@ -145,7 +147,9 @@ def test_dicom(tmp_path):
     frames = RNG.integers(0, 255, (4, 9, 11)).astype(np.uint8)
     dicom(tmp_path / "us.dcm", frames, NumberOfFrames=4)
     assert readers.pages(tmp_path / "us.dcm") == 4
-    np.testing.assert_array_equal(readers.read_image(tmp_path / "us.dcm", page=3), np.repeat(frames[3][..., None], 3, 2))
+    np.testing.assert_array_equal(
+        readers.read_image(tmp_path / "us.dcm", page=3), np.repeat(frames[3][..., None], 3, 2)
+    )
 
 
 def test_gif(tmp_path):
@@ -205,7 +209,8 @@ def test_georeference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "library,name,extra", [("nibabel", "a.nii", "medical"), ("pydicom", "a.dcm", "medical"), ("rasterio", "a.jp2", "geo")]
+    "library,name,extra",
+    [("nibabel", "a.nii", "medical"), ("pydicom", "a.dcm", "medical"), ("rasterio", "a.jp2", "geo")],
 )
 def test_a_missing_extra_is_named(tmp_path, library, name, extra):
     (tmp_path / name).write_bytes(b"\0" * 400)

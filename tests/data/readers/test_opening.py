@@ -58,7 +58,7 @@ def test_sockets_devices_and_circles(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "content,words",
     [
-        ("some notes\nof mine".encode(), "it is text, no image"),
+        (b"some notes\nof mine", "it is text, no image"),
         ("Grüße, " .encode() * 200, "it is text, no image"),
         (b"<!DOCTYPE html><html>404", "it is a web page (HTML)"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "it is a pointer of Git LFS"),

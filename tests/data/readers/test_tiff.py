@@ -36,7 +36,7 @@ KINDS = [
     for compress, predictor, dtype in itertools.product(
         ("none", "lzw", "deflate", "packbits", "zstd", "lzma"), (1, 2, 3), ("uint8", "uint16", "int16", "float32")
     )
-    if predictor == 1 or compress in ("lzw", "deflate", "zstd") and (predictor == 3) == (dtype == "float32")
+    if predictor == 1 or (compress in ("lzw", "deflate", "zstd") and (predictor == 3) == (dtype == "float32"))
 ]
 
 
@@ -207,7 +207,9 @@ def test_only_the_tiles_of_a_window_are_read(tmp_path):
         page = file.pages.first
         across = -(-SIZE[1] // 16)
         kept = {y * across + x for y in (1, 2) for x in (2, 3)}
-        spans = [(o, n) for i, (o, n) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if i not in kept]
+        spans = [
+            (o, n) for i, (o, n) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)) if i not in kept
+        ]
     with open(tmp_path / "a.tif", "r+b") as file:
         for offset, size in spans:
             file.seek(offset)
