@@ -144,9 +144,7 @@ def replace_values(label: np.ndarray, found: np.ndarray, new: np.ndarray) -> np.
     table = np.zeros(256 if label.dtype == np.uint8 else int(found[-1]) + 1, new.dtype)
     table[found] = new
     if label.dtype == new.dtype == np.uint8:
-        from PIL import Image
-
-        return np.array(Image.fromarray(label).point(table.tolist()))
+        return np.frombuffer(bytearray(label.tobytes().translate(table.tobytes())), np.uint8).reshape(label.shape)
     return np.take(table, label)
 
 

@@ -132,9 +132,9 @@ class Legend:
                 f'{file} is coded in colors, and no class has one. Give each class its "color" in classes.json, or'
                 f" store class ids in a gray or palette file.{_hint(np.unique(stored.reshape(-1, 3), axis=0))}"
             )
-        wide = np.zeros((*stored.shape[:2], 4), np.uint8)  # a view of four bytes is faster than a sum
-        wide[..., :3] = stored[..., ::-1]
-        packed = wide.view("<u4")[..., 0]
+        packed = np.left_shift(stored[..., 0], 16, dtype=np.uint32)  # faster than a product
+        packed |= np.left_shift(stored[..., 1], 8, dtype=np.uint32)
+        packed |= stored[..., 2]
         unlisted = 65535 if self.ignore != 65535 else 65534  # of no class: there are up to 65534
         labels = np.take(_color_table(self.colors, unlisted), packed)
         lost = labels == unlisted

@@ -115,7 +115,10 @@ def _pages(image: "PIL.Image.Image") -> int:
 
 
 def _seek(image: "PIL.Image.Image", page: int, path: str) -> None:
-    stored.check_page(page, _pages(image), path)
+    pages = _pages(image)
+    stored.check_page(page, pages, path)
+    if pages > 1 and image.format in ("PNG", "WEBP"):
+        raise UserError(f"{path} is an animation of {pages} pages. Save each as a file of its own.")
     if page:
         image.seek(page)
 

@@ -112,7 +112,9 @@ def _open(path: str, start: bytes) -> Iterator[_Stack]:
 
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
+    logger = logging.getLogger("tifffile")
+    if logger.level == logging.NOTSET:  # what matters is raised; who wants to read more sets a level
+        logger.setLevel(logging.CRITICAL)
     try:
         with tifffile.TiffFile(path) as file:
             yield _stack(file, path)

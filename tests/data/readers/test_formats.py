@@ -169,6 +169,15 @@ def test_gif(tmp_path):
         readers.read_rgb(tmp_path / "three.gif")
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_animations_are_refused(tmp_path, name):
+    frames = [Image.fromarray(RNG.integers(0, 255, (6, 8, 3)).astype(np.uint8)) for _ in range(3)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    for read in (readers.read_image, readers.read_label):
+        with pytest.raises(UserError, match="is an animation of 3 pages"):
+            read(tmp_path / name)
+
+
 def test_bands_as_stored(tmp_path):
     pixels = RNG.integers(0, 255, (6, 8, 4)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
