@@ -11,7 +11,7 @@ A split is a `Source`, random access to records:
 - a source that can read a part of an image has the methods `size(i)`, (height, width), and `read(i, window)`, the
   record within (top, left, height, width); training then reads only the windows that it shows.
 - the same index always gives the same record, in any process: a source can be pickled.
-- building the `Dataset` reads no image; a record that does not read raises a `UserError` naming the file.
+- building the `Dataset` reads no pixels; a record that does not read raises a `UserError` naming the file.
 
 `create_dataset` adds relabeling to any of them, and the check that no label is out of range.
 """

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from jaxseg.checks import UserError
+from jaxseg.data.readers.stored import WindowError
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAGIC = {
@@ -54,9 +55,9 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in TIFF_MAGIC
 
 
-def unreadable(path: str, error: Exception, start: bytes = b"") -> UserError:
+def unreadable(path: str, error: Exception, start: bytes = b"") -> ValueError:
     """Returns the error to raise where a library could not read a file; `start` are its first bytes."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | WindowError):
         return error
     if isinstance(error, MemoryError):
         return UserError(f"{path} is too large for the memory of this machine. Cut it into tiles.")

@@ -118,11 +118,15 @@ def crop(values: np.ndarray, window: Window | None) -> np.ndarray:
     return values[top : top + height, left : left + width]
 
 
+class WindowError(ValueError):
+    """A window that is not inside the image: a mistake of the program, not of the file."""
+
+
 def check_window(window: Window, size: tuple[int, ...]) -> None:
-    """Raises a ValueError if the window is not inside an image of `size`, (height, width)."""
+    """Raises a `WindowError` if the window is not inside an image of `size`, (height, width)."""
     top, left, height, width = window
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
-        raise ValueError(f"The window {window} (top, left, height, width) leaves the image of {size[0]}x{size[1]}.")
+        raise WindowError(f"The window {window} (top, left, height, width) leaves the image of {size[0]}x{size[1]}.")
 
 
 def check_page(page: int, pages: int, path: str) -> None:

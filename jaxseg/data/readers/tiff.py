@@ -122,10 +122,6 @@ def _open(path: str, start: bytes) -> Iterator[_Stack]:
         raise UserError(
             f"{path} is compressed in a way ({error}) that needs further software: pip install 'jaxseg[geo]'"
         ) from None
-    except (UserError, ValueError) as error:
-        if isinstance(error, UserError) or "window" in str(error):
-            raise
-        raise unreadable(path, error, start) from None
     except Exception as error:
         raise unreadable(path, error, start) from None
 

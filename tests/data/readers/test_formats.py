@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
+from jaxseg.data.readers.stored import WindowError
 
 RNG = np.random.default_rng(0)
 WINDOW = (2, 3, 4, 6)
@@ -187,6 +188,17 @@ def test_bands_as_stored(tmp_path):
     np.testing.assert_array_equal(readers.read_image(tmp_path / "gray.png", bands=(0,)), pixels[..., :1])
     with pytest.raises(UserError, match=r"has 1 bands \(gray\), counted from 0; bands=\(1,\) asks for others"):
         readers.read_image(tmp_path / "gray.png", bands=(1,))
+
+
+@pytest.mark.parametrize("window", [(3, 0, 4, 8), (0, 0, 6, 9), (-1, 0, 2, 2), (0, 0, 0, 1)])
+def test_windows_lie_inside(tmp_path, window):
+    pixels = RNG.integers(0, 255, (6, 8)).astype(np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for name in ("a.npy", "a.png"):
+        for read in (readers.read_image, readers.read_label):
+            with pytest.raises(WindowError, match="leaves the image of 6x8"):
+                read(tmp_path / name, window=window)
 
 
 def test_images_that_must_be_rgb(tmp_path):

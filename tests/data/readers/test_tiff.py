@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
+from jaxseg.data.readers.stored import WindowError
 
 RNG = np.random.default_rng(0)
 SIZE = (70, 83)  # of which neither is a multiple of a tile
@@ -83,6 +84,10 @@ def test_overviews_and_masks_are_no_pages(tmp_path):
     write(tmp_path / "a.tif", pixels, tiled=True, blockxsize=16, blockysize=16)
     with rasterio.open(tmp_path / "a.tif", "r+") as file:
         file.build_overviews([2, 4], Resampling.nearest)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.write_mask(np.eye(*SIZE, dtype=bool))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) > 3
     assert readers.pages(tmp_path / "a.tif") == readers.header(tmp_path / "a.tif").pages == 1
     np.testing.assert_array_equal(readers.read_image(tmp_path / "a.tif"), pixels)
 
@@ -217,7 +222,7 @@ def test_only_the_tiles_of_a_window_are_read(tmp_path):
     np.testing.assert_array_equal(readers.read_image(tmp_path / "a.tif", window=(16, 32, 32, 32)), pixels[16:48, 32:64])
     with pytest.raises(UserError, match="does not read"):
         readers.read_image(tmp_path / "a.tif", window=(15, 32, 32, 32))
-    with pytest.raises(ValueError, match="leaves the image"):
+    with pytest.raises(WindowError, match="leaves the image"):
         readers.read_image(tmp_path / "a.tif", window=(60, 0, 11, 5))
 
 
