@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.readers import pillow, segments, stored
+from jaxseg.data.readers import geo, pillow, segments, stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3  # TIFF's PhotometricInterpretation
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # TIFF's PhotometricInterpretation
 _ALPHA = (1, 2)  # TIFF's ExtraSamples; 0 is a band of which nothing is said
 
 
@@ -54,6 +54,8 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
         if bands is None and "alpha" in known:
             _check_alpha(stack, page, window, path)
         if _is_pillows(stack, window):
+            if window is not None and _is_gdals(stack):
+                return geo.read(path, start, page, window, bands)
             return pillow.read(path, start, page, window, bands)
         simple = bands is None and _is_simple(stack)
         wanted = bands
@@ -198,6 +200,12 @@ def _is_pillows(stack: _Stack, window: Window | None) -> bool:
     key = stack.key
     plain = key.photometric in (BLACK_IS_ZERO, RGB, PALETTE) and key.bitspersample == 8
     return _is_simple(stack) and stack.pages == 1 and not (plain and (window is not None or _orientation(key) >= 5))
+
+
+def _is_gdals(stack: _Stack) -> bool:
+    """Whether windows are rasterio's: of tiles of JPEG, as aerial images have, Pillow unpacks all for each window."""
+    key = stack.key
+    return key.is_tiled and key.photometric == YCBCR and _orientation(key) == 1 and geo.is_installed()
 
 
 def _check_alpha(stack: _Stack, page: int, window: Window | None, path: str) -> None:
