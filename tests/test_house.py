@@ -49,7 +49,8 @@ FORBIDDEN = {
     "models": {"optax", "ml_collections"},
     "data": {"flax", "optax"},
 }
-HEAVY = {"nibabel", "pydicom", "rasterio", "tifffile", "grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
+HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
+HEAVY |= {"nibabel", "pydicom", "rasterio", "tifffile"}
 ABSENT = {"tensorflow", "torch", "pickle"}
 EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 

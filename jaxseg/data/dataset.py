@@ -12,7 +12,6 @@ from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.labels import Relabeled as Relabeled
 from jaxseg.data.labels import check_found
 
-FILL = 127  # gray level of the pixels outside an image, where it is padded or warped
 LARGEST = 65534  # classes at most: labels are uint8 or uint16, and one value is the ignore label
 
 
