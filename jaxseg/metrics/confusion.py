@@ -2,17 +2,14 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.metrics.report import scores
 from jaxseg.metrics.tally import Metric, Tally
-
-_ONE_HOT_BUDGET = 2**20  # entries of a one-hot chunk: stays in a CPU's cache, keeps a GPU busy
-_EXACT_IN_FLOAT32 = 2**24  # whole numbers up to here
 
 
 def confusion_matrix(
@@ -24,9 +21,9 @@ def confusion_matrix(
 ) -> Int[Array, "c c"]:
     """Counts the pixels of every (label, prediction) pair: rows are labels, columns predictions. Exact.
 
-    The product of two one-hot matrices, a chunk of pixels at a time: no scatter, no one-hot of the whole batch, and
-    float32 sums that stay below 2^24. Pixels whose label or prediction is not in [0, num_classes) are not counted. Sum
-    matrices of batches as int64 on the host: int32 overflows at 2^31 pixels.
+    Every pixel adds one to its entry, a scatter of integers, whose sum is the same in any order. Pixels whose label or
+    prediction is not in [0, num_classes) are not counted. Sum matrices of batches as int64 on the host: int32 overflows
+    at 2^31 pixels.
 
     Args:
       predictions: class ids in [0, num_classes).
@@ -42,28 +39,19 @@ def confusion_matrix(
     [[1, 0], [0, 1]]
     """
     check_predictions(predictions, labels, where)
-    labels = labels.astype(jnp.int32)
+    labels, predictions = labels.astype(jnp.int32), predictions.astype(jnp.int32)
+    known = (labels >= 0) & (labels < num_classes) & (predictions >= 0) & (predictions < num_classes)
     if where is not None:
-        labels = jnp.where(where, labels, -1)
-    batch = labels.shape[0] if labels.ndim > 1 else 1
+        known = known & where
+    entries = num_classes * num_classes
+    entry = jnp.where(known, labels * num_classes + predictions, entries)
     # The batch stays an axis of its own, so that a batch spread over devices is counted where it lies.
-    labels, predictions = labels.reshape(batch, -1), predictions.astype(jnp.int32).reshape(batch, -1)
-    pixels = labels.shape[1]
-    chunk = min(max(_ONE_HOT_BUDGET // max(batch * num_classes, 1), 1024), _EXACT_IN_FLOAT32, max(pixels, 1))
-    chunks = -(-pixels // chunk)
-    classes = jnp.arange(num_classes)[:, None]
+    entry = entry.reshape(entry.shape[0] if entry.ndim > 1 else 1, -1)
 
-    def in_chunks(ids: Integer[ArrayLike, "b n"]) -> Int[Array, "k b m"]:
-        ids = jnp.pad(ids, ((0, 0), (0, chunks * chunk - pixels)), constant_values=-1)
-        return ids.reshape(batch, chunks, chunk).swapaxes(0, 1)
+    def count(entry: Int[Array, "n"]) -> Int[Array, "k"]:
+        return jnp.zeros(entries, jnp.int32).at[entry].add(1, mode="drop")
 
-    def count(total: Integer[ArrayLike, "b c c"], pair: tuple[Integer[ArrayLike, "b m"], Integer[ArrayLike, "b m"]]):
-        rows, columns = ((ids[:, None] == classes).astype(jnp.float32) for ids in pair)
-        return total + jnp.einsum("brm,bcm->brc", rows, columns).astype(jnp.int32), None
-
-    zero = jnp.zeros((batch, num_classes, num_classes), jnp.int32)
-    total, _ = lax.scan(count, zero, (in_chunks(labels), in_chunks(predictions)))
-    return total.sum(0)
+    return jax.vmap(count)(entry).sum(0).reshape(num_classes, num_classes)
 
 
 def confusion_scores(*, beta: float = 2.0) -> Metric:
