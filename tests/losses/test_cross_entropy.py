@@ -163,3 +163,32 @@ def test_wrong_options_are_named(batch, options, message):
     logits, labels, _, _ = batch
     with pytest.raises(UserError, match=message):
         cross_entropy(jnp.asarray(logits), jnp.asarray(labels), **options)
+
+
+def test_the_maximum_is_a_loop_of_its_own_on_a_gpu(batch):
+    """Without the barrier XLA makes a Triton kernel of the softmax, with rows of few classes; see docs/gpu."""
+    logits, labels, where, _ = batch
+    step = jax.jit(jax.value_and_grad(lambda x: cross_entropy(x, labels, where=where)))
+    text = step.trace(logits).lower(lowering_platforms=("cuda",)).as_text()
+    maximum = text.index("stablehlo.maximum")
+    assert maximum < text.index("stablehlo.optimization_barrier") < text.index("stablehlo.exponential")
+
+
+def test_the_barrier_stops_no_transformation(batch):
+    logits, labels, where, _ = batch
+    tangent = logits[..., ::-1]
+
+    def loss(x):
+        return cross_entropy(x, labels, where=where)
+
+    def directional(x):
+        return jax.jvp(loss, (x,), (tangent,))[1]
+
+    forward = jax.jit(directional)(logits)
+    np.testing.assert_allclose(forward, (jax.grad(loss)(logits) * tangent).sum(), atol=1e-6)
+    # The Hessian is symmetric: d(H t)·t by forward over reverse and by reverse over forward.
+    product = jax.jvp(jax.grad(loss), (logits,), (tangent,))[1]
+    np.testing.assert_allclose(product, jax.grad(directional)(logits), atol=1e-6)
+    assert np.abs(product).max() > 1e-3
+    many = jax.vmap(jax.grad(loss))(jnp.stack([logits, 2 * logits]))
+    np.testing.assert_allclose(many[1], jax.grad(loss)(2 * logits), atol=1e-7)
