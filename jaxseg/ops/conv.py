@@ -1,11 +1,14 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
-On GPUs and TPUs a convolution is XLA's own, forwards and backwards. On CPUs XLA is slow for three kinds, which
-`jaxseg.ops.cpu` computes in other ways: depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix
-products, and the kernel gradient of grouped convolutions group by group. The choice is made when the program is
-compiled, not when it is traced, so a program lowered for several platforms uses the right one on each.
+On GPUs and TPUs a convolution is XLA's own, forwards and backwards, but for the kernel's gradient of atrous ones on
+NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for three kinds, which `jaxseg.ops.cpu` computes in other
+ways: depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, and the kernel gradient
+of grouped convolutions group by group. The choice is made when the program is compiled, not when it is traced, so a
+program lowered for several platforms uses the right one on each.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from jax import lax
@@ -13,9 +16,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
+from jaxseg.ops import atrous
 from jaxseg.ops.cpu import depthwise, grouped, pointwise
 from jaxseg.ops.cpu.window import Window
-from jaxseg.ops.platform import by_platform
+from jaxseg.ops.platform import by_platform, native_kernel_gradient
 
 # modules of forward, input_gradient, kernel_gradient
 _ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
@@ -59,6 +63,8 @@ def conv2d(
         return by_platform(_Convolution("grouped", window, groups), x, kernel)
     if kernel.shape[:2] == (1, 1) and window.padding == ((0, 0), (0, 0)):
         return by_platform(_Convolution("pointwise", window, groups), x, kernel)
+    if window.dilation != (1, 1):
+        return by_platform(_Atrous(window), x, kernel)
     return _native(x, kernel, window, groups)
 
 
@@ -100,6 +106,12 @@ class _Convolution(NamedTuple):
     window: Window
     groups: int
 
+    @property
+    def cuda_kernel_gradient(self) -> Callable[..., Array] | None:
+        if self.strategy != "depthwise" or self.window.dilation == (1, 1):
+            return None
+        return partial(atrous.depthwise_kernel_gradient, window=self.window)
+
     def native(self, x: Array, kernel: Array) -> Array:
         return _native(x, kernel, self.window, self.groups)
 
@@ -111,3 +123,25 @@ class _Convolution(NamedTuple):
 
     def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
         return _ON_CPU[self.strategy].kernel_gradient(x, dy, shape, self.window)
+
+
+class _Atrous(NamedTuple):
+    """A dense dilated convolution, XLA's own but for its kernel's gradient on NVIDIA GPUs; a `Bilinear`."""
+
+    window: Window
+
+    @property
+    def cuda_kernel_gradient(self) -> Callable[..., Array]:
+        return partial(atrous.dense_kernel_gradient, window=self.window)
+
+    def native(self, x: Array, kernel: Array) -> Array:
+        return _native(x, kernel, self.window, 1)
+
+    def forward(self, x: Array, kernel: Array) -> Array:
+        return self.native(x, kernel)
+
+    def input_gradient(self, dy: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
+        return grouped.input_gradient(dy, kernel, shape, self.window)
+
+    def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+        return native_kernel_gradient(self, x, dy, shape)

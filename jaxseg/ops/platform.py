@@ -1,4 +1,4 @@
-"""Products of features with a kernel that a CPU computes another way than XLA does, and their derivatives.
+"""Products of features with a kernel that a platform computes another way than XLA does, and their derivatives.
 
 A convolution, and a transposed one, is linear in its features and linear in its kernel. Such a function y = f(x,
 kernel) comes with two others: the gradient of x, g(dy, kernel), and the gradient of the kernel, h(x, dy). Each of the
@@ -10,6 +10,7 @@ Which way is taken is decided where a program is compiled, not where it is trace
 primitive also carries XLA's way as a jaxpr, for what walks through programs.
 """
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -34,6 +35,10 @@ class Bilinear(Protocol):
     It is hashable, and two that are equal compute the same: a named tuple of numbers, for instance. All arrays have
     one dtype. In the comments, dy is the gradient of the result.
     """
+
+    @property
+    def cuda_kernel_gradient(self) -> Callable[[Feature, Feature, Shape], Array] | None:
+        """`kernel_gradient` for an NVIDIA GPU, or None where XLA's own is as good there."""
 
     def native(self, x: Feature, kernel: Kernel) -> Array:
         """The function, as XLA has it."""
@@ -76,7 +81,11 @@ def _native(a: Array, b: Array, *, function: Bilinear, result: Result, shape: Sh
         dy, kernel = a, b
         x = jax.ShapeDtypeStruct(shape, dy.dtype)
         return jax.linear_transpose(lambda x: function.native(x, kernel), x)(dy)[0]
-    x, dy = a, b
+    return native_kernel_gradient(function, a, b, shape)
+
+
+def native_kernel_gradient(function: Bilinear, x: Feature, dy: Feature, shape: Shape) -> Array:
+    """Returns the gradient of kernel[shape], as XLA has it."""
     kernel = jax.ShapeDtypeStruct(shape, x.dtype)
     return jax.linear_transpose(lambda kernel: function.native(x, kernel), kernel)(dy)[0]
 
@@ -88,8 +97,12 @@ def _on_cpu(a: Array, b: Array, *, function: Bilinear, result: Result, shape: Sh
 
 
 @partial(jax.jit, static_argnames=("function", "result", "shape"))
-def _choose(a: Array, b: Array, **options: Any) -> Array:
-    return lax.platform_dependent(a, b, cpu=partial(_on_cpu, **options), default=partial(_native, **options))
+def _choose(a: Array, b: Array, *, function: Bilinear, result: Result, shape: Shape | None) -> Array:
+    options = {"function": function, "result": result, "shape": shape}
+    ways = {"cpu": partial(_on_cpu, **options)}
+    if result == "kernel" and function.cuda_kernel_gradient is not None:
+        ways["cuda"] = partial(function.cuda_kernel_gradient, shape=shape)
+    return lax.platform_dependent(a, b, **ways, default=partial(_native, **options))
 
 
 def _evaluate(a: Array, b: Array, *, jaxpr: ClosedJaxpr, **options: Any) -> Array:

@@ -152,6 +152,10 @@ class _Transposed(NamedTuple):
     padding: Pair
     extra: Pair
 
+    @property
+    def cuda_kernel_gradient(self) -> None:
+        return None
+
     def native(self, x: Array, kernel: Array) -> Array:
         return _spread(x, kernel, *self)
 

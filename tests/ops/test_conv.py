@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from jaxseg.checks import UserError
+from jaxseg.ops import atrous
 from jaxseg.ops.conv import conv2d
 from jaxseg.ops.cpu import depthwise
 from jaxseg.ops.cpu.window import Window
@@ -18,6 +19,7 @@ CASES = {
     "dense": ((7, 6), 3, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
     "dense strided": ((9, 8), 3, 4, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
     "dense dilated": ((9, 8), 2, 3, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
+    "dense strided, dilated": ((11, 10), 2, 3, (3, 2), (2, 3), ((2, 2), (1, 2)), (2, 3), 1),
     "dense stem, odd size": ((15, 13), 3, 4, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
     "grouped": ((6, 7), 6, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2),
     "grouped strided": ((9, 8), 6, 9, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 3),
@@ -154,6 +156,35 @@ def test_other_platforms_get_the_native_convolution(name):
     assert lowered["cuda"].count("stablehlo.convolution") == 3
     assert "dot_general" not in lowered["cuda"] and "while" not in lowered["cuda"]
     assert lowered["cpu"].count("stablehlo.convolution") == on_cpu
+
+
+ATROUS = ["dense dilated", "dense strided, dilated", "depthwise dilated", "depthwise strided, dilated"]
+
+
+@pytest.mark.parametrize("name", [*ATROUS, "depthwise multiplier"])
+def test_the_kernel_gradient_of_nvidia_gpus_is_the_definition(name):
+    """Those functions run on every platform; `conv2d` takes them on a GPU only."""
+    x, kernel, dy = arrays(name)
+    stride, padding, dilation, groups = options(name).values()
+    gradient = atrous.depthwise_kernel_gradient if groups > 1 else atrous.dense_kernel_gradient
+    got = jax.jit(gradient, static_argnums=(2, 3))(x, dy, kernel.shape, Window(stride, padding, dilation))
+    expected = direct(x, kernel, dy, **options(name))[2]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+    low = gradient(x.astype(jnp.bfloat16), dy.astype(jnp.bfloat16), kernel.shape, Window(stride, padding, dilation))
+    rounded = direct(*(a.astype(jnp.bfloat16).astype(float) for a in (x, kernel, dy)), **options(name))[2]
+    np.testing.assert_allclose(np.asarray(low, float), rounded, rtol=2**-8, atol=1e-5)  # one rounding, at the end
+
+
+@pytest.mark.parametrize("name", ATROUS)
+def test_atrous_kernel_gradients_are_no_convolution_on_nvidia_gpus(name):
+    x, kernel, dy = arrays(name)
+    lowered = {}
+    for platform in ("cuda", "rocm", "cpu"):
+        function = jax.jit(partial(value_and_gradients, **options(name)))
+        lowered[platform] = function.trace(x, kernel, dy).lower(lowering_platforms=(platform,)).as_text()
+    assert lowered["cuda"].count("stablehlo.convolution") == 2  # of the value and of the gradient of x
+    assert lowered["rocm"].count("stablehlo.convolution") == 3
+    assert lowered["cpu"].count("stablehlo.convolution") == (3 if name.startswith("dense") else 0)
 
 
 def test_wrong_shapes_raise():
