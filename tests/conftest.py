@@ -15,9 +15,12 @@ gc.set_threshold(200_000, 20, 100)
 # One thread compiles a program: the processes of pytest-xdist have the other cores.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 
+# Annotations are checked, shapes and dtypes included: JAXSEG_CHECK_TYPES=1 python -m pytest tests/losses
+CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
+
 
 class _Unchecked:
-    """`pytest.raises` under `--jaxtyping-packages`: what is wrong on purpose the code refuses in its own words."""
+    """`pytest.raises` where types are checked: what is wrong on purpose the code refuses in its own words."""
 
     raises = staticmethod(pytest.raises)
 
@@ -33,6 +36,7 @@ class _Unchecked:
         return self.context.__exit__(kind, error, traceback)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--jaxtyping-packages", None):
-        pytest.raises = _Unchecked
+if CHECK_TYPES:
+    # An int may be given where an annotation says float, as type checkers have it.
+    jaxtyping.install_import_hook("jaxseg", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+    pytest.raises = _Unchecked
