@@ -62,6 +62,8 @@ def _imports(path, *, module_level):
         for child in ast.iter_child_nodes(node):
             if module_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":  # nothing of it ever runs
+                continue
             if isinstance(child, ast.Import):
                 yield from (alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):

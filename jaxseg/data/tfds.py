@@ -8,12 +8,15 @@ import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset, palette_colors
+
+if TYPE_CHECKING:
+    import tensorflow_datasets
 
 IMAGE_KEYS = ("image", "image_left")  # looked for in this order, then any only image of three channels
 LABEL_KEYS = ("segmentation_mask", "segmentation_label", "mask", "annotation", "label", "labels")

@@ -9,7 +9,7 @@ import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -17,6 +17,9 @@ from jaxseg.checks import UserError
 from jaxseg.experiment.freeze import path_name
 from jaxseg.experiment.log import read_rows
 from jaxseg.experiment.state import TrainState
+
+if TYPE_CHECKING:
+    import orbax.checkpoint
 
 
 class Checkpoints:

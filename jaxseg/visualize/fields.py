@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
 from jaxseg.ops.normalize import REC601
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+    import jaxseg.analysis.receptive_field
 
 _BOXES = "#e8b34b"  # theoretical
 _SQUARES = "#35c6f4"  # effective

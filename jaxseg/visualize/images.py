@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.ops.normalize import REC601
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import PIL.ImageFont
 
 Palette = Sequence[tuple[int, int, int]]
 
