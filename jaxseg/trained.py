@@ -10,7 +10,7 @@ Whatever evaluates, predicts, exports or explains a model takes a `TrainedModel`
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 from flax import linen as nn
@@ -38,12 +38,20 @@ Color = tuple[int, int, int]
 Activation = Literal["softmax", "sigmoid"]
 
 
+@runtime_checkable
+class Model(Protocol):
+    """What a trained model needs of its network; every Flax module with the model contract has it."""
+
+    def apply(self, variables: dict[str, Any], images: Any, *, train: bool) -> Mapping[str, Any]:
+        """Returns the outputs for normalized images f32[b, h, w, c], "logits" f32[b, h, w, classes] among them."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedModel:
     """A model that can predict; `load` makes one, `save` writes it as a bundle.
 
     Args:
-      model: a module with the model contract, `apply(variables, images, train=False)["logits"]`.
+      model: of `jaxseg.create_model`, or any other `Model`; `save` needs one of jaxseg's.
       variables: {"params", "batch_stats"}; of a run with averaged variables, the averaged ones.
       classes: the name of each label. A model of one class has two labels: 0, the background, and 1.
       palette: (red, green, blue) of each label, 0..255.
@@ -58,7 +66,7 @@ class TrainedModel:
       workdir: of the training run; None likewise. It also holds calibration.json and crf.json, if they were made.
     """
 
-    model: nn.Module
+    model: Model
     variables: dict[str, Any]
     classes: tuple[str, ...]
     palette: tuple[Color, ...]

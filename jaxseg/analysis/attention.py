@@ -15,7 +15,7 @@ class Attention(NamedTuple):
     """The attention of one block on one image; one of the two fields is None."""
 
     maps: dict[str, Float[np.ndarray, "h w"]] | None  # title -> weight of every position
-    channels: Float[np.ndarray, "c"] | None  # weight of every channel, the same at all positions
+    channels: Float[np.ndarray, " c"] | None  # weight of every channel, the same at all positions
 
 
 def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> dict[str, Attention]:

@@ -42,7 +42,7 @@ def surface(
     scores = jnp.log(levels) - jnp.log1p(-levels)
     total = _of_scores(loss, label)
 
-    def row(inside: Float[Array, ""]) -> Float[Array, "q"]:
+    def row(inside: Float[Array, ""]) -> Float[Array, " q"]:
         return jax.lax.map(lambda outside: total(jnp.where(label == 1, inside, outside)), scores)
 
     return np.asarray(jax.jit(lambda scores: jax.lax.map(row, scores))(scores))

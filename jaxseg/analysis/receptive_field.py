@@ -162,7 +162,7 @@ def effective(
       key: for the signs.
     """
 
-    def middles(image: Float[Array, "1 h w 3"]) -> list[Float[Array, "_c"]]:
+    def middles(image: Float[Array, "1 h w 3"]) -> list[Float[Array, " _c"]]:
         found = features(partial(model.apply, variables, train=False), image, depth=1)
         return [found[name][0, found[name].shape[1] // 2, found[name].shape[2] // 2] for name in names]
 

@@ -110,7 +110,7 @@ def _side(n: int, operands: Operands, shapes: Shapes, out: Shape, contracted: Sh
 
 def _pattern(
     matrix: Operand, contracted: int, batch: Sequence[int]
-) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]] | None:
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]] | None:
     """Where a known matrix, the same for the whole batch, is not zero: (new index, old index), sorted.
 
     None if it is not known, or has no zeros, or a row of nothing else.
@@ -166,7 +166,7 @@ def _slide(
     return result
 
 
-def _take(bounds: Bounds, axis: int, where: Int[np.ndarray, "n"], spread: int) -> Bounds:
+def _take(bounds: Bounds, axis: int, where: Int[np.ndarray, " n"], spread: int) -> Bounds:
     """The elements at the places `where` of `axis`, had it `spread` - 1 zeros between any two; nothing beyond it."""
     inside = (where >= 0) & (where % spread == 0) & (where // spread < bounds.shape[axis])
     taken = np.take(bounds, np.where(inside, where // spread, 0), axis)

@@ -125,8 +125,9 @@ class Levels(Mapping[str, Feature]):
     def tree_unflatten(cls, static: Any, features: Any) -> "Levels":
         """The inverse of `tree_flatten_with_keys`."""
         names, output_stride, before_pooling = static
-        levels = dict(zip(names, features, strict=True))
-        return cls(levels, output_stride=output_stride, before_pooling=before_pooling)
+        levels = cls({}, output_stride=output_stride, before_pooling=before_pooling)
+        levels._features = dict(zip(names, features, strict=True))  # of any type: JAX also puts shapes into a tree
+        return levels
 
 
 def _number(name: str) -> int:

@@ -27,7 +27,7 @@ def sample_logits(
     *,
     seed: int = 0,
     progress: Callable[[Iterator], Iterator] = iter,
-) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, "n"]]:
+) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
     """Returns logits and labels of valid pixels drawn at random, equally many from each image.
 
     Args:

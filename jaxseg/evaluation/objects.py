@@ -29,10 +29,10 @@ def components(label: Integer[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
 class Objects(NamedTuple):
     """The labeled regions of an image, one entry each."""
 
-    label: Int[np.ndarray, "n"]
-    size: Int[np.ndarray, "n"]  # pixels
-    right: Int[np.ndarray, "n"]  # pixels that are predicted as they are labeled
-    iou: Float[np.ndarray, "n"]  # with the predicted region of the same class that fits best; 0 if none overlaps
+    label: Int[np.ndarray, " n"]
+    size: Int[np.ndarray, " n"]  # pixels
+    right: Int[np.ndarray, " n"]  # pixels that are predicted as they are labeled
+    iou: Float[np.ndarray, " n"]  # with the predicted region of the same class that fits best; 0 if none overlaps
 
 
 def find_objects(

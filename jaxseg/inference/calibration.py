@@ -54,7 +54,7 @@ class Calibration:
 def fit_calibration(
     kind: str,
     logits: Float[Array | np.ndarray, "n c"],
-    labels: Int[Array | np.ndarray, "n"],
+    labels: Int[Array | np.ndarray, " n"],
     *,
     checkpoint: int,
     split: str,
@@ -78,7 +78,7 @@ def fit_calibration(
 
 
 def fit_temperature(
-    logits: Float[Array, "n c"], labels: Int[Array, "n"]
+    logits: Float[Array, "n c"], labels: Int[Array, " n"]
 ) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
     """Returns the scale 1 / T, and a bias of 0, of temperature scaling (Guo et al., 2017, arXiv:1706.04599, 4.2).
 
@@ -109,7 +109,7 @@ def fit_temperature(
     return scale[None], jnp.zeros(1)
 
 
-def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, "n"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Returns the scale and the bias of each class of vector scaling (Guo et al., 2017, arXiv:1706.04599, 4.2).
 
     By L-BFGS on the mean loss plus 1e-6 · (|scale - 1|² + |bias|²), which keeps classes finite that the pixels lack.
@@ -119,7 +119,7 @@ def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, "n"]) -> tuple[Fl
     logits = logits.astype(jnp.float32)
     truth = _one_hot(labels, logits)
 
-    def loss(parameters: tuple[Float[Array, "c"], Float[Array, "c"]]) -> Float[Array, ""]:
+    def loss(parameters: tuple[Float[Array, " c"], Float[Array, " c"]]) -> Float[Array, ""]:
         scale, bias = parameters
         ridge = _RIDGE * (((scale - 1) ** 2).sum() + (bias**2).sum())
         return -jnp.where(truth, jax.nn.log_softmax(logits * scale + bias), 0.0).sum(-1).mean() + ridge
@@ -189,5 +189,5 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     return Calibration(kind, tuple(scale), tuple(bias), fitted, split, report)
 
 
-def _one_hot(labels: Int[Array | np.ndarray, "n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:
+def _one_hot(labels: Int[Array | np.ndarray, " n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:
     return labels.astype(jnp.int32)[:, None] == jnp.arange(logits.shape[-1])

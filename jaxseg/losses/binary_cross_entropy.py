@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
 from jaxseg.checks import UserError
-from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, per_class, ratio_where
+from jaxseg.losses.pixels import BinaryLabels, binary_targets, check_binary, counted_logits, per_class, ratio_where
 
 
 def binary_cross_entropy(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
-    beta: float | Sequence[float] | Float[ArrayLike, "c"] | None = None,
+    beta: float | Sequence[float] | Float[ArrayLike, " c"] | None = None,
     balanced: bool = False,
 ) -> Float[Array, ""]:
     """Sigmoid cross entropy, -β·t·log p - (1 - t)·log(1 - p), mean over the valid pixels and over classes.
@@ -54,7 +54,7 @@ def binary_cross_entropy(
     return ratio_where(loss, jnp.ones_like(loss), where)
 
 
-def _share(of: Bool[ArrayLike, "b h w c"], where: Bool[ArrayLike, "b h w"] | None) -> Float[Array, "c"]:
+def _share(of: Bool[ArrayLike, "b h w c"], where: Bool[ArrayLike, "b h w"] | None) -> Float[Array, " c"]:
     """Returns the fraction of valid pixels that are True; 0 if none is valid."""
     counted = jnp.ones(of.shape[:-1], bool) if where is None else where
     pixels = tuple(range(counted.ndim))

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import check_logits_and_labels
-from jaxseg.losses.pixels import binary_targets, check_binary, chosen_classes, counted_logits, one_hot
+from jaxseg.losses.pixels import BinaryLabels, binary_targets, check_binary, chosen_classes, counted_logits, one_hot
 from jaxseg.losses.regions import check_smooth
 from jaxseg.ops.morphology import soft_skeleton
 
@@ -60,7 +60,7 @@ def soft_cldice(
 
 def sigmoid_cldice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     classes: Sequence[int] | None = None,

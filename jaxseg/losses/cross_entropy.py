@@ -17,7 +17,7 @@ def cross_entropy(
     labels: Integer[ArrayLike, "*b"],
     *,
     where: Bool[ArrayLike, "*b"] | None = None,
-    class_weights: Sequence[float] | Float[ArrayLike, "c"] | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " c"] | None = None,
     label_smoothing: float = 0.0,
     balanced: bool = False,
     pixel_weights: Float[ArrayLike, "*b"] | None = None,

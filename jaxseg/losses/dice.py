@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
+from jaxseg.losses.pixels import BinaryLabels
 from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
 
 
@@ -48,7 +49,7 @@ def dice(
 
 def sigmoid_dice(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import (
+    BinaryLabels,
     binary_targets,
     check_binary,
     counted_logits,
@@ -26,7 +27,7 @@ def focal(
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,
-    alpha: Sequence[float] | Float[ArrayLike, "c"] | None = None,
+    alpha: Sequence[float] | Float[ArrayLike, " c"] | None = None,
 ) -> Float[Array, ""]:
     """Softmax focal loss, -α(y)·(1 - p(y))^γ·log p(y), mean over the valid pixels.
 
@@ -57,7 +58,7 @@ def focal(
 
 def sigmoid_focal(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     gamma: float = 2.0,

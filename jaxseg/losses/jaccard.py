@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
+from jaxseg.losses.pixels import BinaryLabels
 from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
 
 
@@ -40,7 +41,7 @@ def jaccard(
 
 def sigmoid_jaccard(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     smooth: float = 1.0,

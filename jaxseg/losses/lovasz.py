@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import check_logits_and_labels
-from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
+from jaxseg.losses.pixels import BinaryLabels, binary_targets, check_binary, counted_logits, one_hot
 
 
 def lovasz_softmax(
@@ -50,7 +50,7 @@ def lovasz_softmax(
 
 def lovasz_hinge(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     per_image: bool = False,

@@ -10,6 +10,11 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 
+# Class ids (of one class also True and False, the foreground and what is not), or a 0 or 1 for every class.
+BinaryLabels = (
+    Integer[ArrayLike, "b h w"] | Bool[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"]
+)
+
 
 def counted_logits(logits: Float[ArrayLike, "... c"], where: Bool[ArrayLike, "..."] | None) -> Float[Array, "... c"]:
     """Returns float32 logits with 0 where `where` is False, so that their values there can't affect a gradient.
@@ -51,9 +56,7 @@ def check_binary(logits: Any, labels: Any, where: Any = None) -> None:
     check_logits_and_labels(logits, ids.astype(jnp.int32) if boolean else ids, where)
 
 
-def binary_targets(
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"], num_classes: int
-) -> Bool[Array, "b h w c"]:
+def binary_targets(labels: BinaryLabels, num_classes: int) -> Bool[Array, "b h w c"]:
     """Returns the target of each class's sigmoid, from class ids (one-vs-all) or from several labels per pixel.
 
     Labels with four axes hold 0 or 1 for every class. Labels with three axes hold class ids: each class against all
@@ -101,7 +104,7 @@ def ratio_where(
     return jnp.where(positive, values.sum() / jnp.where(positive, total, 1.0), 0.0)
 
 
-def inverse_frequency(target: Bool[ArrayLike, "... c"], where: Bool[ArrayLike, "..."] | None) -> Float[Array, "c"]:
+def inverse_frequency(target: Bool[ArrayLike, "... c"], where: Bool[ArrayLike, "..."] | None) -> Float[Array, " c"]:
     """Returns pixels / (classes present · pixels of the class) over valid pixels; 0 for an absent class.
 
     >>> inverse_frequency(one_hot(jnp.array([0, 0, 0, 0, 2]), 3), None).tolist()  # 5 / (2 · 4) and 5 / 2
@@ -145,7 +148,7 @@ def power_of_positive(values: Float[ArrayLike, "..."], exponent: float) -> Float
     return jnp.where(positive, jnp.where(positive, values, 1.0) ** exponent, 0.0)
 
 
-def per_class(values: Sequence[float] | Float[ArrayLike, "c"], num_classes: int, name: str) -> Float[Array, "c"]:
+def per_class(values: Sequence[float] | Float[ArrayLike, " c"], num_classes: int, name: str) -> Float[Array, " c"]:
     """Returns one float32 number per class, or raises a `UserError` that names the argument."""
     array = jnp.asarray(values, jnp.float32)
     if array.shape != (num_classes,):

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
-from jaxseg.losses.pixels import binary_targets, check_binary, counted_logits, one_hot
+from jaxseg.losses.pixels import BinaryLabels, binary_targets, check_binary, counted_logits, one_hot
 
 
 class SoftCounts(NamedTuple):
@@ -54,7 +54,7 @@ def softmax_counts(
 
 def sigmoid_counts(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     where: Bool[ArrayLike, "b h w"] | None,
     *,
     per_image: bool,

@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxseg.checks import UserError
-from jaxseg.losses.pixels import power_of_positive
+from jaxseg.losses.pixels import BinaryLabels, power_of_positive
 from jaxseg.losses.regions import check_smooth, overlap_loss, sigmoid_counts, softmax_counts
 
 
@@ -44,7 +44,7 @@ def tversky(
 
 def sigmoid_tversky(
     logits: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"] | Bool[ArrayLike, "b h w c"],
+    labels: BinaryLabels,
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     alpha: float = 0.3,

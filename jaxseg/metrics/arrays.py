@@ -26,7 +26,7 @@ def finite_mean(values: Float[np.ndarray, "..."], axis: int = 0) -> Float[np.nda
     return ratio(np.where(known, values, 0.0).sum(axis), known.sum(axis))
 
 
-def mean_of_known(values: Float[np.ndarray, "n"]) -> float:
+def mean_of_known(values: Float[np.ndarray, " n"]) -> float:
     """Returns the mean of the values that are not nan; nan if there are none.
 
     >>> mean_of_known(np.array([1.0, np.nan]))

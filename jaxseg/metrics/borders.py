@@ -18,7 +18,7 @@ class Image(NamedTuple):
 
     counted: Bool[Array, "b h w"]
     to_end: Int[Array, "b h w"]  # steps, of rows or columns, that lead out of it
-    diagonal: Float[Array, "b"]  # in pixels
+    diagonal: Float[Array, " b"]  # in pixels
 
 
 def find_image(labels: Integer[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Image:
@@ -48,7 +48,7 @@ def count(mask: Bool[ArrayLike, "... h w"]) -> Int[Array, "..."]:
     return mask.sum((-2, -1), dtype=jnp.int32)
 
 
-def in_pixels(length: Float[ArrayLike, ""], image: Image) -> Float[Array, "b"]:
+def in_pixels(length: Float[ArrayLike, ""], image: Image) -> Float[Array, " b"]:
     """Returns a length that is given in pixels or, below 1, as a share of the diagonal.
 
     >>> in_pixels(jnp.float32(0.5), find_image(jnp.zeros((1, 3, 4), int), None)).tolist()
@@ -57,7 +57,7 @@ def in_pixels(length: Float[ArrayLike, ""], image: Image) -> Float[Array, "b"]:
     return jnp.where(length < 1, length * image.diagonal, length)
 
 
-def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: str) -> Float[Array, "c"]:
+def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: str) -> Float[Array, " c"]:
     """Returns one length per class, or raises a `UserError` that names the argument.
 
     >>> lengths_of_classes(0.5, 2, "width").tolist()
@@ -69,7 +69,7 @@ def lengths_of_classes(values: float | Sequence[float], num_classes: int, name: 
     return jnp.broadcast_to(array, num_classes)
 
 
-def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[ArrayLike, "c"]) -> dict[str, Array]:
+def map_classes(of_class: Callable[..., dict[str, Array]], lengths: Float[ArrayLike, " c"]) -> dict[str, Array]:
     """Applies `of_class` to each class with `lax.map`, in constant memory; returns [b, c] arrays."""
     rows_by_key = lax.map(lambda pair: of_class(*pair), (jnp.arange(len(lengths)), lengths))
     return {key: rows.T for key, rows in rows_by_key.items()}

@@ -47,7 +47,7 @@ def boundary_overlap(
     image = find_image(labels, where)
     widths = lengths_of_classes(width, num_classes, "width")
 
-    def of_class(k: Integer[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, " b"]]:
         reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[:, None, None]
         regions = jnp.stack([predictions == k, labels == k]) & image.counted
         along = distance_along(image.counted & ~regions, -1) <= reach

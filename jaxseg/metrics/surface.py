@@ -56,7 +56,7 @@ def surface_distances(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         distances = jnp.sqrt(squared.astype(jnp.float32))
         pixels = count(edges)
@@ -110,7 +110,7 @@ def boundary_f_measure(
     image = find_image(labels, where)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
-    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, "b"]]:
+    def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
         near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[:, None, None]
         pixels = count(edges)

@@ -86,7 +86,7 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
     }
 
 
-def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, "c"]:
+def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, " c"]:
     """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs.
 
     It is nan for a class without labels. Probabilities between two neighboring thresholds are treated as equal.
@@ -146,7 +146,7 @@ def threshold_scores(*, thresholds: Sequence[float] = THRESHOLDS) -> Metric:
 
 def _masks(
     probabilities: Float[ArrayLike, "b h w c"],
-    labels: Integer[ArrayLike, "b h w"],
+    labels: Integer[ArrayLike, "b h w"] | Integer[ArrayLike, "b h w c"],
     where: Bool[ArrayLike, "b h w"] | None,
 ) -> Bool[Array, "b h w c"]:
     """Returns the labels as one mask per class."""
@@ -164,7 +164,7 @@ def _masks(
     return labels.astype(bool)
 
 
-def _check_thresholds(thresholds: Sequence[float]) -> Float[Array, "t"]:
+def _check_thresholds(thresholds: Sequence[float]) -> Float[Array, " t"]:
     values = np.asarray(thresholds, np.float32)
     if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
         raise UserError(f"`thresholds` must be one or more numbers from 0 to 1, got {thresholds!r}.")

@@ -68,7 +68,7 @@ def conv2d(
     return _native(x, kernel, window, groups)
 
 
-def _check(x: Array, kernel: Array, window: Window, groups: int) -> None:
+def _check(x: ArrayLike, kernel: ArrayLike, window: Window, groups: int) -> None:
     """Raises a `UserError` at trace time if the arguments do not fit together."""
     if x.ndim != 4 or kernel.ndim != 4:
         raise UserError(
@@ -86,7 +86,7 @@ def _check(x: Array, kernel: Array, window: Window, groups: int) -> None:
         )
 
 
-def _native(x: Array, kernel: Array, window: Window, groups: int) -> Array:
+def _native(x: ArrayLike, kernel: ArrayLike, window: Window, groups: int) -> Array:
     """XLA's own convolution."""
     return lax.conv_general_dilated(
         x,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from jaxseg.checks import UserError, lookup
 from jaxseg.ops.permutohedral import build_lattice, lattice_filter
 
+Number = float | Float[ArrayLike, ""]  # maybe traced
 Filter = Callable[[Float[Array, "h w c"]], Float[Array, "h w c"]]
 
 # name -> scales applied before and after blurring, computed from norm = blur(1) and its mean
@@ -49,7 +50,7 @@ def mean_field(
 
 def spatial_kernel(
     size: tuple[int, int],
-    sigma: float,
+    sigma: Number,
     *,
     where: Bool[ArrayLike, "h w"] | None = None,
     normalization: str = "symmetric",
@@ -76,8 +77,8 @@ def spatial_kernel(
 
 def bilateral_kernel(
     image: Shaped[ArrayLike, "h w k"],
-    sigma: float,
-    color_sigma: float,
+    sigma: Number,
+    color_sigma: Number,
     *,
     where: Bool[ArrayLike, "h w"] | None = None,
     normalization: str = "symmetric",
@@ -123,11 +124,11 @@ def dense_crf(
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     iterations: int = 5,
-    spatial_weight: float = 3.0,
-    spatial_sigma: float = 3.0,
-    bilateral_weight: float = 4.0,
-    bilateral_sigma: float = 50.0,
-    color_sigma: float = 5.0,
+    spatial_weight: Number = 3.0,
+    spatial_sigma: Number = 3.0,
+    bilateral_weight: Number = 4.0,
+    bilateral_sigma: Number = 50.0,
+    color_sigma: Number = 5.0,
     compatibility: Float[ArrayLike, "c c"] | None = None,
     normalization: str = "symmetric",
 ) -> Float[Array, "b h w c"]:

@@ -73,7 +73,7 @@ def sample_bilinear(
     [0.5, 2.0, 3.0]
     """
     (top, bottom, weight_y), (left, right, weight_x) = _taps(y, image.shape[0]), _taps(x, image.shape[1])
-    weight_y, weight_x = weight_y[..., None], weight_x[..., None]
+    image, weight_y, weight_x = jnp.asarray(image), weight_y[..., None], weight_x[..., None]
 
     def pixel(i, j):
         return image[i, j].astype(jnp.float32)
@@ -95,7 +95,7 @@ def sample_nearest(
         jnp.clip(jnp.floor(at + 0.5).astype(jnp.int32), 0, length - 1)
         for at, length in zip((y, x), image.shape[:2], strict=True)
     )
-    return image[i, j]
+    return jnp.asarray(image)[i, j]
 
 
 def _taps(at, length):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 from flax.errors import FlaxError
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError
@@ -29,7 +31,7 @@ from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Trains what `config` describes in the folder `workdir`, and returns the last validation scores.
 
     Called again with the same workdir, it continues from the latest checkpoint and gives exactly the same numbers as a
@@ -230,7 +232,7 @@ def _batches(experiment: experiments.Experiment) -> pipeline.TrainIterator:
     )
 
 
-def _drain(pending: list[Metrics], done: int, checkpoints: Checkpoints) -> dict[str, float]:
+def _drain(pending: Sequence[Mapping[str, ArrayLike]], done: int, checkpoints: Checkpoints) -> dict[str, float]:
     """Brings the metrics of the last steps to the host; refuses to go on from a loss that is not a number."""
     rows = jax.device_get(pending)
     for step, row in enumerate(rows, done - len(rows) + 1):

@@ -43,7 +43,6 @@ def test_a_missing_head_names_the_heads_of_the_model(batch):
 def test_the_default_config_passes():
     config = default_config()
     check_loss_config(**config.loss.to_dict(), num_classes=3)
-    check_loss_config(config.loss.terms, config.loss.heads, config.loss.options)
 
 
 @pytest.mark.parametrize(

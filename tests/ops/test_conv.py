@@ -205,5 +205,5 @@ def test_kernel_gradient_takes_any_number_of_rows_a_turn(name, rows, monkeypatch
     x, kernel, dy = arrays(name)
     monkeypatch.setattr(depthwise, "ROWS", rows)
     stride, padding, dilation, _ = options(name).values()
-    got = depthwise.kernel_gradient(x, dy, kernel.shape, Window(stride, padding, dilation))
+    got = depthwise.kernel_gradient(jnp.asarray(x), jnp.asarray(dy), kernel.shape, Window(stride, padding, dilation))
     np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)

@@ -61,8 +61,8 @@ OPS = {
     "sample_bilinear": (lambda x: sample_bilinear(x, random((3, 4), 1), random((3, 4), 2) + 2), (6, 5, 2)),
     "sample_bilinear where": (
         lambda y, x: sample_bilinear(random((6, 5, 2)), 2.4 + 0.1 * y, 1.6 + 0.1 * x),
-        (3,),
-        (3,),
+        (3, 1),
+        (3, 1),
     ),
     "spatial_kernel": (spatial_kernel((4, 5), 1.5), (4, 5, 2)),
     "lattice_filter": (lambda v: lattice_filter(build_lattice(3 * random(LATTICE, 3)), v), (12, 2)),

@@ -5,6 +5,8 @@ vectorized, threaded loop. Each function here equals `lax.conv_general_dilated` 
 of `x`, or its transpose; sums are float32. `jaxseg.ops.conv.conv2d` chooses between the two.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -107,7 +109,7 @@ def _pad(x: Array, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
 
 
-def _slice(x: Array, at: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> Array:
+def _slice(x: Array, at: tuple[int, int], size: Sequence[int], stride: tuple[int, int]) -> Array:
     """Slices `size` pixels a `stride` apart out of x[b, h, w, c], the first one at `at`."""
     stop = [a + (n - 1) * s + 1 for a, n, s in zip(at, size, stride, strict=True)]
     return lax.slice(x, (0, *at, 0), (x.shape[0], *stop, x.shape[3]), (1, *stride, 1))
