@@ -42,7 +42,7 @@ def binary_cross_entropy(
     num_classes = logits.shape[-1]
     logits = counted_logits(logits, where)
     target = binary_targets(labels, num_classes)
-    positive, negative = jnp.ones(num_classes), jnp.ones(num_classes)
+    positive = negative = jnp.ones(num_classes)
     if balanced:
         if beta is not None:
             raise UserError(f"`balanced` takes β from the batch, so `beta` must be None, got {beta}.")
@@ -50,6 +50,7 @@ def binary_cross_entropy(
         positive = _share(~target, where)
     elif beta is not None:
         positive = per_class([beta] * num_classes if isinstance(beta, int | float) else beta, num_classes, "beta")
+    positive, negative = positive[None, None, None], negative[None, None, None]
     loss = jnp.where(target, positive * jax.nn.softplus(-logits), negative * jax.nn.softplus(logits)).mean(-1)
     return ratio_where(loss, jnp.ones_like(loss), where)
 

@@ -89,7 +89,7 @@ def _lovasz(errors, target, where, per_image, present):
     slopes = lax.stop_gradient(jaccard_slopes(lax.stop_gradient(errors), target, where))
     losses = (errors * slopes).sum(-1)  # the slopes are constant between ties: this has the loss's gradient
     counted = target.any(-1) if present else jnp.ones(losses.shape, bool)
-    per_row = jnp.where(counted, losses, 0.0).sum(-1) / jnp.maximum(counted.sum(-1), 1)
+    per_row = jnp.where(counted, losses, 0.0).sum(-1) / jnp.maximum(counted.sum(-1), 1).astype(jnp.float32)
     return per_row.mean()
 
 
@@ -119,12 +119,12 @@ def jaccard_slopes(
     [0.5, 0.5, 0.0]
     """
     target = target & where
-    place = 2 * lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1) + target
+    place = 2 * lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1) + target.astype(jnp.int32)
     # Two sorts, there and back, instead of a gather and, for the gradient, a scatter.
     _, place = lax.sort((jnp.where(where, -errors, 1.0), place), num_keys=1)  # invalid pixels come last
     hit = place & 1
     hits = lax.cumsum(hit, axis=hit.ndim - 1)
-    misses = jnp.arange(1, hit.shape[-1] + 1) - hits
+    misses = 1 + lax.broadcasted_iota(jnp.int32, hit.shape, hit.ndim - 1) - hits
     foreground = hits[..., -1:]
     union = (foreground + misses).astype(jnp.float32)
     left = (foreground - hits).astype(jnp.float32)

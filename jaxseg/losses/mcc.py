@@ -53,5 +53,6 @@ def mcc(
 def _unlike(shares: Float[ArrayLike, "... c"]) -> Float[Array, "..."]:
     """Returns 1 - Σ shares², the probability that two pixels differ in class, as a sum of positive products."""
     others = 1 - jnp.eye(shares.shape[-1])
-    chance = (shares[..., :, None] * shares[..., None, :] * others).sum((-1, -2))
+    pairs = shares[..., :, None] * shares[..., None, :]
+    chance = (pairs * jnp.broadcast_to(others, pairs.shape)).sum((-1, -2))
     return chance + 1e-12  # of one class alone it is 0, and a square root's slope there infinite

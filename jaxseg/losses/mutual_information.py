@@ -91,7 +91,7 @@ def _unexplained(probabilities, target, where, stride, region, regularizer):
     vectors = neighborhoods(both, counts, region)  # [b, 2c, d, n], deviations from the mean
     pixels = jnp.maximum(counts.sum((1, 2)), 1).astype(jnp.float32)[:, None, None, None]
     unexplained = _residual_covariance(vectors[:, :classes], vectors[:, classes:], pixels, regularizer)
-    diagonal = jnp.eye(region**2)
+    diagonal = jnp.eye(region**2)[None, None]
     pivots = (jnp.linalg.cholesky(diagonal + unexplained / regularizer) * diagonal).sum(-1)
     return jnp.log(pivots).mean()
 
@@ -111,7 +111,7 @@ def _residual_covariance(p, t, pixels, alpha):
         return t - jnp.einsum("bcij,bcin->bcjn", weights, p, precision=lax.Precision.HIGHEST)
 
     weights = jnp.zeros((*p.shape[:2], p.shape[2], t.shape[2]))
-    factor = cho_factor(covariance(p, p) + alpha * jnp.eye(p.shape[2]))
+    factor = cho_factor(covariance(p, p) + alpha * jnp.eye(p.shape[2])[None, None])
     for _ in range(2):  # the second time for what rounding left
         weights = weights + cho_solve(factor, covariance(p, residual(weights)) - alpha * weights)
     weights = lax.stop_gradient(weights)
@@ -160,6 +160,7 @@ def neighborhoods(
         for j in range(side):
             valid = (where & counts[:, i : i + h, j : j + w])[..., None]
             value = jnp.where(valid, x[:, i : i + h, j : j + w], 0.0)
-            mean = value.sum((1, 2), keepdims=True) / jnp.maximum(valid.sum((1, 2), keepdims=True), 1)
+            count = jnp.maximum(valid.sum((1, 2), keepdims=True), 1).astype(x.dtype)
+            mean = value.sum((1, 2), keepdims=True) / count
             vectors.append(jnp.where(valid, value - mean, 0.0).reshape(b, h * w, c))
     return jnp.stack(vectors, axis=1).transpose(0, 3, 1, 2)

@@ -32,7 +32,8 @@ def one_hot(labels: Integer[ArrayLike, "..."], num_classes: int) -> Bool[Array, 
     >>> one_hot(jnp.array([2, 0]), 3).astype(int).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    return labels.astype(jnp.int32)[..., None] == jnp.arange(num_classes)
+    shape = (*labels.shape, num_classes)
+    return labels.astype(jnp.int32)[..., None] == lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
 
 
 def check_binary(logits: Any, labels: Any, where: Any = None) -> None:

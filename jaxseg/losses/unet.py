@@ -52,7 +52,7 @@ def unet_cross_entropy(
         is_cell &= where
     weights = unet_weight_map(connected_components(is_cell), where=where, w0=w0, sigma=sigma, class_weights=(0.0, 0.0))
     base = jnp.ones(num_classes) if class_weights is None else per_class(class_weights, num_classes, "class_weights")
-    weights = weights + (one_hot(labels, num_classes) * base).sum(-1)
+    weights = weights + jnp.where(one_hot(labels, num_classes), base[None, None, None], 0.0).sum(-1)
     return cross_entropy(logits, labels, where=where, pixel_weights=weights)
 
 

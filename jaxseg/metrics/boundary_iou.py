@@ -48,12 +48,12 @@ def boundary_overlap(
     widths = lengths_of_classes(width, num_classes, "width")
 
     def of_class(k: Integer[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, " b"]]:
-        reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[:, None, None]
-        regions = jnp.stack([predictions == k, labels == k]) & image.counted
-        along = distance_along(image.counted & ~regions, -1) <= reach
+        reach = jnp.maximum(jnp.round(in_pixels(width, image)), 1).astype(jnp.int32)[None, :, None, None]
+        regions = jnp.stack([predictions == k, labels == k]) & image.counted[None]
+        along = distance_along(image.counted[None] & ~regions, -1) <= reach
         along = distance_along(along, -2) <= reach
         if image_border:
-            along |= image.to_end <= reach
+            along |= image.to_end[None] <= reach
         predicted, labeled = along & regions
         return {"intersection": count(predicted & labeled), "union": count(predicted | labeled)}
 

@@ -45,7 +45,7 @@ def spread_scores(*, samples: int = 1000, level: float = 0.95, seed: int = 0) ->
         num_classes: int,
     ) -> Tally:
         check_predictions(predictions, labels, where)
-        classes = jnp.arange(num_classes)
+        classes = jnp.arange(num_classes)[None, None, None]
         counted = jnp.ones(labels.shape, bool) if where is None else where
         # As in the confusion matrix, a pixel whose label or prediction is no class counts nowhere.
         counted &= (labels >= 0) & (labels < num_classes) & (predictions >= 0) & (predictions < num_classes)

@@ -62,13 +62,13 @@ def surface_distances(
         pixels = count(edges)
         absent = pixels == 0
         totals = jnp.where(edges, distances, 0.0).sum((2, 3))
-        within = count(edges & (distances <= in_pixels(tolerance, image)[:, None, None]))
+        within = count(edges & (distances <= in_pixels(tolerance, image)[None, :, None, None]))
         both = pixels.sum(0)
         worst = {
             "hausdorff": jnp.where(edges, distances, 0.0).max((2, 3)).max(0),
             "hausdorff95": jnp.where(absent, 0.0, _percentile(squared, edges, 95)).max(0),
-            "average_surface_distance": totals.sum(0) / jnp.maximum(both, 1),
-            "average_distance_to_label": totals[0] / jnp.maximum(pixels[0], 1),
+            "average_surface_distance": totals.sum(0) / jnp.maximum(both, 1).astype(jnp.float32),
+            "average_distance_to_label": totals[0] / jnp.maximum(pixels[0], 1).astype(jnp.float32),
         }
         found = {key: jnp.where(absent.any(0), jnp.inf, value) for key, value in worst.items()}
         found["surface_dice"] = jnp.where(absent.any(0), 0.0, within.sum(0) / jnp.maximum(both, 1))
@@ -112,7 +112,7 @@ def boundary_f_measure(
 
     def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
         edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
-        near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[:, None, None]
+        near = jnp.sqrt(squared.astype(jnp.float32)) <= in_pixels(tolerance, image)[None, :, None, None]
         pixels = count(edges)
         precision, recall = count(edges & near) / jnp.maximum(pixels, 1)
         f = 2 * precision * recall / jnp.where(precision + recall > 0, precision + recall, 1.0)
@@ -194,11 +194,11 @@ def _surfaces(
     predicted: Bool[ArrayLike, "b h w"], labeled: Bool[ArrayLike, "b h w"], image: Image, image_border: bool
 ) -> tuple[Bool[Array, "2 b h w"], Int[Array, "2 b h w"]]:
     """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
-    regions = jnp.stack([predicted, labeled]) & image.counted
-    others = image.counted & ~regions
+    regions = jnp.stack([predicted, labeled]) & image.counted[None]
+    others = image.counted[None] & ~regions
     at_border = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
     if image_border:
-        at_border |= image.to_end <= 1
+        at_border |= image.to_end[None] <= 1
     edges = regions & at_border
     return edges, squared_distance_transform(~edges[::-1])
 

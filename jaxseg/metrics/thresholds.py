@@ -47,6 +47,7 @@ def threshold_counts(
         return (guess & truth).sum((0, 1, 2), dtype=jnp.int32), guess.sum((0, 1, 2), dtype=jnp.int32)
 
     right, predicted = lax.map(count, cuts)
+    positive = positive[None]
     return jnp.stack([right, predicted - right, positive - right, total - predicted - positive + right])
 
 
