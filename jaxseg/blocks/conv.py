@@ -54,7 +54,8 @@ class Conv(nn.Module):
             groups=self.groups,
         )
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(self.dtype)
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)[None, None, None]
         return y
 
 
@@ -87,7 +88,8 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+        factor, offset = factor[None, None, None], (bias - mean * factor)[None, None, None]
+        return (x.astype(jnp.float32) * factor + offset).astype(self.dtype)
 
     def _correction(self, x: Feature) -> float:
         """Returns n / (n - 1), which makes the variance of n values an unbiased one."""
@@ -125,8 +127,9 @@ class GroupNorm(nn.Module):
             jnp.broadcast_to(m, (*m.shape[:4], by_group.shape[4])).reshape(batch, 1, 1, channels)
             for m in moments(by_group, (1, 2, 4))
         )
+        scale, bias = scale[None, None, None], bias[None, None, None]
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x * factor + (bias - mean * factor)).astype(self.dtype)
+        return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(self.dtype)
 
 
 class ConvNormAct(nn.Module):

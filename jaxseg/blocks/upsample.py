@@ -21,7 +21,7 @@ def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float
     del key
     size, _, outputs, inputs = shape
     kernel = bilinear_kernel(size, (size + 1) // 2)
-    return jnp.asarray(kernel[:, :, None, None] * jnp.eye(outputs, inputs), dtype)
+    return jnp.asarray(kernel[:, :, None, None] * jnp.eye(outputs, inputs)[None, None], dtype)
 
 
 class ConvTranspose(nn.Module):
@@ -49,7 +49,8 @@ class ConvTranspose(nn.Module):
             output_padding=self.output_padding,
         )
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(self.dtype)
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)[None, None, None]
         return y
 
 

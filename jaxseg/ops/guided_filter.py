@@ -67,7 +67,8 @@ def guided_filter(
         return window_sum(jnp.where(where, x, 0), radius) / count
 
     guide, values = guide.astype(jnp.float32), values.astype(jnp.float32)
-    middle = jnp.where(where, guide, 0).sum((1, 2), keepdims=True) / jnp.maximum(where.sum((1, 2), keepdims=True), 1)
+    pixels = jnp.maximum(where.sum((1, 2), keepdims=True), 1).astype(jnp.float32)
+    middle = jnp.where(where, guide, 0).sum((1, 2), keepdims=True) / pixels
     guide = guide - middle  # differences of squares then lose fewer digits
     channels = [guide[..., k : k + 1] for k in range(guide.shape[-1])]
     means, base = [mean(channel) for channel in channels], mean(values)

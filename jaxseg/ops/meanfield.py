@@ -67,7 +67,13 @@ def spatial_kernel(
     >>> spatial_kernel((1, 3), 1.0, normalization="after")(jnp.ones((1, 3, 1))).round(5).ravel().tolist()
     [1.0, 1.0, 1.0]
     """
-    rows, columns = (jnp.exp(-0.5 * ((i := jnp.arange(n))[:, None] - i) ** 2 / sigma**2) for n in size)
+
+    def weights(n: int) -> Float[Array, "n n"]:
+        i = jnp.arange(n)
+        squared = (i[:, None] - i[None]) ** 2
+        return jnp.exp(-0.5 * squared.astype(jnp.float32) / sigma**2)
+
+    rows, columns = (weights(n) for n in size)
 
     def blur(x):
         return jnp.einsum("yi,xj,ijc->yxc", rows, columns, x, precision=lax.Precision.HIGHEST)
@@ -100,7 +106,9 @@ def bilateral_kernel(
     h, w, k = image.shape
     where = jnp.ones((h, w), bool) if where is None else where
     place = jnp.stack(jnp.meshgrid(jnp.arange(w), jnp.arange(h)), -1)
-    features = jnp.concatenate([place / sigma, image / color_sigma], -1).reshape(h * w, k + 2)
+    features = jnp.concatenate(
+        [place.astype(jnp.float32) / sigma, image.astype(jnp.float32) / color_sigma], -1
+    ).reshape(h * w, k + 2)
     valid = features[jnp.argmax(where)]  # an invalid pixel adds no vertex to the lattice
     lattice = build_lattice(jnp.where(where.reshape(-1, 1), features, valid))
 
@@ -113,7 +121,7 @@ def bilateral_kernel(
 def _normalize(blur, where, how):
     where = where[..., None]
     norm = jnp.maximum(blur(where.astype(jnp.float32)), 1e-20)
-    mean = jnp.where(where, norm, 0).sum() / jnp.maximum(where.sum(), 1)
+    mean = jnp.where(where, norm, 0).sum() / jnp.maximum(where.sum(), 1).astype(jnp.float32)
     before, after = lookup(NORMALIZATIONS, how, "normalization")(norm, mean)
     return lambda x: jnp.where(where, after * blur(jnp.where(where, before * x, 0)), 0)
 

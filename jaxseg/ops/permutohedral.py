@@ -53,7 +53,9 @@ def build_lattice(features: Float[Array, "n d"]) -> Lattice:
     cells, rank, weights = _simplex(lax.stop_gradient(features).astype(jnp.float32))
     block = min(BLOCK, n)
     size = -(-n // block) * block + 1  # rows of a class
-    words = [_pack(cells - (rank > d - p)[:-1]) for p in range(d + 1)]  # of each point's vertex of class p
+    words = [
+        _pack(cells - (rank > d - p)[:-1].astype(jnp.int32)) for p in range(d + 1)
+    ]  # of each point's vertex of class p
     keys = [jnp.stack(word) for word in zip(*words, strict=True)]
     points = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (d + 1, n))
     *keys, points = lax.sort([*keys, points], num_keys=len(keys), dimension=1)
@@ -71,20 +73,23 @@ def build_lattice(features: Float[Array, "n d"]) -> Lattice:
 def _simplex(features):
     """Returns, coordinates first, the points' cells, ranks in the cell and barycentric coordinates [d + 1, n]."""
     x, d = features.T, features.shape[1]
-    j = jnp.arange(1.0, d + 1)[:, None]
+    j = jnp.arange(1, d + 1).astype(jnp.float32)[:, None]
     scaled = x * (math.sqrt(2 / 3) * (d + 1) / jnp.sqrt(j * (j + 1)))
     to_last = jnp.cumsum(scaled[::-1], axis=0)[::-1]
     raised = jnp.pad(to_last, ((0, 1), (0, 0))) - jnp.pad(j * scaled, ((1, 0), (0, 0)))  # to the plane of sum 0
     cells = jnp.round(raised / (d + 1))
     rest = raised - cells * (d + 1)
     rank = jnp.stack(
-        [sum((rest[i] < rest[k]) | ((rest[i] == rest[k]) & (k < i)) for k in range(d + 1)) * 1 for i in range(d + 1)]
+        [
+            sum(((rest[i] < rest[k]) | ((rest[i] == rest[k]) & (k < i))).astype(jnp.int32) for k in range(d + 1))
+            for i in range(d + 1)
+        ]
     )
     cells = cells.astype(jnp.int32)
-    rank = rank + cells.sum(0)
-    turn = (rank < 0).astype(jnp.int32) - (rank > d)  # back into the plane
+    rank = rank + cells.sum(0)[None]
+    turn = (rank < 0).astype(jnp.int32) - (rank > d).astype(jnp.int32)  # back into the plane
     cells, rank = cells + turn, rank + turn * (d + 1)
-    rest = (raised - cells * (d + 1)) / (d + 1)
+    rest = (raised - (cells * (d + 1)).astype(jnp.float32)) / (d + 1)
     falling = jnp.stack([jnp.where(rank == d - p, rest, 0).sum(0) for p in range(d + 1)])
     weights = falling - jnp.roll(falling, 1, axis=0)
     return cells[:-1], rank, weights.at[0].add(1)
@@ -105,15 +110,17 @@ def _find_neighbors(table, d, block, blocks):
     rows = table[0].size
     size = rows // (d + 1)
     axis, vertex = jnp.arange(d + 1)[:, None, None], jnp.arange(d + 1)[:, None]
-    before = (vertex - 1) % (d + 1) * size  # first row of the class before
-    step = jnp.stack([(axis == k) * 1 - (vertex == 0) for k in range(d)])  # [d, axes, classes, 1], in cells
+    before = ((vertex - 1) % (d + 1) * size)[None]  # first row of the class before
+    step = jnp.stack(
+        [(axis == k).astype(jnp.int32) - (vertex == 0).astype(jnp.int32)[None] for k in range(d)]
+    )  # [d, axes, classes, 1], in cells
 
     def look_up(i, neighbors):
-        here = i * block + vertex * size + jnp.arange(block)
+        here = i * block + vertex * size + jnp.arange(block)[None]
         words = [word[here] for word in table]
         sought = _pack(_unpack(words, d)[:, None] + step)
         candidate = before + _lower_bound(table, sought, before, size)
-        same = words[0] != NONE
+        same = (words[0] != NONE)[None]
         for word, key in zip(table, sought, strict=True):
             same &= word[candidate] == key
         neighbors = neighbors.at[axis, 0, here].set(jnp.where(same, candidate, size - 1))

@@ -146,7 +146,7 @@ def max_unpool(
             f"Windows of {size} pixels pool {(height, width)} not to {(h, w)}. Give the size before pooling."
         )
     # the window's axes, against which the positions are compared, come between those of the map
-    position = jnp.arange(size * size, dtype=jnp.int8).reshape(size, 1, size, 1)
+    position = jnp.arange(size * size, dtype=jnp.int8).reshape(1, 1, size, 1, size, 1)
     spread = jnp.where(positions[:, :, None, :, None, :] == position, x[:, :, None, :, None, :], 0)
     return spread.reshape(b, h * size, w * size, c)[:, :height, :width]
 

@@ -23,7 +23,7 @@ def forward(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw 1 o"], windo
     total = 0.0
     for i, j in window.taps(kernel.shape[:2]):
         tap = _slice(padded, (i * window.dilation[0], j * window.dilation[1]), size, window.stride)
-        total = total + _float32(tap) * _float32(kernel[i, j, 0])
+        total = total + _float32(tap) * _float32(kernel[i, j])[None, None]
     return total.astype(x.dtype)
 
 
@@ -49,7 +49,7 @@ def input_gradient(
         for i, down in rows:
             for j, right in columns:
                 tap = _slice(padded, (pads[0][0] + down, pads[1][0] + right), count, (1, 1))
-                total = total + _float32(tap) * _float32(kernel[i, j, 0])
+                total = total + _float32(tap) * _float32(kernel[i, j])[None, None]
         return total.astype(dy.dtype)
 
     if window.stride == (1, 1):
