@@ -5,6 +5,7 @@ import os
 from types import TracebackType
 from typing import Any
 
+import jax
 import jaxtyping
 import pytest
 
@@ -15,7 +16,7 @@ gc.set_threshold(200_000, 20, 100)
 # One thread compiles a program: the processes of pytest-xdist have the other cores.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 
-# Annotations are checked, shapes and dtypes included: JAXSEG_CHECK_TYPES=1 python -m pytest tests/losses
+# JAXSEG_CHECK_TYPES=1 checks annotations, shapes and dtypes included, and refuses to promote ranks and dtypes silently.
 CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
 
 
@@ -40,3 +41,5 @@ if CHECK_TYPES:
     # An int may be given where an annotation says float, as type checkers have it.
     jaxtyping.install_import_hook("jaxseg", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
     pytest.raises = _Unchecked
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -109,7 +109,7 @@ def squared_distance_across(
     _check(mask, "mask", jnp.bool_)
     kinds = jnp.stack([mask, ~mask])
     if where is not None:
-        kinds &= where[None]
+        kinds &= jnp.broadcast_to(where, mask.shape)[None]
     to_true, to_false = lax.map(squared_distance_transform, ~kinds)  # apart: the nearer ones are done sooner
     counted = kinds.any(0) & kinds.any((-2, -1), keepdims=True).all(0)
     return jnp.where(counted, jnp.where(mask, to_false, to_true), 0)

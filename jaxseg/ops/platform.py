@@ -20,6 +20,7 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Result = Literal["y", "x", "kernel"]
@@ -53,9 +54,11 @@ class Bilinear(Protocol):
         """The gradient of kernel[shape], for a CPU."""
 
 
-def by_platform(function: Bilinear, x: Feature, kernel: Kernel) -> Array:
+def by_platform(
+    function: Bilinear, x: Float[ArrayLike, "_b _h _w _c"], kernel: Float[ArrayLike, "_kh _kw _i _o"]
+) -> Array:
     """Returns what `function` makes of `x` and `kernel`, on every platform in its own way."""
-    return _bind(function, "y", x, kernel)
+    return _bind(function, "y", jnp.asarray(x), jnp.asarray(kernel))
 
 
 _bilinear = Primitive("platform_bilinear")
