@@ -16,7 +16,7 @@ def poly_cross_entropy(
     *,
     where: Bool[ArrayLike, "b h w"] | None = None,
     epsilon: float = 1.0,
-    class_weights: Sequence[float] | Float[ArrayLike, "c"] | None = None,
+    class_weights: Sequence[float] | Float[ArrayLike, " c"] | None = None,
 ) -> Float[Array, ""]:
     """Poly-1 cross entropy, -log p(y) + ε·(1 - p(y)), mean over the valid pixels.
 
