@@ -16,7 +16,8 @@ gc.set_threshold(200_000, 20, 100)
 # One thread compiles a program: the processes of pytest-xdist have the other cores.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 
-# JAXSEG_CHECK_TYPES=1 checks annotations, shapes and dtypes included, and refuses to promote ranks and dtypes silently.
+# JAXSEG_CHECK_TYPES=1 checks annotations, shapes and dtypes included; JAXSEG_CHECK_PROMOTION=1 refuses to promote ranks and
+# dtypes without a word (not all tests pass with it yet).
 CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
 
 
@@ -41,5 +42,7 @@ if CHECK_TYPES:
     # An int may be given where an annotation says float, as type checkers have it.
     jaxtyping.install_import_hook("jaxseg", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
     pytest.raises = _Unchecked
+
+if os.environ.get("JAXSEG_CHECK_PROMOTION") == "1":
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -71,9 +71,9 @@ def binary_targets(labels: BinaryLabels, num_classes: int) -> Bool[Array, "b h w
     [[[[False, True, True]]]]
     """
     if labels.ndim == 4:
-        return labels.astype(jnp.int32) == 1
+        return jnp.asarray(labels, jnp.int32) == 1
     if num_classes == 1:
-        return labels.astype(jnp.int32)[..., None] == 1
+        return jnp.asarray(labels, jnp.int32)[..., None] == 1
     return one_hot(labels, num_classes)
 
 
