@@ -267,7 +267,7 @@ def _make_eval_step(
 
     def eval_step(
         variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
-    ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, "b"]]:
+    ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, " b"]]:
         logits = predict(variables, batch, canvas=canvas)
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
