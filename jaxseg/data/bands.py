@@ -26,8 +26,8 @@ class Bands:
     Args:
       names: of each band, in order.
       dtype: of the stored values: "uint8", "uint16", "int16" or "float32".
-      window: of each band, the stored values (low, high) that become 0 and 255. None is (0, 255) for uint8; for other
-        types it is fitted to the training split (`jaxseg.data.statistics`).
+      window: of each band, the stored values (low, high) that become 0 and 255; one pair, for all bands, is repeated.
+        None is (0, 255) for uint8; for other types it is fitted to the training split (`jaxseg.data.statistics`).
       percentiles: of the values of each band, the two that a fitted window ends at.
       nodata: stored value of pixels that hold nothing, may be nan; None if there is none. Values that are not finite
         hold nothing either. Where all bands hold nothing, the label is ignored.
@@ -35,7 +35,7 @@ class Bands:
 
     names: tuple[str, ...] = ("red", "green", "blue")
     dtype: str = "uint8"
-    window: tuple[tuple[float, float], ...] | None = None
+    window: tuple[tuple[float, float], ...] | tuple[float, float] | None = None
     percentiles: tuple[float, float] = (0.1, 99.9)
     nodata: float | None = None
 

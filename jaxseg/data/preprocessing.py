@@ -105,13 +105,14 @@ class Preprocessing:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Preprocessing":
         """Returns the record that `to_json` was called on; what an older version did not write was then so."""
-        count = len(fields["mean"])
+        count, resize = len(fields["mean"]), dict(fields.get("resize", {}))
+        resize["size"] = tuple(resize.get("size", ()))
         bands = RGB if count == 3 else Bands(tuple(f"band {i + 1}" for i in range(count)))
         return cls(
             tuple(fields["mean"]),
             tuple(fields["std"]),
             Bands.from_json(fields["bands"]) if "bands" in fields else bands,
-            Resize(**fields.get("resize", {})),
+            Resize(**resize),
             fields.get("fill", "mean"),
             tuple(fields.get("phase", (0, 0))),
             fields.get("bucket", 32),

@@ -23,7 +23,7 @@ class Resize:
 
     factor: float = 1.0
     short_side: int = 0
-    size: tuple[int, int] = ()
+    size: tuple[int, int] | tuple[()] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))

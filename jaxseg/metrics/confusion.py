@@ -48,7 +48,7 @@ def confusion_matrix(
     # The batch stays an axis of its own, so that a batch spread over devices is counted where it lies.
     entry = entry.reshape(entry.shape[0] if entry.ndim > 1 else 1, -1)
 
-    def count(entry: Int[Array, "n"]) -> Int[Array, "k"]:
+    def count(entry: Int[Array, " n"]) -> Int[Array, " k"]:
         return jnp.zeros(entries, jnp.int32).at[entry].add(1, mode="drop")
 
     return jax.vmap(count)(entry).sum(0).reshape(num_classes, num_classes)

@@ -220,7 +220,7 @@ def test_a_bundle_predicts_what_its_run_does(trained, run, tmp_path):
 
     run("-m", "jaxseg", "bundle", trained, "--out", tmp_path / "bundle", "--note", "Ours.")
     run_, bundle = load(trained), load(tmp_path / "bundle")
-    assert (bundle.classes, bundle.palette, bundle.mean) == (run_.classes, run_.palette, run_.mean)
+    assert (bundle.classes, bundle.palette, bundle.preprocessing) == (run_.classes, run_.palette, run_.preprocessing)
     assert bundle.source == "Ours."
     image = create_dataset("shapes", size=32).splits["val"][0]["image"]
     np.testing.assert_array_equal(Predictor(bundle)(image), Predictor(run_)(image))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from jaxseg.checks import UserError
 from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 ORIENTATION = 0x0112  # of EXIF and of TIFF
 _BANDS = {

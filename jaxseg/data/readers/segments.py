@@ -6,12 +6,15 @@ they are unpacked here.
 
 import lzma
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxseg.data.readers import pillow
 from jaxseg.data.readers.stored import Window
+
+if TYPE_CHECKING:
+    import tifffile
 
 LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD = 5, 8, 32946, 34925, 50000
 

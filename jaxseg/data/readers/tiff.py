@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from jaxseg.checks import UserError
 from jaxseg.data.readers import geo, pillow, segments, stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+if TYPE_CHECKING:
+    import tifffile
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # TIFF's PhotometricInterpretation
 _ALPHA = (1, 2)  # TIFF's ExtraSamples; 0 is a band of which nothing is said
