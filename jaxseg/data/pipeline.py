@@ -155,7 +155,9 @@ def train_iterator(
 
 def count_threads(threads: int) -> int:
     """Returns `threads`, or the number of cores that this process may use, if it is 0."""
-    return threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TrainIterator:

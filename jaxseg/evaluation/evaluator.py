@@ -231,6 +231,7 @@ def options_of(config: ConfigDict) -> dict[str, Any]:
     return {
         "metrics": check_metrics(tuple(c.metrics), c.metric_options.to_dict()),
         "batch_size": c.batch_size,
+        "threads": config.data.threads,
         "loss": _make_loss(config.loss.terms.to_dict(), config.loss.options.to_dict()),
     }
 
