@@ -81,7 +81,8 @@ def cross_entropy(
         loss = loss * weights
     if label_smoothing:
         every = jnp.ones(num_classes) if class_weights is None else class_weights
-        all_classes = log_sum * every.sum() - (shifted * every).sum(-1)  # -Σ w·log p
+        of_pixels = jnp.broadcast_to(every, shifted.shape)
+        all_classes = log_sum * every.sum() - (shifted * of_pixels).sum(-1)  # -Σ w·log p
         loss = (1 - label_smoothing) * loss + label_smoothing / num_classes * all_classes
     if pixel_weights is not None:
         _check_pixel_weights(pixel_weights, labels)
@@ -110,7 +111,7 @@ def hardest(
         kept = negative_log_p > -math.log(threshold)
     if keep is not None:
         count = counted.sum(dtype=jnp.int32)
-        wanted = jnp.maximum(jnp.round(keep * count).astype(jnp.int32), 1)
+        wanted = jnp.maximum(jnp.round(keep * count.astype(jnp.float32)).astype(jnp.int32), 1)
         kept = kept | (negative_log_p >= kth_largest(negative_log_p, counted, wanted))
     return kept & counted
 

@@ -114,7 +114,8 @@ def inverse_frequency(target: Bool[ArrayLike, "... c"], where: Bool[ArrayLike, "
     counted = target if where is None else target & where[..., None]
     pixels = counted.sum(tuple(range(target.ndim - 1)), dtype=jnp.int32).astype(jnp.float32)
     present = pixels > 0
-    weights = pixels.sum() / (jnp.maximum(present.sum(), 1) * jnp.where(present, pixels, 1.0))
+    classes = jnp.maximum(present.sum(dtype=jnp.float32), 1.0)
+    weights = pixels.sum() / (classes * jnp.where(present, pixels, 1.0))
     return jnp.where(present, weights, 0.0)
 
 

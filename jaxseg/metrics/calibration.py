@@ -121,7 +121,8 @@ def _count(
 ) -> dict[str, Array]:
     """Counts pixels, hits and probabilities by bin, per class and, in the last column, for the predicted class."""
     p = jnp.where(where[..., None], probabilities.astype(jnp.float32), 0.0)
-    truth = (labels.astype(jnp.int32)[..., None] == jnp.arange(p.shape[-1])) & where[..., None]
+    ids = lax.broadcasted_iota(jnp.int32, p.shape, p.ndim - 1)
+    truth = (labels.astype(jnp.int32)[..., None] == ids) & where[..., None]
     of_label = jnp.where(truth, p, 0.0).sum(-1)
     nll = jnp.where(where, -jnp.log(jnp.maximum(of_label, _SMALLEST)), 0.0)
     brier = jnp.where(truth, 1.0 - p, p)

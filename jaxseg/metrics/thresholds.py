@@ -154,7 +154,8 @@ def _masks(
     if labels.ndim != probabilities.ndim:
         check_probabilities(probabilities, labels, where, "thresholds")
         first = 1 if probabilities.shape[-1] == 1 else 0  # of one class, 1 is foreground
-        return labels.astype(jnp.int32)[..., None] == jnp.arange(first, first + probabilities.shape[-1])
+        ids = first + lax.broadcasted_iota(jnp.int32, probabilities.shape, probabilities.ndim - 1)
+        return labels.astype(jnp.int32)[..., None] == ids
     if labels.shape != probabilities.shape:
         raise UserError(
             f"Probabilities {probabilities.shape} and masks {labels.shape} disagree: expected equal shapes, one mask"

@@ -27,7 +27,10 @@ def test_a_ramp_is_exact_at_its_ends_and_straight_between():
 
 def test_heads_and_terms_change_over_the_steps(batch):
     """As the boundary loss's paper has it: one term's weight goes up as the other's goes down; a head fades out."""
-    terms = {"dice": {"start": 1.0, "end": 0.01, "end_step": 20}, "cross_entropy": lambda step: 0.05 * step}
+    terms = {
+        "dice": {"start": 1.0, "end": 0.01, "end_step": 20},
+        "cross_entropy": lambda step: 0.05 * step.astype(jnp.float32),
+    }
     heads = {"logits": 1, "auxiliary": RAMP}
     options = {"dice": {"per_image": False}}
 
