@@ -86,7 +86,8 @@ class CRF(nn.Module):
             ]
 
             def weigh(messages):
-                return sum(weight * message for weight, message in zip(weights, messages, strict=True))
+                pairs = zip(weights, messages, strict=True)
+                return sum(jnp.broadcast_to(weight, message.shape) * message for weight, message in pairs)
 
             def compatibility(votes):
                 return jnp.matmul(votes, cost, precision=lax.Precision.HIGHEST)

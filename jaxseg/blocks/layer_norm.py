@@ -32,4 +32,4 @@ class LayerScale(nn.Module):
     @nn.compact
     def __call__(self, x: Feature) -> Feature:
         gamma = self.param("gamma", nn.initializers.constant(self.initial), (x.shape[-1],), jnp.float32)
-        return x * gamma.astype(self.dtype)
+        return x * jnp.broadcast_to(gamma.astype(self.dtype), x.shape)

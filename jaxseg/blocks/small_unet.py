@@ -81,8 +81,10 @@ class NormActTranspose(nn.Module):
         kernel = self.param("kernel", he_normal, (3, 3, self.features, x.shape[-1]), jnp.float32).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
         if self.dilation is None:
-            return crop_or_resize(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2) + bias
-        return conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.dilation, dilation=self.dilation) + bias
+            x = crop_or_resize(conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1), size, 2)
+        else:
+            x = conv2d(x, kernel[::-1, ::-1].swapaxes(2, 3), padding=self.dilation, dilation=self.dilation)
+        return x + jnp.broadcast_to(bias, x.shape)
 
 
 class UNetModule(nn.Module):

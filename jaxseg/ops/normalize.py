@@ -17,4 +17,5 @@ def normalize(
     >>> normalize(jnp.full((1, 1, 3), 255, jnp.uint8), (127.0,) * 3, (128.0,) * 3).tolist()
     [[[1.0, 1.0, 1.0]]]
     """
-    return (image.astype(jnp.float32) - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+    mean, std = (jnp.broadcast_to(jnp.array(values, jnp.float32), image.shape) for values in (mean, std))
+    return (image.astype(jnp.float32) - mean) / std

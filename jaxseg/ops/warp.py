@@ -41,7 +41,7 @@ def crop_coordinates(
     >>> x[0].tolist(), y[:, 0].tolist()
     ([2.0, 3.0], [1.0, 2.0])
     """
-    y, x = jnp.meshgrid(jnp.arange(crop[0]) + 0.5, jnp.arange(crop[1]) + 0.5, indexing="ij")
+    y, x = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) + 0.5 for n in crop), indexing="ij")
     if displacement is not None:
         y, x = y + displacement[..., 0], x + displacement[..., 1]
     if angle is not None:

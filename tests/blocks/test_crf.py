@@ -64,7 +64,8 @@ def test_starts_as_the_potts_model_and_learns(case):
         def step(carry, _):
             params, state = carry
             value, gradient = jax.value_and_grad(loss)(params, logits)
-            update, state = optimizer.update(gradient, state)
+            with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in whole numbers
+                update, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, update), state), value
 
         return jax.lax.scan(step, (params, optimizer.init(params)), length=40)[1]

@@ -88,7 +88,8 @@ def test_gradient_of_batch_norm_far_from_zero():
     variables = norm.init(jax.random.key(0), x, train=False)
     _, pull = jax.vjp(lambda x: norm.apply(variables, x, train=True, mutable=["batch_stats"])[0], jnp.asarray(x))
     y, _, variance = definition("batch", np.asarray(x, np.float64))
-    centered = dy - dy.mean((0, 1, 2)) - y * (dy * y).mean((0, 1, 2))
+    down = np.asarray(dy)
+    centered = down - down.mean((0, 1, 2)) - y * (down * y).mean((0, 1, 2))
     np.testing.assert_allclose(pull(dy)[0], centered / np.sqrt(variance + 1e-5), atol=0.1)  # of numbers up to 40
 
 
