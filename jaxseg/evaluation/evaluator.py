@@ -38,7 +38,7 @@ Loss = Callable[
 ]  # (logits, labels, where, step) -> mean over the valid pixels
 Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]], Grid]  # a batch, its records, and what it is compiled for
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
-_MERGED = 64  # batches whose counts wait to be merged
+_MERGED = 16  # batches whose counts wait to be merged
 
 
 @dataclasses.dataclass

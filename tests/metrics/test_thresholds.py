@@ -77,6 +77,38 @@ def test_class_ids_are_one_against_all(batch):
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("confidence", [2.0, 8.0, 30.0])
+def test_average_precision_is_exact_also_of_a_trained_network(confidence):
+    """Most of its probabilities lie near 0 and 1, many at 1 itself, where no grid of thresholds tells them apart."""
+    rng = np.random.default_rng(0)
+    shape, classes = (2, 160, 160), 5
+    labels = rng.choice(classes, shape, p=(0.7, 0.15, 0.1, 0.04, 0.01)).astype(np.int32)
+    scores = rng.normal(size=(*shape, classes)) * confidence / 4
+    scores += np.eye(classes)[labels] * rng.exponential(confidence, (*shape, 1))
+    p = np.asarray(jax.nn.softmax(scores.astype(np.float32)))
+    assert confidence < 30 or (p == 1).mean() > 0.05
+    where = rng.random(shape) < 0.9
+    metric = threshold_scores()
+    count = jax.jit(metric.update, static_argnames="num_classes")
+    halves = [count(p[i : i + 1], labels[i : i + 1], where=where[i : i + 1], num_classes=classes) for i in range(2)]
+    ours = metric.result(merge(halves))["average_precision"]
+    exact = [sklearn_metrics.average_precision_score(labels[where] == k, p[where][:, k]) for k in range(classes)]
+    np.testing.assert_allclose(ours, exact, atol=1e-3)
+    assert confidence < 30 or ours[4] < 0.9  # a score that can differ
+
+
+def test_average_precision_of_certain_predictions_has_steps():
+    """Probabilities of 0 and 1 alone are two steps; between them no order of the pixels is any better."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1, 40, 40)) < 0.1).astype(np.int32)
+    p = np.where(rng.random(labels.shape) < 0.9, labels, 1 - labels).astype(np.float32)
+    p = np.stack([1 - p, p], -1)
+    metric = threshold_scores()
+    ours = metric.result(metric.update(p, labels, where=None, num_classes=2))["average_precision"]
+    exact = [sklearn_metrics.average_precision_score((labels == k).ravel(), p[..., k].ravel()) for k in range(2)]
+    np.testing.assert_allclose(ours, exact, atol=1e-12)
+
+
 def test_best_threshold_and_a_class_without_a_label():
     metric = threshold_scores(thresholds=(0.25, 0.5, 0.75))
     p = np.array([[[[0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]]], np.float32)
