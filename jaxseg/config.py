@@ -109,13 +109,13 @@ def default_config() -> ConfigDict:
     c.optim.nesterov = False  # sgd
     c.optim.schedule = "poly"  # "poly", "cosine" or "constant", after the warm-up
     c.optim.power = 0.9  # of the poly schedule
-    c.optim.warmup_steps = 0  # updates in which the learning rate rises linearly from 0 to lr
+    c.optim.warmup_steps = 0  # n updates in which the learning rate rises linearly from lr / n to lr
     c.optim.clip_norm = 0.0  # largest global gradient norm; 0 is off
     c.optim.accumulate = 1  # consecutive batches whose gradients are averaged into one update
-    c.optim.ema = 0.0  # decay of the averaged variables that evaluation uses, e.g. 0.999; 0 is off
+    c.optim.ema = 0.0  # decay, per update, of the averaged variables that evaluation uses, e.g. 0.999; 0 is off
 
     c.train = ConfigDict()
-    c.train.steps = 0  # optimizer batches; set this or epochs
+    c.train.steps = 0  # batches, rounded down to a multiple of optim.accumulate; set this or epochs
     c.train.epochs = 0  # passes over the training split; set this or steps
     c.train.devices = 0  # accelerators to shard the batch over; 0 is all
     c.train.compilation_cache = "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -165,8 +166,10 @@ def _claimed(workdir: str | Path | None) -> Preprocessing | None:
 def count_steps(experiment: Experiment) -> tuple[int, int]:
     """Returns the number of steps of the whole run, and the number of steps between two evaluations.
 
+    Batches at the end that do not make up an update, of config.optim.accumulate batches, are left out, with a warning.
+
     Raises:
-      UserError: the training split has fewer images than one batch.
+      UserError: the training split has fewer images than one batch, or the run fewer batches than one update.
     """
     config, c = experiment.config, experiment.config.data
     images = len(experiment.dataset.splits[c.train_split])
@@ -176,7 +179,18 @@ def count_steps(experiment: Experiment) -> tuple[int, int]:
             f"The split '{c.train_split}' has {images} images, fewer than config.data.batch_size={c.batch_size}."
             " Use a smaller batch."
         )
-    return config.train.steps or config.train.epochs * per_epoch, config.eval.every or per_epoch
+    steps, accumulate = config.train.steps or config.train.epochs * per_epoch, config.optim.accumulate
+    if steps < accumulate:
+        raise UserError(
+            f"The run has {steps} batches, fewer than the config.optim.accumulate={accumulate} of one update: nothing"
+            " would be learned. Train longer, or accumulate fewer."
+        )
+    if left := steps % accumulate:
+        warnings.warn(
+            f"The last {left} of {steps} batches make no update of config.optim.accumulate={accumulate} batches: the"
+            f" run has {steps - left} steps."
+        )
+    return steps - left, config.eval.every or per_epoch
 
 
 def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -289,6 +303,16 @@ def check_config(config: ConfigDict) -> None:
                 f" but config.data.canvas {tuple(c.data.canvas)} at its largest zoom, config.augment.scale"
                 f" {tuple(c.augment.scale)}, is {held:g}. Enlarge the canvas or shrink the crop."
             )
+    if 0 < c.train.steps < c.optim.accumulate:
+        raise UserError(
+            f"config.optim.accumulate={c.optim.accumulate} batches make one update, and config.train.steps is"
+            f" {c.train.steps}: nothing would be learned. Train longer, or accumulate fewer."
+        )
+    if "encoder" in [path.rstrip("/") for path in c.optim.freeze] and not (c.model.encoder_weights or c.model.weights):
+        raise UserError(
+            "config.optim.freeze has the whole encoder, and no weights are given for it: it would stay random. Set"
+            " config.model.encoder_weights or config.model.weights, or train it."
+        )
     losses.check_loss_config(**c.loss.to_dict())
     check_metrics(tuple(c.eval.metrics), c.eval.metric_options.to_dict())
 

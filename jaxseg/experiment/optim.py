@@ -29,7 +29,7 @@ def make_schedule(
       lr: the highest learning rate.
       schedule: a key of `SCHEDULES`: how the learning rate falls after the warm-up.
       power: exponent of the "poly" schedule.
-      warmup_steps: number of updates in which the learning rate rises linearly from 0 to `lr`.
+      warmup_steps: n updates after which the learning rate, which rises linearly from `lr` / n, is `lr`.
       accumulate: number of batches of one update.
 
     >>> half = make_schedule(100, lr=0.1, schedule="cosine", power=0.9, warmup_steps=0, accumulate=1)
@@ -45,7 +45,9 @@ def make_schedule(
     decay = lookup(SCHEDULES, schedule, "schedule")(lr, updates - warmup_steps, power)
     if not warmup_steps:
         return decay
-    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup_steps), decay], [warmup_steps])
+    # As torch's LinearLR: an update at a rate of 0 would be a wasted one.
+    warmup = optax.linear_schedule(lr / warmup_steps, lr, warmup_steps)
+    return optax.join_schedules([warmup, decay], [warmup_steps])
 
 
 def make_optimizer(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxseg.experiment.freeze import Prefixes, split_frozen
 
@@ -56,19 +56,33 @@ def create_state(
     )
 
 
-def average(ema: Any, new: Any, step: Int[Array, ""], decay: float) -> Any:
-    """Returns the exponential moving average of the variables after one more step.
+def updates_of(opt_state: Any, step: Int[Array, ""]) -> tuple[Int[Array, ""], Bool[Array, ""] | bool]:
+    """Returns how many updates `step` batches made, and whether the last batch made one.
+
+    Every batch makes one, unless the optimizer is an `optax.MultiSteps`.
+
+    Args:
+      opt_state: of the optimizer, after these batches.
+      step: number of batches.
+    """
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, optax.MultiStepsState))
+    found = [x for x in leaves if isinstance(x, optax.MultiStepsState)]
+    return (found[0].gradient_step, found[0].mini_step == 0) if found else (step, True)
+
+
+def average(ema: Any, new: Any, updates: Int[Array, ""], decay: float) -> Any:
+    """Returns the exponential moving average of the variables after one more update.
 
     Running statistics are averaged, too, as those of the newest parameters do not fit averaged parameters. The decay is
-    at most (1 + step) / (10 + step), so that a short run forgets its start (TensorFlow's `num_updates`).
+    at most (1 + updates) / (10 + updates), so that a short run forgets its start (TensorFlow's `num_updates`).
 
     Args:
       ema: the averaged variables so far.
-      new: the variables after this step.
-      step: number of the steps before this one.
+      new: the variables after this update.
+      updates: number of the updates before this one.
       decay: of the average, in (0, 1), e.g. 0.999.
     """
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
     return optax.incremental_update(new, ema, 1 - decay)
 
 

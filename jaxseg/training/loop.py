@@ -28,6 +28,7 @@ from jaxseg.files import write_json
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
+from jaxseg.training.preflight import check_norms
 from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
@@ -53,6 +54,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
+    check_norms(experiment)
     with locked(workdir):
         experiments.claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing)
         return _run(experiment, mesh, workdir, schedule, steps, eval_every)

@@ -1,6 +1,7 @@
 """The training step: augment, forward, loss, gradient, update; one jit, the state donated."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jaxseg.checks import UserError
 from jaxseg.experiment.devices import batched, make_mesh, replicated
 from jaxseg.experiment.freeze import Prefixes, join_frozen, path_name, split_frozen, under
-from jaxseg.experiment.state import TrainState, average
+from jaxseg.experiment.state import TrainState, average, updates_of
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, Array]
@@ -56,7 +57,8 @@ def make_train_step(
         multiple of their number.
       state_sharding: where the state lives, a sharding or a `TrainState` of them; None is a copy on every device.
       seed: of the random numbers of dropout and augmentation.
-      ema_decay: decay of the averaged variables in `state.ema`, in (0, 1); None does not change them.
+      ema_decay: decay of the averaged variables in `state.ema`, in (0, 1); None does not change them. They are averaged
+        once an update: where `tx` is an `optax.MultiSteps`, not after every batch.
       freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. No
         gradient is computed for them, nor for what only their gradients would need.
       grad_norm: whether to report the global norm of the gradient with respect to the parameters that are trained.
@@ -102,7 +104,9 @@ def make_train_step(
         batch_stats = _keep_frozen(state.batch_stats, batch_stats, freeze)
         ema = state.ema
         if ema_decay is not None:
-            ema = average(ema, {"params": params, "batch_stats": batch_stats}, state.step, ema_decay)
+            count, updated = updates_of(opt_state, state.step + 1)
+            averaged = average(ema, {"params": params, "batch_stats": batch_stats}, count - 1, ema_decay)
+            ema = averaged if updated is True else jax.tree.map(partial(jnp.where, updated), averaged, ema)
         metrics = {"loss": loss, **{f"loss/{name}": part for name, part in parts.items()}}
         if grad_norm:
             metrics["grad_norm"] = global_norm(grads)

@@ -96,6 +96,8 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("data.crop", None, "config.data.crop is None"),
         ("augment.scale", (1.0, "x"), "config.augment.scale must have numbers only"),
         ("optim.beta1", 1.0, "config.optim.beta1 must be at least 0 and less than 1"),
+        ("optim.accumulate", 8, "accumulate=8 batches make one update, and config.train.steps is 3: nothing would"),
+        ("optim.freeze", ("encoder",), "optim.freeze has the whole encoder, and no weights are given"),
         ("eval.metric_options", {"confusion": {"bta": 2}}, "Unknown option 'bta' of metric 'confusion'"),
     ],
 )

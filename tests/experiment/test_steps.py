@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.experiment.build import count_steps
 
@@ -20,3 +21,17 @@ def test_epochs_are_of_whole_batches(steps, epochs, every, expected):
     config.eval.every = every
     dataset = SimpleNamespace(splits={"train": range(26)})
     assert count_steps(SimpleNamespace(config=config, dataset=dataset)) == expected
+
+
+def test_batches_that_make_no_update_are_left_out_and_said():
+    """20 batches are six updates of three; two are left."""
+    config = default_config()
+    config.data.batch_size, config.optim.accumulate = 4, 3
+    config.train.steps = 20
+    experiment = SimpleNamespace(config=config, dataset=SimpleNamespace(splits={"train": range(26)}))
+    with pytest.warns(UserWarning, match="The last 2 of 20 batches make no update .* the run has 18 steps"):
+        assert count_steps(experiment)[0] == 18
+    config.train.update(steps=0, epochs=1)
+    config.optim.accumulate = 8
+    with pytest.raises(UserError, match="6 batches, fewer than the config.optim.accumulate=8 of one update"):
+        count_steps(experiment)

@@ -29,10 +29,10 @@ def _config(cache):
     c.model.encoder_options = {"widths": WIDTHS, "convs": 1}
     c.model.options = {"decoder_channels": (6, 4)}
     c.optim.update(lr=0.02, power=1.0, accumulate=2)
-    c.train.update(steps=5, compilation_cache=str(cache))
+    c.train.update(steps=6, compilation_cache=str(cache))
     c.log.update(every=1, tensorboard=False, images=0)
     c.checkpoint.update(every=2, keep=1)
-    c.eval.update(every=2, batch_size=3)
+    c.eval.update(every=4, batch_size=3)
     return c
 
 
@@ -55,17 +55,17 @@ def _evaluations(workdir):
 
 
 def test_the_last_step_is_evaluated_too(workdir):
-    """5 steps, one evaluation every 2."""
-    assert [row["step"] for row in _evaluations(workdir)] == [2, 4, 5]
+    """6 steps, one evaluation every 4."""
+    assert [row["step"] for row in _evaluations(workdir)] == [4, 6]
     scores = {row["step"]: row["miou"] for row in _evaluations(workdir)}
     assert Checkpoints(workdir).scores == scores
-    assert scores[5] is not None
+    assert scores[6] is not None
 
 
 def test_the_learning_rate_falls_to_its_end_with_accumulation(workdir):
-    """5 batches are 2 updates; the fifth starts a third."""
+    """6 batches are 3 updates."""
     rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "train"]
-    np.testing.assert_allclose([row["lr"] for row in rows], [0.02, 0.02, 0.01, 0.01, 0.0], rtol=1e-6)
+    np.testing.assert_allclose([row["lr"] for row in rows], 0.02 / 3 * np.array([3, 3, 2, 2, 1, 1]), rtol=1e-6)
     assert all(row["grad_norm"] > 0 for row in rows)
 
 
@@ -74,7 +74,7 @@ def test_an_evaluation_that_a_kill_prevented_comes_later(config, workdir, tmp_pa
     killed = tmp_path / "killed"
     shutil.copytree(workdir, killed)
     rows = read_rows(killed / "metrics.jsonl")
-    kept = [row for row in rows if (row["kind"], row["step"]) != ("eval", 5)]
+    kept = [row for row in rows if (row["kind"], row["step"]) != ("eval", 6)]
     assert len(kept) == len(rows) - 1
     (killed / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     train(config, killed)
@@ -94,6 +94,17 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
     assert jax.tree.leaves(variables["batch_stats"])
     chex.assert_trees_all_equal(state.params["encoder"], variables["params"])
     chex.assert_trees_all_equal(state.batch_stats["encoder"], variables["batch_stats"])
+
+
+def test_a_batch_that_a_norm_cannot_take_is_told_before_anything_is_written(config, tmp_path):
+    """One image, of which DeepLabV3's image branch sees the mean alone."""
+    c = config.copy_and_resolve_references()
+    c.model.update(name="deeplabv3", encoder="plain")
+    c.model.options = {}
+    c.data.batch_size = 1
+    with pytest.raises(UserError, match="sees one value per channel, of a map .1, 1, 1.*Use a larger batch"):
+        train(c, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):

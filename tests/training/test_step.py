@@ -246,3 +246,21 @@ def test_batches_of_one_size_are_traced_once():
     assert int(state.step) == 3
     with pytest.raises(AssertionError, match="traced > 1 times"):
         step(state, {"image": jnp.ones((4, 4, 4, 3)), "label": jnp.ones((4, 4, 4), jnp.int32)})
+
+
+def test_averages_move_once_an_update_of_several_batches(arrays):
+    """Four batches, two an update: the decay is that of the first and of the second update."""
+    tx = optax.MultiSteps(optax.sgd(0.5), 2).gradient_transformation()
+    state, step = _own(tx, mesh=make_mesh(1), ema_decay=0.75)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    state = replicate(create_state(variables, tx, ema=True), make_mesh(1))
+    seen = [_copy(state)]
+    for _ in range(4):
+        state, _ = step(state, arrays)
+        seen.append(_copy(state))
+    for idle in (1, 3):
+        chex.assert_trees_all_equal(seen[idle].ema, seen[idle - 1].ema)
+    for before, after, decay in ((seen[0], seen[2], 1 / 10), (seen[2], seen[4], 2 / 11)):
+        old, new, ema = (x["head"] for x in (before.ema["params"], after.params, after.ema["params"]))
+        assert (new != old).any()
+        np.testing.assert_allclose(ema, decay * old + (1 - decay) * new, rtol=1e-5, atol=1e-7)
