@@ -206,14 +206,15 @@ def _recolor(
 
     The gray of images that have other than three bands is the mean of their bands.
 
-    Hue turns the chroma plane of YIQ, so that gray and luma stay; torchvision turns HSV's hue, which shifts luma.
+    Hue turns the chroma plane of YIQ, so that gray and luma stay, up to the last clip to 0..255; torchvision turns
+    HSV's hue, which shifts luma. Both turn red towards green.
     """
     draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
     count = image.shape[-1]
     colors, luma = jnp.eye(count), LUMA if count == 3 else np.full(count, 1 / count, np.float32)
     if options.hue:
         cos, sin = (f(2 * math.pi * options.hue * draws[0]) for f in (jnp.cos, jnp.sin))
-        turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
+        turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, sin], [-sin, cos]]))
         colors = jnp.linalg.inv(TO_YIQ) @ turn @ TO_YIQ
     if options.saturation:
         kept = 1 + options.saturation * draws[1]

@@ -3,13 +3,17 @@
 The contract, which every entry of `METRICS` keeps. An entry is a function of keyword options, all with defaults, that
 returns a `Metric`: what it `needs` and two pure functions.
 
-- `needs` is "predictions" (class ids, int[b, h, w]) or "probabilities" (float[b, h, w, c], which sum to 1).
+- `needs` is "predictions" (class ids, int[b, h, w]) or "probabilities" (float[b, h, w, c]; of a softmax they sum to 1,
+  of sigmoids each stands by itself).
 - `update(predictions | probabilities, labels, *, where, num_classes) -> Tally` counts one batch on the device: labels
   int[b, h, w] in [0, num_classes), `where` bool[b, h, w] is True at valid pixels (None means all). It can be jitted. A
   `Tally` is two dicts of arrays: `sums`, of any shape, which are added up (int32 for
   counts, float32 for other sums), and `images`, [b, …], one row per image, which are concatenated. Invalid pixels
   affect neither, whatever their values; padding is invalid. An image without valid pixels adds nothing to `sums`, and
   has nan or 0 in its row.
+- If `sized` is True, `update` takes `sizes=` too, int[b, 2]: the height and width of each image, which lies at the top
+  left of its array. It may be None: then the image is the smallest rectangle that holds all valid pixels. Nobody but
+  metrics of the image's border needs it, for images whose outermost rows are ignored.
 - `merge([tally, …])` adds sums as int64 and float64 on the host and joins rows, `merge_processes(tally)` does it over
   processes. The order of the rows changes no result but by rounding.
 - `result(tally) -> dict` of plain Python numbers, by key: a float; a list of one float per class; or a dict of details,

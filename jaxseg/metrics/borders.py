@@ -14,28 +14,43 @@ from jaxseg.metrics.arrays import finite_mean
 
 
 class Image(NamedTuple):
-    """The image inside a padded array: the smallest rectangle that holds all valid pixels."""
+    """The image inside a padded array."""
 
     counted: Bool[Array, "b h w"]
     to_end: Int[Array, "b h w"]  # steps, of rows or columns, that lead out of it
     diagonal: Float[Array, " b"]  # in pixels
 
 
-def find_image(labels: Integer[ArrayLike, "b h w"], where: Bool[ArrayLike, "b h w"] | None) -> Image:
+def find_image(
+    labels: Integer[ArrayLike, "b h w"],
+    where: Bool[ArrayLike, "b h w"] | None,
+    sizes: Integer[ArrayLike, "b 2"] | None = None,
+) -> Image:
     """Returns the images of a batch whose arrays may be padded with invalid pixels.
+
+    Args:
+      labels: of whose shape the arrays are.
+      where: valid pixels (None means all).
+      sizes: (height, width) of each image, which lies at the top left. None is the smallest rectangle that holds all
+        valid pixels: that is smaller than an image whose outermost rows or columns are invalid throughout.
 
     >>> found = find_image(jnp.zeros((1, 3, 5), int), jnp.zeros((1, 3, 5), bool).at[0, :, :4].set(True))
     >>> float(found.diagonal[0]), found.to_end[0, 1].tolist()
     (5.0, [1, 2, 2, 1, 0])
+    >>> float(find_image(jnp.zeros((1, 4, 4), int), jnp.zeros((1, 4, 4), bool), jnp.array([[4, 3]])).diagonal[0])
+    5.0
     """
     counted = jnp.ones(labels.shape, bool) if where is None else where
     steps, squares = [], 0
     for axis in (1, 2):
         index = lax.broadcasted_iota(jnp.int32, counted.shape, axis)
-        first = jnp.where(counted, index, labels.shape[axis]).min((1, 2), keepdims=True)
-        last = jnp.where(counted, index, -1).max((1, 2), keepdims=True)
+        if sizes is None:
+            first = jnp.where(counted, index, labels.shape[axis]).min((1, 2), keepdims=True)
+            last = jnp.where(counted, index, -1).max((1, 2), keepdims=True)
+        else:
+            first, last = 0, sizes[:, axis - 1, None, None] - 1
         steps += [index - first + 1, last - index + 1]
-        squares += jnp.square((last - first + 1).astype(jnp.float32))
+        squares += jnp.square(jnp.asarray(last - first + 1, jnp.float32))
     return Image(counted, jnp.stack(steps).min(0), jnp.sqrt(squares)[:, 0, 0])
 
 

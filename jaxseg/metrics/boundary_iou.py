@@ -21,6 +21,7 @@ def boundary_overlap(
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
+    sizes: Integer[ArrayLike, "b 2"] | None = None,
     width: float | Sequence[float] = 0.02,
     image_border: bool = True,
 ) -> dict[str, Int[Array, "b c"]]:
@@ -34,6 +35,8 @@ def boundary_overlap(
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: valid pixels (None means all); invalid pixels belong to no class.
+      sizes: (height, width) of each image inside the arrays, at the top left. None is the smallest rectangle that holds
+        all valid pixels.
       width: in pixels, or, below 1, a share of the image's diagonal, then rounded and at least 1; one number or one
         per class, > 0.
       image_border: whether a region has a border where the image ends.
@@ -44,7 +47,7 @@ def boundary_overlap(
     ([[0, 0]], [[2, 2]])
     """
     check_predictions(predictions, labels, where)
-    image = find_image(labels, where)
+    image = find_image(labels, where, sizes)
     widths = lengths_of_classes(width, num_classes, "width")
 
     def of_class(k: Integer[ArrayLike, ""], width: Float[ArrayLike, ""]) -> dict[str, Int[Array, " b"]]:
@@ -78,13 +81,14 @@ def boundary_iou_scores(*, width: float | Sequence[float] = 0.02, image_border: 
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
+        sizes: Integer[ArrayLike, "b 2"] | None = None,
     ) -> Tally:
         options = {"width": width, "image_border": image_border}
-        found = boundary_overlap(predictions, labels, num_classes=num_classes, where=where, **options)
+        found = boundary_overlap(predictions, labels, num_classes=num_classes, where=where, sizes=sizes, **options)
         return Tally({key: value.sum(0) for key, value in found.items()}, {})
 
     def result(tally: Tally) -> dict[str, Any]:
         shared, union = (np.asarray(tally.sums[key], np.float64) for key in ("intersection", "union"))
         return class_means({"boundary_iou": ratio(shared, union)[None]})
 
-    return Metric("predictions", update, result)
+    return Metric("predictions", update, result, sized=True)

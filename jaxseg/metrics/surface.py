@@ -21,6 +21,7 @@ def surface_distances(
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
+    sizes: Integer[ArrayLike, "b 2"] | None = None,
     tolerance: float | Sequence[float] = 1.0,
     image_border: bool = True,
 ) -> dict[str, Float[Array, "b c"]]:
@@ -43,9 +44,10 @@ def surface_distances(
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: valid pixels (None means all).
+      sizes: (height, width) of each image inside the arrays, at the top left. None is the smallest rectangle that holds
+        all valid pixels.
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
-      image_border: whether a region has a surface where the image ends, which is the rectangle that holds all valid
-        pixels: padding changes nothing.
+      image_border: whether a region has a surface where the image ends.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
     >>> found = surface_distances(predictions, labels, num_classes=2, image_border=False)
@@ -53,7 +55,7 @@ def surface_distances(
     {'hausdorff': [2.0, 2.0], 'surface_dice': [0.0, 0.0]}
     """
     check_predictions(predictions, labels, where)
-    image = find_image(labels, where)
+    image = find_image(labels, where, sizes)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
     def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
@@ -83,6 +85,7 @@ def boundary_f_measure(
     *,
     num_classes: int,
     where: Bool[ArrayLike, "b h w"] | None = None,
+    sizes: Integer[ArrayLike, "b 2"] | None = None,
     tolerance: float | Sequence[float] = 0.0075,
     image_border: bool = False,
 ) -> dict[str, Float[Array, "b c"]]:
@@ -98,6 +101,8 @@ def boundary_f_measure(
       labels: class ids; never read where `where` is False.
       num_classes: c, of the result.
       where: valid pixels (None means all).
+      sizes: (height, width) of each image inside the arrays, at the top left. None is the smallest rectangle that holds
+        all valid pixels.
       tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends.
 
@@ -107,7 +112,7 @@ def boundary_f_measure(
     [[1.0, 1.0]]
     """
     check_predictions(predictions, labels, where)
-    image = find_image(labels, where)
+    image = find_image(labels, where, sizes)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
 
     def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
@@ -149,8 +154,9 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
+        sizes: Integer[ArrayLike, "b 2"] | None = None,
     ) -> Tally:
-        found = surface_distances(predictions, labels, num_classes=num_classes, where=where, **options)
+        found = surface_distances(predictions, labels, num_classes=num_classes, where=where, sizes=sizes, **options)
         return Tally({}, {key: found[key] for key in keys})
 
     def result(tally: Tally) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
         }
         return {**class_means({key: tally.images[key] for key in keys}), "surface": {**images, **options}}
 
-    return Metric("predictions", update, result)
+    return Metric("predictions", update, result, sized=True)
 
 
 def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_border: bool = False) -> Metric:
@@ -182,12 +188,13 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
         *,
         where: Bool[ArrayLike, "b h w"] | None,
         num_classes: int,
+        sizes: Integer[ArrayLike, "b 2"] | None = None,
     ) -> Tally:
         options = {"tolerance": tolerance, "image_border": image_border}
-        found = boundary_f_measure(predictions, labels, num_classes=num_classes, where=where, **options)
+        found = boundary_f_measure(predictions, labels, num_classes=num_classes, where=where, sizes=sizes, **options)
         return Tally({}, {"boundary_f": found["boundary_f"]})
 
-    return Metric("predictions", update, lambda tally: class_means(tally.images))
+    return Metric("predictions", update, lambda tally: class_means(tally.images), sized=True)
 
 
 def _surfaces(

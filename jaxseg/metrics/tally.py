@@ -33,11 +33,13 @@ class Metric:
         float[b, h, w, c].
       update: `(predictions | probabilities, labels, *, where, num_classes) -> Tally` of one batch, to be jitted.
       result: `(Tally on the host) -> {key: number, list of one number per class, or dict of details}`.
+      sized: whether `update` also takes `sizes`, int[b, 2].
     """
 
     needs: str
     update: Callable[..., Tally]
     result: Callable[[Tally], dict[str, Any]]
+    sized: bool = False
 
 
 def to_host(tally: Tally) -> Tally:

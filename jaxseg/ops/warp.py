@@ -88,7 +88,11 @@ def sample_nearest(
 ) -> Num[Array, "h w *c"]:
     """Takes the pixel of `image` whose center is nearest to (y, x); coordinates outside are clamped to the border.
 
-    >>> sample_nearest(jnp.arange(4)[None], jnp.zeros((1, 3)), jnp.array([[0.4, 0.6, 9.0]])).tolist()
+    Of two that are equally near, the lower or the right one, as torch's "nearest-exact" does. So at a zoom of exactly
+    1/2 a label is that of one of the four pixels whose mean is the image, half a source pixel off: a label has no mean,
+    and whichever of the four is taken is as far off. Flips, which turn it about, even it out.
+
+    >>> sample_nearest(jnp.arange(4)[None], jnp.zeros((1, 3)), jnp.array([[0.4, 0.5, 9.0]])).tolist()
     [[0, 1, 3]]
     """
     i, j = (

@@ -52,6 +52,7 @@ def _assert_same(ours, theirs, **tolerance):
 def test_what_it_says_of_itself(name):
     metric = METRICS[name]()
     assert metric.needs in ("predictions", "probabilities")
+    assert metric.sized == ("sizes" in inspect.signature(metric.update).parameters)
     for parameter in inspect.signature(METRICS[name]).parameters.values():
         assert parameter.kind is parameter.KEYWORD_ONLY, f"put a * before {parameter.name}"
         assert parameter.default is not parameter.empty, f"{parameter.name} has no default"

@@ -11,7 +11,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.data.augment import TO_YIQ, Augment, augment, prepare
+from jaxseg.data.augment import LUMA, TO_YIQ, Augment, _recolor, augment, prepare
 from jaxseg.ops.normalize import normalize
 
 IGNORE = 255
@@ -188,6 +188,16 @@ def _assert_uniform(values, low, high):
     assert low - slack <= values.min() and values.max() <= high + slack, (values.min(), values.max())
     quarters = np.histogram(values, bins=4, range=(low - slack, high + slack))[0]
     assert quarters.min() > 60 and quarters.max() < 140, quarters  # 100 is expected, and 8.7 is one deviation
+
+
+def test_hue_turns_red_towards_green_as_hsvs_does():
+    """A third of the circle makes green of red, of green blue, of blue red: the largest band, before the clip."""
+    options, colors = Augment(flip=0, hue=1 / 3), 40 + 100 * np.eye(3, dtype=np.float32)[None]
+    keys = jax.random.split(KEY, 200)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (4,), minval=-1, maxval=1)[0])(keys)
+    turned = np.asarray(_recolor(keys[draws.argmax()], options, jnp.asarray(colors), jnp.ones((1, 3), bool)))
+    assert turned.argmax(-1).tolist() == [[1, 2, 0]]
+    np.testing.assert_allclose(turned @ LUMA, colors @ LUMA, rtol=1e-5)
 
 
 def test_colors_change_as_far_as_configured():

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from jaxseg.checks import UserError
 from jaxseg.metrics import METRICS, merge
+from jaxseg.metrics.borders import find_image
 from jaxseg.metrics.boundary_iou import boundary_overlap
 from jaxseg.metrics.surface import boundary_f_measure, surface_distances
 
@@ -175,3 +176,24 @@ def test_wrong_options_are_named(name, options, message):
     labels = np.zeros((1, 3, 3), np.int32)
     with pytest.raises(UserError, match=message):
         METRICS[name](**options).update(labels, labels, where=None, num_classes=2)
+
+
+def test_rows_that_are_ignored_do_not_move_the_end_of_an_image():
+    """Cityscapes ignores the hood of its car, the lowest rows of every image; the array is padded besides."""
+    labels, where, sizes = np.zeros((1, 48, 32), np.int32), np.zeros((1, 48, 32), bool), np.int32([[40, 30]])
+    labels[:, 10:, :15], where[:, :28, :30] = 1, True
+    image = jax.jit(find_image)(labels, where, sizes)
+    assert float(image.diagonal[0]) == 50
+    assert image.to_end[0, 27, 15].item() == 13  # the last row that counts is 27, that of the image 39
+    arguments = dict(num_classes=2, where=where)
+    zones = {}
+    for name, given in (("sizes", sizes), ("none", None)):
+        found = boundary_overlap(labels, labels, width=0.04, sizes=given, **arguments)
+        zones[name] = found["union"][0, 1].item()
+    sides, top = 18 * (2 + 2), 2 * (15 - 4)  # two pixels wide; none at row 27, where nothing ends
+    assert zones == {"sizes": sides + top, "none": sides + top + top}
+    shifted = np.roll(labels, 2, -1)
+    for measure, key in ((surface_distances, "average_surface_distance"), (boundary_f_measure, "boundary_f")):
+        options = dict(arguments, tolerance=0.03, image_border=True)
+        pair = [np.asarray(measure(shifted, labels, sizes=s, **options)[key]) for s in (sizes, None)]
+        assert (pair[0] != pair[1]).all(), key
