@@ -1,6 +1,7 @@
 """jaxseg errors: one HTML page of a trained model's errors."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def main(args: argparse.Namespace) -> int:
     )
     step = "" if trained.step is None else f", step {trained.step}"
     title = f"{Path(args.model).resolve().name}{step}, split {split}"
+    if dataset.num_classes == 1:  # the page shows both labels
+        dataset = dataclasses.replace(dataset, classes=trained.classes, palette=trained.palette, values=None)
     text = page(found, dataset, records, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
     write_text(out / "errors.html", text)
     wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)

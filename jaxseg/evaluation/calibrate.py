@@ -15,7 +15,7 @@ from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment.devices import batched, replicated
 from jaxseg.inference.batches import Programs
 from jaxseg.inference.calibration import Calibration, fit_calibration
-from jaxseg.inference.predict import native_logits
+from jaxseg.inference.predict import has_sigmoids, native_logits
 
 _PIXELS = 2**20  # that are fitted at most
 _NUMBERS = 2**26  # logits that are kept at most
@@ -77,5 +77,6 @@ def calibrate_split(
     logits, labels = sample_logits(evaluator, split, progress=progress)
     if not len(labels):
         raise UserError(f"The split '{split}' has no pixel that counts: nothing to calibrate on. Name another --split.")
-    calibration = fit_calibration(kind, logits, labels, checkpoint=checkpoint, split=split)
+    activation = "sigmoid" if has_sigmoids(evaluator.trained) else "softmax"
+    calibration = fit_calibration(kind, logits, labels, checkpoint=checkpoint, split=split, activation=activation)
     return dataclasses.replace(calibration, report={"pixels": len(labels)})

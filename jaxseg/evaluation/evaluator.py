@@ -28,7 +28,7 @@ from jaxseg.experiment.build import check_metrics
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of
+from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of, refiner_of
 from jaxseg.inference.refine import Refiner
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel
@@ -261,6 +261,7 @@ def _make_eval_step(
     refine: Refiner | None,
 ) -> Callable[..., tuple[Array, dict[str, metrics.Tally], Array]]:
     apply = partial(trained.model.apply, train=False)
+    refined, refine = bool(refine), refiner_of(refine, trained)
     if refine:  # each device its own images
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
     predict = partial(native_logits, apply, preprocessing=trained.preprocessing, refine=refine)
@@ -273,9 +274,15 @@ def _make_eval_step(
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
         prediction = labels_of(logits, trained)
-        given = {"predictions": lambda: prediction, "probabilities": lambda: probabilities_of(logits, trained)}
+        given = {
+            "predictions": lambda: prediction,
+            "probabilities": lambda: probabilities_of(logits, trained, refined=refined),
+        }
         counting = dict(where=where, num_classes=logits.shape[-1])
-        tallies = {name: metric.update(given[metric.needs](), label, **counting) for name, metric in chosen.items()}
+        tallies = {}
+        for name, metric in chosen.items():
+            more = {"sizes": batch["native"]} if metric.sized else {}
+            tallies[name] = metric.update(given[metric.needs](), label, **counting, **more)
         if calibration:
             p = probabilities_of(calibration(logits), trained)
             tallies |= {

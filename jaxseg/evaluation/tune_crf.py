@@ -142,7 +142,7 @@ def _make_score(
     import jax.numpy as jnp
 
     from jaxseg import metrics
-    from jaxseg.inference.predict import labels_of
+    from jaxseg.inference.predict import exclusive_logits, labels_of
     from jaxseg.ops.meanfield import dense_crf
     from jaxseg.ops.resize import resize_within
 
@@ -157,7 +157,7 @@ def _make_score(
 
     @jax.jit
     def refined(parameters: Mapping[str, Float[Array, ""]], batch: Mapping[str, Array]) -> Int[Array, "c c"]:
-        logits = batch["logits"]
+        logits = exclusive_logits(batch["logits"], trained)
         where = image_mask(batch["size"], logits.shape)
         return count(dense_crf(logits, batch["image"], where=where, iterations=iterations, **parameters), batch)
 

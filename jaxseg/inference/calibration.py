@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _STEPS = 200  # of L-BFGS at most
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A calibration of the logits before the softmax: logits · scale + bias.
+    """A calibration of the logits before the softmax or the sigmoids: logits · scale + bias.
 
     Args:
       kind: "temperature" or "vector".
@@ -33,6 +34,7 @@ class Calibration:
       checkpoint: the step whose scores were fitted.
       split: of the data set, that they were fitted on.
       report: what was measured: {"pixels": int, "nll": {"before": float, "after": float}, "ece": …}.
+      activation: "softmax" or "sigmoid", of what it was fitted to.
 
     >>> calibration = Calibration("temperature", (0.5,), (0.0,), checkpoint=100, split="val")
     >>> calibration(jnp.array([[2.0, -4.0]])).tolist()
@@ -45,6 +47,7 @@ class Calibration:
     checkpoint: int
     split: str
     report: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    activation: str = "softmax"
 
     def __call__(self, logits: Float[Array | np.ndarray, "... c"]) -> Float[Array, "... c"]:
         """Returns the calibrated logits, float32."""
@@ -58,8 +61,11 @@ def fit_calibration(
     *,
     checkpoint: int,
     split: str,
+    activation: str = "softmax",
 ) -> Calibration:
     """Returns the calibration that minimizes the mean of -log p(label) over the pixels given.
+
+    Of sigmoids it is the mean of -log p over all classes, each of which the pixel has or has not.
 
     Args:
       kind: "temperature", one number, which changes no prediction, or "vector", a scale and a bias per class.
@@ -67,18 +73,21 @@ def fit_calibration(
       labels: class ids in [0, c).
       checkpoint: the step that made the logits.
       split: the split that the pixels are from.
+      activation: "softmax", over the classes, or "sigmoid", of each class against all others.
     """
     fit = lookup(KINDS, kind, "calibration")
+    lookup(dict.fromkeys(("softmax", "sigmoid")), activation, "activation")
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise UserError(
             f"Expected logits [n, c] and labels [n] of at least one pixel, got {logits.shape} and {labels.shape}."
         )
-    scale, bias = jax.device_get(jax.jit(fit)(logits, labels))
-    return Calibration(kind, tuple(map(float, scale)), tuple(map(float, bias)), checkpoint, split)
+    scale, bias = jax.device_get(jax.jit(partial(fit, sigmoid=activation == "sigmoid"))(logits, labels))
+    numbers = tuple(map(float, scale)), tuple(map(float, bias))
+    return Calibration(kind, *numbers, checkpoint, split, activation=activation)
 
 
 def fit_temperature(
-    logits: Float[Array, "n c"], labels: Int[Array, " n"]
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], *, sigmoid: bool = False
 ) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
     """Returns the scale 1 / T, and a bias of 0, of temperature scaling (Guo et al., 2017, arXiv:1706.04599, 4.2).
 
@@ -90,6 +99,9 @@ def fit_temperature(
     0.2747
     """
     logits = logits.astype(jnp.float32)
+    if sigmoid:
+        labels = jnp.where(_one_hot(labels, logits), 0, 1).ravel()
+        logits = jnp.stack([logits, jnp.zeros_like(logits)], -1).reshape(-1, 2)
     logits = logits - logits.max(-1, keepdims=True)
     own = jnp.where(_one_hot(labels, logits), logits, 0.0).sum(-1)
 
@@ -109,7 +121,9 @@ def fit_temperature(
     return scale[None], jnp.zeros(1)
 
 
-def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+def fit_vector(
+    logits: Float[Array, "n c"], labels: Int[Array, " n"], *, sigmoid: bool = False
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Returns the scale and the bias of each class of vector scaling (Guo et al., 2017, arXiv:1706.04599, 4.2).
 
     By L-BFGS on the mean loss plus 1e-6 · (|scale - 1|² + |bias|²), which keeps classes finite that the pixels lack.
@@ -122,7 +136,10 @@ def fit_vector(logits: Float[Array, "n c"], labels: Int[Array, " n"]) -> tuple[F
     def loss(parameters: tuple[Float[Array, " c"], Float[Array, " c"]]) -> Float[Array, ""]:
         scale, bias = parameters
         ridge = _RIDGE * (((scale - 1) ** 2).sum() + (bias**2).sum())
-        return -jnp.where(truth, jax.nn.log_softmax(logits * scale + bias), 0.0).sum(-1).mean() + ridge
+        scores = logits * scale + bias
+        if sigmoid:
+            return -jax.nn.log_sigmoid(jnp.where(truth, scores, -scores)).mean() + ridge
+        return -jnp.where(truth, jax.nn.log_softmax(scores), 0.0).sum(-1).mean() + ridge
 
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(loss)
@@ -156,15 +173,17 @@ def find_calibration(trained: TrainedModel) -> Calibration | None:
     """Returns the calibration that was fitted to a trained model, or None; see `load_calibration`."""
     if trained.workdir is None or trained.step is None:
         return None
-    return load_calibration(trained.workdir, trained.step)
+    sigmoids = trained.activation == "sigmoid" and trained.num_logits > 1
+    return load_calibration(trained.workdir, trained.step, activation="sigmoid" if sigmoids else "softmax")
 
 
-def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None:
+def load_calibration(workdir: str | Path, checkpoint: int, *, activation: str = "softmax") -> Calibration | None:
     """Returns the calibration of a checkpoint in `workdir`; None if there is none, with a warning if it is of another.
 
     Args:
       workdir: the folder that `jaxseg train` wrote.
       checkpoint: a step.
+      activation: of the probabilities; a calibration that was fitted to the other's is not used either.
     """
     path = Path(workdir) / FILE
     if not path.exists():
@@ -173,6 +192,14 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     fields = Fields(read_json(path, remedy), path, remedy)
     kind = fields.take("kind", lambda value: value in list(KINDS), " or ".join(KINDS))
     fitted = fields.take("checkpoint", is_whole(0, 2**63), "a step")
+    to = fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax")
+    if to != activation:
+        warnings.warn(
+            f"{path} was fitted to the probabilities of a {to}, and the model has {activation}s: it is not used. Fit it"
+            f" again: jaxseg eval --calibrate {kind}",
+            stacklevel=2,
+        )
+        return None
     if fitted != checkpoint:
         warnings.warn(
             f"{path} was fitted to checkpoint {fitted}, not to {checkpoint}, and is not used."
@@ -186,7 +213,7 @@ def load_calibration(workdir: str | Path, checkpoint: int) -> Calibration | None
     bias = fields.take("bias", is_list(is_finite, (len(scale),)), f"{len(scale)} finite numbers")
     split = fields.take("split", is_text, "text")
     report = fields.take("report", lambda value: isinstance(value, Mapping), "an object")
-    return Calibration(kind, tuple(scale), tuple(bias), fitted, split, report)
+    return Calibration(kind, tuple(scale), tuple(bias), fitted, split, report, to)
 
 
 def _one_hot(labels: Int[Array | np.ndarray, " n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:

@@ -80,11 +80,40 @@ def labels_of(logits: Float[Array, "*b c"], trained: TrainedModel) -> Int[Array,
     return (logits[..., 1] - logits[..., 0] > least).astype(jnp.int32)
 
 
-def probabilities_of(logits: Float[Array, "*b c"], trained: TrainedModel) -> Float[Array, "*b c"]:
-    """Returns the probabilities that the model's activation makes of logits of at least two labels."""
-    if trained.activation == "sigmoid" and trained.num_logits > 1:
-        return jax.nn.sigmoid(logits)
-    return jax.nn.softmax(logits)  # of one class: its sigmoid
+def has_sigmoids(trained: TrainedModel) -> bool:
+    """Returns whether a model has several classes, each with a probability of its own that needs no sum of 1.
+
+    A model of one class has two labels, whose softmax is the sigmoid of its logit.
+    """
+    return trained.activation == "sigmoid" and trained.num_logits > 1
+
+
+def probabilities_of(
+    logits: Float[Array, "*b c"], trained: TrainedModel, *, refined: bool = False
+) -> Float[Array, "*b c"]:
+    """Returns the probabilities that the model's activation makes of logits of at least two labels.
+
+    Args:
+      logits: of the model, or of a refiner.
+      trained: whose activation counts.
+      refined: whether a refiner made the logits; they are of exclusive labels, whatever the model's are.
+    """
+    return jax.nn.sigmoid(logits) if has_sigmoids(trained) and not refined else jax.nn.softmax(logits)
+
+
+def exclusive_logits(logits: Float[Array, "*b c"], trained: TrainedModel) -> Float[Array, "*b c"]:
+    """Returns scores whose softmax is the model's probabilities, divided by their sum where they are of sigmoids.
+
+    This is what refiners start from: a CRF knows exclusive labels only. The largest stays the largest.
+    """
+    return jax.nn.log_sigmoid(logits) if has_sigmoids(trained) else logits
+
+
+def refiner_of(refine: Refiner | None, trained: TrainedModel) -> Refiner | None:
+    """Returns `refine` as a function of the model's own logits; see `exclusive_logits`."""
+    if refine is None or not has_sigmoids(trained):
+        return refine
+    return lambda logits, images, sizes: refine(exclusive_logits(logits, trained), images, sizes)
 
 
 def predict_step(
@@ -155,7 +184,7 @@ class Predictor:
             native_logits,
             partial(trained.model.apply, train=False),
             preprocessing=trained.preprocessing,
-            refine=refine,
+            refine=refiner_of(refine, trained),
         )
         small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
 
@@ -164,7 +193,8 @@ class Predictor:
 
         def probabilities(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Array:
             logits = predict(variables, batch, canvas=canvas)
-            return probabilities_of(calibration(logits) if calibration else logits, trained)
+            logits = calibration(logits) if calibration else logits
+            return probabilities_of(logits, trained, refined=refine is not None)
 
         self._labels = Programs(jax.jit(labels, static_argnums=2))
         self._probabilities = Programs(jax.jit(probabilities, static_argnums=2))
@@ -182,7 +212,7 @@ class Predictor:
         """Returns the probability of every label at every pixel, float32.
 
         They sum to 1 over the labels. Those of a model whose activation is "sigmoid" do not: each says how likely its
-        label is by itself. A model of one class has two labels: the last is the sigmoid of its logit.
+        label is by itself; refined, they do. A model of one class has two labels: the last is the sigmoid of its logit.
 
         Args:
           image: as for a call.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Num
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import Programs, as_stored, find_grid, stack
-from jaxseg.inference.predict import Image, check_trained, predict_logits, with_changes
+from jaxseg.inference.predict import Image, check_trained, has_sigmoids, predict_logits, probabilities_of, with_changes
 from jaxseg.models.parts import title
 from jaxseg.ops.resize import resize_within
 from jaxseg.trained import TrainedModel
@@ -20,7 +20,7 @@ from jaxseg.trained import TrainedModel
 Logits = Callable[[Any, Num[Array, "b h w c"]], Float[Array, "n b h w k"]]  # (variables, images) -> n opinions
 
 
-def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
+def uncertainty(probabilities: Float[Array, "n *b h w c"], *, sigmoids: bool = False) -> dict[str, Array]:
     """Returns the mean of n predictions and two maps of their uncertainty, in nats.
 
     - `probabilities` [b, h, w, c]: the mean p over the predictions.
@@ -31,6 +31,8 @@ def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
 
     Args:
       probabilities: of each prediction; they sum to 1 over c.
+      sigmoids: whether they do not, each class having its own; the entropies are then the sums over the classes of
+        -p log p - (1 - p) log(1 - p), from 0 to c log 2.
 
     >>> sure_and_split = jnp.array([[1.0, 0.0], [0.0, 1.0]])[:, None, None, None]
     >>> maps = uncertainty(sure_and_split)
@@ -41,12 +43,14 @@ def uncertainty(probabilities: Float[Array, "n *b h w c"]) -> dict[str, Array]:
         raise UserError(f"Expected probabilities [n, b, h, w, c] of n opinions, got shape {probabilities.shape}.")
     probabilities = probabilities.astype(jnp.float32)
     mean = probabilities.mean(0)
-    entropy = _entropy(mean)
-    disagreement = jnp.maximum(entropy - _entropy(probabilities).mean(0), 0.0)
+    entropy = _entropy(mean, sigmoids)
+    disagreement = jnp.maximum(entropy - _entropy(probabilities, sigmoids).mean(0), 0.0)
     return {"probabilities": mean, "entropy": entropy, "mutual_information": disagreement}
 
 
-def _entropy(p: Float[Array, "... c"]) -> Float[Array, "..."]:
+def _entropy(p: Float[Array, "... c"], sigmoids: bool) -> Float[Array, "..."]:
+    if sigmoids:
+        return _entropy(p, False) + _entropy(1 - p, False)
     return jnp.maximum(-jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0).sum(-1), 0.0)
 
 
@@ -123,20 +127,23 @@ class Ensemble:
             if resized:
                 enlarge = partial(resize_within, sizes=batch["size"], new_sizes=batch["native"], canvas=canvas)
                 found = jax.vmap(enlarge)(found)
-            return uncertainty(jax.nn.softmax(found))
+            return uncertainty(probabilities_of(found, trained), sigmoids=has_sigmoids(trained))
 
         self._maps = Programs(jax.jit(maps, static_argnums=2))
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
-        """Returns the class with the largest mean probability at every pixel, int32.
+        """Returns the class with the largest mean probability at every pixel, int32; of a model of one class, 1 where
+        its mean probability is above the threshold of the first member.
 
         Args:
           image: as for a `Predictor`.
         """
-        return self.probabilities(image).argmax(-1).astype(np.int32)
+        p = self.probabilities(image)
+        one = self.trained.num_logits == 1
+        return (p[..., 1] > self.trained.threshold if one else p.argmax(-1)).astype(np.int32)
 
     def probabilities(self, image: Image) -> Float[np.ndarray, "h w c"]:
-        """Returns the mean probability of every class at every pixel, float32; they sum to 1."""
+        """Returns the mean probability of every class at every pixel, float32; those of a softmax sum to 1."""
         return self.uncertainty(image)["probabilities"]
 
     def uncertainty(self, image: Image) -> dict[str, np.ndarray]:
@@ -196,4 +203,4 @@ def dropout_logits(model: Any, preprocessing: Preprocessing, *, samples: int, se
 
 
 def _kind(trained: TrainedModel) -> tuple[Any, ...]:
-    return trained.model, trained.preprocessing, trained.classes
+    return trained.model, trained.preprocessing, trained.classes, trained.activation

@@ -183,7 +183,8 @@ def check_loss_config(
         if num_classes == 1 and not is_multilabel(LOSSES[term]):
             raise UserError(
                 f"The loss '{term}' compares classes, and the model has one: there is nothing to learn. Use a loss of"
-                " sigmoids (binary_cross_entropy, sigmoid_dice, ...), or data with two classes."
+                " sigmoids (binary_cross_entropy, sigmoid_dice, ...), with labels of 0 and 1; or name the background as"
+                " a class too, for two."
             )
         arguments = options.get(term, {})
         if not isinstance(arguments, Mapping):

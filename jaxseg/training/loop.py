@@ -255,7 +255,7 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
     from jaxseg import visualize
 
     config, dataset = run.experiment.config, run.experiment.dataset
-    split = config.data.eval_split
+    split, trained = config.data.eval_split, run.evaluator.trained
     began = time.perf_counter()
     count = len(dataset.splits[split])
     evaluation = run.evaluator(
@@ -267,7 +267,7 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
     )
     scores = evaluation.scores
     numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
-    numbers |= {f"iou/{name}": float(v) for name, v in zip(dataset.classes, scores["iou"], strict=True)}
+    numbers |= {f"iou/{name}": float(v) for name, v in zip(trained.classes, scores["iou"], strict=True)}
     run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
     run.checkpoints.score(step, scores["miou"])
     if jax.process_index() == 0:
@@ -276,7 +276,7 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
         path = run.workdir / "images" / f"{split}_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         visualize.prediction_grid(
-            evaluation.samples, palette=dataset.palette, classes=dataset.classes, path=path, ignore=dataset.ignore
+            evaluation.samples, palette=trained.palette, classes=trained.classes, path=path, ignore=trained.ignore
         )
         run.log.image("eval/predictions", path, step)
 

@@ -18,6 +18,7 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.inference import Calibration
 from jaxseg.inference.predict import with_changes
+from jaxseg.metrics import Metric, Tally, create_metrics
 from jaxseg.models import create_model, init
 from jaxseg.trained import TrainedModel
 
@@ -121,6 +122,21 @@ def test_scores_are_of_what_refinement_makes_of_each_image(dataset):
     assert np.isnan(evaluation.loss)  # no loss was asked for
 
 
+def test_metrics_of_borders_know_the_size_of_every_image(dataset):
+    """Its first three rows are ignored, and the arrays padded: neither is where the image ends."""
+    trained = dataclasses.replace(_trained(dataset), model=Flat(), variables={})
+    trained, seen = with_changes(trained, bucket=64), []
+
+    def update(predictions, labels, *, where, num_classes, sizes):
+        return Tally({}, {"size": sizes})
+
+    metrics = create_metrics(("confusion",)) | {
+        "size": Metric("predictions", update, lambda tally: seen.append(tally.images["size"]) or {}, sized=True)
+    }
+    Evaluator(trained, dataset, make_mesh(1), batch_size=3, metrics=metrics)("val")
+    assert sorted(map(tuple, seen[0].tolist())) == sorted(SIZES)
+
+
 class Gain:
     """Stands for a model of one class, whose logit is the red channel times a gain."""
 
@@ -149,6 +165,37 @@ def test_one_class_and_variables_of_a_model_in_training():
         logit = gain * (image[..., 0] - 128.0) / 64.0
         np.testing.assert_array_equal(evaluation.matrix, confusion_matrix(label.ravel(), logit.ravel() > 0))
         np.testing.assert_allclose(evaluation.loss, -special.log_expit(logit * (2.0 * label - 1)).mean(), rtol=1e-5)
+
+
+class Bands:
+    """Stands for a model whose logits are the bands of the image."""
+
+    num_classes = 3
+
+    def apply(self, variables, images, *, train):
+        return {"logits": images}
+
+
+def test_metrics_of_sigmoids_judge_the_sigmoids(dataset):
+    """NLL and average precision are of what the network says; refined and calibrated, of what that makes of it."""
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (8, 8, 3), np.uint8), random.integers(0, 3, (8, 8)).astype(np.uint8)
+    names, palette = tuple("abc"), ((0, 0, 0), (9, 9, 9), (5, 5, 5))
+    data = Dataset("three", names, palette, {"val": [dict(image=image, label=label, name="a")]})
+    seen = Preprocessing((128.0,) * 3, (64.0,) * 3, bucket=8)
+    fields = dict(classes=names, palette=palette, ignore=255, preprocessing=seen, activation="sigmoid")
+    trained, config = TrainedModel(Bands(), {}, **fields), default_config()
+    config.loss.terms = {"binary_cross_entropy": 1.0}
+    config.eval.metrics = ("confusion", "calibration")
+    options = options_of(config)
+    logits, own = (image - 128.0) / 64, label[..., None] == np.arange(3)
+    halved = Calibration("temperature", (0.5,), (0.0,), checkpoint=1, split="val", activation="sigmoid")
+    scores = Evaluator(trained, data, make_mesh(1), **options, calibration=halved)("val").scores
+    np.testing.assert_allclose(scores["nll"], -special.log_expit(logits)[own].mean(), rtol=1e-5)
+    np.testing.assert_allclose(scores["calibrated"]["nll"], -special.log_expit(logits / 2)[own].mean(), rtol=1e-5)
+    kept = Evaluator(trained, data, make_mesh(1), **options, refine=lambda logits, images, sizes: logits)
+    shares = special.expit(logits) / special.expit(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(kept("val").scores["nll"], -np.log(shares[own]).mean(), rtol=1e-5)
 
 
 def test_other_classes_are_refused(dataset):

@@ -48,6 +48,33 @@ def test_vector_is_at_the_minimum(pixels):
     assert ours < nll(np.asarray(fit_calibration("temperature", logits, labels, **WHERE)(logits)), labels)
 
 
+def test_sigmoids_are_calibrated_as_sigmoids(pixels):
+    """Each class against all others: the minimum is that of the binary entropies, not of the softmax's."""
+    logits, labels = pixels
+    own = labels[:, None] == np.arange(CLASSES)
+
+    def loss(scores):
+        return -special.log_expit(np.where(own, scores, -scores).astype(np.float64)).mean()
+
+    found = fit_calibration("temperature", logits, labels, **WHERE, activation="sigmoid")
+    best = optimize.minimize_scalar(lambda s: loss(s * logits), bounds=(0.05, 20), method="bounded")
+    np.testing.assert_allclose(found.scale[0], best.x, rtol=1e-4)
+    assert abs(fit_calibration("temperature", logits, labels, **WHERE).scale[0] / best.x - 1) > 0.05
+    found = fit_calibration("vector", logits, labels, **WHERE, activation="sigmoid")
+    best = optimize.minimize(lambda x: loss(logits * x[:3] + x[3:]), np.r_[np.ones(3), np.zeros(3)], tol=1e-9)
+    np.testing.assert_allclose(loss(np.asarray(found(logits))), best.fun, rtol=2e-6)
+
+
+def test_a_calibration_of_the_other_activation_is_not_used(tmp_path):
+    """As the softmax's of a model of sigmoids, which was fitted so before 2026-11-27."""
+    save_calibration(Calibration("temperature", (0.4,), (0.0,), **WHERE), tmp_path)
+    with pytest.warns(UserWarning, match="fitted to the probabilities of a softmax, and the model has sigmoids"):
+        assert load_calibration(tmp_path, 20, activation="sigmoid") is None
+    found = Calibration("temperature", (0.4,), (0.0,), **WHERE, activation="sigmoid")
+    save_calibration(found, tmp_path)
+    assert load_calibration(tmp_path, 20, activation="sigmoid") == found
+
+
 def test_a_class_that_the_pixels_lack_keeps_its_scale():
     """Nothing but the ridge says what it is, and the ridge says 1."""
     random = np.random.default_rng(0)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxseg.checks import UserError
 from jaxseg.data.bands import RGB, Bands
@@ -160,3 +161,31 @@ def test_images_of_other_bands_are_refused_in_a_sentence(net):
 def test_a_path_must_be_loaded_first(make):
     with pytest.raises(UserError, match="jaxseg.load"):
         make("runs/shapes")
+
+
+class Channels:
+    """Stands for a network whose logits are the normalized image."""
+
+    num_classes = 3
+
+    def apply(self, variables, images, *, train):
+        return {"logits": images}
+
+
+def test_sigmoids_of_several_classes_and_what_a_refiner_makes_of_them():
+    """A refiner starts from the sigmoids' own shares, and its labels exclude each other, so its result is a softmax."""
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    trained = TrainedModel(
+        Channels(),
+        {},
+        classes=tuple("abc"),
+        palette=((0, 0, 0),) * 3,
+        ignore=255,
+        preprocessing=Preprocessing((128.0,) * 3, (64.0,) * 3, bucket=4),
+        activation="sigmoid",
+    )
+    p = special.expit((image - 128.0) / 64)
+    np.testing.assert_allclose(Predictor(trained).probabilities(image), p, rtol=1e-5)
+    kept = Predictor(trained, refine=lambda logits, images, sizes: logits)
+    np.testing.assert_allclose(kept.probabilities(image), p / p.sum(-1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(kept(image), p.argmax(-1))

@@ -114,3 +114,31 @@ def test_an_ensemble_is_the_mean_of_its_members(image):
     dropout = Ensemble.from_dropout(members[0], samples=3)
     assert dropout.trained.preprocessing.bucket == 8 and dropout(image).shape == image.shape[:2]
     assert dropout.uncertainty(image)["mutual_information"].max() > 1e-3
+
+
+class Reds:
+    """Stands for a network whose logits are a gain times the first bands."""
+
+    def __init__(self, classes):
+        self.num_classes = classes
+
+    def apply(self, variables, images, *, train):
+        return {"logits": variables["gain"] * images[..., : self.num_classes]}
+
+
+def test_an_ensemble_of_sigmoids(image):
+    """Probabilities and entropies are of each class by itself; one class has the threshold of its model."""
+    fields = dict(preprocessing=Preprocessing((128.0,) * 3, STD, bucket=8), ignore=255, activation="sigmoid")
+    p = np.stack([special.expit(gain * (image - 128.0) / 50) for gain in (1, 3)])
+    names = dict(classes=tuple("abc"), palette=((0, 0, 0),) * 3)
+    model = Reds(3)
+    maps = Ensemble([TrainedModel(model, {"gain": np.float32(g)}, **names, **fields) for g in (1, 3)]).uncertainty(
+        image
+    )
+    np.testing.assert_allclose(maps["probabilities"], p.mean(0), rtol=1e-5)
+    total, single = (stats.entropy([q, 1 - q]).sum(-1) for q in (p.mean(0), p))
+    np.testing.assert_allclose(maps["entropy"], total, rtol=1e-5)
+    np.testing.assert_allclose(maps["mutual_information"], total - single.mean(0), atol=1e-5)
+    names, model = dict(classes=tuple("ab"), palette=((0, 0, 0),) * 2, threshold=0.8), Reds(1)
+    members = [TrainedModel(model, {"gain": np.float32(g)}, **names, **fields) for g in (1, 3)]
+    np.testing.assert_array_equal(Ensemble(members)(image), p.mean(0)[..., 0] > 0.8)

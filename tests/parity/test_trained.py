@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxseg.cli.program import call
 from jaxseg.inference import Predictor
 from jaxseg.trained import load
 
@@ -25,3 +26,24 @@ def test_probabilities_are_smps(peers, randomize, to_torch, tmp_path, classes):
     np.testing.assert_allclose(p[..., 1:] if classes == 1 else p, expected, atol=1e-5)
     np.testing.assert_array_equal(label, logits[..., 0] > 0 if classes == 1 else logits.argmax(-1))
     assert 0 < (label > 0).mean() < 1
+
+
+def test_a_binary_model_through_convert_labels_and_scores_as_smps(peers, randomize, to_torch, tmp_path, capsys):
+    """smp's commonest model, `classes=1`: save_pretrained, `jaxseg convert`, then three images of one size."""
+    theirs = randomize(peers.smp.Unet("resnet18", classes=1, encoder_weights=None)).eval()
+    theirs.save_pretrained(tmp_path / "smp")
+    assert call("convert", "smp", str(tmp_path / "smp"), "--out", str(tmp_path / "bundle")) == 0
+    trained = load(tmp_path / "bundle")
+    assert (trained.activation, trained.classes, trained.threshold) == ("sigmoid", ("background", "foreground"), 0.5)
+    predictor = Predictor(trained)
+    for seed in range(3):
+        image = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+        image = np.where(np.indices((64, 64))[1][..., None] > 20 * seed, image, image // 4)
+        with peers.torch.no_grad():
+            x = (image[None] - np.float32(trained.preprocessing.mean)) / np.float32(trained.preprocessing.std)
+            expected = theirs(to_torch(x))[0, 0].sigmoid().numpy()
+        p = predictor.probabilities(image)
+        np.testing.assert_allclose(p[..., 1], expected, atol=1e-5)
+        np.testing.assert_allclose(p.sum(-1), 1, atol=1e-6)
+        np.testing.assert_array_equal(predictor(image), expected > 0.5)
+        assert 0 < (expected > 0.5).mean() < 1
