@@ -38,7 +38,7 @@ def config(tmp_path):
     c.loss.terms = {"binary_cross_entropy": 1.0, "sigmoid_dice": 1.0}
     c.optim.update(lr=0.02)
     c.train.update(steps=120, compilation_cache="")
-    c.log.update(every=120, tensorboard=False, images=0)
+    c.log.update(every=120, tensorboard=False, images=0, grad_norm=False)
     c.checkpoint.every = 120
     c.eval.update(every=120, batch_size=3, bucket=16, metrics=("confusion", "calibration"))
     return c
@@ -60,7 +60,5 @@ def test_a_run_of_one_class_from_a_folder(config, tmp_path):
 
 def test_losses_of_several_classes_say_what_one_class_needs(config):
     config.loss.terms = {"cross_entropy": 1.0}
-    with pytest.raises(
-        UserError, match="one: .* with labels of 0 and 1; or name the background"
-    ):
+    with pytest.raises(UserError, match="one: .* with labels of 0 and 1; or name the background"):
         build(config, splits=("train",))
