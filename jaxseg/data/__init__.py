@@ -21,16 +21,30 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxseg import checks
+from jaxseg.data.ade20k import ade20k
+from jaxseg.data.camvid import camvid
+from jaxseg.data.cityscapes import cityscapes
+from jaxseg.data.coco_stuff import coco_stuff
 from jaxseg.data.dataset import Dataset, Source, check_dataset, palette_colors
 from jaxseg.data.folder import folder
+from jaxseg.data.isbi import isbi
 from jaxseg.data.labels import Relabeled
+from jaxseg.data.oxford_pet import oxford_pet
 from jaxseg.data.shapes import shapes
+from jaxseg.data.voc import voc
 
 __all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "palette_colors"]
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "shapes": shapes,
     "folder": folder,
+    "ade20k": ade20k,
+    "camvid": camvid,
+    "cityscapes": cityscapes,
+    "coco_stuff": coco_stuff,
+    "isbi": isbi,
+    "oxford_pet": oxford_pet,
+    "voc": voc,
 }
 
 

@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.dataset import Dataset
 from jaxseg.data.legend import Legend
 from jaxseg.data.pairs import Layout, Pair
-from jaxseg.data.readers import Header
+from jaxseg.data.readers import Header, StoredLabel
 from jaxseg.data.readers.stored import Window
 
 _NAMES = ("train", "val", "test")
@@ -86,9 +86,25 @@ def folder(
     return Dataset("folder", classes.names, classes.palette, splits, classes.ignore, kind, classes.stored)
 
 
+@runtime_checkable
+class Files(Protocol):
+    """Where the files of a data set are: a `Layout`, or what lists them in another way."""
+
+    def pairs(self, split: str) -> tuple[Pair, ...]:
+        """Returns the records of a split."""
+
+
+@runtime_checkable
+class Meaning(Protocol):
+    """What the values in label files stand for: a `Legend`, or the table of a published set."""
+
+    def read(self, stored: StoredLabel, file: str) -> np.ndarray:
+        """Returns the labels of what a file holds, integers[h, w]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """One split, listed at the first use and sorted by name.
+    """One split, listed at the first use.
 
     Args:
       layout: where the files are.
@@ -98,9 +114,9 @@ class Folder:
       chosen: the numbers of the bands to read, None for all.
     """
 
-    layout: Layout
+    layout: Files
     split: str
-    legend: Legend
+    legend: Meaning
     bands: Bands
     chosen: tuple[int, ...] | None = None
 

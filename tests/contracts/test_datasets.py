@@ -2,12 +2,14 @@
 
 import inspect
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxseg.data import DATASETS, check_dataset, create_dataset
+from tests.data.trees import TREES
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(params=sorted(DATASETS))
-def dataset(request, folder):
+def dataset(request, folder, tmp_path_factory):
+    if request.param in TREES:
+        folder = str(tmp_path_factory.mktemp(request.param))
+        TREES[request.param][0](Path(folder))
     needs_root = "root" in inspect.signature(DATASETS[request.param]).parameters
     return create_dataset(request.param, folder if needs_root else "")
 

@@ -176,6 +176,10 @@ def _module(path: str) -> tuple[ModuleType, bytes]:
         from jaxseg.data.readers import nifti
 
         return nifti, start
+    if end == ".mat":
+        from jaxseg.data.readers import mat
+
+        return mat, start
     if end == ".dcm" or start[128:132] == b"DICM":
         from jaxseg.data.readers import dicom
 
