@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from jaxseg.inference.refine import REFINERS
 
     parser.add_argument("model", metavar="MODEL", help=source.HELP)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, stacks, or folders of them")
     parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
     parser.add_argument(
         "--checkpoint",
@@ -30,28 +30,44 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--refine", choices=REFINERS, help="refine predictions, with the run's settings")
     parser.add_argument("--crf", dest="refine", action="store_const", const="crf", help="short for --refine crf")
+    parser.add_argument(
+        "--values",
+        action="store_true",
+        help="write NAME.png alone: gray, with the values that the data set's own label files have, for its server",
+    )
+    parser.add_argument(
+        "--geojson", action="store_true", help="also write NAME.geojson: the outlines of all regions of every class"
+    )
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colors in overlays, 0 to 1")
 
 
 def main(args: argparse.Namespace) -> int:
     """Predicts every image; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
+    import numpy as np
+
+    from jaxseg.data.readers import geo
     from jaxseg.experiment.log import progress_bar
-    from jaxseg.inference.files import find_images, name_outputs, predict_file
+    from jaxseg.inference.files import find_images, name_outputs, predict_file, to_stored
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
-    images = name_outputs(find_images(args.images), out)
+    images = name_outputs(find_images(args.images), out, values=args.values)
+    if args.geojson and not geo.is_installed():
+        raise UserError("--geojson needs rasterio, which is not installed: pip install 'jaxseg[geo]'")
     predictor = _create_predictor(args)
+    if args.values:
+        to_stored(np.zeros((1, 1), np.int32), predictor.trained)  # raises if the model does not know the values
     out.mkdir(parents=True, exist_ok=True)
-    failed, bar = [], progress_bar(images.items(), desc="predict", unit="image")
-    for file, stem in bar:
+    failed, bar = [], progress_bar(images, desc="predict", unit="image")
+    for picture in bar:
         try:
-            predict_file(predictor, file, stem, alpha=args.alpha)
+            for note in predict_file(predictor, picture, alpha=args.alpha, values=args.values, geojson=args.geojson):
+                bar.write(f"note: {note}", file=sys.stderr)
         except UserError as error:
-            failed.append(file)
+            failed.append(picture)
             bar.write(f"error: {error}", file=sys.stderr)
     print(f"{len(images) - len(failed)} of {len(images)} images predicted -> {out}")
     return 1 if failed else 0

@@ -1,6 +1,7 @@
 """Georeferenced images by rasterio (GDAL): formats that nothing else here reads, and the place of an image on earth."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxseg.data.readers.opening import missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 SUFFIXES = (".jp2", ".vrt", ".img")
+_KEYS = 34735  # the tag of a TIFF that holds GeoTIFF's keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,54 @@ def georeference(path: str) -> Georeference | None:
         return Georeference(file.crs.to_wkt(), tuple(file.transform)[:6])
 
 
-def write_geotiff(path: str, values: np.ndarray, place: Georeference | None, *, nodata: float | None = None) -> None:
+def is_georeferenced(path: str) -> bool:
+    """Whether a file may say where its image lies: a TIFF with GeoTIFF's keys, or one of `SUFFIXES`.
+
+    This does not need rasterio.
+    """
+    from jaxseg.data.readers import opening
+
+    if opening.suffix(path) in SUFFIXES:
+        return True
+    if not opening.is_tiff(opening.check_file(path)):
+        return False
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        return _KEYS in file.pages[0].tags
+
+
+def polygons(values: np.ndarray, place: Georeference | None, where: np.ndarray) -> list[tuple[dict[str, Any], int]]:
+    """Returns (geometry as in GeoJSON, value) of every connected region of one value.
+
+    Args:
+      values: whole numbers [h, w].
+      place: whose coordinates are used; None uses (column, row), in pixels.
+      where: bool [h, w], the pixels that count.
+    """
+    rasterio = _rasterio("A map")
+    from rasterio import features
+
+    transform = rasterio.Affine.identity() if place is None else rasterio.Affine(*place.transform)
+    found = features.shapes(values.astype(np.int32), mask=where, transform=transform)
+    return [(geometry, int(value)) for geometry, value in found]
+
+
+def crs_name(place: Georeference) -> str | None:
+    """Returns the coordinate reference system's name in the registry of OGC, None if it has none there."""
+    rasterio = _rasterio("A map")
+    known = rasterio.crs.CRS.from_wkt(place.crs).to_authority()
+    return None if known is None else f"urn:ogc:def:crs:{known[0]}::{known[1]}"
+
+
+def write_geotiff(
+    path: str,
+    values: np.ndarray,
+    place: Georeference | None,
+    *,
+    nodata: float | None = None,
+    palette: Sequence[tuple[int, int, int]] = (),
+) -> None:
     """Writes [h, w] or [h, w, c] as a compressed, tiled GeoTIFF that lies where `place` says.
 
     Args:
@@ -72,6 +121,7 @@ def write_geotiff(path: str, values: np.ndarray, place: Georeference | None, *, 
       values: uint8, uint16, int16 or float32.
       place: of the image that the values are of; None writes a TIFF without one.
       nodata: the value that the file declares as holding nothing.
+      palette: the color, 0..255, in which each value of one band of uint8 is shown.
     """
     rasterio = _rasterio(path)
     values = values[..., None] if values.ndim == 2 else values
@@ -82,6 +132,8 @@ def write_geotiff(path: str, values: np.ndarray, place: Georeference | None, *, 
         path, "w", driver="GTiff", height=height, width=width, count=count, dtype=values.dtype.name, nodata=nodata,
         **options, **where,
     ) as file:  # fmt: skip
+        if palette:  # before the pixels: the file's header says that there is one
+            file.write_colormap(1, {i: (*color, 255) for i, color in enumerate(palette)})
         file.write(np.moveaxis(values, -1, 0))
 
 
