@@ -3,7 +3,7 @@
 jaxseg train ade20k_upernet --config.data.root=DIR --workdir runs/ade20k_upernet
 Xiao et al., 2018, arXiv:1807.10221, section 4.1: poly 0.9 from 0.02, batches of 16; crops of 512 x 512 as is usual
 since.
-DIR holds {train,val}/{images,labels} and classes.json, 150 classes.
+DIR is ADEChallengeData2016 as it is downloaded, 150 classes.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(683, 683), crop=(512, 512), batch_size=16)
+    c.data.update(name="ade20k", canvas=(683, 683), crop=(512, 512), batch_size=16)
     c.data.resize.short_side = 512
     c.augment.update(scale=(0.75, 2.0), flip=0.5)
     c.model.update(name="upernet", encoder="resnet50", dtype="bfloat16")

@@ -3,7 +3,7 @@
 jaxseg train camvid_segnet --config.data.root=DIR --workdir runs/camvid_segnet
 Badrinarayanan, Kendall & Cipolla, 2015, arXiv:1511.00561, section 3.1: whole images of 360 x 480, batches of 12,
 rate 0.1, momentum 0.9. The paper weighs classes by median frequency; loss.options can.
-DIR as for camvid_fpn_lite0.py.
+DIR is CamVid in SegNet's form (train, trainannot, val, valannot), images of 360 x 480.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(360, 480), crop=(360, 480), batch_size=12)
+    c.data.update(name="camvid", canvas=(360, 480), crop=(360, 480), batch_size=12)
     c.model.update(name="segnet")
     c.optim.update(name="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="constant")
     c.train.steps = 20_000

@@ -2,7 +2,7 @@
 
 jaxseg train cityscapes_cunet --config.data.root=DIR --workdir runs/cityscapes_cunet
 Tang et al., 2018, arXiv:1808.06521; the paper finds landmarks of bodies and faces, so data and schedule are ours.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
+DIR is Cityscapes as it is downloaded, with leftImg8bit and gtFine: 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 
@@ -11,7 +11,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 1024), crop=(512, 512), batch_size=16)
+    c.data.update(name="cityscapes", canvas=(512, 1024), crop=(512, 512), batch_size=16)
     c.data.resize.factor = 0.5
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
     c.model.update(name="cunet", dtype="bfloat16")

@@ -3,7 +3,7 @@
 jaxseg train cityscapes_pspnet --config.data.root=DIR --workdir runs/cityscapes_pspnet
 Zhao et al., 2016, arXiv:1612.01105, section 5: crops of 713 x 713, batches of 16, scales 0.5 to 2, rotations of 10
 degrees, blur, auxiliary loss 0.4, poly 0.9 from 0.01, 90 000 steps.
-DIR holds {train,val}/{images,labels} and classes.json, 19 classes, images of 1024 x 2048.
+DIR is Cityscapes as it is downloaded, with leftImg8bit and gtFine: 19 classes, images of 1024 x 2048.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(1024, 2048), crop=(713, 713), batch_size=16)
+    c.data.update(name="cityscapes", canvas=(1024, 2048), crop=(713, 713), batch_size=16)
     c.augment.update(scale=(0.5, 2.0), flip=0.5, rotate=10.0, blur=0.5)
     c.model.update(name="pspnet", encoder="resnet101", output_stride=8, dtype="bfloat16")
     c.model.options = {"auxiliary": True}

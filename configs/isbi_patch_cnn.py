@@ -3,7 +3,7 @@
 jaxseg train isbi_patch_cnn --config.data.root=DIR --workdir runs/isbi_patch_cnn
 Ciresan et al., 2012, Deep neural networks segment neuronal membranes in electron microscopy images, section 2: a
 network that labels the center of a window, here trained densely.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512.
+DIR holds the challenge's train-volume.tif and train-labels.tif: cell and membrane, 30 slices of 512 x 512.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 512), crop=(128, 128), batch_size=8)
+    c.data.update(name="isbi", canvas=(512, 512), crop=(128, 128), batch_size=8)
     c.augment.update(flip=0.5, flip_vertical=0.5, rotate=180.0)
     c.model.update(name="patch_cnn")
     c.optim.update(lr=1e-3, schedule="poly")

@@ -3,7 +3,7 @@
 jaxseg train isbi_unet --config.data.root=DIR --workdir runs/isbi_unet
 Ronneberger, Fischer & Brox, 2015, arXiv:1505.04597, section 3: one tile per step (388 x 388 labeled pixels out of 572 x
 572 seen), momentum 0.99, elastic warps by 3 x 3 vectors of 10 pixels, more weight between two cells.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512.
+DIR holds the challenge's train-volume.tif and train-labels.tif: cell and membrane, 30 slices of 512 x 512.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 512), crop=(388, 388), batch_size=1)
+    c.data.update(name="isbi", canvas=(512, 512), crop=(388, 388), batch_size=1)
     c.augment.update(elastic=10.0, elastic_grid=3, flip=0.5, flip_vertical=0.5, rotate=180.0)
     c.model.update(name="unet_original")
     c.loss.terms = {"unet_cross_entropy": 1.0}

@@ -2,8 +2,8 @@
 
 jaxseg train isbi_unetplusplus --config.data.root=DIR --workdir runs/isbi_unetplusplus
 Zhou et al., 2018, arXiv:1807.10165, section 3: Adam from 3e-4, binary cross entropy and Dice at every head.
-DIR holds {train,val}/{images,labels} and classes.json, cell and membrane, images of 512 x 512. The paper's own data
-are cells, nuclei, polyps and livers.
+DIR holds the challenge's train-volume.tif and train-labels.tif: cell and membrane, 30 slices of 512 x 512.
+The paper's own data are cells, nuclei, polyps and livers.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 512), crop=(512, 512), batch_size=4)
+    c.data.update(name="isbi", canvas=(512, 512), crop=(512, 512), batch_size=4)
     c.augment.update(elastic=10.0, flip=0.5, flip_vertical=0.5, rotate=180.0)
     c.model.update(name="unetplusplus", encoder="plain")
     c.model.encoder_options = {"widths": (32, 64, 128, 256, 512)}

@@ -2,8 +2,8 @@
 
 jaxseg train voc_deconvnet --config.data.root=DIR --workdir runs/voc_deconvnet
 Noh, Hong & Han, 2015, arXiv:1505.04366, section 4: crops of 224 x 224, batches of 64, momentum 0.9, rate 0.01.
-DIR holds {train,val}/{images,labels} and classes.json, 21 classes. The paper trains on crops around objects first;
-this is the second of its two stages.
+DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
+The paper trains on crops around objects first; this is the second of its two stages.
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(500, 500), crop=(224, 224), batch_size=64)
+    c.data.update(name="voc", canvas=(500, 500), crop=(224, 224), batch_size=64)
     c.augment.update(scale=(0.5, 1.5), flip=0.5)
     c.model.update(name="deconvnet")
     c.optim.update(name="sgd", lr=0.01, momentum=0.9, weight_decay=5e-4, schedule="poly")

@@ -3,7 +3,7 @@
 jaxseg train voc_fcn_resnet50 --config.data.root=DIR --workdir runs/voc_fcn_resnet50
 Long et al., 2015, arXiv:1411.4038, on the encoder of Chen et al., 2017, arXiv:1706.05587; auxiliary loss and schedule
 are those of torchvision's reference scripts.
-DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 512), crop=(480, 480), batch_size=16)
+    c.data.update(name="voc", canvas=(512, 512), crop=(480, 480), batch_size=16)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
     c.model.update(name="fcn", encoder="resnet50")
     c.model.options = {"auxiliary": True}

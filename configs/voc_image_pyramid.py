@@ -3,7 +3,7 @@
 jaxseg train voc_image_pyramid --config.data.root=DIR --workdir runs/voc_image_pyramid
 Chen et al., 2016, arXiv:1511.03339, section 4: batches of 30, rate 1e-3 and ten times that for the classifier,
 momentum 0.9; here by polynomial decay.
-DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(513, 513), crop=(321, 321), batch_size=30)
+    c.data.update(name="voc", canvas=(513, 513), crop=(321, 321), batch_size=30)
     c.model.update(name="image_pyramid", encoder="vgg16")
     c.model.options = {"architecture": "deeplabv1"}
     c.optim.update(

@@ -3,7 +3,7 @@
 jaxseg train voc_stacked_unet --config.data.root=DIR --workdir runs/voc_stacked_unet
 Shah et al., 2018, arXiv:1804.10343, section 4: crops of 512 x 512, batches of 22, poly 0.9 from 2e-4 with Adam's
 relatives; AdamW here.
-DIR holds {train,val}/{images,labels} and classes.json, 21 classes.
+DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Measured: not yet run.
 """
 
@@ -12,7 +12,7 @@ from jaxseg.config import default_config
 
 def get_config():
     c = default_config()
-    c.data.update(name="folder", canvas=(512, 512), crop=(512, 512), batch_size=22)
+    c.data.update(name="voc", canvas=(512, 512), crop=(512, 512), batch_size=22)
     c.augment.update(scale=(0.5, 2.0), flip=0.5, rotate=10.0)
     c.model.update(name="stacked_unet", dtype="bfloat16")
     c.optim.update(lr=2e-4, weight_decay=5e-4, schedule="poly", power=0.9)

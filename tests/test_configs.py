@@ -1,6 +1,7 @@
 """Every config traces: from its file to the shapes of a training step's result, without data, weights or compiling."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -8,14 +9,17 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseg.config import default_config
+from jaxseg.data import create_dataset
 from jaxseg.data.augment import Augment
 from jaxseg.experiment import build as experiment
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.state import create_state
 from jaxseg.training.step import make_train_step
+from tests.data.trees import TREES
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 CLASSES = 5
+PUBLISHED = {"ade20k", "camvid", "cityscapes", "isbi", "voc"}  # the first word of a config's name
 
 
 def _load(path):
@@ -65,3 +69,18 @@ def test_every_key_has_a_comment():
     lines += [line.strip() for line in inspect.getsource(Augment).split("def ")[0].splitlines() if ": " in line]
     bare = [line for line in lines if "=" in line and "#" not in line and "ConfigDict()" not in line]
     assert bare in ([], ['c.data.train_split = "train"', 'c.data.eval_split = "val"', "c.log.tensorboard = True"])
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem.split("_")[0] in PUBLISHED], ids=lambda p: p.stem)
+def test_a_config_reads_its_set_as_it_is_downloaded(path, tmp_path):
+    """The splits exist and hold as many classes as the docstring says; sets that were measured as a folder stay one."""
+    c = _load(path).get_config()
+    if c.data.name == "folder":
+        assert "not yet run" not in _load(path).__doc__
+        return
+    assert c.data.name == path.stem.split("_")[0]
+    TREES[c.data.name][0](tmp_path)
+    data = create_dataset(c.data.name, str(tmp_path), **c.data.options)
+    assert {c.data.train_split, c.data.eval_split} <= set(data.splits)
+    said = re.search(r"(\d+) classes", _load(path).__doc__)
+    assert said is None or int(said[1]) == data.num_classes
