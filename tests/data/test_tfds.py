@@ -35,7 +35,6 @@ class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=
     """Images and masks of ids 1 to 4."""
 
     VERSION = tensorflow_datasets.core.Version("1.0.0")
-    url_infos = {}  # noqa: RUF012  nothing to download; and finding it out needs packages that reading does not
     MASK = ("segmentation_mask", features.Image(shape=(None, None, 1), use_colormap=False))
 
     def _info(self):

@@ -103,7 +103,7 @@ def oxford_pet(root: Path) -> dict[str, list[str]]:
     (root / "images/Abyssinian_100.mat").write_bytes(b"MATLAB")
     (root / "annotations/trimaps/._Abyssinian_100.png").write_bytes(b"Mac")
     for split in ("trainval", "test"):
-        text = "#Image CLASS-ID SPECIES BREED ID\n" + "".join(f"{name} 1 1 1\n" for name in names[split])
+        text = "".join(f"{name} 1 1 1\n" for name in names[split])
         (root / f"annotations/{split}.txt").write_text(text)
     return names
 
