@@ -62,7 +62,7 @@ def predict_file(
     maps = {}
     if isinstance(predictor, Ensemble):
         maps = predictor.uncertainty(image)
-        label = maps.pop("probabilities").argmax(-1).astype(np.int32)
+        label = predictor.label_of(maps.pop("probabilities"))
     else:
         label = predictor(image)
     empty = empty_pixels(trained.bands, image)

@@ -138,9 +138,13 @@ class Ensemble:
         Args:
           image: as for a `Predictor`.
         """
-        p = self.probabilities(image)
+        return self.label_of(self.probabilities(image))
+
+    def label_of(self, probabilities: Float[np.ndarray, "*b c"]) -> Int[np.ndarray, "*b"]:
+        """Returns the label that a call gives pixels of these mean probabilities."""
         one = self.trained.num_logits == 1
-        return (p[..., 1] > self.trained.threshold if one else p.argmax(-1)).astype(np.int32)
+        likely = probabilities[..., 1] > self.trained.threshold if one else probabilities.argmax(-1)
+        return likely.astype(np.int32)
 
     def probabilities(self, image: Image) -> Float[np.ndarray, "h w c"]:
         """Returns the mean probability of every class at every pixel, float32; those of a softmax sum to 1."""

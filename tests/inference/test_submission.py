@@ -43,7 +43,7 @@ def trained(model, classes, bands=None, **fields):
     plain = Preprocessing((0.0,) * 3, (1.0,) * 3)
     if bands is not None:
         plain = Preprocessing((0.0,) * bands.count, (1.0,) * bands.count, bands=bands)
-    return TrainedModel(model, {}, tuple(classes), preprocessing=plain, **fields)
+    return TrainedModel(model, {"unused": np.float32(1)}, tuple(classes), preprocessing=plain, **fields)
 
 
 @pytest.fixture
@@ -207,3 +207,23 @@ def test_other_bands_than_the_models_are_said(predict, tmp_path, capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert "deep.tif: expected an image of 3 bands (red, green, blue) of uint8" in line
     assert "got uint16 of shape (6, 8, 5)" in line
+
+
+class Reddish:
+    """Stands for a network of one class: its logit."""
+
+    num_classes = 1
+
+    def apply(self, variables, images, *, train):
+        return {"logits": images[..., :1] / 100 - 1}
+
+
+def test_an_ensemble_of_one_class_keeps_its_threshold(predict, tmp_path):
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[0, :, 0] = (90, 110, 190, 255)  # probabilities 0.48, 0.52, 0.71, 0.82
+    Image.fromarray(image).save(tmp_path / "a.png")
+    model = trained(Reddish(), ("not red", "red"), threshold=0.6, activation="sigmoid", values=(0, 255))
+    out = predict(model, tmp_path / "a.png", "--checkpoint", "1", "2")
+    np.testing.assert_array_equal(readers.read_label(out / "a_label.png")[0], [0, 0, 1, 1])
+    out = predict(model, tmp_path / "a.png", "--values")
+    np.testing.assert_array_equal(readers.read_label(out / "a.png")[0], [0, 0, 255, 255])
