@@ -224,7 +224,7 @@ def check_fits(variables: Mapping[str, Any], module: nn.Module, source: str | Pa
       module: a model or an encoder.
       source: where they come from, for messages.
     """
-    stem = "/".join((*getattr(module, "encoder", module).stem, "kernel"))
+    stem = "/".join((*getattr(getattr(module, "encoder", module), "stem", ("stem", "conv")), "kernel"))
     found = flatten_dict(variables, sep="/")
     channels = next((x.shape[-2] for path, x in found.items() if path.endswith(stem) and len(x.shape) == 4), 3)
     _check_arrays(found, flatten_dict(variables_template(module, channels), sep="/"), source)

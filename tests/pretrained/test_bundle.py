@@ -14,7 +14,7 @@ from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, create_model, init
 from jaxseg.models.describe import describe
 from jaxseg.pretrained import load_bundle, load_encoder, save_bundle
-from jaxseg.pretrained.bundle import replace_variables
+from jaxseg.pretrained.bundle import check_fits, replace_variables
 
 WIDTHS = {"widths": (4, 6, 8)}
 OPTIONS = {"decoder_channels": (8, 6, 4)}
@@ -50,6 +50,14 @@ def test_every_architecture_is_described_by_what_makes_it(name):
     options = described.pop("options")
     assert described["name"] == name
     assert create_model(**described, **options) == model
+
+
+@pytest.mark.parametrize("encoder", ["plain", "resnet18"])  # one that names its first convolution, one that does not
+def test_variables_for_other_channels_fit(encoder):
+    model = create_model("fpn", encoder, num_classes=2)
+    check_fits(init(model, jax.random.key(0), in_channels=4), model, "here")
+    with pytest.raises(UserError, match="The weights belong to a different model"):
+        check_fits(init(model, jax.random.key(0)), create_model("fpn", "resnet34", num_classes=2), "here")
 
 
 def test_what_is_no_bundle_is_refused(tmp_path, model_and_variables):
