@@ -13,6 +13,7 @@ class Imported(NamedTuple):
     variables: dict[str, Any]  # {"params", "batch_stats"}, NumPy arrays
     in_channels: int = 3  # of its images
     activation: str = "softmax"  # or "sigmoid": what makes probabilities of a model's logits
+    bucket: int = 32  # pixels; to multiples of it, images are padded for a model, as the library's users have to
     notes: tuple[str, ...] = ()  # what was done to get at the weights, a sentence each
 
     def warn(self) -> "Imported":

@@ -116,7 +116,7 @@ def read_smp(
         in_channels=in_channels,
         unused=lambda key: re.match(recipe.idle, key) is not None,
     )
-    return Imported(model, variables, in_channels, activation, entries.notes)
+    return Imported(model, variables, in_channels, activation, notes=entries.notes)
 
 
 def load_smp(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:

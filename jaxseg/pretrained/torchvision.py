@@ -72,4 +72,5 @@ def read_torchvision(name: str, state_dict: StateDict, *, in_channels: int = 3) 
         what=f"torchvision's '{name}' decoder and head",
         in_channels=in_channels,
     )
-    return Imported(model, variables, in_channels, "sigmoid" if classes == 1 else "softmax", entries.notes)
+    activation = "sigmoid" if classes == 1 else "softmax"
+    return Imported(model, variables, in_channels, activation, bucket=1, notes=entries.notes)  # images as they are

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import jaxseg
+from jaxseg.cli.program import call
 from jaxseg.pretrained import from_torchvision
 
 LOGITS = {"logits": "out"}
@@ -59,3 +61,19 @@ def test_every_weight_of_fcn_resnet101_has_its_place(peers):
     zeros = {key: np.zeros(value.shape, np.float32) for key, value in theirs.state_dict().items()}
     model, _ = from_torchvision("fcn_resnet101", zeros)
     assert (model.num_classes, model.auxiliary.num_classes) == (21, 21)
+
+
+def test_a_converted_model_sees_images_unpadded_as_there(peers, randomize, tmp_path):
+    theirs = randomize(
+        peers.torchvision.models.segmentation.lraspp_mobilenet_v3_large(num_classes=5, weights_backbone=None)
+    ).eval()
+    peers.torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    options = ("--arch", "lraspp_mobilenet_v3_large", "--out", str(tmp_path / "out"))
+    assert call("convert", "torchvision", str(tmp_path / "a.pth"), *options) == 0
+    trained = jaxseg.load(tmp_path / "out")
+    image = np.random.default_rng(0).integers(0, 256, (43, 66, 3), np.uint8)
+    assert trained.preprocessing.padded(*image.shape[:2]) == image.shape[:2]
+    normalized = (image - np.float32(trained.preprocessing.mean)) / np.float32(trained.preprocessing.std)
+    with peers.torch.no_grad():
+        expected = theirs(peers.torch.from_numpy(normalized.astype(np.float32).transpose(2, 0, 1)[None]))["out"][0]
+    assert (jaxseg.Predictor(trained)(image) == expected.argmax(0).numpy()).mean() > 0.999
