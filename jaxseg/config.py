@@ -133,7 +133,7 @@ def default_config() -> ConfigDict:
     c.eval = ConfigDict()
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
     c.eval.batch_size = 8  # images of one size evaluated together
-    c.eval.bucket = 32  # images are padded to sizes that differ by multiples of this, in pixels: few are compiled
+    c.eval.bucket = 0  # pixels; padded sizes differ by multiples of it; 0: the model's stride, more for large images
     c.eval.phase = "crop"  # padded sizes are congruent to data.crop modulo the bucket; "none": multiples of the bucket
     c.eval.fill = "auto"  # of padding: "gray" as outside of training's images, "mean" color, "reflect"; "auto" chooses
     c.eval.threshold = 0.5  # probability above which a pixel is of the class, for data of one class

@@ -77,7 +77,7 @@ DEFAULTS = {
     "checkpoint.keep": 2,
     "eval.every": 0,
     "eval.batch_size": 8,
-    "eval.bucket": 32,  # the largest stride of an encoder
+    "eval.bucket": 0,
     "eval.phase": "crop",
     "eval.fill": "auto",
     "eval.threshold": 0.5,

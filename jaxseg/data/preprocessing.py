@@ -36,7 +36,10 @@ class Preprocessing:
       fill: what padding consists of, a key of `FILLS`.
       phase: (height, width); padded sizes are congruent to it modulo `bucket`. It is that of the training crop: where
         the cells of a network's coarsest features lie relative to the border changes what it says.
-      bucket: in pixels, a multiple of the network's stride, so that few sizes are compiled.
+      bucket: in pixels, a multiple of the network's stride. Padded sizes differ by multiples of it, so that few are
+        compiled.
+      steps: the bucket is doubled for larger images, so often that a size is less than twice as many steps; 0 keeps
+        it. Few more pixels are then computed, and few sizes compiled, whatever sizes images have.
     """
 
     mean: tuple[float, ...]
@@ -46,6 +49,7 @@ class Preprocessing:
     fill: Fill = "mean"
     phase: tuple[int, int] = (0, 0)
     bucket: int = 32
+    steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -57,6 +61,8 @@ class Preprocessing:
         lookup(FILLS, self.fill, "fill")
         if self.bucket < 1:
             raise UserError(f"`bucket` must be at least 1 pixel, got {self.bucket}.")
+        if self.steps < 0:
+            raise UserError(f"`steps` must be at least 0, got {self.steps}.")
         object.__setattr__(self, "phase", tuple(int(n) % self.bucket for n in self.phase))
 
     def padded(self, height: int, width: int) -> tuple[int, int]:
@@ -66,7 +72,17 @@ class Preprocessing:
         >>> p.padded(360, 480), p.padded(33, 33)
         ((385, 480), (33, 64))
         """
-        return tuple(n + (p - n) % self.bucket for n, p in zip((height, width), self.phase, strict=True))
+        return tuple(n + (p - n) % self.step(n) for n, p in zip((height, width), self.phase, strict=True))
+
+    def step(self, length: int) -> int:
+        """Returns by how many pixels the padded sizes near `length` pixels differ: the bucket, or a doubled one.
+
+        >>> p = Preprocessing((0,) * 3, (1,) * 3, bucket=8, steps=8)
+        >>> [p.step(n) for n in (1, 127, 128, 255, 256)]
+        [8, 8, 16, 16, 32]
+        """
+        times = length // (self.bucket * self.steps) if self.steps else 0
+        return self.bucket << max(times.bit_length() - 1, 0)
 
     def pad(self, images: Sequence[Num[np.ndarray, "_h _w c"]], size: tuple[int, int]) -> Num[np.ndarray, "b h w c"]:
         """Stacks images, each at the top left of `size`, which padding fills up.
@@ -100,6 +116,7 @@ class Preprocessing:
             "fill": self.fill,
             "phase": list(self.phase),
             "bucket": self.bucket,
+            "steps": self.steps,
         }
 
     @classmethod
@@ -116,6 +133,7 @@ class Preprocessing:
             fields.get("fill", "mean"),
             tuple(fields.get("phase", (0, 0))),
             fields.get("bucket", 32),
+            fields.get("steps", 0),
         )
 
 
@@ -134,6 +152,7 @@ def read_preprocessing(fields: Fields, channels: int | None = None) -> Preproces
     fields.take("mean", is_list(is_finite, counts), told)
     fields.take("std", is_list(lambda value: is_finite(value) and value > 0, counts), f"{told} above 0")
     fields.take("bucket", is_whole(1, GREATEST), f"a whole number from 1 to {GREATEST}", 32)
+    fields.take("steps", is_whole(0, GREATEST), f"a whole number from 0 to {GREATEST}", 0)
     for name in ("bands", "resize"):
         fields.take(name, lambda value: isinstance(value, Mapping), "an object", None)
     fields.take("phase", is_list(is_whole(0, GREATEST), (2,)), "two whole numbers", None)

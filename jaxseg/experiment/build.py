@@ -27,7 +27,7 @@ from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment import optim
 from jaxseg.files import Fields, is_finite, read_json, write_json
-from jaxseg.models import architecture, create_model, pixel_statistics
+from jaxseg.models import architecture, coarsest_stride, create_model, pixel_statistics
 
 DTYPES = ("float32", "bfloat16")
 AT_LEAST_ONE = (
@@ -59,8 +59,9 @@ RANGES = {  # key -> (least, greatest) value
     "train.devices": (0, math.inf),
     "log.images": (0, math.inf),
     "eval.every": (0, math.inf),
-    "eval.bucket": (1, 8192),
+    "eval.bucket": (0, 8192),
 }
+FINEST, STEPS = 8, 8  # of eval.bucket 0: the least bucket, in pixels, and `Preprocessing.steps`
 # A run may go on with another value of these: they change where things are or what is shown, not the numbers.
 FREE_KEYS = (
     "data.root",
@@ -132,7 +133,8 @@ def fit_preprocessing(config: ConfigDict, dataset: Dataset, model: nn.Module) ->
         resize=resize,
         fill=config.eval.fill if config.eval.fill != "auto" else "gray" if _shows_border(config, shapes) else "reflect",
         phase=tuple(config.data.crop) if config.eval.phase == "crop" else (0, 0),
-        bucket=config.eval.bucket,
+        bucket=config.eval.bucket or max(coarsest_stride(model), FINEST),
+        steps=0 if config.eval.bucket else STEPS,
     )
 
 

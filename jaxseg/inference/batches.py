@@ -33,8 +33,8 @@ def find_grid(native: Size, preprocessing: Preprocessing) -> Grid:
     padded = preprocessing.padded(*preprocessing.resize(*native))
     if not preprocessing.resize:
         return Grid(padded, padded)
-    bucket = preprocessing.bucket
-    return Grid(padded, tuple(-(-n // bucket) * bucket for n in native))
+    steps = map(preprocessing.step, native)
+    return Grid(padded, tuple(-(-n // step) * step for n, step in zip(native, steps, strict=True)))
 
 
 def stack(

@@ -258,6 +258,6 @@ def with_changes(trained: TrainedModel, bucket: int | None = None, threshold: fl
             raise UserError(f"The threshold is a probability, 0 to 1, got {threshold}.")
         trained = dataclasses.replace(trained, threshold=threshold)
     if bucket is not None:
-        changed = dataclasses.replace(trained.preprocessing, bucket=bucket)
+        changed = dataclasses.replace(trained.preprocessing, bucket=bucket, steps=0)
         trained = dataclasses.replace(trained, preprocessing=changed)
     return trained

@@ -87,7 +87,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
-__all__ = ["MODELS", "Architecture", "Segmenter", "architecture", "create_model", "init", "pixel_statistics"]
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "Segmenter",
+    "architecture",
+    "coarsest_stride",
+    "create_model",
+    "init",
+    "pixel_statistics",
+]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 
@@ -166,6 +175,21 @@ def architecture(name: str) -> Any:
     'vgg16'
     """
     return lookup(MODELS, name, "model")
+
+
+def coarsest_stride(model: nn.Module) -> int:
+    """Returns the stride of the deepest level of the model's encoder, in pixels; 32 where it is not known.
+
+    What a model says of a pixel depends on where the pixel lies in the cells of that level.
+
+    >>> coarsest_stride(create_model("deeplabv3", "resnet18", num_classes=2)), coarsest_stride(nn.Dense(1))
+    (8, 32)
+    """
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, nn.Module) or hasattr(model, "scales"):  # of which each has its own cells
+        return 32
+    depth = getattr(encoder, "depth", len(getattr(encoder, "widths", range(5))))
+    return min(2**depth, getattr(encoder, "output_stride", 32))
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -56,3 +56,23 @@ def test_padding(fill):
         np.testing.assert_array_equal(padded, np.concatenate([mirrored, mirrored[:, ::-1]], 1))
     else:
         assert (padded[3:] == (127 if fill == "gray" else (10, 8, 7))).all()
+
+
+def test_padded_sizes_are_coarser_for_larger_images_and_keep_the_phase():
+    seen = Preprocessing((0,) * 3, (1,) * 3, phase=(65, 64), bucket=8, steps=8)
+    for length in range(1, 3000):
+        for axis, phase in enumerate((1, 0)):
+            padded = seen.padded(length, length)[axis]
+            assert padded >= length and padded % 8 == phase
+            assert padded - length < max(8, length / 8)
+            assert seen.padded(padded, padded)[axis] == padded
+    assert seen.padded(100, 200) == (105, 208)
+
+
+def test_few_sizes_for_a_folder_of_many():
+    seen = Preprocessing((0,) * 3, (1,) * 3, bucket=32, steps=8)
+    lengths = np.linspace(33, 420, 40).round().astype(int).tolist()
+    assert len({seen.padded(n, n) for n in lengths}) <= 13
+    fine = Preprocessing((0,) * 3, (1,) * 3, bucket=8, steps=8)
+    assert len({fine.padded(n, n) for n in lengths}) <= 24
+    assert len({seen.padded(n, n) for n in range(1000, 4000)}) <= 17

@@ -79,7 +79,7 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("optim.ema", 2.0, "optim.ema must be from 0 to 1, got 2"),
         ("optim.beta1", -0.1, "optim.beta1 must be at least 0 and less than 1"),
         ("train.devices", -1, "train.devices must be a finite number of at least 0"),
-        ("eval.bucket", 0, "eval.bucket must be from 1 to 8192"),
+        ("eval.bucket", -1, "eval.bucket must be from 0 to 8192"),
         ("checkpoint.keep", 0, "checkpoint.keep must be at least 1"),
         ("augment.flip", 2.0, "augment.flip must be from 0 to 1"),
         ("augment.scale", (2.0, 0.5), "augment.scale must be .smallest, largest."),
@@ -174,3 +174,20 @@ def test_a_start_that_failed_before_its_first_checkpoint_claims_nothing(tmp_path
     mended.model.replace_head = True
     experiment.claim_workdir(mended, dataset, tmp_path)
     assert experiment.read_config(tmp_path).model.replace_head is True
+
+
+@pytest.mark.parametrize(
+    "name, encoder, stride, expected",
+    [("unet", {"widths": (4, 6, 8, 8)}, None, 16), ("deeplabv3", {}, 8, 8), ("unet", {"widths": (4,)}, None, 8)],
+)
+def test_the_step_of_padded_sizes_is_the_models_stride(dataset, name, encoder, stride, expected):
+    c = _config()
+    c.data.update(canvas=(41, 41), crop=(41, 41))
+    c.model.update(name=name, encoder="plain", output_stride=stride)
+    c.model.encoder_options = encoder
+    model = experiment.build_model(c, 7)
+    seen = experiment.fit_preprocessing(c, dataset, model)
+    assert (seen.bucket, seen.steps, seen.phase) == (expected, 8, (41 % expected,) * 2)
+    c.eval.bucket = 32
+    seen = experiment.fit_preprocessing(c, dataset, model)
+    assert (seen.bucket, seen.steps, seen.phase) == (32, 0, (9, 9))
