@@ -191,3 +191,16 @@ def test_the_step_of_padded_sizes_is_the_models_stride(dataset, name, encoder, s
     c.eval.bucket = 32
     seen = experiment.fit_preprocessing(c, dataset, model)
     assert (seen.bucket, seen.steps, seen.phase) == (32, 0, (9, 9))
+
+
+@pytest.mark.parametrize(
+    "augment, size, fill",
+    [({}, 32, "reflect"), ({"scale": (0.5, 2.0)}, 32, "gray"), ({"rotate": 10.0}, 32, "gray"), ({}, 41, "gray")],
+)
+def test_the_fill_is_what_training_shows_beyond_the_border(dataset, augment, size, fill):
+    c = _config()
+    c.data.update(canvas=(size, size), crop=(size, size))
+    c.augment.update(augment)
+    assert experiment.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == fill
+    c.eval.fill = "mean"
+    assert experiment.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == "mean"
