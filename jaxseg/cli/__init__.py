@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
+    "data": ("data", "what a data set holds and what is wrong with it; statistics"),
     "list": ("list", "names of configs, models, encoders, losses, ..."),
     "show": ("show", "parameters, FLOPs, strides and memory of a model, by part"),
     "errors": ("errors", "one page of a trained model's errors, with images"),

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.labels import Relabeled as Relabeled
 from jaxseg.data.labels import check_found
+
+if TYPE_CHECKING:
+    from jaxseg.data.check import Look
 
 LARGEST = 65534  # classes at most: labels are uint8 or uint16, and one value is the ignore label
 
@@ -96,23 +99,27 @@ def palette_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colors[:count])
 
 
-def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> None:
-    """Raises a `UserError` if `split` does not exist, is empty or holds a record that does not read.
+def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> "Look":
+    """Raises a `UserError` if `split` does not exist, is empty or holds a record that does not read; says what it saw.
 
     Reads at least four records, spread over the split, and goes on for `seconds`, which is enough for all of a small
     set; training then starts without having read a large one. The others are checked as they are read.
     """
+    from jaxseg.data.check import Look, facts_of
+
     source = lookup(dataset.splits, split, "split")
     if len(source) == 0:
         raise UserError(f"Split '{split}' of the data set '{dataset.name}' is empty, expected images and labels.")
-    found: set[int] = set()
+    seen = Look(split, len(source), dataset.bands, [])
     start = time.perf_counter()
-    whole = True
+    found: set[int] = set()
     for looked_at, index in enumerate(np.random.default_rng(0).permutation(len(source)).tolist()):
         # Masks that seem to lack a class are worth a longer look, since they are refused.
         odd = dataset.num_classes <= 2 and len(found - {dataset.ignore}) < 2 and looked_at < 64
         if looked_at >= 4 and time.perf_counter() > start + seconds * (10 if odd else 1):
-            whole = False
+            seen.whole = False
             break
-        found.update(np.unique(source[index]["label"]).tolist())
-    check_found(dataset, split, found, whole=whole)
+        seen.facts.append(facts_of(dataset, source, index))
+        found.update(dataset.ignore if n == dataset.num_labels else n for n in seen.facts[-1].labels)
+    check_found(dataset, split, found, whole=seen.whole)
+    return seen

@@ -190,6 +190,11 @@ def numbered(num_classes: int) -> Legend:
     return Legend(names, palette_colors(num_classes), 255 if num_classes <= 255 else 65535)
 
 
+def from_document(document: Any) -> Legend:
+    """Returns the legend of a document as classes.json holds it."""
+    return _legend(*_entries(document))
+
+
 def read_legend(file: Path, num_classes: int | None) -> Legend:
     """Returns the legend of a classes.json; `num_classes`, if given, must be the number of its classes."""
     try:

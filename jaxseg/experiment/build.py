@@ -21,6 +21,7 @@ from jaxseg.config import ELEMENTS, OPEN, default_config, with_current_names
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.data.augment import Augment, augment, check_colors
 from jaxseg.data.bands import RGB, Bands
+from jaxseg.data.check import Look
 from jaxseg.data.preprocessing import FILLS, Preprocessing, read_preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
@@ -84,6 +85,7 @@ class Experiment:
     dataset: Dataset
     model: nn.Module
     preprocessing: Preprocessing
+    looks: tuple[Look, ...] = ()  # at the splits that are read, of a part of their images
 
 
 def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | None = None) -> Experiment:
@@ -106,13 +108,12 @@ def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | No
         label_ignore=tuple(c.label_ignore),
         **c.options.to_dict(),
     )
-    for split in splits:
-        check_dataset(dataset, split)
+    looks = tuple(check_dataset(dataset, split) for split in splits)
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
     preprocessing = _claimed(workdir) or fit_preprocessing(config, dataset, model)
     check_colors(Augment(**config.augment), preprocessing.bands)
-    return Experiment(config, dataset, model, preprocessing)
+    return Experiment(config, dataset, model, preprocessing, looks)
 
 
 def fit_preprocessing(config: ConfigDict, dataset: Dataset, model: nn.Module) -> Preprocessing:

@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError
-from jaxseg.data import pipeline
+from jaxseg.data import pipeline, report
+from jaxseg.data.verdict import Setting
 from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
@@ -304,6 +305,11 @@ def _announce(
         f" {data.name}: {sizes} images, {data.num_classes} classes;"
         f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
     )
+    if experiment.looks:
+        setting = Setting(experiment.preprocessing.resize, tuple(c.data.canvas), tuple(c.data.crop))
+        lines, warned = report.startup(data, experiment.looks, setting, experiment.preprocessing)
+        for line in [*lines, *(f"warning: {sentence}" for sentence in warned)]:
+            say(line)
     for sentence in experiments.without_effect(experiment.config):
         say(f"note: {sentence}")
     if start:
