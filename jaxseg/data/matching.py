@@ -44,6 +44,9 @@ def match(layout: Layout, split: str) -> tuple[tuple[Pair, ...], list[Problem]]:
     problems: list[Problem] = []
     images = _files(folders[0], "images", layout.image_suffix, folders[1], layout.label_suffix, problems)
     labels = _files(folders[1], "labels", layout.label_suffix, folders[0], layout.image_suffix, problems)
+    for name in {n for files in (images, labels) for n, several in files.items() if len(several) > 1}:
+        images.pop(name, None), labels.pop(name, None)  # its other one is not alone
+    images, labels = ({name: several[0] for name, several in files.items()} for files in (images, labels))
     if images and labels:
         both = images.keys() & labels.keys()
         again = both and images.keys() - labels.keys()  # the first call does not come to labels without an image then
@@ -80,8 +83,8 @@ def match(layout: Layout, split: str) -> tuple[tuple[Pair, ...], list[Problem]]:
 
 def _files(
     where: Path, kind: str, ending: str, other: Path, other_ending: str, problems: list[Problem]
-) -> dict[str, str]:
-    """name -> file, without those that are doubled; what is wrong joins `problems`."""
+) -> dict[str, list[str]]:
+    """name -> files, of which there should be one; what is wrong joins `problems`."""
     if not where.is_dir():
         problems.append(Problem(str(where), f"There is no folder {where}. Put the split's {kind} there."))
         return {}
@@ -105,4 +108,4 @@ def _files(
             )
     if not files:
         problems.append(Problem(str(where), f"No {kind} in {where}: expected files ending in {' '.join(known)}."))
-    return {name: several[0] for name, several in files.items() if len(several) == 1}
+    return files

@@ -14,6 +14,7 @@ from jaxseg.data.verdict import (
     Setting,
     absent_classes,
     as_settings,
+    canvas_warnings,
     fitted,
     grouped,
     image_warnings,
@@ -111,10 +112,10 @@ def seen_at(seen: Look, setting: Setting) -> str:
     told = "at their size" if low == high == 1 else f"resized by {low:.3g}" + (f" to {high:.3g}" if high > low else "")
     if setting.crop is None:
         return f"{told} (data.resize changes it)"
-    told += f"; windows of {_times(setting.crop)}"
     cut = window_share(seen, setting)
     if cut and cut[0]:
-        told += f", out of {_times(setting.canvas)}, {100 * cut[1]:.0f} % of an image at a time"
+        told += f"; in windows of {_times(setting.canvas)}, {100 * cut[1]:.2g} % of an image at a time"
+    told += f"; crops of {_times(setting.crop)}"
     return told
 
 
@@ -188,16 +189,17 @@ def startup(
     fit = "" if bands.window is None else f", window {_window(bands.window)}"
     fit += " fitted" if fit and dataset.bands.window is None else ""
     part = "" if first.whole else f" in {len(first.facts)} that were looked at"
-    fill = {"reflect": "reflections"}.get(preprocessing.fill, preprocessing.fill)
+    fill = {"reflect": "reflections", "mean": "the mean color"}.get(preprocessing.fill, preprocessing.fill)
+    more = f" and {_times(preprocessing.phase)} (height x width) more" if any(preprocessing.phase) else ""
     absent = absent_classes(dataset, first) if first.whole else []
     lines = [
         f"images: {first.records}, {sizes_text(first.sizes)}{part}; {used_text(first)}{fit}; seen"
         f" {seen_at(first, setting)}",
         f"labels: {dataset.num_classes} class{'es' * (dataset.num_classes > 1)}, {labels_text(dataset, first)}"
         + (f"; absent: {listing(absent)}" if absent else ""),
-        f"evaluation: padded with {fill} to sizes of {_times(preprocessing.phase)} modulo {preprocessing.bucket}",
+        f"evaluation: padded with {fill} to multiples of {preprocessing.bucket}{more}",
     ]
-    said = [sentence for seen in looks for sentence in image_warnings(seen, setting)]
+    said = canvas_warnings(first, setting) + [sentence for seen in looks for sentence in image_warnings(seen)]
     for seen in looks:
         said += [sentence for sentence in judge_labels(dataset, seen)[1] if "is ignored" not in sentence]
     return lines, said

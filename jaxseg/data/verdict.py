@@ -19,6 +19,7 @@ from jaxseg.data.resize import AS_STORED, Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window
 
 UNEVEN = 4  # ratio of the class weights from which they are suggested
+LITTLE = 0.1  # share of an image that a window shows, below which that is said
 DARK = 1 / 8  # of the range of a type; images that use less are nearly black
 
 
@@ -69,8 +70,10 @@ def judge(dataset: Dataset, looks: Sequence[Look], setting: Setting | None = Non
         if seen.facts:
             wrong, more = judge_labels(dataset, seen)
             errors += wrong
-            said += more + image_warnings(seen, setting) + _masks(dataset, seen)
+            said += more + image_warnings(seen) + _masks(dataset, seen)
     said += _repeated(looks)
+    if looks and looks[0].facts:
+        said += canvas_warnings(looks[0], setting)
     first = looks[0] if looks else None
     suggestions = {} if first is None or not first.facts else suggest.suggest_sizes(first, setting.resize)
     if first is not None and first.facts:
@@ -159,7 +162,7 @@ def absent_classes(dataset: Dataset, seen: Look) -> list[str]:
     return [name for i, name in enumerate(dataset.classes) if i + first not in seen.found]
 
 
-def image_warnings(seen: Look, setting: Setting) -> list[str]:
+def image_warnings(seen: Look) -> list[str]:
     """Returns the warnings about the images of a split."""
     said = []
     told = [fact.turned for fact in seen.facts if fact.turned is not None]
@@ -184,13 +187,19 @@ def image_warnings(seen: Look, setting: Setting) -> list[str]:
         said.append(f"{seen.split}: the band {listing(flat)} has one value in all images: it says nothing.")
     if (dropped := sum(fact.dropped for fact in seen.facts)) > 0:
         said.append(f"{seen.split}: the transparency of {dropped} images is dropped; the colors beneath are used.")
-    if setting.canvas and (cut := window_share(seen, setting)) and cut[0]:
-        said.append(
-            f"{seen.split}: {cut[0]} of {len(seen.facts)} images are larger than data.canvas={setting.canvas}: training"
-            f" sees windows of them, {100 * cut[1]:.0f} % of an image at a time (median); data.resize would make them"
-            " smaller, in evaluation too."
-        )
     return said
+
+
+def canvas_warnings(seen: Look, setting: Setting) -> list[str]:
+    """Returns a warning where windows show little of the images of the training split."""
+    cut = window_share(seen, setting)
+    if cut is None or cut[1] >= LITTLE:
+        return []
+    return [
+        f"{seen.split}: {cut[0]} of {len(seen.facts)} images are larger than data.canvas={setting.canvas}: training"
+        f" sees windows of them, {100 * cut[1]:.2g} % of an image at a time (median). Where that is too little to tell"
+        " what a pixel is, enlarge the canvas and the crop, or make images smaller, in evaluation too: data.resize."
+    ]
 
 
 def window_share(seen: Look, setting: Setting) -> tuple[int, float] | None:

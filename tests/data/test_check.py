@@ -1,0 +1,246 @@
+"""What is seen of a data set, and what is said of it: every kind of broken input is a row, none is the end."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.data import create_dataset, report, verdict
+from jaxseg.data.check import look
+from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.data.resize import Resize
+from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
+from jaxseg.data.suggest import inverse_frequency, median_frequency, suggest_sizes
+
+TWO = ["background", "square"]
+
+
+def image(seed=0, size=(24, 32), dtype=np.uint8, high=200):
+    return np.random.default_rng(seed).integers(20, high, (*size, 3), dtype)
+
+
+def mask(size=(24, 32), value=1):
+    label = np.zeros(size, np.uint8)
+    label[4:12, 8:16] = value
+    return label
+
+
+def write(root, classes=TWO, *, train=3, val=2, label=mask, picture=image):
+    (root / "classes.json").write_text(json.dumps({"classes": classes} if isinstance(classes, list) else classes))
+    for split, count in (("train", train), ("val", val)):
+        for i in range(count):
+            save(root / split / "images" / f"p{i}.png", picture(i + 100 * (split == "val")))
+            save(root / split / "labels" / f"p{i}.png", label())
+    return root
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def judged(root, setting=None, **options):
+    dataset = create_dataset("folder", str(root), **options)
+    return verdict.judge(dataset, [look(dataset, split, threads=2) for split in ("train", "val")], setting)
+
+
+def test_a_right_data_set_has_numbers_and_nothing_to_mend(tmp_path):
+    found = judged(write(tmp_path))
+    train = found.looks[0]
+    assert not found.errors
+    assert not found.warnings
+    assert train.sizes == {(24, 32): 3}
+    assert train.counts.tolist() == [3 * (24 * 32 - 64), 3 * 64, 0]
+    assert train.images_with.tolist() == [3, 3, 0]
+    stored = np.stack([image(i) for i in range(3)])
+    assert (train.used[0].min(), train.used[1].max()) == (stored.min(), stored.max())
+    text = report.text(found)
+    assert "train: 3 images\n" in text
+    assert "sizes   24x32 (height x width)" in text
+    assert "square        8.3 %  3" in text
+    assert text.endswith("0 errors, 0 warnings")
+
+
+def test_files_that_do_not_read_or_pair_are_rows_and_the_rest_is_read(tmp_path):
+    write(tmp_path, train=5)
+    images, labels = tmp_path / "train" / "images", tmp_path / "train" / "labels"
+    (images / "p0.png").write_bytes((images / "p0.png").read_bytes()[:300])  # cut short
+    save(labels / "p1.png", mask(value=7))
+    save(labels / "p2.png", mask((24, 31)))
+    save(images / "alone.png", image(9))
+    save(labels / "lonely.png", mask())
+    save(images / "p3.bmp", image(3))  # doubled
+    os.symlink(tmp_path / "gone.png", images / "p5.png")
+    save(labels / "p5.png", mask())
+    found = judged(tmp_path)
+    train = found.looks[0]
+    assert [fact.name for fact in train.facts] == ["p4"]
+    sentences = [problem.sentence for problem in found.errors]
+    for words in (
+        "1 images have no label: " + str(images / "alone.png"),
+        f"1 labels have no image: {labels / 'lonely.png'}.",
+        f"Several images have one name: {images / 'p3.bmp'}, {images / 'p3.png'}",
+        "p0.png does not read",
+        "p1.png: expected class ids 0 to 1 or 255 (ignored), got 7",
+        "p2.png is 31x24 (width x height) but its image",
+        "p5.png is a link to",
+    ):
+        assert any(words in sentence for sentence in sentences), words
+    assert len(sentences) == 7
+    assert not any("/val/" in sentence for sentence in sentences)
+    assert len(found.looks[1].facts) == 2
+
+
+def test_a_suffix_is_named_and_the_files_are_read_with_it(tmp_path):
+    write(tmp_path, train=2)
+    for file in (tmp_path / "train" / "labels").iterdir():
+        file.rename(file.with_stem(file.stem + "_mask"))
+    found = judged(tmp_path)
+    (error,) = found.errors
+    assert 'data.options.label_suffix="_mask"' in error.sentence
+    assert len(found.looks[0].facts) == 2
+
+
+def test_files_that_fail_alike_are_said_once(tmp_path):
+    found = judged(write(tmp_path, train=3, label=lambda: mask(value=9)))
+    assert len(found.errors) == 5
+    assert [count for _, count in verdict.grouped(found.errors)] == [5]
+    assert "(and 4 more like it)" in report.text(found)
+
+
+def test_masks_of_0_and_255_and_a_class_that_is_never_seen(tmp_path):
+    found = judged(write(tmp_path, label=lambda: mask(value=255)))
+    assert [e.where for e in found.errors] == ["train", "val"]
+    assert '"values": [255]' in found.errors[0].sentence
+    assert "loss.options" not in found.suggestions  # a weight of 0 would hide what is missing
+
+
+def test_labels_that_are_ignored_as_a_whole_and_classes_that_nobody_has(tmp_path):
+    write(tmp_path, ["a", "b", "c"])
+    for file in (tmp_path / "val" / "labels").iterdir():
+        save(file, np.full((24, 32), 255, np.uint8))
+    save(tmp_path / "train" / "labels" / "p0.png", np.full((24, 32), 255, np.uint8))
+    said = judged(tmp_path).warnings
+    assert any("split 'val'" in s and "nothing is learned or scored there" in s for s in said)
+    assert any("train: no pixel is of the class c." in s for s in said)
+    assert any("train: 1 labels are ignored as a whole: p0" in s for s in said)
+
+
+def test_exif_turns_and_dark_images_and_repeated_ones(tmp_path):
+    write(tmp_path, picture=lambda seed: image(seed, high=25))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    save(tmp_path / "train" / "images" / "p0.png", image(0, high=25), exif=exif)
+    save(tmp_path / "val" / "images" / "p0.png", image(1, high=25))
+    found = judged(tmp_path)
+    assert found.looks[0].facts[0].turned == (True, False)
+    said = "\n".join(found.warnings)
+    assert "train: 1 of 3 images are turned by EXIF and their labels are not" in said
+    assert "the greatest value of the images is 24 of 255" in said
+    assert "1 images of 'val' are in 'train' too, pixel by pixel: p0 = p1." in said
+    assert "EXIF    1 images and 0 labels are turned" in report.text(found)
+
+
+def test_both_turned_is_told_and_is_no_mistake(tmp_path):
+    write(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for kind, array in (("images", image(0)), ("labels", mask())):
+        save(tmp_path / "train" / kind / "p0.png", array, exif=exif)
+    found = judged(tmp_path)
+    assert not found.warnings
+    assert "EXIF    1 images and 1 labels are turned, each as its own EXIF says" in report.text(found)
+
+
+def test_interpolated_ids_that_are_classes_are_noticed(tmp_path):
+    label = np.zeros((24, 32), np.uint8)
+    label[4:20, 8:24] = 2
+    blurred = label.copy()
+    blurred[3, 8:24] = blurred[20, 8:24] = blurred[4:20, 7] = blurred[4:20, 24] = 1
+    found = judged(write(tmp_path, ["a", "b", "c"], label=lambda: blurred))
+    assert any("the class b is only in lines of one pixel: are the labels interpolated?" in s for s in found.warnings)
+    wide = blurred.copy()
+    wide[:, :4] = 1
+    (tmp_path / "wide").mkdir()
+    assert not judged(write(tmp_path / "wide", ["a", "b", "c"], label=lambda: wide)).warnings
+
+
+def test_16_bits_have_the_window_that_a_run_fits(tmp_path):
+    write(tmp_path, picture=lambda seed: image(seed, dtype=np.uint16, high=1400)[..., 0])
+    found = judged(tmp_path)
+    dataset, train = found.dataset, found.looks[0]
+    window = fit_window(spread(dataset.splits["train"]), dataset.bands)
+    np.testing.assert_allclose(verdict.fitted(train), window, rtol=1e-5)
+    assert found.suggestions["data.options"] == {"window": verdict.fitted(train)[0]}
+    text = report.text(found)
+    assert "uint16 of 1 band (gray); 20 to 1399 of 0 to 65535 used (2.1 %)" in text
+    assert "fitted: percentiles 0.1 and 99.9" in text
+    given = judged(tmp_path, window=(0, 4095))
+    assert "window  0..4095, given" in report.text(given)
+    assert "data.options" not in given.suggestions
+
+
+def test_statistics_are_those_that_a_run_fits(tmp_path):
+    found = judged(write(tmp_path))
+    told = json.loads(json.dumps(verdict.statistics(found.dataset, found.looks[0])))
+    mean, std = fit_mean_and_std(spread(found.dataset.splits["train"]), found.dataset.bands)
+    np.testing.assert_allclose(told["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(told["std"], std, rtol=1e-5)
+    assert told["share"]["square"] == pytest.approx(64 / 768, rel=1e-4)
+    assert told["config"] == {"loss.options": {"cross_entropy": {"class_weights": [0.54545, 6.0]}}}
+
+
+def test_weights_by_hand(tmp_path):
+    write(tmp_path, ["a", "b", "c"], train=2)
+    save(tmp_path / "train" / "labels" / "p1.png", np.zeros((24, 32), np.uint8))
+    train = judged(tmp_path).looks[0]
+    # a: 704 + 768 of 1536 pixels of the images that have it; b: 64 of 768; the median of the two is 0.5208
+    shares = np.array([1472 / 1536, 64 / 768])
+    np.testing.assert_allclose(median_frequency(train), [*(np.median(shares) / shares), 0])
+    np.testing.assert_allclose(inverse_frequency(train.counts[:-1]), [1536 / (2 * 1472), 1536 / (2 * 64), 0])
+
+
+def test_windows_are_told_with_what_they_show(tmp_path):
+    found = judged(write(tmp_path), verdict.Setting(Resize(factor=2.0), (12, 16), (8, 8), 16))
+    text = report.text(found)
+    assert "seen    resized by 2; in windows of 12x16, 6.2 % of an image at a time; crops of 8x8" in text
+    assert any("3 of 3 images are larger than data.canvas=(12, 16)" in s for s in found.warnings)
+    assert "fewer than config.data.batch_size=16" in found.errors[0].sentence
+
+
+def test_suggested_sizes_are_filled_by_most_images(tmp_path):
+    write(tmp_path, train=4, picture=lambda seed: image(seed, (70, 200)), label=lambda: mask((70, 200)))
+    train = judged(tmp_path).looks[0]
+    assert suggest_sizes(train) == {"data.canvas": (70, 200), "data.crop": (64, 192), "data.batch_size": 4}
+    assert suggest_sizes(train, Resize(factor=0.5))["data.crop"] == (32, 96)
+
+
+def test_stacks_of_pages_and_one_class(tmp_path):
+    write(tmp_path, {"ignore": 254, "classes": [{"name": "cell", "values": [255]}]}, label=lambda: mask(value=255))
+    pages = [Image.fromarray(image(i)) for i in range(3)], [Image.fromarray(mask(value=255)) for _ in range(3)]
+    for kind, several in zip(("images", "labels"), pages, strict=True):
+        several[0].save(tmp_path / "train" / kind / "stack.tif", save_all=True, append_images=several[1:])
+    found = judged(tmp_path)
+    assert found.looks[0].records == 6
+    assert list(found.looks[0].stacks.values()) == [3]
+    text = report.text(found)
+    assert "1 files of several pages are 3 of the images" in text
+    assert "not of the class   91.7 %  6" in text
+    assert "cell                8.3 %  6" in text
+
+
+def test_the_lines_that_a_run_begins_with(tmp_path):
+    dataset = create_dataset("folder", str(write(tmp_path, ["a", "b", "c"])))
+    from jaxseg.data import check_dataset
+
+    looks = [check_dataset(dataset, split) for split in ("train", "val")]
+    seen = Preprocessing((127,) * 3, (50,) * 3, fill="gray", phase=(1, 1))
+    lines, said = report.startup(dataset, looks, verdict.Setting(Resize(), (24, 32), (24, 24)), seen)
+    assert lines[0].startswith(
+        "images: 3, 24x32 (height x width); uint8 RGB; 20 to 199 of 0 to 255 used (70.2 %); seen at"
+    )
+    assert lines[1] == "labels: 3 classes, 0.0 % ignored; rarest: b 8.3 %; absent: c"
+    assert lines[2] == "evaluation: padded with gray to multiples of 32 and 1x1 (height x width) more"
+    assert any("train: no pixel is of the class c." in sentence for sentence in said)
