@@ -72,12 +72,13 @@ class Relabeled:
         last = max(self.num_classes, 2) - 1
         return (
             f"{file}: expected class ids 0 to {last} or {self.ignore} (ignored){after}, got"
-            f" {listing(wrong, 12)} (the file holds {listing(found, 12)}). {self._remedy(found, counts, wrong)}"
+            f" {listing(wrong.tolist(), 12)} (the file holds {listing(found.tolist(), 12)})."
+            f" {self._remedy(found, counts, wrong)}"
         )
 
     def _remedy(self, found: np.ndarray, counts: np.ndarray, wrong: np.ndarray) -> str:
         last = max(self.num_classes, 2) - 1
-        if look_interpolated(found, counts, wrong):
+        if look_interpolated(found, counts, wrong.tolist()):
             return INTERPOLATED
         if len(wrong) == 1 and wrong[0] + self.offset < 0:
             return f"If {wrong[0]} means 'unlabeled', set label_ignore=({wrong[0]},)."

@@ -80,7 +80,7 @@ def test_stats_are_json_for_a_config(tmp_path, capsys):
     assert 20 <= window[0] < 40
     assert 1380 < window[1] <= 1399
     assert told["config"]["data.options"] == {"window": [window]}
-    assert run(capsys, "check", root, "--option", f"window={window}")[0] == 0
+    assert run(capsys, "check", root, "--option", f"window={tuple(window)}")[0] == 0
 
 
 @pytest.mark.parametrize(
