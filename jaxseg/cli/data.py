@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
 
 def check(config: "ConfigDict", args: argparse.Namespace) -> int:
     """Prints the report of a data set."""
-    from jaxseg.data import report, verdict
+    from jaxseg.data import report, suggest, verdict
 
     dataset, problems, suggestion = _open(config)
     if dataset is None:
@@ -69,6 +69,8 @@ def check(config: "ConfigDict", args: argparse.Namespace) -> int:
             problems.append(_problem("config", error))
         setting = verdict.Setting(make_resize(config), tuple(c.canvas), tuple(c.crop), c.batch_size)
     found = verdict.judge(dataset, looks, setting)
+    if found.errors and c.name == "folder" and not suggestion:
+        suggestion = suggest.suggest_values(dataset)
     found = verdict.with_more(found, problems, {"classes.json": suggestion} if suggestion else {})
     print(report.text(found))
     if args.html:

@@ -84,6 +84,7 @@ class Look:
       problems: of the files that do not read or do not pair.
       stacks: files of several pages, and how many.
       whole: whether all records were looked at.
+      unread: (size, type, bands) -> images, by their headers, of records that do not read.
       source: the records.
     """
 
@@ -94,6 +95,7 @@ class Look:
     problems: list[Problem] = dataclasses.field(default_factory=list)
     stacks: dict[str, int] = dataclasses.field(default_factory=dict)
     whole: bool = True
+    unread: collections.Counter[tuple[Size, str, int]] = dataclasses.field(default_factory=collections.Counter)
     source: Source | None = None
 
     @property
@@ -153,25 +155,39 @@ def look(dataset: Dataset, split: str, *, threads: int = 0, progress: Progress =
     seen = Look(split, records, dataset.bands, [], problems, source=source)
     sampled = set(np.linspace(0, records - 1, min(IMAGES, records)).round().astype(int).tolist())
 
-    def read(index: int) -> Facts | Problem:
+    def read(index: int) -> Facts | tuple[Problem, tuple[Size, str, int] | None]:
         try:
             return facts_of(dataset, source, index, sample=index in sampled, thorough=True)
         except UserError as error:
-            pair = pair_of(source, index)
-            return Problem(
-                pair.label if pair and pair.label in str(error) else pair.image if pair else split, f"{error}"
-            )
+            return _failed(source, index, error, split)
 
     pool = concurrent.futures.ThreadPoolExecutor(count_threads(threads))
     try:
         for fact in progress(_ahead(pool, read, range(records), 4 * count_threads(threads)), records):
-            (seen.facts if isinstance(fact, Facts) else seen.problems).append(fact)
+            if isinstance(fact, Facts):
+                seen.facts.append(fact)
+            else:
+                problem, known = fact
+                seen.problems.append(problem)
+                seen.unread.update([known] if known else [])
     finally:
         pool.shutdown(cancel_futures=True)
     for pair in pairs_of(source):
         if pair.page is not None:
             seen.stacks[pair.image] = seen.stacks.get(pair.image, 0) + 1
     return seen
+
+
+def _failed(source: Source, index: int, error: UserError, split: str) -> tuple[Problem, tuple[Size, str, int] | None]:
+    """The problem of a record, and what the header of its image says, if that reads."""
+    if (pair := pair_of(source, index)) is None:
+        return Problem(split, str(error)), None
+    problem = Problem(pair.label if pair.label in str(error) else pair.image, str(error))
+    try:
+        known = readers.header(pair.image)
+    except UserError:
+        return problem, None
+    return problem, ((known.height, known.width), known.dtype, known.bands)
 
 
 def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = False, thorough: bool = False) -> Facts:
@@ -222,13 +238,17 @@ def _inner(label: Integer[np.ndarray, "h w"], dataset: Dataset) -> Integer[np.nd
     """Pixels of each label whose four neighbors have it too."""
     middle = label[1:-1, 1:-1]
     neighbors = (label[:-2, 1:-1], label[2:, 1:-1], label[1:-1, :-2], label[1:-1, 2:])
-    return _count(middle[np.logical_and.reduce([n == middle for n in neighbors])], dataset)
+    edge = neighbors[0] != middle
+    for other in neighbors[1:]:
+        edge |= other != middle
+    return _count(np.ascontiguousarray(middle), dataset) - _count(middle[edge], dataset)  # edges are few: faster
 
 
 def _range(flat: Num[np.ndarray, "n c"], bands: Bands) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest value of each band; nan where it holds nothing."""
     if bands.nodata is None and bands.dtype != "float32":
-        return flat.min(0).astype(np.float64), flat.max(0).astype(np.float64)
+        columns = [flat[:, i] for i in range(bands.count)]  # each by itself: faster
+        return tuple(np.array([end(column) for column in columns], np.float64) for end in (np.min, np.max))
     empty = np.asarray(bands.empty(flat))
     low, high = (np.where(empty, bound, flat).astype(np.float64) for bound in (np.inf, -np.inf))
     return low.min(0), high.max(0)

@@ -58,8 +58,13 @@ def split_rows(report: Report, seen: Look, *, first: bool) -> list[tuple[str, st
       seen: the split.
       first: whether it is the one to train on, whose statistics are fitted.
     """
+    other = [
+        f"{count} of {_times(size)}, {dtype}, {bands} band{'s' * (bands > 1)}"
+        for (size, dtype, bands), count in seen.unread.most_common()
+    ]
+    unread = [("unread", f"images whose pixels or labels do not read: {listing(other)}")] if other else []
     if not seen.facts:
-        return []
+        return unread
     rows = [("sizes", sizes_text(seen.sizes)), ("seen", seen_at(seen, report.setting)), ("values", used_text(seen))]
     if first and seen.bands.window is None and seen.bands.dtype != "uint8":
         low, high = seen.bands.percentiles
@@ -77,7 +82,7 @@ def split_rows(report: Report, seen: Look, *, first: bool) -> list[tuple[str, st
         images, labels = (sum(column) for column in zip(*turned, strict=True))
         rows.append(("EXIF", f"{images} images and {labels} labels are turned, each as its own EXIF says"))
     rows.append(("labels", labels_text(report.dataset, seen)))
-    return rows
+    return rows + unread
 
 
 def images_text(seen: Look) -> str:

@@ -48,6 +48,20 @@ def suggest_classes(dataset: Dataset) -> dict[str, Any] | None:
     return _of_values(values) if 0 < len(values) <= MOST and min(values) >= 0 else None
 
 
+def suggest_values(dataset: Dataset) -> dict[str, Any] | None:
+    """Returns a document for classes.json with the set's own names, where its labels are masks of 0 and 255.
+
+    Args:
+      dataset: "folder", of one or two classes.
+    """
+    document = suggest_classes(dataset) if dataset.num_classes <= 2 else None
+    if document is None or [e.get("values") for e in document["classes"] if isinstance(e, dict)] != [[0], [255]]:
+        return None
+    entries = document["classes"][-dataset.num_classes :]
+    entries = [{**entry, "id": i, "name": dataset.classes[i]} for i, entry in enumerate(entries)]
+    return {**document, "classes": entries}
+
+
 def _label_files(source: Any) -> list[str]:
     try:
         pairs = pairs_of(source)
@@ -63,7 +77,7 @@ def _of_values(values: Mapping[int, int]) -> dict[str, Any] | None:
         cell = {"id": 1, "name": "foreground", "values": [255]}
         return {"ignore": 254, "classes": [{"id": 0, "name": "background", "values": [0]}, cell]}
     counts = np.array([values[v] for v in found.tolist()])
-    if look_interpolated(found, counts, found[found > 1]):
+    if look_interpolated(found, counts, found[found > 1].tolist()):
         return None
     kept = [v for v in found.tolist() if v != 255]
     if kept and kept[-1] < 2 * len(kept):

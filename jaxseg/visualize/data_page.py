@@ -42,16 +42,13 @@ def page(report: Report, *, title: str, images: int = SHEET) -> str:
         parts.append("</ul>")
     for i, seen in enumerate(report.looks):
         parts += [f"<h2>{html.escape(seen.split)}: {words.images_text(seen)}</h2>"]
+        told = words.split_rows(report, seen, first=not i)
+        parts.append(table(["", ""], [[name, f'<td class="left">{html.escape(text)}</td>'] for name, text in told]))
         if seen.facts:
-            rows = [[name, f'<td class="left">{html.escape(told)}</td>'] for name, told in _rows(report, seen, not i)]
-            parts += [table(["", ""], rows), _classes(dataset, seen, names), *_sheet(dataset, seen, images)]
+            parts += [_classes(dataset, seen, names), *_sheet(dataset, seen, images)]
     if report.suggestions:
         parts += ["<h2>To begin with</h2>", f"<pre>{html.escape(chr(10).join(as_settings(report.suggestions)))}</pre>"]
     return document(f"Data: {title}", parts)
-
-
-def _rows(report: Report, seen: Look, first: bool) -> list[tuple[str, str]]:
-    return words.split_rows(report, seen, first=first)
 
 
 def _classes(dataset: Dataset, seen: Look, names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from jaxseg.data.check import look
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
-from jaxseg.data.suggest import inverse_frequency, median_frequency, suggest_sizes
+from jaxseg.data.suggest import inverse_frequency, median_frequency, suggest_sizes, suggest_values
 
 TWO = ["background", "square"]
 
@@ -108,6 +108,7 @@ def test_files_that_fail_alike_are_said_once(tmp_path):
     assert len(found.errors) == 5
     assert [count for _, count in verdict.grouped(found.errors)] == [5]
     assert "(and 4 more like it)" in report.text(found)
+    assert "unread  images whose pixels or labels do not read: 3 of 24x32, uint8, 3 bands" in report.text(found)
 
 
 def test_masks_of_0_and_255_and_a_class_that_is_never_seen(tmp_path):
@@ -115,6 +116,11 @@ def test_masks_of_0_and_255_and_a_class_that_is_never_seen(tmp_path):
     assert [e.where for e in found.errors] == ["train", "val"]
     assert '"values": [255]' in found.errors[0].sentence
     assert "loss.options" not in found.suggestions  # a weight of 0 would hide what is missing
+    document = suggest_values(found.dataset)
+    assert [(e["name"], e["values"]) for e in document["classes"]] == [("background", [0]), ("square", [255])]
+    (tmp_path / "classes.json").write_text(json.dumps(document))
+    assert not judged(tmp_path).errors
+    assert suggest_values(judged(tmp_path).dataset) == document
 
 
 def test_labels_that_are_ignored_as_a_whole_and_classes_that_nobody_has(tmp_path):
