@@ -40,8 +40,9 @@ def header(path: str, start: bytes) -> Header:
     try:
         with _open(path, start) as image:
             width, height = image.size
-            turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-            if turned and image.getexif()[ORIENTATION] >= 5:
+            orientation = _exif(image, path).get(ORIENTATION, 1)
+            turned = orientation in range(2, 9)
+            if turned and orientation >= 5:
                 width, height = height, width
             wide = image.mode.startswith("I")
             names = ("gray",) if wide else stored.RGB
@@ -116,6 +117,27 @@ def _open(path: str, start: bytes) -> "PIL.Image.Image":
 def _pages(image: "PIL.Image.Image") -> int:
     """Frames of a GIF or TIFF are pages; a JPEG's further ones (MPO) are previews or the other eye's view."""
     return 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+
+
+def _exif(image: "PIL.Image.Image", path: str) -> "PIL.Image.Exif":
+    """The EXIF data of a file. Pillow decodes all of a PNG for them, as they may stand at its end; they hardly do."""
+    from PIL import Image
+
+    return image.getexif() if image.format != "PNG" or _has_text_at_end(path) else Image.Image.getexif(image)
+
+
+def _has_text_at_end(path: str) -> bool:
+    """Whether a PNG has EXIF or text, which may hold EXIF, behind its pixels."""
+    behind = False
+    with open(path, "rb", buffering=0) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            behind |= kind == b"IDAT"
+            if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            file.seek(length + 4, 1)  # the checksum, too
+    return False
 
 
 def _seek(image: "PIL.Image.Image", page: int, path: str) -> None:
