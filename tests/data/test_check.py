@@ -250,3 +250,20 @@ def test_the_lines_that_a_run_begins_with(tmp_path):
     assert lines[1] == "labels: 3 classes, 0.0 % ignored; rarest: b 8.3 %; absent: c"
     assert lines[2] == "evaluation: padded with gray to multiples of 32 and 1x1 (height x width) more"
     assert any("train: no pixel is of the class c." in sentence for sentence in said)
+
+
+def test_pixels_that_hold_nothing_are_ignored_and_have_no_range(tmp_path):
+    write(tmp_path, train=1, val=1)
+    for split in ("train", "val"):
+        (tmp_path / split / "images" / "p0.png").unlink()
+        values = np.random.default_rng(split == "val").uniform(0, 50, (24, 32, 2)).astype(np.float32)
+        values[:2] = -9999
+        values[2, 0] = np.nan
+        values[5, 10, 0] = -9999  # inside the square, of one band alone: it counts
+        np.save(tmp_path / split / "images" / "p0.npy", values)
+    found = judged(tmp_path, nodata=-9999.0)
+    train = found.looks[0]
+    assert train.counts.tolist() == [24 * 32 - 64 - 65, 64, 65]
+    assert 0 <= train.used[0].min() < train.used[1].max() <= 50
+    assert "float32 of 2 bands" in report.text(found)
+    assert "8.5 % ignored" in report.text(found)
