@@ -13,14 +13,13 @@ from jaxseg.data.readers import opening
 
 
 @dataclasses.dataclass(frozen=True)
-class Matched(Folder):
-    """A split of a folder, of these pairs."""
+class Matched:
+    """The files of a split: these pairs, see `jaxseg.data.folder.Files`."""
 
-    matched: tuple[Pair, ...] = ()
+    matched: tuple[Pair, ...]
 
-    @property
-    def pairs(self) -> tuple[Pair, ...]:  # type: ignore[override]
-        """Every record."""
+    def pairs(self, split: str) -> tuple[Pair, ...]:
+        """Returns every record."""
         return self.matched
 
 
@@ -31,11 +30,11 @@ def matching(source: Source) -> tuple[Source | None, list[Problem]]:
       source: a split of the data set `folder`, as `create_dataset` returns it, that cannot list its records.
     """
     inner = getattr(source, "source", None)
-    if not isinstance(inner, Folder) or inner.layout.lists or inner.layout.division:
+    layout = inner.layout if isinstance(inner, Folder) else None
+    if not isinstance(layout, Layout) or layout.lists or layout.division:
         return None, []
-    found, problems = match(inner.layout, inner.split)
-    fields = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
-    return dataclasses.replace(source, source=Matched(**fields, matched=found)), problems
+    found, problems = match(layout, inner.split)
+    return dataclasses.replace(source, source=dataclasses.replace(inner, layout=Matched(found))), problems
 
 
 def match(layout: Layout, split: str) -> tuple[tuple[Pair, ...], list[Problem]]:

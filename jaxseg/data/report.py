@@ -202,7 +202,9 @@ def startup(
         f" {seen_at(first, setting)}",
         f"labels: {dataset.num_classes} class{'es' * (dataset.num_classes > 1)}, {labels_text(dataset, first)}"
         + (f"; absent: {listing(absent)}" if absent else ""),
-        f"evaluation: padded with {fill} to multiples of {preprocessing.bucket}{more}",
+        "evaluation: unpadded"
+        if preprocessing.bucket == 1
+        else f"evaluation: padded with {fill} to multiples of {preprocessing.bucket}{more}",
     ]
     said = canvas_warnings(first, setting) + [sentence for seen in looks for sentence in image_warnings(seen)]
     for seen in looks:

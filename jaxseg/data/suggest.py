@@ -12,10 +12,9 @@ from jaxseg.checks import UserError
 from jaxseg.data import layouts, readers
 from jaxseg.data.check import Look, pairs_of
 from jaxseg.data.dataset import LARGEST, Dataset
-from jaxseg.data.folder import Folder
 from jaxseg.data.labels import Relabeled, count_values, look_interpolated
 from jaxseg.data.legend import from_document
-from jaxseg.data.matching import match
+from jaxseg.data.matching import matching
 from jaxseg.data.resize import AS_STORED, Resize
 
 MOST = 256  # values or colors of which a classes.json is suggested
@@ -66,8 +65,7 @@ def _label_files(source: Any) -> list[str]:
     try:
         pairs = pairs_of(source)
     except UserError:
-        inner = getattr(source, "source", None)
-        pairs = match(inner.layout, inner.split)[0] if isinstance(inner, Folder) else ()
+        pairs = pairs_of(matching(source)[0])
     return list(dict.fromkeys(pair.label for pair in pairs))
 
 
