@@ -24,7 +24,7 @@ EPILOG = """examples:
 
 def arguments(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.epilog, parser.takes_settings = EPILOG, True
+    parser.epilog, parser.takes_settings, parser.intermixed = EPILOG, True, True
     parser.add_argument(
         "action",
         choices=["check", "stats"],

@@ -111,6 +111,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str):
         super().__init__(prog=prog, description=description, formatter_class=Formatter, allow_abbrev=False)
         self.takes_settings = False  # of a config: --config.KEY=VALUE
+        self.intermixed = False  # whether flags may stand between an argument and one that may be left out
 
     def parse_args(self, args: Iterable[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parses a command line; what it gets wrong ends the program with status 2."""
@@ -126,7 +127,7 @@ class Parser(argparse.ArgumentParser):
                 break
             if word.startswith("--") and flag not in known:
                 self.error(f"Unknown flag '{flag}'. {self._meant(flag)}".rstrip())
-        found = super().parse_args(words, namespace)
+        found = (self.parse_intermixed_args if self.intermixed else super().parse_args)(words, namespace)
         if self.takes_settings:
             found.settings = settings
         return found

@@ -36,6 +36,7 @@ def test_an_error_is_status_1_and_is_on_the_page_too(tmp_path, capsys):
     assert "got 9" in out
     assert "got 9" in (tmp_path / "sheet.html").read_text()
     assert run(capsys, "check", root, "--split", "train")[0] == 0
+    assert run(capsys, "check", "--split", "train", root)[0] == 0
 
 
 def test_a_layout_without_classes_is_looked_at_as_it_would_be_read(tmp_path, capsys):
