@@ -22,7 +22,6 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
-from jaxseg.experiment.contradictions import check_training
 from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, create_state, eval_variables
@@ -53,7 +52,6 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     experiments.enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split), workdir=workdir)
     steps, eval_every = experiments.count_steps(experiment)
-    check_training(config, steps)
     mesh = shard.make_mesh(config.train.devices)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
