@@ -27,7 +27,6 @@ from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
 from jaxseg.pretrained.bundle import LABELS, check_fits, is_bundle, load_bundle, replace_variables, save_bundle
-from jaxseg.pretrained.convert import channel_statistics
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.smp import read_smp_folder
@@ -264,7 +263,7 @@ def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
 
 def _from_smp(path: Path, source: str | Path) -> TrainedModel:
     smp = read_smp_folder(path)
-    mean, std = channel_statistics(smp.module, smp.in_channels)
+    mean, std = pixel_statistics(smp.module, smp.in_channels)
     classes, palette = _labels(smp.module.num_classes)
     return TrainedModel(
         model=smp.module,

@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.analysis.spans import trace_spans
+from jaxseg.models.init import channels_of
 
 UNBOUNDED = 4096  # pixels; a field that fills an image of this size is said to be the whole image
 THRESHOLD = 1 - 0.9545  # of the largest gradient: what is left outside two standard deviations of a Gaussian
@@ -98,7 +99,7 @@ def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -
 
     @cache
     def trace(size: tuple[int, int]) -> tuple[ClosedJaxpr, dict[str, jax.ShapeDtypeStruct]]:
-        image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, *size, channels_of(model)), jnp.float32)
         return jax.make_jaxpr(partial(features, apply, depth=depth), return_shape=True)(image)
 
     def measure(

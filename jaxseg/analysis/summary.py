@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.analysis.flops import count_macs
+from jaxseg.models.init import channels_of
 from jaxseg.models.parts import title
 
 FOOTNOTE = """\
@@ -98,7 +99,7 @@ def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
       model: of `jaxseg.create_model`.
       image_size: (height, width) in pixels.
     """
-    image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *image_size, channels_of(model)), jnp.float32)
     variables = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), image)
     root, open_calls = Node(""), []
 

@@ -16,9 +16,9 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   any width, or absent (a "c1", and those deeper than the encoder goes); the image's size changes no parameter's shape.
 - Every module has a `name`. The docstring of the decoder (of the head, if there is no decoder) is the architecture's:
   its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
-- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype` and its own, all but the
-  first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it calls
-  `check_images` first.
+- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype`, `in_channels` and its own,
+  all but the first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it
+  calls `check_images` first.
 - Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
   own, under "attention".
 """
@@ -57,7 +57,7 @@ from jaxseg.models import (
     unetplusplus,
     upernet,
 )
-from jaxseg.models.init import init
+from jaxseg.models.init import channels_of, init
 from jaxseg.models.parts import Architecture
 from jaxseg.models.segmenter import Segmenter
 
@@ -106,6 +106,7 @@ def create_model(
     encoder: str | nn.Module = "",
     *,
     num_classes: int,
+    in_channels: int | None = None,
     output_stride: int | None = None,
     dtype: Any = jnp.float32,
     encoder_options: Mapping[str, Any] | None = None,
@@ -117,6 +118,8 @@ def create_model(
       name: a key of `MODELS`.
       encoder: a key of `ENCODERS`, or a module that keeps the encoders' contract; "" is the architecture's own.
       num_classes: of the logits, at least 1.
+      in_channels: of the images, at least 1; `init` makes variables for them, and images of another number are an
+        error. None takes any number: variables are then for 3 channels, or for as many as `init` is told.
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
       dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
       encoder_options: further fields of the encoder's module, when it is given by name.
@@ -126,26 +129,22 @@ def create_model(
     (256, 128, 64, 32, 16)
     """
     entry = architecture(name)
-    if "in_channels" in options:
-        raise UserError(
-            "A model takes images of any number of channels; its variables are for some. Give in_channels to"
-            " jaxseg.init: init(model, key, in_channels=4)."
-        )
     if "encoder_weights" in options:
         raise UserError(
             "A model has no weights of its own: they are variables. See jaxseg.pretrained.load_encoder; in a config,"
             " set config.model.encoder_weights."
         )
     check_options(entry, options, f"model '{name}'")
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-        raise UserError(f"num_classes must be a whole number of at least 1, got {num_classes!r}.")
+    for key, count in (("num_classes", num_classes), ("in_channels", 3 if in_channels is None else in_channels)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise UserError(f"{key} must be a whole number of at least 1, got {count!r}.")
     if not isinstance(dtype, str):
         try:
             dtype = jnp.dtype(dtype).name
         except TypeError:
             raise UserError(f"Unknown compute type {dtype!r}. Known: {', '.join(DTYPES)}.") from None
     dtype = lookup(DTYPES, dtype, "compute type")
-    options = {"num_classes": num_classes, "dtype": dtype, **_frozen(options)}
+    options = {"num_classes": num_classes, "dtype": dtype, "in_channels": in_channels, **_frozen(options)}
     encoder = encoder or entry.default_encoder
     if entry.default_encoder is None:
         if encoder or output_stride or encoder_options:
@@ -192,14 +191,28 @@ def coarsest_stride(model: nn.Module) -> int:
     return min(2**depth, getattr(encoder, "output_stride", 32))
 
 
-def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pixel_statistics(model: nn.Module, in_channels: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns the mean and std per channel, in 0..255, with which `model` expects images to be normalized.
+
+    Those of RGB are the encoder's. One channel gets the average of the three; more channels repeat the three, as the
+    kernels of the first convolution do in adapted weights.
+
+    Args:
+      model: a model or an encoder.
+      in_channels: of the images; None is what the model was made for, 3 if that is any number.
 
     >>> pixel_statistics(create_model("unet", "efficientnet_lite0", num_classes=2))
     ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
     """
-    source = getattr(model, "encoder", model)
-    return source.pixel_mean, source.pixel_std
+    source, channels = getattr(model, "encoder", model), channels_of(model, in_channels)
+    return tuple(_of_channels(values, channels) for values in (source.pixel_mean, source.pixel_std))
+
+
+def _of_channels(of_rgb: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Statistics of RGB as those of other channels: of one the average, of more the three repeated, as weights are."""
+    if channels == 1:
+        return (sum(of_rgb) / len(of_rgb),)
+    return tuple(of_rgb[i % len(of_rgb)] for i in range(channels))
 
 
 def _frozen(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,6 +125,7 @@ class CUNet(nn.Module):
     features: int = 128  # between the blocks
     growth: int = 32  # new features of a block
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -133,7 +134,7 @@ class CUNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         order = self.units - 1 if self.order is None else self.order
         if self.units < 1 or not 0 <= order < self.units:
             raise UserError(

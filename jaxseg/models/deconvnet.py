@@ -83,6 +83,7 @@ class DeconvNet(nn.Module):
     features: int = 4096  # of fc6 and fc7
     kernel_size: int = 7  # of fc6
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -91,7 +92,7 @@ class DeconvNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         if len(self.widths) != len(self.convs):
             raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))

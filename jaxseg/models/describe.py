@@ -19,6 +19,8 @@ def describe(model: nn.Module) -> dict[str, Any]:
     """
     name, options = described(model, MODELS, "jaxseg.MODELS")
     arguments = {"name": name, "num_classes": model.num_classes, "options": options}
+    if model.in_channels is not None:
+        arguments["in_channels"] = model.in_channels
     if hasattr(model, "encoder"):
         encoder, encoder_options = describe_encoder(model.encoder)
         stride = model.encoder.output_stride

@@ -37,6 +37,7 @@ class ImagePyramid(nn.Module):
     scales: Sequence[float] = (1.0, 0.75, 0.5)  # of the image
     merge: str = "attention"  # "attention", "max" or "mean"
     features: int = 512  # of the attention's hidden layer
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     @property
     def num_classes(self) -> int:
@@ -67,7 +68,7 @@ class ImagePyramid(nn.Module):
         return self.segmenter.decode(levels, size, train=train)
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self.encoder, image)
+        check_images(self.encoder, image, self.in_channels)
         size, views, deepest = image.shape[1:3], [], []
         for scale in self.scales:
             view = tuple(max(1, round(n * scale)) for n in size)
@@ -107,12 +108,13 @@ class PyramidOf:
         scales: Sequence[float] = ImagePyramid.scales,
         merge: str = ImagePyramid.merge,
         features: int = ImagePyramid.features,
+        in_channels: int | None = None,
     ) -> ImagePyramid:
         entry = lookup(self.networks, architecture, "architecture for an image pyramid")
         check_options(entry, architecture_options, f"model '{architecture}'")
         options = {**defaults(entry), **architecture_options}
         network = Variant(entry, **{**options, "num_classes": num_classes, "dtype": dtype})
-        return ImagePyramid(encoder, network, scales, merge, features)
+        return ImagePyramid(encoder, network, scales, merge, features, in_channels)
 
     def options_of(self, model: nn.Module) -> dict[str, Any] | None:
         """Returns the options that make `model`; None if it is no image pyramid of one of the networks."""

@@ -14,7 +14,7 @@ from jaxseg.blocks.initializers import assemble
 
 
 def init(
-    model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64), in_channels: int = 3
+    model: nn.Module, key: jax.Array, *, image_size: tuple[int, int] = (64, 64), in_channels: int | None = None
 ) -> dict[str, Any]:
     """Makes the initial variables of `model`, {"params", "batch_stats"}, the same ones as `model.init` makes.
 
@@ -26,12 +26,25 @@ def init(
       model: any model or encoder.
       key: a key of `jax.random`; the same key, the same variables.
       image_size: (height, width) in pixels to trace with; no parameter depends on it.
-      in_channels: channels of the images.
+      in_channels: channels of the images; None is what the model was made for, 3 if that is any number.
+
+    Raises:
+      UserError: the model was made for images of another number of channels.
     """
-    images = jax.ShapeDtypeStruct((1, *image_size, in_channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *image_size, channels_of(model, in_channels)), jnp.float32)
     program, shapes = jax.make_jaxpr(partial(model.init, train=False), return_shape=True)(key, images)
     variables = _evaluate(_needed_part(program), key, np.zeros(images.shape, images.dtype))
     return {"batch_stats": {}, **jax.tree.unflatten(jax.tree.structure(shapes), jax.device_put(variables))}
+
+
+def channels_of(module: nn.Module, in_channels: int | None = None) -> int:
+    """Returns `in_channels` or, if it is None, the number of channels that a model or an encoder was made for.
+
+    >>> from jaxseg.models import create_model
+    >>> channels_of(create_model("unet", "plain", num_classes=2, in_channels=4))
+    4
+    """
+    return in_channels or getattr(module, "in_channels", None) or 3
 
 
 def _needed_part(program: ClosedJaxpr) -> ClosedJaxpr:

@@ -16,7 +16,7 @@ from jaxseg.models.segmenter import Segmenter
 from jaxseg.variants import Variant, defaults
 
 Part = type[nn.Module] | Variant
-COMMON = ("num_classes", "dtype")  # every part gets them that has such fields
+COMMON = ("num_classes", "dtype", "in_channels")  # every part gets them that has such fields
 # Fields of the parts that are no options of the model.
 RESERVED = ("parent", "name", "encoder", "decoder", "head", "auxiliary", "kernel_init", *COMMON)
 
@@ -82,9 +82,18 @@ class Architecture:
             + [inspect.Parameter("dtype", keyword, default=jnp.float32)]
         )
 
-    def __call__(self, *, encoder: nn.Module, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
+    def __call__(
+        self,
+        *,
+        encoder: nn.Module,
+        num_classes: int,
+        dtype: Any = jnp.float32,
+        in_channels: int | None = None,
+        **options: Any,
+    ) -> nn.Module:
         check_options(self, options, "the model")
-        values = {**defaults(self), **options, "num_classes": num_classes, "dtype": dtype}
+        common = {"num_classes": num_classes, "dtype": dtype, "in_channels": in_channels}
+        values = {**defaults(self), **options, **common}
         names = [name for name in ("decoder", "head", "auxiliary") if name in self.parts and values.get(name, True)]
         made = {name: self.parts[name](**self._fill(name, values)) for name in names}
         return self.parts["segmenter"](encoder=encoder, **{"decoder": None, **made}, **self._fill("segmenter", values))
@@ -102,7 +111,7 @@ class Architecture:
                 return None
             options |= {option.name: getattr(module, field) for field, option in self._open(name)}
         del options["dtype"]
-        made = self(encoder=model.encoder, num_classes=model.num_classes, dtype=model.dtype, **options)
+        made = self(encoder=model.encoder, **{name: getattr(model, name) for name in COMMON}, **options)
         return options if made == model else None
 
     def _fill(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def described(model: nn.Module, table: Mapping[str, Callable[..., nn.Module]], w
 def _options_of(make: Any, model: nn.Module) -> dict[str, Any] | None:
     if hasattr(make, "options_of"):
         return make.options_of(model)
-    given = ("parent", "name", "encoder", "num_classes", "output_stride", "dtype")  # arguments of their own
+    given = ("parent", "name", "encoder", "output_stride", *COMMON)  # arguments of their own
     fields = _fields(make) - set(given) if type(model) is make else None
     return None if fields is None else {name: getattr(model, name) for name in defaults(make) if name in fields}
 

@@ -114,6 +114,7 @@ class PatchCNN(nn.Module):
     positions: int = 3  # of the last map, along each axis, that the fully connected layer sees
     hidden: int = 200
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -135,7 +136,7 @@ class PatchCNN(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         del train  # nothing here behaves differently
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         x = extend(image, self.patch)
         x, dilation = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
         head = PatchHead(self.num_classes, self.positions, self.hidden, dilation, self.dtype, name="head")

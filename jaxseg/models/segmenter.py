@@ -27,6 +27,7 @@ class Segmenter(nn.Module):
         `dtype`.
       auxiliary: (levels, size, *, train) -> scores, the output "auxiliary"; None for a model without.
       dropout: probability that training drops a whole channel between decoder and head.
+      in_channels: of the images, as for `create_model`.
 
     Outputs: "logits"; with `auxiliary` also "auxiliary".
     """
@@ -36,6 +37,7 @@ class Segmenter(nn.Module):
     head: nn.Module
     auxiliary: nn.Module | None = None
     dropout: float = 0.0
+    in_channels: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -52,7 +54,7 @@ class Segmenter(nn.Module):
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
         """Returns what the encoder sees in normalized images, level by level."""
-        check_images(self.encoder, image)
+        check_images(self.encoder, image, self.in_channels)
         levels = self.encoder(image, train=train)
         if not isinstance(levels, Levels):  # an encoder from elsewhere may return a dict
             levels = Levels(levels, output_stride=getattr(self.encoder, "output_stride", 32))
@@ -72,13 +74,14 @@ class Segmenter(nn.Module):
         return outputs
 
 
-def check_images(module: nn.Module, image: Any) -> None:
+def check_images(module: nn.Module, image: Any, in_channels: int | None = None) -> None:
     """Raises a `UserError`, at trace time, for what is no batch of images that a bound `module` can look at.
 
     Args:
       module: a model or an encoder; its class attribute `stem` (default: ("stem", "conv")) is the path of its first
         convolution, whose kernel says how many channels its images have.
       image: expected to be floating point, [batch, height, width, channels].
+      in_channels: that the model was made for; None takes any number.
     """
     if image.ndim != 4:
         remedy = " Add the batch axis: image[None]." if image.ndim == 3 else ""
@@ -90,6 +93,11 @@ def check_images(module: nn.Module, image: Any) -> None:
         )
     if 0 in image.shape[1:]:
         raise UserError(f"Images have at least one pixel, got shape {image.shape}.")
+    if in_channels is not None and image.shape[3] != in_channels:
+        raise UserError(
+            f"The model was made for images of {in_channels} channels, in_channels={in_channels}, got shape"
+            f" {image.shape}. Channels come last; for other images make the model with in_channels={image.shape[3]}."
+        )
     kernel = module.variables.get("params", {})
     for name in (*getattr(module, "stem", ("stem", "conv")), "kernel"):
         kernel = kernel.get(name, {}) if isinstance(kernel, Mapping) else {}

@@ -35,6 +35,7 @@ class SegNet(nn.Module):
     kernel_size: int = 3
     basic: bool = False  # the decoder ends with features too, and has no ReLU
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -43,7 +44,7 @@ class SegNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         if len(self.widths) != len(self.convs):
             raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))

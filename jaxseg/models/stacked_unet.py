@@ -69,6 +69,7 @@ class StackedUNet(nn.Module):
     finest: int = 16  # stride of the last stack, in pixels: 4, 8, 16 or 32
     every_stage: bool = False
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -77,7 +78,7 @@ class StackedUNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         if self.finest not in (4, 8, 16, 32) or len(self.widths) != len(self.counts):
             raise UserError(
                 f"finest is 4, 8, 16 or 32, got {self.finest!r}; widths {tuple(self.widths)} and counts"

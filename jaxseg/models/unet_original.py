@@ -106,6 +106,7 @@ class UNetOriginal(nn.Module):
     widths: Sequence[int] = (64, 128, 256, 512, 1024)
     dropout: float = 0.5
     dtype: Any = jnp.float32
+    in_channels: int | None = None  # of the images, as for `create_model`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -114,7 +115,7 @@ class UNetOriginal(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image)
+        check_images(self, image, self.in_channels)
         size = image.shape[1:3]
         tiles = [tile(n, len(self.widths) - 1) for n in size]
         margins = tuple((t.seen - t.labeled) // 2 for t in tiles)

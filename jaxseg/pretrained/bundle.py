@@ -36,9 +36,9 @@ from jaxseg.files import (
     short,
     write_json,
 )
-from jaxseg.models import create_model
+from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
-from jaxseg.pretrained.convert import channel_statistics, input_channels, variables_template
+from jaxseg.pretrained.convert import input_channels, variables_template
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.state_dict import read_safetensors
 
@@ -94,9 +94,14 @@ def save_bundle(
         name, options = describe_encoder(module)
         what = {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
     channels = input_channels(module, variables)
+    if (getattr(module, "in_channels", None) or channels) != channels:
+        raise UserError(
+            f"The model was made for images of {module.in_channels} channels, in_channels={module.in_channels}, and its"
+            f" variables are for images of {channels}. Make the model with in_channels={channels}."
+        )
     if preprocessing is None:
         preprocessing = Preprocessing.from_json(
-            dict(zip(("mean", "std"), channel_statistics(module, channels), strict=True))
+            dict(zip(("mean", "std"), pixel_statistics(module, channels), strict=True))
         )
     config = {
         "format": FORMAT,
@@ -158,6 +163,11 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
     description = dict(fields.group(what).values)
     check_values(description, path, what)
     channels = fields.take("in_channels", is_whole(1, 1024), "a whole number from 1 to 1024", 3)
+    if description.get("in_channels", channels) != channels:
+        raise UserError(
+            f"{path}: the model is for images of {short(description['in_channels'])} channels, its weights are for"
+            f" {channels}. {fields.remedy}"
+        )
     arrays = read_safetensors(directory / WEIGHTS)
     with making(path, len(arrays)):
         if what == "model":

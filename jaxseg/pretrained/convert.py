@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.blocks.initializers import shapes_only
 from jaxseg.checks import UserError, listing
-from jaxseg.models import pixel_statistics
+from jaxseg.models.init import channels_of
 from jaxseg.pretrained.names import find_source
 from jaxseg.pretrained.names.source import ModulePath, Renames, Spelling
 
@@ -27,14 +27,14 @@ LEAVES = {
 }
 
 
-def variables_template(module: nn.Module, in_channels: int = 3) -> dict[str, Any]:
+def variables_template(module: nn.Module, in_channels: int | None = None) -> dict[str, Any]:
     """Returns the variables of an encoder or a model, with `jax.ShapeDtypeStruct`s in place of arrays.
 
     Args:
       module: an encoder or a model.
-      in_channels: of its images.
+      in_channels: of its images; None is what it was made for, 3 if that is any number.
     """
-    image = jax.ShapeDtypeStruct((1, 64, 64, in_channels), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 64, 64, channels_of(module, in_channels)), jnp.float32)
     with shapes_only():
         return jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
 
@@ -46,34 +46,16 @@ def input_channels(module: nn.Module, variables: Mapping[str, Any]) -> int:
     >>> input_channels(create_encoder("plain"), variables_template(create_encoder("plain"), 5))
     5
     """
+    free = module.clone(in_channels=None) if getattr(module, "in_channels", None) else module
     found, three, four = (
         {path: leaf.shape for path, leaf in flatten_dict(tree).items()}
-        for tree in (variables, variables_template(module, 3), variables_template(module, 4))
+        for tree in (variables, variables_template(free, 3), variables_template(free, 4))
     )
     for path in three:  # the first convolution is what the channels make a difference to
         for axis, sizes in enumerate(zip(three[path], four[path], strict=True)):
             if sizes == (3, 4) and path in found and axis < len(found[path]):
                 return found[path][axis]
     return 3
-
-
-def channel_statistics(module: nn.Module, in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the mean and the standard deviation of each channel, in 0..255, made from the encoder's for RGB.
-
-    One channel gets the average of the three. More channels repeat the three, as the first convolution's weights do.
-
-    Args:
-      module: an encoder or a model.
-      in_channels: of its images.
-
-    >>> from jaxseg.encoders import create_encoder
-    >>> channel_statistics(create_encoder("resnet18"), 4)[0]
-    (123.675, 116.28, 103.53, 123.675)
-    """
-    of_rgb = pixel_statistics(module)
-    if in_channels == 1:
-        return tuple((sum(values) / len(values),) for values in of_rgb)
-    return tuple(tuple(values[i % len(values)] for i in range(in_channels)) for values in of_rgb)
 
 
 def convert(

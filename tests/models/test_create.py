@@ -1,5 +1,7 @@
 """`create_model` and `init`."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ from flax import linen as nn
 from jaxseg.checks import UserError
 from jaxseg.data import create_dataset
 from jaxseg.encoders import create_encoder
-from jaxseg.models import create_model, init
+from jaxseg.models import architecture, create_model, init, pixel_statistics
+from jaxseg.models.describe import describe
+from jaxseg.pretrained.convert import input_channels, variables_template
 
 WIDTHS = {"widths": (4, 6, 8, 12, 16), "convs": 1}
 
@@ -100,7 +104,8 @@ def test_init_runs_no_forward_pass():
             "The option 'widths' of encoder 'plain' must be a tuple of whole numbers",
         ),
         ({"center": "0.1"}, "'center' of model 'unet' must be True or False such as False, got '0.1'"),
-        ({"in_channels": 4}, r"Give in_channels to jaxseg.init: init\(model, key, in_channels=4\)"),
+        ({"in_channels": 0}, "in_channels must be a whole number of at least 1, got 0"),
+        ({"in_channels": 4.0}, "in_channels must be a whole number of at least 1, got 4.0"),
         ({"encoder_weights": "imagenet"}, "jaxseg.pretrained.load_encoder"),
         ({"num_classes": True}, "num_classes must be a whole number"),
         ({"encoder": ["plain"]}, "Expected the name of a known encoder, got"),
@@ -130,3 +135,32 @@ def test_options_take_what_their_annotations_say():
         UserError, match="The option 'size' of data set 'shapes' must be a whole number such as 128, got"
     ):
         create_dataset("shapes", size="abc")
+
+
+@pytest.mark.parametrize("name", ["unet", "unetplusplus", "image_pyramid", "segnet_basic", "cunet", "patch_cnn"])
+def test_the_number_of_channels_is_that_of_the_model(name):
+    """In all that is made of it: variables, descriptions, statistics; another number is an error that names both."""
+    encoder = {"encoder": "plain", "encoder_options": WIDTHS} if architecture(name).default_encoder else {}
+    model = create_model(name, num_classes=2, in_channels=5, **encoder)
+    variables = jax.eval_shape(partial(init, model), jax.random.key(0))
+    chex.assert_trees_all_equal_shapes(
+        variables, {"batch_stats": {}, **variables_template(model.clone(in_channels=None), 5)}
+    )
+    assert input_channels(model, variables) == 5
+    assert pixel_statistics(model)[0] == tuple(pixel_statistics(model, 3)[0][i % 3] for i in range(5))
+    described = describe(model)
+    assert described["in_channels"] == 5 and "in_channels" not in described["options"]
+    assert create_model(**described.pop("options"), **described) == model
+    said = r"made for images of 5 channels, in_channels=5, got shape \(1, 64, 64, 3\)"
+    with pytest.raises(UserError, match=said):
+        jax.eval_shape(partial(init, model, in_channels=3), jax.random.key(0))
+    with pytest.raises(UserError, match=said):
+        jax.eval_shape(partial(model.apply, train=False), variables, jnp.zeros((1, 64, 64, 3)))
+
+
+def test_a_model_of_no_number_of_channels_is_what_init_is_told():
+    model = create_model("unet", "plain", num_classes=2, encoder_options=WIDTHS)
+    assert "in_channels" not in describe(model)
+    for told, channels in ((None, 3), (2, 2)):
+        variables = jax.eval_shape(partial(init, model, in_channels=told), jax.random.key(0))
+        assert variables["params"]["encoder"]["level1_conv1"]["conv"]["kernel"].shape == (3, 3, channels, 4)

@@ -2,15 +2,18 @@
 
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from jaxseg.encoders import create_encoder
+from jaxseg.models import init
 from jaxseg.pretrained import (
     encoder_from_smp,
     encoder_from_timm,
     encoder_from_torchvision,
     load_encoder,
+    save_bundle,
 )
 
 LEVELS = ("c1", "c2", "c3", "c4", "c5")
@@ -115,3 +118,19 @@ def test_training_updates_the_statistics_alike(peers, randomize, check_statistic
     peer = {"resnet18": "resnet18", "efficientnet_lite0": "tf_efficientnet_lite0"}[name]
     module = randomize(peers.timm.create_model(peer, features_only=True))
     check_statistics(name, module, encoder_from_timm, lambda x: module(x)[-1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 200])
+def test_the_encoder_of_a_bundle_of_rgb_sees_other_bands_as_smp_would(peers, tmp_path, channels):
+    encoder = create_encoder("plain", widths=(4,))
+    variables = jax.tree.map(np.asarray, init(encoder, jax.random.key(0)))
+    kernel = variables["params"]["level1_conv1"]["conv"]["kernel"]
+    save_bundle(tmp_path, encoder, variables)
+    conv = peers.torch.nn.Conv2d(3, 4, 3, bias=False)
+    conv.weight.data = peers.torch.tensor(kernel.transpose(3, 2, 0, 1))
+    peers.smp.encoders._utils.patch_first_conv(conv, channels)
+    adapted = load_encoder("plain", str(tmp_path), in_channels=channels, widths=(4,))["params"]
+    theirs = conv.weight.detach().numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(adapted["level1_conv1"]["conv"].pop("kernel"), theirs, rtol=1e-6)
+    del variables["params"]["level1_conv1"]["conv"]["kernel"]
+    jax.tree.map(np.testing.assert_array_equal, adapted, variables["params"])

@@ -82,6 +82,21 @@ def test_an_encoder_takes_the_weights_of_a_bundle(tmp_path, model_and_variables)
         load_encoder("plain", str(tmp_path), widths=(4, 6, 9))
 
 
+def test_a_bundle_keeps_the_number_of_channels(tmp_path):
+    model = tiny(in_channels=4)
+    variables = jax.tree.map(np.asarray, init(model, jax.random.key(0)))
+    save_bundle(tmp_path, model, variables)
+    module, _, config = load_bundle(tmp_path)
+    assert (module, config["in_channels"], len(config["preprocessing"].mean)) == (model, 4, 4)
+    with pytest.raises(UserError, match="made for images of 5 channels, in_channels=5, and its variables are for .* 4"):
+        save_bundle(tmp_path, tiny(in_channels=5), variables)
+    written = json.loads((tmp_path / "config.json").read_text())
+    written["model"]["in_channels"] = 5
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(UserError, match="the model is for images of 5 channels, its weights are for 4"):
+        load_bundle(tmp_path)
+
+
 def test_an_encoder_takes_state_dicts_with_prefixes(tmp_path):
     from flax.traverse_util import flatten_dict
     from safetensors.numpy import save_file
