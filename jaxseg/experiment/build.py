@@ -172,15 +172,17 @@ def count_steps(experiment: Experiment) -> tuple[int, int]:
     Batches at the end that do not make up an update, of config.optim.accumulate batches, are left out, with a warning.
 
     Raises:
-      UserError: the training split has fewer images than one batch, or the run fewer batches than one update.
+      UserError: the training split has fewer images than one batch, and a setting counts in epochs. A batch may hold
+        several windows of one image, so that a run can learn from a single large one; its length is then in steps.
+        The run has fewer batches than one update.
     """
     config, c = experiment.config, experiment.config.data
     images = len(experiment.dataset.splits[c.train_split])
     per_epoch = images // c.batch_size
-    if not per_epoch:
+    if not per_epoch and not (config.train.steps and config.eval.every):
         raise UserError(
             f"The split '{c.train_split}' has {images} images, fewer than config.data.batch_size={c.batch_size}."
-            " Use a smaller batch."
+            " Use a smaller batch or, for windows of few large images, set config.train.steps and config.eval.every."
         )
     steps, accumulate = config.train.steps or config.train.epochs * per_epoch, config.optim.accumulate
     if steps < accumulate:

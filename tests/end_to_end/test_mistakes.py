@@ -38,7 +38,7 @@ def _refused(run, workdir, *arguments, config=TINY, **options):
         (["--config.optim.lr=abc"], "config.optim.lr must be a number, got 'abc'"),
         (["--config.train.epochs=3"], "Set one of config.train.steps and config.train.epochs"),
         (["--config.data.crop=(200,200)"], "can never be filled"),
-        (["--config.data.batch_size=64"], "fewer than config.data.batch_size=64"),
+        (["--config.data.batch_size=64", "--config.eval.every=0"], "fewer than config.data.batch_size=64"),
         (["--config.optim.accumulate=999"], "nothing would be learned"),
         (["--config.train.devices=9"], "JAX sees 1"),
         (["--config.model.output_stride=5"], "Encoder 'plain' has no output stride 5. Choose one of"),
