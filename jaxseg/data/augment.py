@@ -211,7 +211,7 @@ def _recolor(
     """
     draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
     count = image.shape[-1]
-    colors, luma = jnp.eye(count), LUMA if count == 3 else np.full(count, 1 / count, np.float32)
+    colors, luma = jnp.eye(3), LUMA if count == 3 else np.full(count, 1 / count, np.float32)
     if options.hue:
         cos, sin = (f(2 * math.pi * options.hue * draws[0]) for f in (jnp.cos, jnp.sin))
         turn = jnp.eye(3).at[1:, 1:].set(jnp.array([[cos, sin], [-sin, cos]]))
@@ -224,6 +224,8 @@ def _recolor(
     if options.contrast:
         mean = jnp.where(seen, image @ luma, 0).sum() / jnp.maximum(seen.sum(), 1)
         gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * mean
+    if count != 3:  # nothing mixes the bands, and a matrix of hundreds of them would be costly
+        return gain * image + gray
     return image @ (gain * colors).T + gray
 
 
