@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtyping import Integer
 from jaxseg.checks import UserError
 from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels
 from jaxseg.data.dataset import Source
+from jaxseg.data.labels import Relabeled
 from jaxseg.data.resize import AS_STORED, Resize, resize_image, resize_label
 
 
@@ -84,10 +86,21 @@ class Loader:
         y, x = divmod(int(random.choice(places)), label.shape[1])
         return y + 0.5, x + 0.5
 
+    @functools.cached_property
+    def _is_relabeled(self) -> bool:
+        """Whether the source itself lets only these labels through, so that they need not be looked at again."""
+        return (
+            isinstance(self.source, Relabeled)
+            and self.source.ignore == self.ignore
+            and max(self.source.num_classes, 2) <= self.num_labels
+        )
+
     def _fit(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Image and label of a record, which is at most as large as the canvas, at its size."""
         image, label = self.bands.check(record["image"], record["name"]), record["label"]
-        if label.dtype not in (np.uint8, np.uint16) or ((label >= self.num_labels) & (label != self.ignore)).any():
+        if not self._is_relabeled and (
+            label.dtype not in (np.uint8, np.uint16) or ((label >= self.num_labels) & (label != self.ignore)).any()
+        ):
             raise UserError(
                 f"The label of '{record['name']}' is {label.dtype} with values up to {label.max()}, expected uint8 or"
                 f" uint16 below {self.num_labels} or {self.ignore}. Build the data set with"

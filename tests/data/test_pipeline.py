@@ -116,8 +116,27 @@ def test_mistakes_are_refused():
         take(Numbered(0), 1)
     with pytest.raises(UserError, match="batch_size=0"):
         take(Numbered(3), 1, batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Numbered(9),
+        Relabeled(Numbered(9), num_classes=7, ignore=255),  # of more classes than the batches may hold
+        Relabeled(Numbered(9), num_classes=2, ignore=200, also_ignored=tuple(range(2, 7))),  # of another ignore label
+    ],
+)
+def test_labels_that_nobody_has_checked_are(source):
     with pytest.raises(UserError, match="expected uint8 or uint16 below 2 or 255"):
-        take(Numbered(9), 3, num_labels=2)
+        take(source, 3, num_labels=2)
+
+
+def test_labels_are_checked_once(monkeypatch):
+    """What a relabeled source lets through is not looked at again: a fifth of the time of a large label."""
+    source = Relabeled([record(4, 4)], num_classes=7, ignore=255)
+    assert Loader(source, (4, 4), 255, 7)(0, np.random.default_rng(0))["label"].max() < 7
+    monkeypatch.setattr(Relabeled, "relabel", lambda self, label, file: np.full_like(label, 9))
+    assert Loader(source, (4, 4), 255, 7)(0, np.random.default_rng(0))["label"].max() == 9
 
 
 def test_evaluation_reads_everything_in_order_at_its_own_size():
