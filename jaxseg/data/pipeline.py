@@ -46,9 +46,10 @@ class Loader:
     def __call__(self, index: int, random: np.random.Generator) -> dict[str, np.ndarray]:
         if not self.resize and not self.balance and hasattr(self.source, "read"):
             size = self.source.size(index)
-            top, left = self._place(size, random)
-            height, width = (min(n, c) for n, c in zip(size, self.canvas, strict=True))
-            return self._fit(self.source.read(index, window=(top, left, height, width)))
+            if any(n > c for n, c in zip(size, self.canvas, strict=True)):
+                top, left = self._place(size, random)
+                height, width = (min(n, c) for n, c in zip(size, self.canvas, strict=True))
+                return self._fit(self.source.read(index, window=(top, left, height, width)))
         record = self.source[index]
         stored = record["label"].shape
         size = self.resize(*stored)
