@@ -70,7 +70,8 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
                 return np.array(stored.crop(values.reshape(*values.shape[:2], -1), window)[..., list(bands)])
             if image.mode == "P":
                 image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-            return np.array(stored.crop(np.asarray(image.convert("RGB")), window))
+            image = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+            return np.array(stored.crop(np.asarray(image), window))
     except Exception as error:
         raise unreadable(path, error, start) from None
 
