@@ -1,11 +1,16 @@
 """NumPy's .npy files, of which only the part that is asked for is read."""
 
+import threading
+
 import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+# NumPy has Python's parser read the header, and the parser of CPython 3.11 fails where threads take turns in it.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def header(path: str, start: bytes, *, label: bool = False) -> Header:
@@ -39,7 +44,8 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
 def _load(path: str, start: bytes, label: bool) -> np.ndarray:
     """The array with an axis of pages: [n, h, w, c] of images, [n, h, w] or, of colors, [n, h, w, 3] of labels."""
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _ONE_AT_A_TIME:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise UserError(

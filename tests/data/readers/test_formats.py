@@ -1,7 +1,10 @@
 """Every format but TIFF: what is read is what was written, page by page and window by window."""
 
+import gc
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -237,6 +240,8 @@ def test_a_missing_extra_is_named(tmp_path, library, name, extra):
     (tmp_path / name).write_bytes(b"\0" * 400)
     code = f"""
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 sys.modules["{library}"] = None
 from jaxseg.data import readers
 try:
@@ -246,3 +251,18 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().endswith(f"is read by {library}, which is not installed: pip install 'jaxseg[{extra}]'")
+
+
+def test_npy_in_threads(tmp_path):
+    """NumPy parses headers by Python's parser, which fails in CPython 3.11 where threads take turns in it."""
+    np.save(tmp_path / "a.npy", np.zeros((3, 4, 5), np.uint16))
+    threshold, let_others = gc.get_threshold(), lambda *_: time.sleep(0)
+    gc.set_threshold(5)  # the collector may hand over to another thread in the midst of parsing
+    gc.callbacks.append(let_others)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            heights = pool.map(lambda _: readers.header(tmp_path / "a.npy").height, range(100))
+            assert set(heights) == {3}
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(let_others)
