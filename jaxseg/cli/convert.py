@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.models import pixel_statistics
 from jaxseg.models.parts import title
 from jaxseg.pretrained.bundle import save_bundle
-from jaxseg.pretrained.convert import channel_statistics
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.library import LIBRARIES, import_weights
 from jaxseg.trained import load
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     )
     for sentence in imported.notes:
         print(sentence, file=sys.stderr)
-    mean, std = channel_statistics(imported.module, imported.in_channels)
+    mean, std = pixel_statistics(imported.module, imported.in_channels)
     seen = Preprocessing.from_json({"mean": mean, "std": std, "bucket": imported.bucket})
     meaning = {"preprocessing": seen, "activation": imported.activation, "source": note}
     save_bundle(args.out, imported.module, imported.variables, **meaning)
