@@ -3,8 +3,8 @@
 jaxseg train indian_pines_patch --config.data.root=DIR --workdir runs/indian_pines
 docs/data.md makes DIR: the left 45 columns train, the others validate; of 16 classes, 4 are on the right alone.
 Measured: val mIoU 0.228, overall accuracy 0.294; 1 min 41 s of processor time, 1 min 39 s on a busy machine, AMD EPYC,
-2026-11-26, at 6eafbf9. scikit-learn's SVM (RBF, standardized bands, C = 100 and gamma = 0.005 chosen by three folds of the
-left side): 0.187 and 0.317, that is, more pixels right, but fewer classes. U-Nets stayed below 0.185.
+2026-11-26, at 6eafbf9. scikit-learn's SVM (RBF, standardized bands, C = 100 and gamma = 0.005 chosen by three folds of
+the left side): 0.187 and 0.317, that is, more pixels right, but fewer classes. U-Nets stayed below 0.185.
 With 1200 steps 0.212 and 0.294. With data.balance=0.5 as well 0.188 and 0.288, and of the rarest class on both sides,
 stone and steel (10 pixels to train on), IoU 0.878 instead of 0.643.
 """
