@@ -20,8 +20,10 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.data.bands import Bands
 from jaxseg.data.dataset import palette_colors
 from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
-from jaxseg.experiment.build import Experiment, build_model, check_ranges, read_config
+from jaxseg.experiment.build import Experiment, build_model
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.limits import check_ranges
+from jaxseg.experiment.workdir import read_config
 from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, read_json
 from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics

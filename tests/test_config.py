@@ -3,7 +3,7 @@
 import pytest
 
 from jaxseg.config import default_config
-from jaxseg.experiment.build import flatten
+from jaxseg.experiment.limits import flatten
 
 DEFAULTS = {
     "seed": 0,

@@ -12,6 +12,7 @@ from jaxseg.config import default_config
 from jaxseg.data import create_dataset
 from jaxseg.data.augment import Augment
 from jaxseg.experiment import build as experiment
+from jaxseg.experiment import limits
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.state import create_state
 from jaxseg.training.step import make_train_step
@@ -33,7 +34,7 @@ def _load(path):
 def test_config_traces(path):
     c = _load(path).get_config()
     assert c.is_locked
-    experiment.check_config(c)
+    limits.check_config(c)
     model = experiment.build_model(c, CLASSES)
     key, image = jax.random.key(0), jnp.zeros((1, *c.data.crop, 3))
     variables = jax.eval_shape(lambda key: model.init(key, image, train=False), key)

@@ -9,7 +9,7 @@ import pytest
 
 from jaxseg.cli import recipes
 from jaxseg.cli.program import main, make_parser
-from jaxseg.experiment.build import check_config
+from jaxseg.experiment.limits import check_config
 from tests.documents import PAGES, ROOT, blocks, commands, inline, lay_out, run, split
 
 CONFIG = "from jaxseg.config import default_config\nc = default_config()\nc.train.steps = 1\n"

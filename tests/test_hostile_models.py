@@ -263,7 +263,7 @@ def test_rows_of_a_log_that_are_none(run):
 def test_a_strangers_run_chooses_no_folder_of_programs(run, monkeypatch, tmp_path):
     """Compiled programs are run as they are: those of a folder that came with a run are not."""
     chosen = []
-    monkeypatch.setattr("jaxseg.experiment.build.enable_compilation_cache", chosen.append)
+    monkeypatch.setattr("jaxseg.experiment.workdir.enable_compilation_cache", chosen.append)
     change(run / "config.json", "train.compilation_cache", str(tmp_path / "theirs"))
     source.open_model(str(run), "best")
     assert chosen == ["~/.cache/jaxseg/compiled"]

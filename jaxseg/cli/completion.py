@@ -94,7 +94,7 @@ def _flags(parser: Parser) -> list[str]:
     found = [flag for flag in parser._option_string_actions if flag.startswith("--") and flag != "--config.KEY"]
     if parser.takes_settings:
         from jaxseg.config import default_config
-        from jaxseg.experiment.build import flatten
+        from jaxseg.experiment.limits import flatten
         from jaxseg.losses import LOSSES
 
         keys = [*flatten(default_config()), *(f"loss.terms.{name}" for name in LOSSES)]

@@ -61,7 +61,8 @@ def check(config: "ConfigDict", args: argparse.Namespace) -> int:
     looks = [_look(dataset, name, config) for name in names]
     setting = verdict.Setting()
     if args.config or args.settings:
-        from jaxseg.experiment.build import check_config, make_resize
+        from jaxseg.experiment.inputs import make_resize
+        from jaxseg.experiment.limits import check_config
 
         try:
             check_config(config)

@@ -136,7 +136,7 @@ class Parser(argparse.ArgumentParser):
         """The flag that was meant: one of the command's, or a setting of the config without its "config."."""
         if self.takes_settings:
             from jaxseg.config import default_config
-            from jaxseg.experiment.build import flatten
+            from jaxseg.experiment.limits import flatten
 
             keys = [f"--config.{key}" for key in flatten(default_config())]
             if flag.replace("--", "--config.", 1) in keys:

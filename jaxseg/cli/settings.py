@@ -231,7 +231,7 @@ def _elements(key: str, text: str, default: Sequence[Any]) -> list[Any]:
 
 def _unknown(config: ConfigDict, key: str, group: str) -> None:
     """Raises the error for a key that the config does not have."""
-    from jaxseg.experiment.build import flatten
+    from jaxseg.experiment.limits import flatten
 
     every = list(flatten(config))
     near = closest(key, every)

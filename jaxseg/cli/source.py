@@ -39,7 +39,7 @@ def open_model(source: str, step: str) -> TrainedModel:
     Not those of a folder that its config names: it may be a stranger's, and compiled programs are run as they are.
     """
     from jaxseg.config import default_config
-    from jaxseg.experiment.build import enable_compilation_cache
+    from jaxseg.experiment.workdir import enable_compilation_cache
     from jaxseg.trained import load
 
     found = load(source, step)

@@ -24,8 +24,8 @@ from jaxseg import losses, metrics
 from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
-from jaxseg.experiment.build import check_metrics
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
+from jaxseg.experiment.limits import check_metrics
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of, refiner_of

@@ -22,9 +22,11 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, create_state, eval_variables
+from jaxseg.experiment.workdir import check_workdir, claim_workdir, enable_compilation_cache
 from jaxseg.files import write_json
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
@@ -48,8 +50,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       UserError: something that a user can repair is wrong; the message says what, and what to do.
       Interrupted: Ctrl-C or SIGTERM came; the state has been saved.
     """
-    workdir = experiments.check_workdir(workdir)
-    experiments.enable_compilation_cache(config.train.compilation_cache)
+    workdir = check_workdir(workdir)
+    enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split), workdir=workdir)
     steps, eval_every = experiments.count_steps(experiment)
     mesh = shard.make_mesh(config.train.devices)
@@ -57,7 +59,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     schedule = experiments.make_schedule(config, steps)
     check_norms(experiment)
     with locked(workdir):
-        experiments.claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing)
+        claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing)
         return _run(experiment, mesh, workdir, schedule, steps, eval_every)
 
 
@@ -197,14 +199,14 @@ def _initial_state(
 def _load_weights(variables: dict[str, Any], config: ConfigDict, in_channels: int) -> dict[str, Any]:
     """Returns the variables with the weights that `config.model` names, if any."""
     c = config.model
-    if c.encoder_weights and experiments.encoder_name(config) is None:
+    if c.encoder_weights and encoder_name(config) is None:
         raise UserError(
             f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' has no encoder. Leave it empty."
         )
     if c.encoder_weights:
         from jaxseg.pretrained import load_encoder
 
-        name, options = experiments.encoder_name(config), c.encoder_options.to_dict()
+        name, options = encoder_name(config), c.encoder_options.to_dict()
         encoder = load_encoder(name, c.encoder_weights, in_channels=in_channels, **options)
         for collection, values in encoder.items():
             if values:  # an encoder without running statistics has none in the model's variables either
@@ -298,7 +300,7 @@ def _announce(
     c, data = experiment.config, experiment.dataset
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))
-    names = c.model.name, experiments.encoder_name(c)
+    names = c.model.name, encoder_name(c)
     devices = f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
     say(
         f"{' / '.join(filter(None, names))}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
@@ -310,7 +312,7 @@ def _announce(
         lines, warned = report.startup(data, experiment.looks, setting, experiment.preprocessing)
         for line in [*lines, *(f"warning: {sentence}" for sentence in warned)]:
             say(line)
-    for sentence in experiments.without_effect(experiment.config):
+    for sentence in without_effect(experiment.config):
         say(f"note: {sentence}")
     if start:
         say(f"Going on from checkpoint {start}.")

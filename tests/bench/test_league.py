@@ -7,7 +7,8 @@ import pytest
 from jaxseg.bench import ablation, league
 from jaxseg.cli.program import main
 from jaxseg.data.shapes import CLASSES
-from jaxseg.experiment.build import build_model, check_config
+from jaxseg.experiment.build import build_model
+from jaxseg.experiment.limits import check_config
 from jaxseg.models import MODELS
 
 

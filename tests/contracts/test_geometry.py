@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.encoders.levels import Levels
-from jaxseg.experiment.build import FINEST, STEPS
+from jaxseg.experiment.inputs import FINEST, STEPS
 from jaxseg.models import MODELS, architecture, coarsest_stride, create_model, init
 from jaxseg.ops.max_pool import max_pool
 from tests.contracts.test_models import CLASSES, OPTIONS, QUICK, has_encoder

@@ -8,6 +8,8 @@ from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import create_dataset
 from jaxseg.experiment import build as experiment
+from jaxseg.experiment import inputs, limits
+from jaxseg.experiment import workdir as workdirs
 
 
 def _config(**train):
@@ -26,28 +28,28 @@ def test_config_comes_back_from_the_workdir(tmp_path, dataset):
     c.loss.terms = {"dice": 2.0}
     c.optim.freeze = ("encoder",)
     c.model.output_stride = 16
-    experiment.claim_workdir(c, dataset, tmp_path / "run")
-    assert experiment.read_config(tmp_path / "run").to_dict() == c.to_dict()
+    workdirs.claim_workdir(c, dataset, tmp_path / "run")
+    assert workdirs.read_config(tmp_path / "run").to_dict() == c.to_dict()
 
 
 def test_workdir_of_another_config_is_refused(tmp_path, dataset):
-    experiment.claim_workdir(_config(), dataset, tmp_path)
+    workdirs.claim_workdir(_config(), dataset, tmp_path)
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     other = _config()
     other.optim.lr = 5.0
     other.loss.terms = {"dice": 1.0}
     with pytest.raises(UserError) as error:
-        experiment.claim_workdir(other, dataset, tmp_path)
+        workdirs.claim_workdir(other, dataset, tmp_path)
     assert "config.optim.lr: 0.001 there, 5.0 here" in str(error.value)
     assert "config.loss.terms.dice: absent there, 1.0 here" in str(error.value)
 
 
 def test_what_changes_no_number_may_change(tmp_path, dataset):
-    experiment.claim_workdir(_config(), dataset, tmp_path)
+    workdirs.claim_workdir(_config(), dataset, tmp_path)
     other = _config()
     other.data.workers = 3
     other.log.every = 1
-    experiment.claim_workdir(other, dataset, tmp_path)
+    workdirs.claim_workdir(other, dataset, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["data"]["workers"] == 3
 
 
@@ -64,7 +66,7 @@ def test_an_empty_name_is_no_workdir(tmp_path, monkeypatch):
 def test_a_file_is_no_workdir(tmp_path, dataset):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        experiment.claim_workdir(_config(), dataset, tmp_path / "file")
+        workdirs.claim_workdir(_config(), dataset, tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -106,43 +108,43 @@ def test_impossible_values(key, value, words):
     group, name = key.split(".")
     c[group][name] = value
     with pytest.raises(UserError, match=words):
-        experiment.check_config(c)
+        limits.check_config(c)
 
 
 def test_confusion_is_always_among_the_metrics():
-    assert list(experiment.check_metrics(("calibration",), {})) == ["confusion", "calibration"]
+    assert list(limits.check_metrics(("calibration",), {})) == ["confusion", "calibration"]
 
 
 def test_what_has_no_effect_is_said():
     c = _config()
-    assert experiment.without_effect(c) == []
+    assert limits.without_effect(c) == []
     c.optim.update(name="sgd", beta1=0.5, momentum=0.5, schedule="cosine", power=2.0)
     c.augment.update(elastic_grid=3, blur_sigma=(1.0, 3.0))
     c.model.update(name="deconvnet", encoder="", replace_head=True)
     c.optim.encoder_lr_factor = 0.1
-    said = "\n".join(experiment.without_effect(c))
+    said = "\n".join(limits.without_effect(c))
     keys = "optim.beta1 optim.power augment.elastic_grid augment.blur_sigma model.replace_head optim.encoder_lr_factor"
     assert [line.split("=")[0].removeprefix("config.") for line in said.splitlines()] == keys.split()
     assert "config.optim.beta1=0.5 has no effect: optim.name is 'sgd'." in said
     c.optim.update(name="adamw", schedule="poly")
-    assert "config.optim.momentum=0.5 has no effect" in "\n".join(experiment.without_effect(c))
+    assert "config.optim.momentum=0.5 has no effect" in "\n".join(limits.without_effect(c))
 
 
 def test_a_seed_below_zero_is_refused():
     c = _config()
     c.seed = -1
     with pytest.raises(UserError, match="config.seed must be from 0 to"):
-        experiment.check_config(c)
+        limits.check_config(c)
 
 
 def test_default_config_needs_only_a_length():
-    experiment.check_config(_config())
-    experiment.check_config(_config(epochs=1))
+    limits.check_config(_config())
+    limits.check_config(_config(epochs=1))
 
 
 def test_a_missing_run_is_explained(tmp_path):
     with pytest.raises(UserError, match="config.json is missing"):
-        experiment.read_config(tmp_path)
+        workdirs.read_config(tmp_path)
 
 
 def test_a_run_from_before_the_american_names_is_read_and_goes_on(tmp_path, dataset):
@@ -158,22 +160,22 @@ def test_a_run_from_before_the_american_names_is_read_and_goes_on(tmp_path, data
     old["loss"]["terms"] = {"generalised_dice": 0.5}
     old["loss"]["options"]["region_mutual_information"] = {"regulariser": 1e-3}
     (tmp_path / "config.json").write_text(json.dumps(old))
-    read = experiment.read_config(tmp_path)
+    read = workdirs.read_config(tmp_path)
     assert (read.eval.crf.color_sigma, read.log.images) == (7.0, 2)
     assert read.loss.terms.to_dict() == {"generalized_dice": 0.5}
     assert read.loss.options.region_mutual_information.to_dict() == {"regularizer": 1e-3}
     assert "colour_sigma" not in read.eval.crf and "pictures" not in read.log
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    experiment.claim_workdir(config, dataset, tmp_path)  # the same run: not refused
+    workdirs.claim_workdir(config, dataset, tmp_path)  # the same run: not refused
 
 
 def test_a_start_that_failed_before_its_first_checkpoint_claims_nothing(tmp_path, dataset):
     """Its config may be mended in place, as errors advise."""
-    experiment.claim_workdir(_config(), dataset, tmp_path)
+    workdirs.claim_workdir(_config(), dataset, tmp_path)
     mended = _config()
     mended.model.replace_head = True
-    experiment.claim_workdir(mended, dataset, tmp_path)
-    assert experiment.read_config(tmp_path).model.replace_head is True
+    workdirs.claim_workdir(mended, dataset, tmp_path)
+    assert workdirs.read_config(tmp_path).model.replace_head is True
 
 
 @pytest.mark.parametrize(
@@ -186,10 +188,10 @@ def test_the_step_of_padded_sizes_is_the_models_stride(dataset, name, encoder, s
     c.model.update(name=name, encoder="plain", output_stride=stride)
     c.model.encoder_options = encoder
     model = experiment.build_model(c, 7)
-    seen = experiment.fit_preprocessing(c, dataset, model)
+    seen = inputs.fit_preprocessing(c, dataset, model)
     assert (seen.bucket, seen.steps, seen.phase) == (expected, 8, (41 % expected,) * 2)
     c.eval.bucket = 32
-    seen = experiment.fit_preprocessing(c, dataset, model)
+    seen = inputs.fit_preprocessing(c, dataset, model)
     assert (seen.bucket, seen.steps, seen.phase) == (32, 0, (9, 9))
 
 
@@ -201,6 +203,6 @@ def test_the_fill_is_what_training_shows_beyond_the_border(dataset, augment, siz
     c = _config()
     c.data.update(canvas=(size, size), crop=(size, size))
     c.augment.update(augment)
-    assert experiment.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == fill
+    assert inputs.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == fill
     c.eval.fill = "mean"
-    assert experiment.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == "mean"
+    assert inputs.fit_preprocessing(c, dataset, experiment.build_model(c, 7)).fill == "mean"

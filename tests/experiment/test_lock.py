@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.experiment.build import check_workdir
 from jaxseg.experiment.lock import locked
+from jaxseg.experiment.workdir import check_workdir
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):

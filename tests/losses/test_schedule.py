@@ -5,7 +5,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
-from jaxseg.experiment.build import read_config
+from jaxseg.experiment.workdir import read_config
 from jaxseg.losses import check_loss_config, ramp, weighted_sum
 
 RAMP = {"start": 0.4, "end": 0.0, "begin_step": 10, "end_step": 30}
