@@ -62,12 +62,12 @@ def main(args: argparse.Namespace) -> int:
         to_stored(np.zeros((1, 1), np.int32), predictor.trained)  # raises if the model does not know the values
     out.mkdir(parents=True, exist_ok=True)
     failed, bar = [], progress_bar(images, desc="predict", unit="image")
-    for picture in bar:
+    for page in bar:
         try:
-            for note in predict_file(predictor, picture, alpha=args.alpha, values=args.values, geojson=args.geojson):
+            for note in predict_file(predictor, page, alpha=args.alpha, values=args.values, geojson=args.geojson):
                 bar.write(f"note: {note}", file=sys.stderr)
         except UserError as error:
-            failed.append(picture)
+            failed.append(page)
             bar.write(f"error: {error}", file=sys.stderr)
     print(f"{len(images) - len(failed)} of {len(images)} images predicted -> {out}")
     return 1 if failed else 0

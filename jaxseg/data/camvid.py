@@ -13,7 +13,7 @@ from jaxseg.data.pairs import Layout, Pair
 
 _CLASSES = "sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist"
 _COLORS = "808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0"
-# Of each class, the colors of label_colors.txt; pictures are drawn with those above.
+# Of each class, the colors of label_colors.txt; images are drawn with those above.
 _GROUPS = (
     "808080",  # Sky
     "800000 c00080 008040 400040 40c000",  # Building, Archway, Bridge, Tunnel, Wall

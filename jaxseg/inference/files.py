@@ -16,7 +16,7 @@ from jaxseg.trained import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class ImagePage:
     """An image to predict.
 
     Args:
@@ -32,7 +32,7 @@ class Picture:
 
 def predict_file(
     predictor: Predictor | Ensemble,
-    picture: Picture,
+    page: ImagePage,
     *,
     alpha: float = 0.5,
     values: bool = False,
@@ -46,7 +46,7 @@ def predict_file(
 
     Args:
       predictor: the model, or several.
-      picture: the image.
+      page: the image, a file or a page of one.
       alpha: weight of the tint, 0 to 1.
       values: writes STEM.png alone (of a georeferenced image STEM.tif), gray: the values that the data set's own label
         files have, as its server wants them.
@@ -56,8 +56,8 @@ def predict_file(
       what is to be said of the image, sentences.
     """
     trained = predictor.trained
-    image, notes = read_for(str(picture.file), picture.page, trained.bands)
-    place, note = _place(str(picture.file))
+    image, notes = read_for(str(page.file), page.page, trained.bands)
+    place, note = _place(str(page.file))
     notes += note
     maps = {}
     if isinstance(predictor, Ensemble):
@@ -70,11 +70,11 @@ def predict_file(
         label = np.where(empty, trained.ignore, label)
     if values:
         stored = to_stored(label, trained)
-        _write_gray(picture.stem, stored, place)
+        _write_gray(page.stem, stored, place)
     else:
-        _write_pictures(picture.stem, image, label, maps, trained, alpha, place)
+        _write_figures(page.stem, image, label, maps, trained, alpha, place)
     if geojson:
-        _write_geojson(picture.stem, label, trained, place)
+        _write_geojson(page.stem, label, trained, place)
     return notes
 
 
@@ -134,7 +134,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def name_outputs(files: Iterable[Path], out: Path, *, values: bool = False) -> list[Picture]:
+def name_outputs(files: Iterable[Path], out: Path, *, values: bool = False) -> list[ImagePage]:
     """Returns the images of the files, every page of a stack, and where their outputs go.
 
     Raises a `UserError` if two images would share an output, or an output would replace an input.
@@ -145,22 +145,22 @@ def name_outputs(files: Iterable[Path], out: Path, *, values: bool = False) -> l
       values: whether `predict_file` is to write values.
     """
     files = list(files)
-    pictures: dict[Path, Picture] = {}
+    found: dict[Path, ImagePage] = {}
     inputs = {file.resolve() for file in files}
     endings = (".png", ".tif") if values else ("_label.png", "_label.tif", "_overlay.png", "_uncertainty.png")
     for file in files:
         for page, name in _pages(file):
             stem = out / name
-            if stem in pictures:
+            if stem in found:
                 raise UserError(
-                    f"{pictures[stem].file} and {file} would both be written to {stem}{endings[0]}. Predict them into"
+                    f"{found[stem].file} and {file} would both be written to {stem}{endings[0]}. Predict them into"
                     " different --out folders."
                 )
             for output in (f"{stem}{ending}" for ending in (*endings, ".geojson")):
                 if Path(output).resolve() in inputs:
                     raise UserError(f"{output} is one of the images and would be overwritten. Choose another --out.")
-            pictures[stem] = Picture(file, page, stem)
-    return list(pictures.values())
+            found[stem] = ImagePage(file, page, stem)
+    return list(found.values())
 
 
 def _pages(file: Path) -> list[tuple[int | None, str]]:
@@ -180,7 +180,7 @@ def _place(file: str) -> tuple[geo.Georeference | None, list[str]]:
     return None, [f"{file} is georeferenced; its label is not, since rasterio is missing: pip install 'jaxseg[geo]'"]
 
 
-def _write_pictures(
+def _write_figures(
     stem: Path,
     image: np.ndarray,
     label: np.ndarray,
