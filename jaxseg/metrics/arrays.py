@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 
 def ratio(numerator: Any, denominator: Any) -> Float[np.ndarray, "..."]:
@@ -37,7 +37,7 @@ def mean_of_known(values: Float[np.ndarray, " n"]) -> float:
 
 
 def count_pairs(
-    labels: Int[np.ndarray, "..."], predictions: Int[np.ndarray, "..."], num_classes: int, *, ignore: int
+    labels: Integer[np.ndarray, "..."], predictions: Integer[np.ndarray, "..."], num_classes: int, *, ignore: int
 ) -> Int[np.ndarray, "c c"]:
     """Returns the confusion matrix of NumPy arrays: rows are labels, columns predictions.
 

@@ -137,13 +137,14 @@ def probability_histogram(
     )
     place = jnp.where(p < 0.5, below, _LOW + _HIGH - jnp.clip(above - _LEAST, 0, _HIGH))
     classes = p.shape[-1]
-    place = (truth.astype(jnp.int32) * classes + jnp.arange(classes)) * BINS + place
+    ids = lax.broadcasted_iota(jnp.int32, place.shape, place.ndim - 1)
+    place = (truth.astype(jnp.int32) * classes + ids) * BINS + place
     if where is not None:
         place = jnp.where(where[..., None], place, 2 * classes * BINS)  # outside, and so dropped
     return jnp.zeros(2 * classes * BINS, jnp.int32).at[place].add(1, mode="drop").reshape(2, classes, BINS)
 
 
-def histogram_precision(histogram: Int[np.ndarray, "2 c n"]) -> Float[np.ndarray, " c"]:
+def histogram_precision(histogram: Int[ArrayLike, "2 c n"]) -> Float[np.ndarray, " c"]:
     """Returns the average precision of every class from `probability_histogram`; nan for a class without labels.
 
     Within a bin of several values it is the mean over all orders of the bin's pixels, which is within 1e-4 of what
