@@ -105,7 +105,7 @@ def augment(
     if not isinstance(options, Augment):
         options = Augment(**options)
     check_colors(options, bands)
-    if not bands.is_rgb:  # before values are mixed with those that hold nothing
+    if not bands.is_rgb or bands.nodata is not None:  # before values are mixed with those that hold nothing
         batch = {**batch, "image": bands.scale(batch["image"])}
 
     def one(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from jaxseg.checks import UserError, listing, lookup
+from jaxseg.data.resize import Box, resize_image
 
 FILL = 127.0  # value, in 0..255, of the pixels outside an image and of those that hold nothing
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -163,6 +164,30 @@ class Bands:
 
 
 RGB = Bands()
+
+
+def resize_bands(
+    image: Num[np.ndarray, "_h _w c"], size: tuple[int, int], bands: Bands, box: Box | None = None
+) -> Num[np.ndarray, "_h2 _w2 c"]:
+    """Resizes an image, or the part `box` of it, without mixing values with those that hold nothing.
+
+    A value is the mean of those that hold something; where less than half of them do, it holds nothing.
+
+    >>> bands = Bands(("height",), "float32", nodata=-9999)
+    >>> image = np.array([[[1], [3], [-9999], [-9999]]], np.float32)
+    >>> resize_bands(image, (1, 2), bands)[0, :, 0].round(2).tolist()
+    [2.0, -9999.0]
+    """
+    empty = np.asarray(bands.empty(image))
+    if not empty.any():
+        return resize_image(image, size, box)
+    share = resize_image((~empty).astype(np.float32), size, box)
+    values = resize_image(np.where(empty, 0, image).astype(np.float32), size, box) / np.maximum(share, 1e-6)
+    if bands.dtype != "float32":
+        limits = np.iinfo(bands.dtype)
+        values = np.clip(np.round(values), limits.min, limits.max)
+    nothing = np.nan if bands.nodata is None else bands.nodata
+    return np.where(share < 0.5, nothing, values).astype(image.dtype)
 
 
 def empty_pixels(bands: Bands, image: Num[np.ndarray, "h w c"]) -> Bool[np.ndarray, "h w"] | None:

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from jaxseg.checks import UserError
-from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels
+from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels, resize_bands
 from jaxseg.data.dataset import Source
 from jaxseg.data.labels import Relabeled
-from jaxseg.data.resize import AS_STORED, Resize, resize_image, resize_label
+from jaxseg.data.resize import AS_STORED, Resize, resize_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Loader:
             within = (slice(top, top + height), slice(left, left + width))
             return self._fit({**record, "image": record["image"][within], "label": record["label"][within]})
         box = (top / scale[0], left / scale[1], (top + height) / scale[0], (left + width) / scale[1])
-        image = resize_image(record["image"], (height, width), box)
+        image = resize_bands(record["image"], (height, width), self.bands, box)
         return self._fit({**record, "image": image, "label": resize_label(record["label"], (height, width), box)})
 
     def _place(

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Array, Num
 
 from jaxseg.checks import UserError
-from jaxseg.data.bands import Bands
+from jaxseg.data.bands import Bands, resize_bands
 from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.data.resize import resize_image
 
 Size = tuple[int, int]  # (height, width), pixels
 PROGRAMS = 32  # compiled ones that are kept
@@ -57,7 +56,7 @@ def stack(
     for i, image in enumerate(images):
         native[i] = image.shape[:2]
         sizes[i] = size = preprocessing.resize(*image.shape[:2])
-        resized.append(image if size == image.shape[:2] else resize_image(image, size))
+        resized.append(image if size == image.shape[:2] else resize_bands(image, size, preprocessing.bands))
     batch = preprocessing.pad(resized, grid.padded)
     blank = np.zeros((count - len(images), *batch.shape[1:]), batch.dtype)
     return {"image": np.concatenate([batch, blank]) if len(blank) else batch, "size": sizes, "native": native}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.data.bands import RGB, Bands, empty_pixels
+from jaxseg.data.augment import augment
+from jaxseg.data.bands import RGB, Bands, empty_pixels, resize_bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
@@ -91,3 +92,23 @@ def test_the_record_survives_json():
     assert repr(again) == repr(seen) and again.phase == (1, 7)
     assert Preprocessing.from_json({"mean": [1, 2, 3], "std": [1, 1, 1]}) == Preprocessing((1, 2, 3), (1, 1, 1))
     assert Preprocessing.from_json({"mean": [1], "std": [1]}).bands.count == 1
+
+
+def test_what_holds_nothing_is_not_mixed_into_what_is_resized():
+    bands = Bands(("height",), "int16", ((0, 100),), nodata=-9999)
+    image = np.full((40, 40, 1), 50, np.int16)
+    image[:, 23:] = -9999
+    resized = resize_bands(image, (17, 13), bands)
+    assert set(np.unique(resized)) == {-9999, 50} and resized.dtype == np.int16
+    assert np.flatnonzero(resized[0, :, 0] == -9999).min() == 7  # 23 of 40 columns are 7.5 of 13
+
+
+def test_training_and_prediction_show_what_holds_nothing_alike():
+    """Also where images are RGB of 8 bits: 0 stands for nothing, and both show gray."""
+    bands, mean, std = Bands(nodata=0), (100.0,) * 3, (50.0,) * 3
+    image = np.full((1, 8, 8, 3), 200, np.uint8)
+    image[0, 2:4] = 0
+    batch = {"image": image, "label": np.zeros((1, 8, 8), np.uint8)}
+    still = {"flip": 0.0}
+    shown = augment(jax.random.key(0), batch, still, crop=(8, 8), ignore=255, mean=mean, std=std, bands=bands)
+    np.testing.assert_allclose(shown["image"], Preprocessing(mean, std, bands).normalize(image), atol=1e-6)
