@@ -1,10 +1,10 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
 On GPUs and TPUs a convolution is XLA's own, forwards and backwards, but for the kernel's gradient of atrous ones on
-NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for three kinds, which `jaxseg.ops.cpu` computes in other
-ways: depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, and the kernel gradient
-of grouped convolutions group by group. The choice is made when the program is compiled, not when it is traced, so a
-program lowered for several platforms uses the right one on each.
+NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for four kinds, which `jaxseg.ops.cpu` computes in other ways:
+depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, the kernel gradient of grouped
+convolutions group by group, and that of large batches part by part. The choice is made when the program is compiled,
+not when it is traced, so a program lowered for several platforms uses the right one on each.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 from jaxseg.ops import atrous
-from jaxseg.ops.cpu import depthwise, grouped, pointwise
+from jaxseg.ops.cpu import dense, depthwise, grouped, pointwise
 from jaxseg.ops.cpu.window import Window
 from jaxseg.ops.platform import by_platform, native_kernel_gradient
 
 # modules of forward, input_gradient, kernel_gradient
-_ON_CPU = {"depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
+_ON_CPU = {"dense": dense, "depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
 
 
 def conv2d(
@@ -65,6 +65,8 @@ def conv2d(
         return by_platform(_Convolution("pointwise", window, groups), x, kernel)
     if window.dilation != (1, 1):
         return by_platform(_Atrous(window), x, kernel)
+    if dense.parts(x.shape, kernel.shape, window) > 1:
+        return by_platform(_Convolution("dense", window, groups), x, kernel)
     return _native(x, kernel, window, groups)
 
 

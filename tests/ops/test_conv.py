@@ -11,7 +11,7 @@ from jax import lax
 from jaxseg.checks import UserError
 from jaxseg.ops import atrous
 from jaxseg.ops.conv import conv2d
-from jaxseg.ops.cpu import depthwise
+from jaxseg.ops.cpu import dense, depthwise
 from jaxseg.ops.cpu.window import Window
 
 # name: (height, width), input and output channels, kernel, stride, padding, dilation, groups
@@ -123,6 +123,29 @@ def test_vmap_and_checkpoint(name):
     np.testing.assert_allclose(twice[2].sum(0), expected[2], rtol=1e-5, atol=1e-4)
     for e, g in zip(expected[1:], jax.jit(remade)(x, kernel, dy), strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense strided"])
+def test_large_batches_get_their_kernel_gradient_part_by_part(name, monkeypatch):
+    """With a cache of one image of `dy` and one of `x`, two images make two convolutions of it."""
+    x, kernel, dy = arrays(name)
+    monkeypatch.setattr(dense, "CACHE", dy[:1].nbytes)
+    monkeypatch.setattr(dense, "ROWS", 27)
+    function = jax.jit(partial(value_and_gradients, **options(name)))
+    expected = direct(x, kernel, dy, **options(name))
+    for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
+    low = [np.asarray(a, jnp.bfloat16) for a in (x, kernel, dy)]
+    rounded = direct(*(a.astype(float) for a in low), **options(name))[2]
+    np.testing.assert_allclose(np.asarray(function(*low)[2], float), rounded, rtol=2**-8, atol=1e-5)  # once, at the end
+    lowered = {
+        platform: function.trace(x, kernel, dy).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cuda", "cpu")
+    }
+    assert lowered["cuda"].count("stablehlo.convolution") == 3
+    assert lowered["cpu"].count("stablehlo.convolution") == 4
+    monkeypatch.setattr(dense, "ROWS", 28)
+    assert dense.parts(x.shape, kernel.shape, Window()) == 1  # three channels of nine taps are too few to gain
 
 
 def test_second_derivatives():
