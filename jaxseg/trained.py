@@ -209,8 +209,7 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     name = plain(info.take("name", is_text, "text"))
     checkpoints = Checkpoints(workdir)
     try:
-        step = checkpoints.resolve(str(checkpoint))
-        variables = checkpoints.restore_variables(step)
+        step, variables = checkpoints.load(str(checkpoint))
     finally:
         checkpoints.close()
     for key in ("options", "encoder_options"):
