@@ -127,7 +127,8 @@ def default_config() -> ConfigDict:
     c.log.images = 6  # images in the grid of each evaluation; 0 is none
 
     c.checkpoint = ConfigDict()
-    c.checkpoint.every = 100  # steps between checkpoints; so many are lost at most when the program is killed
+    c.checkpoint.minutes = 10.0  # between checkpoints; so much is lost at most when the program is killed; 0 is off
+    c.checkpoint.every = 0  # steps between checkpoints, besides; 0 is off; every evaluation saves, too
     c.checkpoint.keep = 2  # latest checkpoints kept; the best by validation mIoU is kept besides
 
     c.eval = ConfigDict()

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels, resize_bands
 from jaxseg.data.dataset import Source
 from jaxseg.data.labels import Relabeled
 from jaxseg.data.resize import AS_STORED, Resize, resize_label
+
+DEATHS, DEATHS_WITHIN = 3, 100  # so many deaths of worker processes in so many batches are borne
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +195,7 @@ class TrainIterator:
         self._batches = records.random_map(loader, seed=places)[shard[0] :: shard[1]].batch(batch_size)
         self._workers, self._threads = workers, threads
         self._delivered = 0
+        self._deaths: list[int] = []  # the batches before which worker processes died
         self._ahead = None
         atexit.register(_close, weakref.ref(self))  # before the modules that closing needs are taken down
 
@@ -199,14 +203,35 @@ class TrainIterator:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        if self._ahead is None:
-            self._ahead = self._start()
-        with _plain_errors():
-            batch = next(self._ahead)
+        batch = self._next()
         self._delivered += 1
         if self._workers:  # shared memory, which must be let go before the interpreter ends
             batch = {key: np.array(value) for key, value in batch.items()}
         return batch
+
+    def _next(self) -> dict[str, np.ndarray]:
+        """The next batch. Where a worker process has died, new ones go on from the position, so nothing is lost."""
+        while True:
+            if self._ahead is None:
+                self._ahead = self._start()
+            try:
+                with _plain_errors():
+                    return next(self._ahead)
+            except RuntimeError as error:
+                if not self._workers or "terminated unexpectedly" not in str(error):  # grain's words
+                    raise
+                self._count_death(str(error).partition(". ")[0])
+                self.close()
+
+    def _count_death(self, reason: str) -> None:
+        """Says that a worker process died; raises a `UserError` if that happens again and again."""
+        self._deaths = [at for at in self._deaths if self._delivered - at < DEATHS_WITHIN] + [self._delivered]
+        if len(self._deaths) > DEATHS:
+            raise UserError(
+                f"Processes that read images died {len(self._deaths)} times within {DEATHS_WITHIN} batches: {reason}."
+                " They may have run out of memory: give config.data.workers a smaller number, or 0 to read in threads."
+            )
+        warnings.warn(f"A process that reads images died: {reason}. New ones go on from batch {self._delivered}.")
 
     def get_state(self) -> dict[str, int]:
         """Returns the position: JSON-able, for a checkpoint."""
@@ -294,7 +319,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _live_as_long_as_parent(*_: int) -> None:
-    """Set-up of a worker process: Ctrl-C is the parent's to handle, and no worker outlives a killed parent."""
+    """Set-up of a worker process: signals are the parent's to handle, and no worker outlives a killed parent."""
     import multiprocessing
     import signal
     import threading
@@ -303,5 +328,7 @@ def _live_as_long_as_parent(*_: int) -> None:
         multiprocessing.parent_process().join()
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGQUIT"):  # SIGTERM is how the parent ends a worker
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()

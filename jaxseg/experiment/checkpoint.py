@@ -204,8 +204,9 @@ class Checkpoints:
             self.scores = {at: score for at, score in self.scores.items() if at <= step}
             return found
         if damaged:
+            reasons = "\n".join(f"  {reason}" for reason in damaged.values())
             raise UserError(
-                f"No checkpoint of {self.directory} can be read:\n" + "\n".join(f"  {r}" for r in damaged.values()) + "\n"
+                f"No checkpoint of {self.directory} can be read:\n{reasons}\n"
                 "Copy them again from where they are whole, or start anew with another --workdir."
             )
         return None
@@ -269,13 +270,16 @@ class Checkpoints:
     def _none(self) -> UserError:
         return UserError(f"No checkpoint in {self.directory}. Train first, or check the path.")
 
-    def _trouble(self, error: Exception | str) -> UserError:
+    def kept(self) -> str:
+        """Returns what there is to go on from, as a sentence without its full stop."""
         kept = self.latest()
-        rest = "No checkpoint was written yet" if kept is None else f"The last good checkpoint, step {kept}, is intact"
+        return "No checkpoint was written yet" if kept is None else f"The last good checkpoint, step {kept}, is intact"
+
+    def _trouble(self, error: Exception | str) -> UserError:
         cause = str(error).split('": ')[-1].strip("'") or repr(error)  # tensorstore nests: where": where": what
         remedy = next((r for words, r in REMEDIES.items() if words in str(error)), "Mend what the message names")
         return UserError(
-            f"Could not save to {self.directory}: {cause}.\n{rest}. {remedy}, and run the same command again."
+            f"Could not save to {self.directory}: {cause}.\n{self.kept()}. {remedy}, and run the same command again."
         )
 
 

@@ -34,8 +34,10 @@ def digest(values: Any, index: tuple[slice, ...] = (), shape: tuple[int, ...] | 
       shape: of the whole array; None if `values` is it.
 
     >>> whole = np.arange(12.0).reshape(3, 4)
-    >>> parts = [digest(whole[:, :1], (slice(None), slice(0, 1)), (3, 4)), digest(whole[:, 1:], (slice(0, 3), slice(1, 4)), (3, 4))]
-    >>> digest(whole) == sum(parts), digest(whole) == digest(whole[::-1])
+    >>> every = slice(None)
+    >>> left = digest(whole[:, :1], (every, slice(0, 1)), (3, 4))
+    >>> right = digest(whole[:, 1:], (every, slice(1, 4)), (3, 4))
+    >>> digest(whole) == left + right, digest(whole) == digest(whole[::-1])
     (True, False)
     """
     values = np.ascontiguousarray(values)

@@ -21,7 +21,6 @@ AT_LEAST_ONE = (
     "data.batch_size",
     "optim.accumulate",
     "log.every",
-    "checkpoint.every",
     "checkpoint.keep",
     "eval.batch_size",
 )
@@ -46,6 +45,8 @@ RANGES = {  # key -> (least, greatest) value
     "eval.threshold": (0, 1),
     "train.devices": (0, math.inf),
     "log.images": (0, math.inf),
+    "checkpoint.minutes": (0, math.inf),
+    "checkpoint.every": (0, math.inf),
     "eval.every": (0, math.inf),
     "eval.bucket": (0, 8192),
 }

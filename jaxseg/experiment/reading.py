@@ -14,7 +14,7 @@ from jaxseg.experiment.freeze import path_name
 from jaxseg.experiment.state import TrainState
 
 # What the machine says now, and may not say tomorrow: no reason to give a checkpoint up.
-PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
+PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ETIMEDOUT)
 PASSING_WORDS = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "Permission denied", "Stale file handle")
 
 
@@ -36,9 +36,7 @@ def read_state(folder: Path, like: TrainState) -> tuple[TrainState, dict[str, An
       Damaged: a file is missing or broken, or an array is not what was written.
       UserError: the checkpoint is whole, and of another model; or it can't be read at the moment.
     """
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like
-    )
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)), like)
     found, failure = None, None
     try:
         found = _read_all(folder, target)
@@ -60,7 +58,7 @@ def _read_all(folder: Path, target: TrainState) -> tuple[TrainState, dict[str, A
         position = json.loads((folder / "data" / "metadata").read_text())
         with_digests = position.pop("digests", False)
         digests, of_position = read_digests(folder / "digests") or (None, None)
-        saved = ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata.tree
+        saved = _metadata(folder)
     except Exception as error:  # of what is in the files
         raise _trouble(folder, error) from error
     if with_digests and digests is None:
@@ -90,7 +88,7 @@ def read_variables(folder: Path) -> dict[str, Any]:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         digests, _ = read_digests(folder / "digests") or (None, None)
-        saved = reader.metadata(state).item_metadata.tree
+        saved = _metadata(folder)
         wanted = {"ema": saved["ema"]} if saved["ema"] else {name: saved[name] for name in ("params", "batch_stats")}
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted)
         _check_size(shapes, state)
@@ -111,10 +109,8 @@ def read_variables(folder: Path) -> dict[str, Any]:
 
 def check_written(folder: Path) -> None:
     """Raises `Damaged` if the checkpoint in `folder` can't be found again where it was just written."""
-    import orbax.checkpoint as ocp
-
     try:
-        tree = ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata.tree
+        tree = _metadata(folder)
         json.loads((folder / "data" / "metadata").read_text())
         arrays = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
         digests = read_digests(folder / "digests")
@@ -124,10 +120,20 @@ def check_written(folder: Path) -> None:
         raise Damaged(f"{folder} is not whole.")
 
 
+def _metadata(folder: Path) -> Any:
+    """The tree of the state in a checkpoint, with the shapes of its arrays."""
+    import orbax.checkpoint as ocp
+
+    found = ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata
+    if found is None or found.tree is None:
+        raise ValueError("the list of its arrays, in state/_METADATA and state/_sharding, is missing or broken")
+    return found.tree
+
+
 def _trouble(folder: Path, error: Exception) -> UserError:
     """The error to raise for what orbax, or what it stands on, raised."""
     text = (str(error).strip().splitlines() or ["no message"])[0][:300]
-    reason = f"{type(error).__name__}: {text}"
+    reason = text.rstrip(".") if type(error) in (UserError, ValueError) else f"{type(error).__name__}: {text}"
     number = error.errno if isinstance(error, OSError) else None
     if number in PASSING or any(word in str(error) for word in PASSING_WORDS):
         return UserError(f"{folder} can't be read now: {reason}. Mend that, and run the same command again.")

@@ -21,7 +21,7 @@ FREE_KEYS = (
     "data.threads",
     "train.compilation_cache",
     "log.",
-    "checkpoint.keep",
+    "checkpoint.",
     "eval.metric",
     "eval.crf.",
     "eval.guided.",

@@ -1,9 +1,10 @@
 """The training run: from a config and a workdir to checkpoints, scores and images; the same call resumes."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxseg.data.verdict import Setting
 from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
-from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.checkpoint import Checkpoints, check_place
 from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
@@ -31,7 +32,9 @@ from jaxseg.files import write_json
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
+from jaxseg.training.memory import check_memory, out_of_memory, what_to_lower
 from jaxseg.training.preflight import check_norms
+from jaxseg.training.saving import Saving
 from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
@@ -48,9 +51,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
 
     Raises:
       UserError: something that a user can repair is wrong; the message says what, and what to do.
-      Interrupted: Ctrl-C or SIGTERM came; the state has been saved.
+      Interrupted: Ctrl-C or another signal asked the run to end; the state has been saved.
     """
     workdir = check_workdir(workdir)
+    check_place(workdir)
     enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split), workdir=workdir)
     steps, eval_every = experiments.count_steps(experiment)
@@ -71,8 +75,8 @@ def _run(
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)
-    if checkpoints.latest() is not None:
-        state, data = checkpoints.restore(checkpoints.latest(), state)
+    if (found := checkpoints.restore_latest(state)) is not None:
+        state, data = found
         batches.set_state(data["iterator"])
     start = int(state.step)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
@@ -120,20 +124,26 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
     """The loop itself: step, log, save, evaluate."""
     config, checkpoints, log, steps = run.experiment.config, run.checkpoints, run.log, run.steps
     start = int(state.step)
+    saver = Saving(checkpoints, minutes=config.checkpoint.minutes, every=config.checkpoint.every)
     if start and _is_due(run, start) and start not in checkpoints.scores:
         _evaluate(run, state, start)  # it was saved, and stopped before its evaluation
     pending: list[Metrics] = []
     since = time.perf_counter()
     bar = train_bar(range(start, steps), initial=start, total=steps)
-    with Interrupts() as interrupts, bar:
+    with Interrupts() as interrupts, bar, out_of_memory(lambda: _lower(run)):
         for step in bar:
-            state, metrics = train_step(state, shard.shard_batch(next(batches), run.mesh))
+            with _saved_first(run, state, step, pending, batches, started=step > start):
+                batch = shard.shard_batch(next(batches), run.mesh)
+            if step == start:
+                train_step = _compiled(run, train_step, state, batch)
+            state, metrics = train_step(state, batch)
             pending.append(metrics)
             done = step + 1
-            stopping = interrupts.stopping(ask=done % config.log.every == 0)
+            ask = done % config.log.every == 0
+            stopping = interrupts.stopping(ask=ask)
             evaluating = _is_due(run, done)
-            saving = evaluating or done % config.checkpoint.every == 0 or stopping
-            if saving or done % config.log.every == 0:
+            saving = saver.due(done, ask=ask) or evaluating or stopping
+            if saving or ask:
                 row = _drain(pending, done, checkpoints)
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
                 update = (done - 1) // config.optim.accumulate
@@ -141,8 +151,11 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                 bar.set_postfix_str(train_line(row["loss"], speed, _last_score(run)), refresh=False)
                 pending.clear()
                 since = time.perf_counter()
-            if saving:
-                checkpoints.save(done, state, {"iterator": batches.get_state()})
+                checkpoints.check()
+            # A checkpoint that is being written is not waited for: the device evaluates meanwhile.
+            later = saving and evaluating and not stopping and shard.any_process(checkpoints.saving())
+            if saving and not later:
+                saver.save(done, state, batches.get_state())
             if stopping:
                 checkpoints.wait()
                 raise Interrupted(
@@ -151,9 +164,46 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                     code=128 + interrupts.received,
                 )
             if evaluating:
-                _evaluate(run, state, done)
+                try:
+                    _evaluate(run, state, done)
+                finally:
+                    if later:
+                        saver.save(done, state, batches.get_state())
                 since = time.perf_counter()
     return _finish(run)
+
+
+def _compiled(run: Run, train_step: TrainStep, state: TrainState, batch: dict[str, jax.Array]) -> TrainStep:
+    """Returns the step as a compiled program, of which it is known before it runs how much memory it takes."""
+    compiled = train_step.lower(state, batch).compile()
+    check_memory(compiled, list(run.mesh.devices.flat), run.experiment.config)
+    return compiled
+
+
+def _lower(run: Run) -> str:
+    """What to do about a device without enough memory, as sentences."""
+    return f"{what_to_lower(run.experiment.config)}\n{run.checkpoints.kept()}."
+
+
+@contextlib.contextmanager
+def _saved_first(
+    run: Run, state: TrainState, step: int, pending: list[Metrics], batches: pipeline.TrainIterator, *, started: bool
+) -> Iterator[None]:
+    """Saves the state after `step` if the block raises, as it is whole: only the next batch could not be read."""
+    try:
+        yield
+    except Exception as error:
+        if not started or step in run.checkpoints.steps() or jax.process_count() > 1:
+            raise  # there is nothing new to save, or other processes would have to save as well
+        if pending:
+            _drain(pending, step, run.checkpoints)
+        run.checkpoints.save(step, state, {"iterator": batches.get_state()})
+        run.checkpoints.wait()
+        saved = f"The state before it is saved, as checkpoint {step}: mend that, and run the same command to go on."
+        if isinstance(error, UserError):
+            raise UserError(f"{error}\n{saved}") from error
+        error.add_note(saved)
+        raise
 
 
 def _is_due(run: Run, step: int) -> bool:
@@ -167,10 +217,10 @@ def _finish(run: Run) -> dict[str, Any]:
     run.checkpoints.wait()
     if jax.process_index() == 0:
         visualize.curves(run.log.rows, run.workdir / "curves.png")
-    best = run.checkpoints.best()
+    best, scores = run.checkpoints.best(), run.checkpoints.scores
     last = [row for row in run.log.rows if row["kind"] == "eval"][-1]
-    scores = f"last val mIoU {_number(last['miou'])}, best {_number(run.checkpoints.scores[best])} at step {best}"
-    say(f"Done: {run.steps} steps, {scores}. See {run.workdir}.")
+    found = "" if best is None else f", best {_number(scores[best])} at step {best}"
+    say(f"Done: {run.steps} steps, last val mIoU {_number(last['miou'])}{found}. See {run.workdir}.")
     return last
 
 
@@ -243,6 +293,7 @@ def _drain(pending: Sequence[Mapping[str, ArrayLike]], done: int, checkpoints: C
     for step, row in enumerate(rows, done - len(rows) + 1):
         bad = [name for name in ("loss", "grad_norm") if name in row and not math.isfinite(row[name])]
         if bad:
+            checkpoints.wait()  # one from before it may still be on its way
             latest = checkpoints.latest()
             kept = f"Checkpoint {latest} is from before it" if latest else "There is no checkpoint from before it"
             raise UserError(
