@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from jaxseg.checks import Interrupted, UserError
+from jaxseg.experiment.compile_cache import drop_broken
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,6 +58,7 @@ def quieten() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Prints the text of a warning, without the line of code that gave it."""
     yellow, end = ("\033[33m", "\033[0m") if _colored() else ("", "")
+    message = drop_broken(str(message)) or message
     print(f"{yellow}warning:{end} {message}", file=sys.stderr, flush=True)
 
 

@@ -3,7 +3,7 @@
 `workdir/checkpoints/STEP/` holds the state, the position of the data iterator and the digests of all of it. Orbax
 writes to a temporary folder and renames it, so that a kill leaves the last one whole. Which one is the best is read off
 metrics.jsonl: a state is saved before it is evaluated, so that no evaluation, however long, stands between a step and
-its checkpoint. Orbax is known to this module, `reading` and `digest_item` only.
+its checkpoint. Orbax is known to this module, `reading` and `digests` only.
 """
 
 import math
@@ -17,7 +17,7 @@ import jax
 
 from jaxseg.checks import UserError
 from jaxseg.experiment import devices as shard
-from jaxseg.experiment.digests import host_parts
+from jaxseg.experiment.digests import host_parts, save_argument
 from jaxseg.experiment.log import read_rows, say
 from jaxseg.experiment.reading import Damaged, check_written, read_state, read_variables
 from jaxseg.experiment.state import TrainState
@@ -115,8 +115,6 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        from jaxseg.experiment.digest_item import DigestSave
-
         self.wait()
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self.directory).free
@@ -125,7 +123,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             data=ocp.args.JsonSave({**data, "digests": True}),
-            digests=DigestSave(host_parts(state, copy=True), data),
+            digests=save_argument(host_parts(state, copy=True), data),
         )
         try:
             written = self._manager.save(step, args=items, force=True)

@@ -6,6 +6,8 @@ that several processes write and one reads, or the other way round: the digest b
 split over devices.
 """
 
+import dataclasses
+import functools
 import json
 import math
 import zlib
@@ -115,6 +117,45 @@ def write_digests(folder: Path, parts: list[Part], position: Any) -> None:
     shares = {name: format(total, "x") for name, total in add_up(parts).items()}
     written = {"processes": jax.process_count(), "position": of_text(position), "arrays": shares}
     (folder / f"process_{jax.process_index()}.json").write_text(json.dumps(written))
+
+
+def save_argument(parts: list[Part], position: Any) -> Any:
+    """Returns the argument that lets orbax save the digests as a part of a checkpoint: whole, or not at all.
+
+    They are computed from the host's copies in the background, while orbax writes the arrays.
+
+    Args:
+      parts: of the arrays, of `host_parts`.
+      position: of the data iterator.
+    """
+    return _argument_class()(parts, position)
+
+
+@functools.cache
+def _argument_class() -> type:
+    """Orbax's protocol of what it is to save: an argument and a handler of it."""
+    from orbax.checkpoint import args, future, handlers
+
+    class Handler(handlers.AsyncCheckpointHandler):
+        async def async_save(self, directory: Path, args: Any) -> list[Any]:
+            async def write() -> None:
+                write_digests(Path(directory), args.parts, args.position)
+
+            return [future.CommitFutureAwaitingContractedSignals(write(), name="digests")]
+
+        def save(self, directory: Path, args: Any) -> None:
+            write_digests(Path(directory), args.parts, args.position)
+
+        def restore(self, directory: Path, args: Any = None) -> None:  # `read_digests` reads what was written
+            raise NotImplementedError
+
+    @args.register_with_handler(Handler, for_save=True, for_restore=True)
+    @dataclasses.dataclass
+    class Argument(args.CheckpointArgs):
+        parts: list[Part]
+        position: Any
+
+    return Argument
 
 
 def read_digests(folder: Path) -> tuple[dict[str, int], int] | None:
