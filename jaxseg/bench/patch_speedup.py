@@ -13,7 +13,7 @@ from jaxseg.models.patch_cnn import PatchCNN, slide
 
 
 def patch_speedup(
-    model: PatchCNN, variables: Mapping[str, Any], image: Float[Array, "b h w 3"], *, repeats: int = 3
+    model: PatchCNN, variables: Mapping[str, Any], image: Float[Array, "b h w c"], *, repeats: int = 3
 ) -> dict[str, float]:
     """Times the sliding window against its dense twin, in turns, both compiled.
 

@@ -133,7 +133,7 @@ class CUNet(nn.Module):
     stem = ("encoder", "conv")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image, self.in_channels)
         order = self.units - 1 if self.order is None else self.order
         if self.units < 1 or not 0 <= order < self.units:

@@ -91,7 +91,7 @@ class DeconvNet(nn.Module):
     stem = ("encoder", "block1", "conv1", "conv")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image, self.in_channels)
         if len(self.widths) != len(self.convs):
             raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")

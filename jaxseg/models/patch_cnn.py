@@ -134,7 +134,7 @@ class PatchCNN(nn.Module):
         return size
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         del train  # nothing here behaves differently
         check_images(self, image, self.in_channels)
         x = extend(image, self.patch)
@@ -143,14 +143,14 @@ class PatchCNN(nn.Module):
         return {"logits": head(x)}
 
 
-def extend(image: Float[Array, "b h w 3"], patch: int) -> Float[Array, "b h2 w2 3"]:
+def extend(image: Float[Array, "b h w c"], patch: int) -> Float[Array, "b h2 w2 c"]:
     """Mirrors an image at its border, so that every pixel of it has a whole patch around it."""
     before, (height, width) = patch // 2, image.shape[1:3]
     return mirror(image, (before, before), (height + patch - 1, width + patch - 1))
 
 
 def classify(
-    model: PatchCNN, variables: Mapping[str, Any], patches: Float[Array, "n p p 3"]
+    model: PatchCNN, variables: Mapping[str, Any], patches: Float[Array, "n p p c"]
 ) -> Float[Array, "n num_classes"]:
     """Scores patches, each by itself, with real strides and fully connected layers.
 
@@ -171,7 +171,7 @@ def classify(
 
 
 def slide(
-    model: PatchCNN, variables: Mapping[str, Any], image: Float[Array, "b h w 3"]
+    model: PatchCNN, variables: Mapping[str, Any], image: Float[Array, "b h w c"]
 ) -> Float[Array, "b h w num_classes"]:
     """Classifies the patch around every pixel, row by row: what the model does at once, and the slow way to it."""
     batch, height, width, _ = image.shape

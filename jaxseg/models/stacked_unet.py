@@ -77,7 +77,7 @@ class StackedUNet(nn.Module):
     stem = ("encoder", "stem")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image, self.in_channels)
         if self.finest not in (4, 8, 16, 32) or len(self.widths) != len(self.counts):
             raise UserError(

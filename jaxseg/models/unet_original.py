@@ -114,7 +114,7 @@ class UNetOriginal(nn.Module):
     stem = ("decoder", "down1", "conv1")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         check_images(self, image, self.in_channels)
         size = image.shape[1:3]
         tiles = [tile(n, len(self.widths) - 1) for n in size]
