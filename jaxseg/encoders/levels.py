@@ -1,16 +1,18 @@
 """The feature maps of an encoder, by level."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
-from jaxseg.blocks.conv import Feature
 from jaxseg.checks import UserError, lookup
+
+# A feature map; in a tree that JAX traces or maps, whatever takes its place, such as its shape.
+Level = TypeVar("Level")
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Levels(Mapping[str, Feature]):
+class Levels(Mapping[str, Level]):
     """What an encoder sees in images: a mapping from "c1", "c2", …, from fine to coarse, to feature maps.
 
     Level ci has a nominal stride of 2^i pixels, or `output_stride` where that is less. It is a pytree, and cannot be
@@ -27,13 +29,11 @@ class Levels(Mapping[str, Feature]):
     ('fine', 'coarse', 2, 4)
     """
 
-    def __init__(
-        self, features: Mapping[str, Feature], *, output_stride: int = 32, before_pooling: bool = False
-    ) -> None:
+    def __init__(self, features: Mapping[str, Level], *, output_stride: int = 32, before_pooling: bool = False) -> None:
         self._features = dict(features)
         self.output_stride, self.before_pooling = output_stride, before_pooling
 
-    def __getitem__(self, name: str) -> Feature:
+    def __getitem__(self, name: str) -> Level:
         """The features of a level; a `UserError` names those that there are."""
         return lookup(self._features, name, "level of the encoder")
 
@@ -50,7 +50,7 @@ class Levels(Mapping[str, Feature]):
         """The features of a level, or `default` where the encoder has no such level."""
         return self._features.get(name, default)
 
-    def __or__(self, features: Mapping[str, Feature]) -> "Levels":
+    def __or__(self, features: Mapping[str, Level]) -> "Levels":
         merged = {**self, **features}
         return Levels(merged, output_stride=self.output_stride, before_pooling=self.before_pooling)
 
@@ -63,7 +63,7 @@ class Levels(Mapping[str, Feature]):
         return max(map(_number, self._features))
 
     @property
-    def deepest(self) -> Feature:
+    def deepest(self) -> Level:
         """The features of the deepest level."""
         return self[f"c{self.depth}"]
 
@@ -79,7 +79,7 @@ class Levels(Mapping[str, Feature]):
         """The nominal stride of a level, in pixels of the image."""
         return min(2 ** _number(name), self.output_stride)
 
-    def at(self, stride: int) -> Feature:
+    def at(self, stride: int) -> Level:
         """The deepest features of a stride, in pixels of the image.
 
         >>> Levels({"c2": "fine", "c3": "coarse", "c4": "dilated"}, output_stride=8).at(8)
@@ -91,7 +91,7 @@ class Levels(Mapping[str, Feature]):
         known = ", ".join(str(n) for n in sorted({self.stride(name) for name in self}))
         raise UserError(f"The encoder has no level of stride {stride}. Choose one of {known}.")
 
-    def shallower(self, name: str) -> Feature:
+    def shallower(self, name: str) -> Level:
         """The features of the level before `name`, the next finer one.
 
         >>> Levels({"c1": "fine", "c2": "coarse"}).shallower("c2")
@@ -99,7 +99,7 @@ class Levels(Mapping[str, Feature]):
         """
         return self[f"c{_number(name) - 1}"]
 
-    def skips(self, size: tuple[int, int]) -> tuple[list[Feature | None], list[tuple[int, int]]]:
+    def skips(self, size: tuple[int, int]) -> tuple[list[Level | None], list[tuple[int, int]]]:
         """The features on the way from the deepest level (left out) up to the image, and the size of each step.
 
         Where there are none (at the image's own size, or at an absent level) there is None; the size is then that of
