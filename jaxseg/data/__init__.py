@@ -20,6 +20,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxseg import checks
 from jaxseg.data.ade20k import ade20k
 from jaxseg.data.camvid import camvid
@@ -68,7 +70,8 @@ def create_dataset(
     >>> create_dataset("shapes").classes
     ('background', 'disk', 'square', 'triangle', 'star', 'ring', 'cross')
     """
-    dataset = _build(name, root, options)
+    numbers = {option: v.item() for option, v in options.items() if isinstance(v, np.generic)}  # NumPy's are Python's
+    dataset = _build(name, root, {**options, **numbers})
     splits = {
         split: Relabeled(
             source, dataset.num_classes, dataset.ignore, int(label_offset), tuple(int(v) for v in label_ignore)
