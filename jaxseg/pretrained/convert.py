@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jaxseg.checks import UserError, listing
 from jaxseg.models.init import channels_of
 from jaxseg.pretrained.names import find_source
 from jaxseg.pretrained.names.source import ModulePath, Renames, Spelling
+
+Entry = TypeVar("Entry")  # what is under a name: an array, or the path that it goes to
 
 # What Linen's leaves are called in PyTorch.
 LEAVES = {
@@ -186,7 +188,7 @@ def convert_encoder(
     return {"batch_stats": {}, **kept}
 
 
-def respell(state_dict: Mapping[str, np.ndarray], spellings: tuple[Spelling, ...]) -> dict[str, np.ndarray]:
+def respell(state_dict: Mapping[str, Entry], spellings: tuple[Spelling, ...]) -> dict[str, Entry]:
     """Renames the entries of an older file to today's names.
 
     >>> respell({"norm.1.bias": 0}, (Spelling(r"norm\\.1", ((r"(norm|conv)\\.", r"\\1"),)),))

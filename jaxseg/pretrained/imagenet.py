@@ -42,7 +42,8 @@ def _weights_file(package: str) -> Path:
 def timm_names(state_dict: Mapping[str, np.ndarray], encoder: EfficientNetLite) -> dict[str, np.ndarray]:
     """Returns the packages' entries by timm's names. The packages number the blocks of all stages together.
 
-    >>> list(timm_names({"_blocks.1._expand_conv.weight": 0, "_bn1.bias": 0}, EfficientNetLite()))
+    >>> names = ["_blocks.1._expand_conv.weight", "_bn1.bias"]
+    >>> list(timm_names(dict.fromkeys(names, np.zeros(96)), EfficientNetLite()))
     ['blocks.1.0.conv_pw.weight', 'bn2.bias']
     """
     blocks = [(stage, block) for stage, count in enumerate(encoder.repeats) for block in range(count)]

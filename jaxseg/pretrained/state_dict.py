@@ -60,7 +60,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+def _arrays(content: Mapping[Any, Any]) -> dict[Any, Any]:
     """A mapping with arrays in place of tensors and lists of numbers; what is neither stays."""
     return {key: _arrays(value) if isinstance(value, Mapping) else _to_numpy(value) for key, value in content.items()}
 

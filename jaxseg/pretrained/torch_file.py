@@ -15,7 +15,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +83,7 @@ class _Unpickler(pickle._Unpickler):
         code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
     }
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: io.BufferedIOBase):
         super().__init__(file)
         self.itemsizes: dict[str, int] = {}  # bytes an element, of every storage met
         self.unknown: dict[str, type[Unknown]] = {}
@@ -172,7 +172,7 @@ def read_torch_file(path: str | Path) -> Entries:
         ) from error
 
 
-def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Callable[[str], bytes]]:
+def _read_zip(file: io.BufferedIOBase, size: int) -> tuple[Any, Callable[[str], bytes]]:
     archive = zipfile.ZipFile(file)
     if sum(info.file_size for info in archive.infolist()) > size:
         raise UserError("its parts are compressed or overlap, which PyTorch's never do. Save it again with torch.save.")
@@ -185,7 +185,7 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Callable[[str], bytes]]:
     return content, lambda key: archive.read(f"{folder}data/{key}")
 
 
-def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Callable[[str], bytes]]:
+def _read_legacy(file: io.BufferedIOBase, size: int) -> tuple[Any, Callable[[str], bytes]]:
     magic = _Unpickler(file).load()
     if isinstance(magic, Unknown):
         raise UserError(f"it refers to {magic.refers_to}, where a state dict holds tensors only.")

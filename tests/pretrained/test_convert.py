@@ -1,5 +1,6 @@
 """Strictness, layouts and the adapted first convolution of conversions from state dicts."""
 
+import os
 import re
 
 import chex
@@ -102,7 +103,9 @@ def test_a_prefix_is_found_and_said(resnet18):
     wrapped = {"model": {f"module.{key}": value for key, value in resnet18.items()}, "epoch": 3}
     with pytest.warns(UserWarning, match="entry 'model'") as said:
         variables = encoder_from_timm("resnet18", wrapped)
-    assert [("'module.'" in str(each.message), each.filename) for each in said] == [(False, __file__), (True, __file__)]
+    assert ["'module.'" in str(each.message) for each in said] == [False, True]
+    if os.environ.get("JAXSEG_CHECK_TYPES") != "1":  # whose checks stand between the code and its caller
+        assert {each.filename for each in said} == {__file__}
     np.testing.assert_array_equal(variables["params"]["stem"]["norm"]["scale"], resnet18["bn1.weight"])
 
 
