@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from jaxseg import metrics
 from jaxseg.metrics.arrays import count_pairs
 
 
 def noisy_scores(
-    label: Int[Array, "h w"], num_classes: int, *, flipped: float, sure: float, seed: int = 0
-) -> Float[Array, "h w c"]:
+    label: Int[np.ndarray, "h w"], num_classes: int, *, flipped: float, sure: float, seed: int = 0
+) -> Float[np.ndarray, "h w c"]:
     """Returns log-probabilities, float[h, w, c], of a made-up network that is wrong at random pixels.
 
     Args:

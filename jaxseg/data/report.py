@@ -103,7 +103,7 @@ def sizes_text(sizes: Mapping[Size, int]) -> str:
         return f"{_times(order[0])} (height x width)"
     if len(order) <= 3:
         return ", ".join(f"{sizes[size]} of {_times(size)}" for size in order) + " (height x width)"
-    low, high = np.min(order, 0), np.max(order, 0)
+    low, high = np.min(order, 0).tolist(), np.max(order, 0).tolist()
     return (
         f"{len(order)} sizes (height x width), {_times(low)} to {_times(high)}, most often {_times(order[0])}"
         f" ({sizes[order[0]]} images)"

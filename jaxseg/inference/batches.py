@@ -152,7 +152,9 @@ def as_stored(image: Array | np.ndarray, bands: Bands) -> Num[np.ndarray, "h w c
     return image
 
 
-def shown_bands(images: Num[Array, "b h w c"], preprocessing: Preprocessing) -> Num[Array, "b h w 3"]:
+def shown_bands(
+    images: Num[Array | np.ndarray, "b h w c"], preprocessing: Preprocessing
+) -> Num[Array | np.ndarray, "b h w 3"]:
     """Returns what refiners look at: the bands that figures show, 0 to 255."""
     bands = preprocessing.bands
     return images if bands.is_rgb else bands.scale(images)[..., jnp.asarray(bands.shown)]

@@ -60,7 +60,7 @@ def threshold_counts(
     return jnp.stack([right, predicted - right, positive - right, total - predicted - positive + right])
 
 
-def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dict[str, np.ndarray]:
+def binary_scores(counts: Int[ArrayLike, "4 ..."], *, beta: float = 2.0) -> dict[str, np.ndarray]:
     """Returns the scores of counts of TP, FP, FN and TN, float64[...] each; 0 / 0 is nan.
 
     `iou`, `dice`, `precision`, `recall`, `specificity`, `f_beta`, `accuracy`, `kappa` (Cohen, 1960) and `mcc`
@@ -96,7 +96,7 @@ def binary_scores(counts: Int[np.ndarray, "4 ..."], *, beta: float = 2.0) -> dic
     }
 
 
-def average_precision(counts: Int[np.ndarray, "4 t c"]) -> Float[np.ndarray, " c"]:
+def average_precision(counts: Int[ArrayLike, "4 t c"]) -> Float[np.ndarray, " c"]:
     """Returns Σ (R_i - R_{i-1}) P_i from the highest threshold to the lowest, the area under the stairs.
 
     It is nan for a class without labels. Probabilities between two neighboring thresholds are treated as equal.

@@ -84,7 +84,7 @@ def conv_transpose1d(
     return conv_transpose2d(x[:, None], kernel[None], **options)[:, 0]
 
 
-def _output_size(x: Array, kernel: Array, stride: Pair, padding: Pair, extra: Pair) -> Pair:
+def _output_size(x: ArrayLike, kernel: ArrayLike, stride: Pair, padding: Pair, extra: Pair) -> Pair:
     height, width = (
         (n - 1) * s - 2 * p + k + e
         for n, s, p, k, e in zip(x.shape[1:3], stride, padding, kernel.shape, extra, strict=False)

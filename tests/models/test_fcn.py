@@ -47,8 +47,9 @@ def test_parameters_of_torchvision():
 
 
 def test_the_wiring_adds_each_levels_scores_to_the_enlarged_ones():
-    y = refine_scores(1.0, [10.0, 100.0], enlarge=[lambda s: 2 * s, lambda s: 3 * s], predict=[lambda x: x] * 2)
-    assert y == 3 * (2 + 10) + 100
+    scores, *skips = (jnp.full((1, 1, 1, 1), value) for value in (1.0, 10.0, 100.0))
+    y = refine_scores(scores, skips, enlarge=[lambda s: 2 * s, lambda s: 3 * s], predict=[lambda x: x] * 2)
+    assert y.item() == 3 * (2 + 10) + 100
 
 
 class Levels(nn.Module):
@@ -59,7 +60,7 @@ class Levels(nn.Module):
     @nn.compact
     def __call__(self, image, *, train):
         def level(i):
-            shape = (1, *(-(-n // 2**i) for n in image.shape[1:3]), 8)
+            shape = (len(image), *(-(-n // 2**i) for n in image.shape[1:3]), 8)
             return self.param(f"c{i}", nn.initializers.normal(1.0), shape)
 
         return {f"c{i}": level(i) for i in range(1, 6)}

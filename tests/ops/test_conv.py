@@ -193,7 +193,7 @@ def test_the_kernel_gradient_of_nvidia_gpus_is_the_definition(name):
     got = jax.jit(gradient, static_argnums=(2, 3))(x, dy, kernel.shape, Window(stride, padding, dilation))
     expected = direct(x, kernel, dy, **options(name))[2]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
-    low = gradient(x.astype(jnp.bfloat16), dy.astype(jnp.bfloat16), kernel.shape, Window(stride, padding, dilation))
+    low = gradient(*(jnp.asarray(a, jnp.bfloat16) for a in (x, dy)), kernel.shape, Window(stride, padding, dilation))
     rounded = direct(*(a.astype(jnp.bfloat16).astype(float) for a in (x, kernel, dy)), **options(name))[2]
     np.testing.assert_allclose(np.asarray(low, float), rounded, rtol=2**-8, atol=1e-5)  # one rounding, at the end
 
