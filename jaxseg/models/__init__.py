@@ -18,7 +18,7 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
 - An architecture that is its own encoder is a module with the fields `num_classes`, `dtype`, `in_channels` and its own,
   all but the first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it
-  calls `check_images` first.
+  calls `check_images` first, and looks at the array that it returns.
 - Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
   own, under "attention".
 """

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import ConvNormAct, Feature
@@ -133,8 +134,8 @@ class CUNet(nn.Module):
     stem = ("encoder", "conv")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image, self.in_channels)
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        image = check_images(self, image, self.in_channels)
         order = self.units - 1 if self.order is None else self.order
         if self.units < 1 or not 0 <= order < self.units:
             raise UserError(

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.scale_attention import ScaleAttention
@@ -59,7 +60,7 @@ class ImagePyramid(nn.Module):
         if self.merge == "attention":
             self.attention = ScaleAttention(self.features, dtype=self.dtype)
 
-    def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
+    def encode(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> Levels:
         """Returns the encoder's levels of images at their own size."""
         return self.segmenter.encode(image, train=train)
 
@@ -67,8 +68,8 @@ class ImagePyramid(nn.Module):
         """Returns the network's outputs for levels of one scale."""
         return self.segmenter.decode(levels, size, train=train)
 
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self.encoder, image, self.in_channels)
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        image = check_images(self.encoder, image, self.in_channels)
         size, views, deepest = image.shape[1:3], [], []
         for scale in self.scales:
             view = tuple(max(1, round(n * scale)) for n in size)

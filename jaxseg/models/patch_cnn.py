@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxseg.blocks.conv import Conv, Feature
@@ -134,9 +135,9 @@ class PatchCNN(nn.Module):
         return size
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         del train  # nothing here behaves differently
-        check_images(self, image, self.in_channels)
+        image = check_images(self, image, self.in_channels)
         x = extend(image, self.patch)
         x, dilation = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
         head = PatchHead(self.num_classes, self.positions, self.hidden, dilation, self.dtype, name="head")

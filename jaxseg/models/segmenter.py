@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
@@ -49,12 +50,12 @@ class Segmenter(nn.Module):
         """Of the computation after the encoder."""
         return self.head.dtype
 
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         return self.decode(self.encode(image, train=train), image.shape[1:3], train=train)
 
-    def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Levels:
+    def encode(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> Levels:
         """Returns what the encoder sees in normalized images, level by level."""
-        check_images(self.encoder, image, self.in_channels)
+        image = check_images(self.encoder, image, self.in_channels)
         levels = self.encoder(image, train=train)
         if not isinstance(levels, Levels):  # an encoder from elsewhere may return a dict
             levels = Levels(levels, output_stride=getattr(self.encoder, "output_stride", 32))
@@ -74,11 +75,11 @@ class Segmenter(nn.Module):
         return outputs
 
 
-def check_images(module: nn.Module, image: Any, in_channels: int | None = None) -> None:
-    """Raises a `UserError`, at trace time, for what is no batch of images that a bound `module` can look at.
+def check_images(module: nn.Module, image: Any, in_channels: int | None = None) -> Float[Array, "b h w c"]:
+    """Returns images as an array of JAX, or raises a `UserError`, at trace time, if `module` cannot look at them.
 
     Args:
-      module: a model or an encoder; its class attribute `stem` (default: ("stem", "conv")) is the path of its first
+      module: a bound model or encoder; its class attribute `stem` (default: ("stem", "conv")) is the path of its first
         convolution, whose kernel says how many channels its images have.
       image: expected to be floating point, [batch, height, width, channels].
       in_channels: that the model was made for; None takes any number.
@@ -106,3 +107,4 @@ def check_images(module: nn.Module, image: Any, in_channels: int | None = None) 
             f"The model's parameters are for images of {kernel.shape[2]} channels, got shape {image.shape}. Channels"
             " come last; for other images make new parameters, or convert them with `in_channels`."
         )
+    return jnp.asarray(image)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv
@@ -43,8 +44,8 @@ class SegNet(nn.Module):
     stem = ("encoder", "block1", "conv1", "conv")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image, self.in_channels)
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        image = check_images(self, image, self.in_channels)
         if len(self.widths) != len(self.convs):
             raise UserError(f"widths {tuple(self.widths)} and convs {tuple(self.convs)} have one entry per block each.")
         down = tuple((width,) * count for width, count in zip(self.widths, self.convs, strict=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import BatchNorm, Conv, Feature
@@ -77,8 +78,8 @@ class StackedUNet(nn.Module):
     stem = ("encoder", "stem")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image, self.in_channels)
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        image = check_images(self, image, self.in_channels)
         if self.finest not in (4, 8, 16, 32) or len(self.widths) != len(self.counts):
             raise UserError(
                 f"finest is 4, 8, 16 or 32, got {self.finest!r}; widths {tuple(self.widths)} and counts"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
@@ -114,8 +115,8 @@ class UNetOriginal(nn.Module):
     stem = ("decoder", "down1", "conv1")
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
-        check_images(self, image, self.in_channels)
+    def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
+        image = check_images(self, image, self.in_channels)
         size = image.shape[1:3]
         tiles = [tile(n, len(self.widths) - 1) for n in size]
         margins = tuple((t.seen - t.labeled) // 2 for t in tiles)
