@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -20,7 +21,8 @@ class LayerNorm(nn.LayerNorm):
     use_fast_variance: bool = False
 
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        return super().__call__(x.astype(jnp.float32))
+        with jax.numpy_dtype_promotion("standard"):  # flax asks JAX which type `dtype` and float32 make together
+            return super().__call__(x.astype(jnp.float32))
 
 
 class LayerScale(nn.Module):
