@@ -87,7 +87,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
+# By how many pixels a crop exceeds a multiple of the stride where each feature is enlarged to its own place: 1 where it
+# is done with `align_corners`, 0 where the corners of the image stay. Elsewhere (nearest and transposed enlargement, or
+# both conventions) no size is better than the others, or none is free of a shift.
+CROPS: dict[str, int] = {
+    **dict.fromkeys((*deeplab.VARIANTS, *deeplabv3.VARIANTS, *pspnet.VARIANTS, *pan.VARIANTS), 1),
+    **dict.fromkeys((*attention_unet.VARIANTS, *lraspp.VARIANTS, *stacked_unet.VARIANTS, "fcn"), 0),
+    **dict.fromkeys((*segformer.VARIANTS, *upernet.VARIANTS), 0),
+}
+
 __all__ = [
+    "CROPS",
     "MODELS",
     "Architecture",
     "Segmenter",
@@ -179,7 +189,8 @@ def architecture(name: str) -> Any:
 def coarsest_stride(model: nn.Module) -> int:
     """Returns the stride of the deepest level of the model's encoder, in pixels; 32 where it is not known.
 
-    What a model says of a pixel depends on where the pixel lies in the cells of that level.
+    What a model says of a pixel depends on where the pixel lies in the cells of that level. Decoders that halve it
+    further (BiFPN to 128 pixels, CU-Net to 64) enlarge by nearest neighbors, which keeps the place at any multiple.
 
     >>> coarsest_stride(create_model("deeplabv3", "resnet18", num_classes=2)), coarsest_stride(nn.Dense(1))
     (8, 32)
