@@ -5,12 +5,17 @@ import inspect
 import numbers
 import types
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
 class UserError(ValueError):
     """Something the user can mend; command-line programs print it without a traceback."""
+
+
+class Unreadable(UserError):
+    """A file of a data set that does not read; the others may."""
 
 
 class Interrupted(Exception):
@@ -29,6 +34,27 @@ def listing(values: Sequence[Any], limit: int = 5) -> str:
     """
     rest = len(values) - limit
     return ", ".join(map(str, values[:limit])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def printable(text: str) -> str:
+    """Returns a text whose control characters are escaped, so that it steers no terminal; lines stay lines.
+
+    What stands for bytes that are no text, in names of files, is escaped too.
+
+    >>> print(printable("road" + chr(27) + "[2J"))
+    road\\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _steers(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _steers(letter: str) -> bool:
+    """Whether a letter is a control character, reverses the order of others, or is no letter at all."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _REVERSING
+
+
+_REVERSING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

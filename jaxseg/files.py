@@ -30,7 +30,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # other processes write to one of their own
+    # Hidden, of this process alone, not longer than a name may be, and of the kind of file that its ending says.
+    stem = os.fsdecode(os.fsencode(path.stem)[:180])
+    part = path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
         part.replace(path)

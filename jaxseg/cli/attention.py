@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     from jaxseg import visualize
     from jaxseg.analysis.attention import attention
     from jaxseg.data.readers import read_rgb as read_image
-    from jaxseg.inference.files import find_images
+    from jaxseg.inference.image_list import find_images
     from jaxseg.models.parts import title
 
     files, out = find_images(args.images), Path(args.out)

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import logging
 
-from jaxseg.checks import Interrupted, UserError
+from jaxseg.checks import Interrupted, UserError, printable
 from jaxseg.experiment.compile_cache import drop_broken
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -29,7 +29,7 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
     except UserError as error:
         return fail(str(error))
     except Interrupted as stop:
-        print(stop, file=sys.stderr, flush=True)
+        print(printable(str(stop)), file=sys.stderr, flush=True)
         return stop.code
     except KeyboardInterrupt:
         return fail("Interrupted.", 130)
@@ -59,7 +59,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
     """Prints the text of a warning, without the line of code that gave it."""
     yellow, end = ("\033[33m", "\033[0m") if _colored() else ("", "")
     message = drop_broken(str(message)) or message
-    print(f"{yellow}warning:{end} {message}", file=sys.stderr, flush=True)
+    print(f"{yellow}warning:{end} {printable(str(message))}", file=sys.stderr, flush=True)
 
 
 def _colored() -> bool:
@@ -88,5 +88,5 @@ def fail(message: str, code: int = 1) -> int:
     lines = [line if len(line) <= 4000 else f"{line[:2000]} … {line[-500:]}" for line in message.split("\n")]
     message = "\n".join(lines)
     red, end = ("\033[31m", "\033[0m") if _colored() else ("", "")
-    print(f"\n{red}error:{end} {message}", file=sys.stderr, flush=True)
+    print(f"\n{red}error:{end} {printable(message)}", file=sys.stderr, flush=True)
     return code

@@ -1,14 +1,20 @@
 """jaxseg predict: label maps and overlays of image files."""
 
 import argparse
+import dataclasses
+import errno
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from jaxseg.checks import UserError
-from jaxseg.cli import source
+from jaxseg.checks import UserError, printable
+from jaxseg.cli import launch, source
+from jaxseg.inference.image_list import Failure, ImagePage
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
+
+REPORTED = 100  # failures at the end
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +22,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from jaxseg.inference.refine import REFINERS
 
     parser.add_argument("model", metavar="MODEL", help=source.HELP)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, stacks, or folders of them")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, stacks, or folders with some below")
     parser.add_argument("--out", required=True, help="folder to write NAME_label.png and NAME_overlay.png to")
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="go on where an earlier run ended: leave out what is in --out"
+    )
     parser.add_argument(
         "--checkpoint",
         nargs="+",
@@ -42,35 +51,89 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Predicts every image; one that does not read is reported and skipped. Returns 1 if there was one, else 0."""
+    """Predicts every image; what fails is reported, at once and at the end. Returns 1 if something did, else 0."""
     import numpy as np
 
     from jaxseg.data.readers import geo
-    from jaxseg.experiment.log import progress_bar
-    from jaxseg.inference.files import find_images, name_outputs, predict_file, to_stored
+    from jaxseg.inference.files import is_predicted, predict_file, to_stored
+    from jaxseg.inference.image_list import find_below, name_outputs, sort_by_grid
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
-    images = name_outputs(find_images(args.images), out, values=args.values)
+    files, failures = find_below(args.images, out)
+    images = name_outputs(files, out, values=args.values)
     if args.geojson and not geo.is_installed():
         raise UserError("--geojson needs rasterio, which is not installed: pip install 'jaxseg[geo]'")
     predictor = _create_predictor(args)
     if args.values:
         to_stored(np.zeros((1, 1), np.int32), predictor.trained)  # raises if the model does not know the values
+    kinds = dict(values=args.values, geojson=args.geojson)
+    ensemble = isinstance(predictor, Ensemble)
+    found = len(images)
+    if args.skip_existing:
+        images = [page for page in images if not is_predicted(page, ensemble=ensemble, **kinds)]
     out.mkdir(parents=True, exist_ok=True)
-    failed, bar = [], progress_bar(images, desc="predict", unit="image")
-    for page in bar:
-        try:
-            for note in predict_file(predictor, page, alpha=args.alpha, values=args.values, geojson=args.geojson):
-                bar.write(f"note: {note}", file=sys.stderr)
-        except UserError as error:
-            failed.append(page)
-            bar.write(f"error: {error}", file=sys.stderr)
-    print(f"{len(images) - len(failed)} of {len(images)} images predicted -> {out}")
-    return 1 if failed else 0
+    images = sort_by_grid(images, predictor.trained.preprocessing)
+    outcome = Outcome(len(images), failures)
+    try:
+        _predict(images, lambda page: predict_file(predictor, page, alpha=args.alpha, **kinds), outcome)
+    finally:  # an interrupted one is reported, too
+        there = f", {found - len(images)} were there" if args.skip_existing else ""
+        print(f"{outcome.written} of {len(images)} images predicted{there} -> {printable(str(out))}")
+        outcome.report()
+    return 1 if failures else 0
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of the images."""
+
+    images: int
+    failures: list[Failure]
+    tried: int = 0
+    written: int = 0
+
+    def report(self) -> None:
+        """Says what was not predicted, and why."""
+        left = self.images - self.tried
+        lines = [f"{len(self.failures)} not predicted:"] if self.failures else []
+        lines += [f"  {failure}" for failure in self.failures[:REPORTED]]
+        if len(self.failures) > REPORTED:
+            lines.append(f"  and {len(self.failures) - REPORTED} more, named above")
+        if left:
+            lines.append(f"{left} were not tried. The same command with --skip-existing goes on there.")
+        if lines:
+            print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _predict(images: list[ImagePage], predict: Callable[[ImagePage], Iterable[str]], outcome: Outcome) -> None:
+    """Predicts the images one by one; ends early only where the disk is full or may not be written to."""
+    from jaxseg.experiment.log import progress_bar
+
+    with progress_bar(images, desc="predict", unit="image") as bar:
+        for page in bar:
+            try:
+                for note in predict(page):
+                    bar.write(f"note: {printable(note)}", file=sys.stderr)
+                outcome.written += 1
+            except (UserError, OSError, UnicodeError) as error:
+                number = f"[{page.page}]" if page.page is not None else ""
+                outcome.failures.append(Failure(f"{page.file}{number}", _reason(error)))
+                bar.write(f"error: {outcome.failures[-1]}", file=sys.stderr)
+                if isinstance(error, OSError) and error.errno in (*launch.FULL, errno.EROFS):
+                    outcome.tried += 1
+                    return
+            outcome.tried += 1
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; it names the file."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:

@@ -97,7 +97,7 @@ def _images(
     from PIL import Image, ImageOps
 
     from jaxseg.data.readers import read_rgb as read_image
-    from jaxseg.inference.files import find_images
+    from jaxseg.inference.image_list import find_images
     from jaxseg.ops.normalize import normalize
 
     files = find_images(args.images)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxseg.checks import UserError, listing
@@ -168,10 +168,15 @@ class Layout:
         return match[1] if match.re.groups else match[0]
 
 
-def walk(where: Path) -> list[Path]:
-    """Returns the files in a folder and those below, sorted, without hidden ones; links are followed, once each."""
+def walk(where: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """Returns the files in a folder and those below, sorted, without hidden ones; links are followed, once each.
+
+    Args:
+      where: the folder.
+      on_error: gets the error of a folder that may not be listed; None raises a `UserError`.
+    """
     files, seen = [], set()
-    for folder, below, names in os.walk(where, followlinks=True):
+    for folder, below, names in os.walk(where, followlinks=True, onerror=on_error or _refuse_folder):
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
@@ -180,6 +185,10 @@ def walk(where: Path) -> list[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(files)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"The folder {error.filename} may not be listed: {error.strerror}. Mend its permissions.")
 
 
 def list_files(where: Path, kind: str, split: str, ending: str, other: Path, other_ending: str) -> dict[str, str]:

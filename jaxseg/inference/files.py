@@ -1,7 +1,6 @@
 """Label maps and overlays of image files: what `jaxseg predict` writes."""
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +8,13 @@ import numpy as np
 from jaxseg.checks import UserError, listing
 from jaxseg.data import readers
 from jaxseg.data.bands import Bands, empty_pixels
-from jaxseg.data.readers import IMAGE_SUFFIXES, geo, opening
+from jaxseg.data.readers import geo
+from jaxseg.files import atomic_path, write_text
+from jaxseg.inference.image_list import ImagePage
+from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
-
-
-@dataclasses.dataclass(frozen=True)
-class ImagePage:
-    """An image to predict.
-
-    Args:
-      file: that holds it.
-      page: of the file, None if it holds one image.
-      stem: the path of what is written, without `_label.png` and the like.
-    """
-
-    file: Path
-    page: int | None
-    stem: Path
 
 
 def predict_file(
@@ -42,7 +29,10 @@ def predict_file(
 
     Where the image says where on earth it lies, the label map is STEM_label.tif, a GeoTIFF that lies there too. Pixels
     that hold nothing (`Bands.nodata`) get the ignore label. Of an ensemble, STEM_uncertainty.png shows the entropy and
-    the mutual information too.
+    the mutual information too. Every file is written whole or not at all, the label map last.
+
+    Raises a `UserError` for an image that does not read or is too large for the memory, an `OSError` for what cannot
+    be written.
 
     Args:
       predictor: the model, or several.
@@ -56,26 +46,48 @@ def predict_file(
       what is to be said of the image, sentences.
     """
     trained = predictor.trained
-    image, notes = read_for(str(page.file), page.page, trained.bands)
+    with saying_what_to_lower(f"{page.file}", _LESS_MEMORY):
+        image, notes = read_for(str(page.file), page.page, trained.bands)
     place, note = _place(str(page.file))
     notes += note
-    maps = {}
-    if isinstance(predictor, Ensemble):
-        maps = predictor.uncertainty(image)
-        label = predictor.label_of(maps.pop("probabilities"))
-    else:
-        label = predictor(image)
-    empty = empty_pixels(trained.bands, image)
-    if empty is not None:
-        label = np.where(empty, trained.ignore, label)
-    if values:
-        stored = to_stored(label, trained)
-        _write_gray(page.stem, stored, place)
-    else:
-        _write_figures(page.stem, image, label, maps, trained, alpha, place)
-    if geojson:
-        _write_geojson(page.stem, label, trained, place)
+    height, width = image.shape[:2]
+    with saying_what_to_lower(f"{page.file}, an image of {height}x{width} (height x width),", _LESS_MEMORY):
+        maps = {}
+        if isinstance(predictor, Ensemble):
+            maps = predictor.uncertainty(image)
+            label = predictor.label_of(maps.pop("probabilities"))
+        else:
+            label = predictor(image)
+        empty = empty_pixels(trained.bands, image)
+        if empty is not None:
+            label = np.where(empty, trained.ignore, label)
+        if geojson:
+            _write_geojson(page.stem, label, trained, place)
+        if values:
+            _write_gray(page.stem, to_stored(label, trained), place)
+        else:
+            _write_figures(page.stem, image, label, maps, trained, alpha, place)
     return notes
+
+
+_LESS_MEMORY = (
+    "Cut it into tiles; or leave out --refine, --dropout or --with, which take more; or predict where more memory is"
+    " free, such as on the CPU (JAX_PLATFORMS=cpu)."
+)
+
+
+def is_predicted(page: ImagePage, *, ensemble: bool = False, values: bool = False, geojson: bool = False) -> bool:
+    """Says whether all files of an image that `predict_file` writes are there, of whatever model.
+
+    Args:
+      page: the image.
+      ensemble: whether it is of an ensemble, which writes STEM_uncertainty.png.
+      values: as for `predict_file`, as is `geojson`.
+      geojson: whether the outlines are asked for.
+    """
+    kinds = [(".png", ".tif")] if values else [("_label.png", "_label.tif"), ("_overlay.png",)]
+    kinds += [("_uncertainty.png",)] * (ensemble and not values) + [(".geojson",)] * geojson
+    return all(any(page.stem.with_name(page.stem.name + ending).exists() for ending in kind) for kind in kinds)
 
 
 def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, list[str]]:
@@ -118,59 +130,6 @@ def to_stored(label: np.ndarray, trained: TrainedModel) -> np.ndarray:
     return stored.astype(np.uint8 if max(largest, int(stored.max())) <= 255 else np.uint16)
 
 
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Returns the files named, and the images in the folders named, in order and once each."""
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if opening.suffix(file) in IMAGE_SUFFIXES)
-            if not inside:
-                raise UserError(f"The folder {path} holds no image ({' '.join(IMAGE_SUFFIXES)}).")
-            found.update(dict.fromkeys(inside))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise UserError(f"{path} does not exist. Give image files or folders of them.")
-    return list(found)
-
-
-def name_outputs(files: Iterable[Path], out: Path, *, values: bool = False) -> list[ImagePage]:
-    """Returns the images of the files, every page of a stack, and where their outputs go.
-
-    Raises a `UserError` if two images would share an output, or an output would replace an input.
-
-    Args:
-      files: that hold the images.
-      out: the folder of the outputs.
-      values: whether `predict_file` is to write values.
-    """
-    files = list(files)
-    found: dict[Path, ImagePage] = {}
-    inputs = {file.resolve() for file in files}
-    endings = (".png", ".tif") if values else ("_label.png", "_label.tif", "_overlay.png", "_uncertainty.png")
-    for file in files:
-        for page, name in _pages(file):
-            stem = out / name
-            if stem in found:
-                raise UserError(
-                    f"{found[stem].file} and {file} would both be written to {stem}{endings[0]}. Predict them into"
-                    " different --out folders."
-                )
-            for output in (f"{stem}{ending}" for ending in (*endings, ".geojson")):
-                if Path(output).resolve() in inputs:
-                    raise UserError(f"{output} is one of the images and would be overwritten. Choose another --out.")
-            found[stem] = ImagePage(file, page, stem)
-    return list(found.values())
-
-
-def _pages(file: Path) -> list[tuple[int | None, str]]:
-    """The page and the name of every image of a file; what does not open is one image, and says why when it is read."""
-    try:
-        return [(page, name) for _, page, name in readers.list_pages([file])]
-    except UserError:
-        return [(None, opening.stem(file))]
-
-
 def _place(file: str) -> tuple[geo.Georeference | None, list[str]]:
     """Where an image lies, and what is to be said if that is lost."""
     if not geo.is_georeferenced(file):
@@ -197,33 +156,37 @@ def _write_figures(
     small = len(trained.classes) <= 256 and label.max() <= 255
     if maps:
         maps = {name.replace("_", " "): values for name, values in maps.items()}
-        visualize.uncertainty_figure(shown, maps, f"{stem}_uncertainty.png")
+        with atomic_path(f"{stem}_uncertainty.png") as part:
+            visualize.uncertainty_figure(shown, maps, part)
+    tinted = visualize.overlay(shown, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
+    with atomic_path(f"{stem}_overlay.png") as part:
+        Image.fromarray(tinted).save(part)
     if place is not None:
         colors = trained.palette if small else ()
         stored = label.astype(np.uint8 if small else np.uint16)
         nodata = trained.ignore if (label == trained.ignore).any() else None
-        geo.write_geotiff(f"{stem}_label.tif", stored, place, nodata=nodata, palette=colors)
-    elif small:
-        visualize.save_label_png(f"{stem}_label.png", label, trained.palette, ignore=trained.ignore)
-    else:
-        Image.fromarray(label.astype(np.uint16)).save(f"{stem}_label.png")
-    tinted = visualize.overlay(shown, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
-    Image.fromarray(tinted).save(f"{stem}_overlay.png")
+        with atomic_path(f"{stem}_label.tif") as part:
+            geo.write_geotiff(str(part), stored, place, nodata=nodata, palette=colors)
+        return
+    with atomic_path(f"{stem}_label.png") as part:
+        if small:
+            visualize.save_label_png(part, label, trained.palette, ignore=trained.ignore)
+        else:
+            Image.fromarray(label.astype(np.uint16)).save(part)
 
 
 def _write_gray(stem: Path, stored: np.ndarray, place: geo.Georeference | None) -> None:
     from PIL import Image
 
-    if place is None:
-        Image.fromarray(stored).save(f"{stem}.png")
-    else:
-        geo.write_geotiff(f"{stem}.tif", stored, place)
+    with atomic_path(f"{stem}.png" if place is None else f"{stem}.tif") as part:
+        if place is None:
+            Image.fromarray(stored).save(part)
+        else:
+            geo.write_geotiff(str(part), stored, place)
 
 
 def _write_geojson(stem: Path, label: np.ndarray, trained: TrainedModel, place: geo.Georeference | None) -> None:
     """Writes a feature for each region; in the coordinates of the image, which "crs" names as GeoJSON did in 2008."""
-    import json
-
     features = [
         {
             "type": "Feature",
@@ -236,4 +199,4 @@ def _write_geojson(stem: Path, label: np.ndarray, trained: TrainedModel, place: 
     name = None if place is None else geo.crs_name(place)
     if name is not None:
         document["crs"] = {"type": "name", "properties": {"name": name}}
-    Path(f"{stem}.geojson").write_text(json.dumps(document), encoding="utf-8")
+    write_text(f"{stem}.geojson", json.dumps(document))

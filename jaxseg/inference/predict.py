@@ -15,6 +15,7 @@ from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, shown_bands, stack
 from jaxseg.inference.calibration import Calibration, find_calibration
+from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.refine import Refiner, find_refiner
 from jaxseg.ops.resize import resize_within
 from jaxseg.trained import TrainedModel
@@ -221,7 +222,8 @@ class Predictor:
         h, w = image.shape[:2]
         grid = find_grid((h, w), self.trained.preprocessing)
         batch = stack([image], grid, self.trained.preprocessing, 1)
-        return np.asarray(self._probabilities(self.variables, batch, canvas=grid.canvas))[0, :h, :w]
+        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", "Cut it into tiles, or leave out `refine`."):
+            return np.asarray(self._probabilities(self.variables, batch, canvas=grid.canvas))[0, :h, :w]
 
     def predict_batch(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Int[np.ndarray, "_h2 _w2"]]:
         """Returns the label map of every image; images of one padded size are computed together.
@@ -234,7 +236,10 @@ class Predictor:
         results: list[Any] = [None] * len(images)
         for grid, indices, count in self._groups(images, batch_size):
             batch = stack([images[i] for i in indices], grid, self.trained.preprocessing, count)
-            labels = np.asarray(self._labels(self.variables, batch, canvas=grid.canvas))
+            what = "An image" if count == 1 else f"A batch of {count} images"
+            remedy = "Cut it into tiles, or leave out `refine`." if count == 1 else "Lower batch_size."
+            with saying_what_to_lower(f"{what} of {'x'.join(map(str, grid.canvas))} (height x width)", remedy):
+                labels = np.asarray(self._labels(self.variables, batch, canvas=grid.canvas))
             for i, label in zip(indices, labels, strict=False):
                 results[i] = label[: images[i].shape[0], : images[i].shape[1]].astype(np.int32)
         return results

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Num
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import Programs, as_stored, find_grid, stack
+from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.predict import Image, check_trained, has_sigmoids, predict_logits, probabilities_of, with_changes
 from jaxseg.models.parts import title
 from jaxseg.ops.resize import resize_within
@@ -156,8 +157,9 @@ class Ensemble:
         image = as_stored(image, seen.bands)
         h, w = image.shape[:2]
         grid = find_grid((h, w), seen)
-        maps = self._maps(self.variables, stack([image], grid, seen, 1), canvas=grid.canvas)
-        return {name: np.asarray(array)[0, :h, :w] for name, array in maps.items()}
+        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", "Cut it into tiles, or take fewer members."):
+            maps = self._maps(self.variables, stack([image], grid, seen, 1), canvas=grid.canvas)
+            return {name: np.asarray(array)[0, :h, :w] for name, array in maps.items()}
 
 
 def dropout_logits(model: Any, preprocessing: Preprocessing, *, samples: int, seed: int = 0) -> Logits:
