@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxseg import metrics
 from jaxseg.metrics.arrays import count_pairs
 
 
 def noisy_scores(
-    label: Int[np.ndarray, "h w"], num_classes: int, *, flipped: float, sure: float, seed: int = 0
+    label: Integer[np.ndarray, "h w"], num_classes: int, *, flipped: float, sure: float, seed: int = 0
 ) -> Float[np.ndarray, "h w c"]:
     """Returns log-probabilities, float[h, w, c], of a made-up network that is wrong at random pixels.
 

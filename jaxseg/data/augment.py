@@ -173,7 +173,7 @@ def _coordinates(
     offset = jnp.minimum(jnp.floor((steps + 1) * jax.random.uniform(keys["offset"], (2,))), steps) * jnp.sign(room)
     flip = angle = displacement = None
     if options.flip or options.flip_vertical:
-        flip = jax.random.uniform(keys["flip"], (2,)) < jnp.array([options.flip_vertical, options.flip])
+        flip = jax.random.uniform(keys["flip"], (2,)) < jnp.array([options.flip_vertical, options.flip], jnp.float32)
     if options.rotate:
         angle = _between(keys["rotate"], -1, 1) * math.radians(options.rotate)
     if options.elastic:
@@ -218,11 +218,11 @@ def _recolor(
         colors = jnp.linalg.inv(TO_YIQ) @ turn @ TO_YIQ
     if options.saturation:
         kept = 1 + options.saturation * draws[1]
-        colors = (kept * jnp.eye(3) + (1 - kept) * LUMA) @ colors
+        colors = (kept * jnp.eye(3) + (1 - kept) * LUMA[None]) @ colors
     gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
     gray = 0.0
     if options.contrast:
-        mean = jnp.where(seen, image @ luma, 0).sum() / jnp.maximum(seen.sum(), 1)
+        mean = jnp.where(seen, image @ luma, 0).sum() / jnp.maximum(seen.sum(), 1).astype(jnp.float32)
         gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * mean
     if count != 3:  # nothing mixes the bands, and a matrix of hundreds of them would be costly
         return gain * image + gray
@@ -234,9 +234,10 @@ def _blur(key: Array, options: Augment, image: Float[Array, "h w c"]) -> Float[A
     choice, width = jax.random.split(key)
     sigma = _between(width, *options.blur_sigma)
     radius = math.ceil(3 * options.blur_sigma[1])
-    taps = jnp.arange(-radius, radius + 1)
+    taps = jnp.arange(-radius, radius + 1.0)
     weights = jnp.exp(-0.5 * (taps / sigma) ** 2)
-    weights = jnp.where(jax.random.uniform(choice) < options.blur, weights / weights.sum(), taps == 0)
+    nothing = (taps == 0).astype(jnp.float32)
+    weights = jnp.where(jax.random.uniform(choice) < options.blur, weights / weights.sum(), nothing)
     for axis in (0, 1):
         length = image.shape[axis]
         around = jnp.pad(image, [(radius, radius) if a == axis else (0, 0) for a in range(3)], mode="edge")

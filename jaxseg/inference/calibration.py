@@ -51,7 +51,8 @@ class Calibration:
 
     def __call__(self, logits: Float[Array | np.ndarray, "... c"]) -> Float[Array, "... c"]:
         """Returns the calibrated logits, float32."""
-        return logits.astype(jnp.float32) * jnp.array(self.scale, jnp.float32) + jnp.array(self.bias, jnp.float32)
+        scale, bias = (jnp.broadcast_to(jnp.array(v, jnp.float32), logits.shape) for v in (self.scale, self.bias))
+        return logits.astype(jnp.float32) * scale + bias
 
 
 def fit_calibration(
@@ -136,7 +137,7 @@ def fit_vector(
     def loss(parameters: tuple[Float[Array, " c"], Float[Array, " c"]]) -> Float[Array, ""]:
         scale, bias = parameters
         ridge = _RIDGE * (((scale - 1) ** 2).sum() + (bias**2).sum())
-        scores = logits * scale + bias
+        scores = logits * scale[None] + bias[None]
         if sigmoid:
             return -jax.nn.log_sigmoid(jnp.where(truth, scores, -scores)).mean() + ridge
         return -jnp.where(truth, jax.nn.log_softmax(scores), 0.0).sum(-1).mean() + ridge
@@ -217,4 +218,4 @@ def load_calibration(workdir: str | Path, checkpoint: int, *, activation: str = 
 
 
 def _one_hot(labels: Int[Array | np.ndarray, " n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:
-    return labels.astype(jnp.int32)[:, None] == jnp.arange(logits.shape[-1])
+    return labels.astype(jnp.int32)[:, None] == jnp.arange(logits.shape[-1])[None]

@@ -88,7 +88,7 @@ def image_mask(sizes: Int[Array, "b 2"], shape: Sequence[int]) -> Bool[Array, "b
     >>> image_mask(jnp.array([[1, 2]]), (1, 2, 3)).astype(int).tolist()
     [[[1, 1, 0], [0, 0, 0]]]
     """
-    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    rows, columns = jnp.arange(shape[1])[None, :, None], jnp.arange(shape[2])[None, None]
     return (rows < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
 
 

@@ -99,7 +99,8 @@ def make_train_step(
             return loss, (batch_stats, parts)
 
         (loss, (batch_stats, parts)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
-        updates, opt_state = tx.update(grads, state.opt_state, trained)
+        with jax.numpy_dtype_promotion("standard"):  # optax's Adam multiplies floats by whole numbers, for one
+            updates, opt_state = tx.update(grads, state.opt_state, trained)
         params = join_frozen(optax.apply_updates(trained, updates), frozen)
         batch_stats = _keep_frozen(state.batch_stats, batch_stats, freeze)
         ema = state.ema
