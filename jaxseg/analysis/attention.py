@@ -18,7 +18,7 @@ class Attention(NamedTuple):
     channels: Float[np.ndarray, " c"] | None  # weight of every channel, the same at all positions
 
 
-def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> dict[str, Attention]:
+def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array, "h w c"]) -> dict[str, Attention]:
     """Returns the attention of every block of a model that has some, by the block's path.
 
     The blocks are those of `jaxseg.blocks` that sow an intermediate "attention": scSE and squeeze-and-excitation,
@@ -31,7 +31,7 @@ def attention(model: nn.Module, variables: Mapping[str, Any], image: Float[Array
     """
 
     @jax.jit
-    def run(variables: Mapping[str, Any], image: Float[Array, "h w 3"]) -> Mapping[str, Any]:
+    def run(variables: Mapping[str, Any], image: Float[Array, "h w c"]) -> Mapping[str, Any]:
         _, state = model.apply(variables, image[None], train=False, mutable=["intermediates"])
         return state.get("intermediates", {})
 

@@ -43,7 +43,7 @@ class Field:
 
 
 def features(
-    apply: Callable[[Float[Array, "1 h w 3"]], Any], image: Float[Array, "1 h w 3"], depth: int
+    apply: Callable[[Float[Array, "1 h w c"]], Any], image: Float[Array, "1 h w 3"], depth: int
 ) -> dict[str, Shaped[Array, "1 _h _w _c"]]:
     """Returns the feature maps that a call of a model passes through, by name, in the order in which they appear.
 
@@ -94,7 +94,7 @@ def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -
       depth: see `features`.
     """
 
-    def apply(image: Float[Array, "1 h w 3"]) -> Any:
+    def apply(image: Float[Array, "1 h w c"]) -> Any:
         return model.init_with_output(jax.random.key(0), image, train=False)[0]
 
     @cache
@@ -144,7 +144,7 @@ def _size(rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int] | 
 def effective(
     model: nn.Module,
     variables: Mapping[str, Any],
-    images: Float[Array | np.ndarray, "n h w 3"],
+    images: Float[Array | np.ndarray, "n h w c"],
     names: Sequence[str],
     *,
     key: jax.Array,
@@ -163,12 +163,12 @@ def effective(
       key: for the signs.
     """
 
-    def middles(image: Float[Array, "1 h w 3"]) -> list[Float[Array, " _c"]]:
+    def middles(image: Float[Array, "1 h w c"]) -> list[Float[Array, " _c"]]:
         found = features(partial(model.apply, variables, train=False), image, depth=1)
         return [found[name][0, found[name].shape[1] // 2, found[name].shape[2] // 2] for name in names]
 
     @jax.jit
-    def gradients(image: Float[Array, "1 h w 3"], key: jax.Array) -> Float[Array, "n 1 h w 3"]:
+    def gradients(image: Float[Array, "1 h w c"], key: jax.Array) -> Float[Array, "n 1 h w 3"]:
         values, pullback = jax.vjp(middles, image)
         keys = jax.random.split(key, len(names))
         signs = [jax.random.rademacher(k, v.shape, v.dtype) for k, v in zip(keys, values, strict=True)]

@@ -124,7 +124,7 @@ def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
             nodes[-1].output = array.shape[1:]
         return output
 
-    def apply(variables: Mapping[str, Any], x: Float[Array, "1 h w 3"]) -> Any:
+    def apply(variables: Mapping[str, Any], x: Float[Array, "1 h w c"]) -> Any:
         with nn.intercept_methods(watch):
             return model.apply(variables, x, train=False)
 

@@ -33,7 +33,7 @@ class Blocks(nn.Module):
 def found():
     model, image = Blocks(), jax.random.normal(jax.random.key(1), (8, 13, 3))
     variables = init(model, jax.random.key(0), image_size=(8, 13))
-    return attention(model, variables, image), variables["params"], np.asarray(image)
+    return attention(model, variables, image), jax.tree.map(np.asarray, variables["params"]), np.asarray(image)
 
 
 def test_every_kind_of_block(found):
