@@ -43,7 +43,7 @@ class Field:
 
 
 def features(
-    apply: Callable[[Float[Array, "1 h w c"]], Any], image: Float[Array, "1 h w 3"], depth: int
+    apply: Callable[[Float[Array, "1 h w c"]], Any], image: Float[Array, "1 h w c"], depth: int
 ) -> dict[str, Shaped[Array, "1 _h _w _c"]]:
     """Returns the feature maps that a call of a model passes through, by name, in the order in which they appear.
 
@@ -168,7 +168,7 @@ def effective(
         return [found[name][0, found[name].shape[1] // 2, found[name].shape[2] // 2] for name in names]
 
     @jax.jit
-    def gradients(image: Float[Array, "1 h w c"], key: jax.Array) -> Float[Array, "n 1 h w 3"]:
+    def gradients(image: Float[Array, "1 h w c"], key: jax.Array) -> Float[Array, "n 1 h w c"]:
         values, pullback = jax.vjp(middles, image)
         keys = jax.random.split(key, len(names))
         signs = [jax.random.rademacher(k, v.shape, v.dtype) for k, v in zip(keys, values, strict=True)]
