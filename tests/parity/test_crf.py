@@ -29,7 +29,7 @@ def test_mean_field_equals_pydensecrf(require):
     @partial(jax.jit, compiler_options=QUICK)
     def ours(logits):
         alike = bilateral_kernel(image, 9.0, 15.0)
-        place = jnp.stack(jnp.meshgrid(jnp.arange(W), jnp.arange(H)), -1).reshape(-1, 2)
+        place = jnp.stack(jnp.meshgrid(jnp.arange(W, dtype=float), jnp.arange(H, dtype=float)), -1).reshape(-1, 2)
         lattice = build_lattice(place / 2.0)
         norm = lattice_filter(lattice, jnp.ones((H * W, 1))) ** -0.5
         exact = spatial_kernel((H, W), 2.0)
