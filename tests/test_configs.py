@@ -14,6 +14,7 @@ from jaxseg.data.augment import Augment
 from jaxseg.experiment import build as experiment
 from jaxseg.experiment import limits
 from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.inputs import crop_off_place
 from jaxseg.experiment.state import create_state
 from jaxseg.training.step import make_train_step
 from tests.data.trees import TREES
@@ -53,6 +54,14 @@ def test_config_traces(path):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert metrics["loss"].shape == ()
     assert metrics["loss"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_crops_keep_the_place_or_were_measured_so(path):
+    c = _load(path).get_config()
+    off = crop_off_place(c, experiment.build_model(c, CLASSES))
+    measured = path.stem in ("camvid_pan_lite0", "camvid_deeplabv3plus_lite0")  # at 320 x 320, as FPN beside them
+    assert (off is not None) == measured, off
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -11,7 +11,7 @@ from jaxseg.data import Dataset
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
-from jaxseg.models import coarsest_stride, pixel_statistics
+from jaxseg.models import CROPS, coarsest_stride, pixel_statistics
 
 FINEST, STEPS = 8, 8  # of eval.bucket 0: the least bucket, in pixels, and `Preprocessing.steps`
 
@@ -43,6 +43,28 @@ def make_resize(config: ConfigDict) -> Resize:
     """Returns the rule of `config.data.resize`."""
     c = config.data.resize
     return Resize(c.factor, c.short_side, tuple(c.size))
+
+
+def crop_off_place(config: ConfigDict, model: nn.Module) -> str | None:
+    """Returns a sentence if crops of this size shift what the model of `config` says of a pixel; see `CROPS`.
+
+    A map of n features at stride s spans s n pixels with the corners of the image in place, and s (n - 1) + 1 with the
+    centers of the corner pixels in place; by as much as the crop differs from that, its far side is off.
+    """
+    options = config.model.options.to_dict()
+    wanted = int(options["align_corners"]) if "align_corners" in options else CROPS.get(config.model.name)
+    if wanted is None:
+        return None
+    stride, crop = coarsest_stride(model), tuple(config.data.crop)
+    off = max(abs((stride - 1) * wanted + n - stride * math.ceil(n / stride)) for n in crop)
+    if off <= 1:
+        return None
+    better = tuple(n + (wanted - n) % stride for n in crop)
+    return (
+        f"config.data.crop={crop} is off the phase of '{config.model.name}', whose crops are multiples of its stride,"
+        f" {stride} pixels{', plus 1' if wanted else ''}: at the far side it sees {off} pixels beside what it labels."
+        f" Better: config.data.crop={better}; evaluation follows it."
+    )
 
 
 def _shows_border(config: ConfigDict, shapes: Sequence[tuple[int, int]]) -> bool:

@@ -23,6 +23,7 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints, check_place
+from jaxseg.experiment.inputs import crop_off_place
 from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
@@ -363,7 +364,8 @@ def _announce(
         lines, warned = report.startup(data, experiment.looks, setting, experiment.preprocessing)
         for line in [*lines, *(f"warning: {sentence}" for sentence in warned)]:
             say(line)
-    for sentence in without_effect(experiment.config):
+    off = crop_off_place(c, experiment.model)
+    for sentence in [*without_effect(c), *([off] if off else [])]:
         say(f"note: {sentence}")
     if start:
         say(f"Going on from checkpoint {start}.")

@@ -1,6 +1,7 @@
 """From a config to a run: what is checked, what a workdir remembers."""
 
 import json
+import re
 
 import pytest
 
@@ -128,6 +129,26 @@ def test_what_has_no_effect_is_said():
     assert "config.optim.beta1=0.5 has no effect: optim.name is 'sgd'." in said
     c.optim.update(name="adamw", schedule="poly")
     assert "config.optim.momentum=0.5 has no effect" in "\n".join(limits.without_effect(c))
+
+
+@pytest.mark.parametrize(
+    "name, options, crop, words",
+    [
+        ("deeplabv3plus", {}, (65, 65), None),
+        ("deeplabv3plus", {}, (64, 65), "16 pixels, plus 1: at the far side it sees 15 .* crop=.65, 65.;"),
+        ("deeplabv3", {"align_corners": False}, (65, 65), "8 pixels: at the far side it sees 7 .* crop=.72, 72.;"),
+        ("deeplabv3", {"align_corners": False}, (64, 64), None),
+        ("pspnet", {}, (64, 64), "8 pixels, plus 1: at the far side it sees 7"),
+        ("lraspp", {}, (65, 65), "16 pixels: at the far side it sees 15"),
+        ("unet", {}, (65, 65), None),
+    ],
+)
+def test_a_crop_off_the_phase_of_the_model_is_said(name, options, crop, words):
+    c = _config()
+    c.model.update(name=name, encoder="resnet18", options=options)
+    c.data.crop = crop
+    said = inputs.crop_off_place(c, experiment.build_model(c, 2))
+    assert said is None if words is None else re.search(words, said), said
 
 
 def test_a_seed_below_zero_is_refused():
