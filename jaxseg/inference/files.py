@@ -135,7 +135,9 @@ def _place(file: str) -> tuple[geo.Georeference | None, list[str]]:
     if not geo.is_georeferenced(file):
         return None, []
     if geo.is_installed():
-        return geo.georeference(file), []
+        place = geo.georeference(file)
+        lost = f"{file} lies somewhere, but its coordinate system is not in it: its label is not georeferenced. Add it:"
+        return place, [f"{lost} gdal_edit.py -a_srs EPSG:…"] if place is None and geo.has_transform(file) else []
     return None, [f"{file} is georeferenced; its label is not, since rasterio is missing: pip install 'jaxseg[geo]'"]
 
 

@@ -1,5 +1,6 @@
 """The search for the CRF's settings, and what a run does with what it found."""
 
+import dataclasses
 import json
 import re
 
@@ -7,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxseg.trained
+from jaxseg import Predictor
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.tune_crf import NARROW, WIDE, search, tune_crf
 from jaxseg.trained import TrainedModel
 
@@ -90,6 +94,25 @@ def test_run_writes_what_scored_best(trained, capsys):
     np.testing.assert_allclose([row[1] for row in rows], np.array(mious) - without, atol=2e-4)
     with pytest.raises(UserError, match="--trials must be at least 1"):
         call("tune-crf", str(trained), "--trials", "0")
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+def test_sigmoids_are_scored_as_predictions_with_the_found_settings_are(trained, logits, monkeypatch):
+    """The run of the other tests, with sigmoids; one logit has a threshold, too."""
+    run = jaxseg.trained.load(trained, "best")
+    look = run.variables["look"][:, -logits:] * (1.0 if logits == 1 else 0.5)
+    run = dataclasses.replace(run, variables={"look": look}, activation="sigmoid", threshold=0.7)
+    monkeypatch.setattr(Noisy, "num_classes", logits)
+    monkeypatch.setattr("jaxseg.trained.load", lambda workdir, checkpoint: run)
+    assert call("tune-crf", str(trained), "--trials", "2") == 0
+    found = json.loads((trained / "crf.json").read_text())
+    records = find_dataset(run)[0].splits["val"]
+    for refine, said in (("crf", found["miou"]), (None, found["miou_without"])):
+        predictor = Predictor(run, refine=refine)
+        guesses = np.concatenate([predictor(r["image"]).ravel() for r in records])
+        truth = np.concatenate([r["label"].ravel() for r in records])
+        ious = [((guesses == c) & (truth == c)).sum() / ((guesses == c) | (truth == c)).sum() for c in (0, 1)]
+        np.testing.assert_allclose(said, np.mean(ious), atol=1e-6)
 
 
 def test_images_are_spread_over_the_split(monkeypatch):

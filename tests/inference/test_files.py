@@ -126,3 +126,17 @@ def test_inputs_are_never_overwritten(workdir, folder):
     with pytest.raises(UserError, match="is one of the images and would be overwritten"):
         predict(workdir, folder, "--out", folder)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_place_in_no_coordinate_system_is_said_to_be_lost(workdir, tmp_path, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.full((3, 6, 5), 90, np.uint8)
+    for name, where in (("there", rasterio.Affine(2, 0, 600_000, 0, -2, 5_000_000)), ("nowhere", None)):
+        file = str(tmp_path / f"{name}.tif")
+        fields = {"transform": where} if where else {}
+        with rasterio.open(file, "w", "GTiff", 5, 6, 3, dtype="uint8", **fields) as out:
+            out.write(pixels)
+    assert predict(workdir, tmp_path / "there.tif", tmp_path / "nowhere.tif", "--out", tmp_path / "out") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert len(said) == 1 and "there.tif lies somewhere, but its coordinate system is not in it" in said[0]
+    assert (tmp_path / "out" / "there_label.png").exists()

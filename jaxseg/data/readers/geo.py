@@ -12,7 +12,7 @@ from jaxseg.data.readers.opening import missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 SUFFIXES = (".jp2", ".vrt", ".img")
-_KEYS = 34735  # the tag of a TIFF that holds GeoTIFF's keys
+_TAGS = (34735, 33550, 34264)  # of a TIFF, that hold GeoTIFF's keys, the size of a pixel, or the whole transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,14 @@ def georeference(path: str) -> Georeference | None:
         return Georeference(file.crs.to_wkt(), tuple(file.transform)[:6])
 
 
+def has_transform(path: str) -> bool:
+    """Returns whether a file says where its pixels lie, be it in a coordinate system that it does not name."""
+    with _open(path, b"") as file:
+        return bool(file.gcps[0]) or not file.transform.is_identity
+
+
 def is_georeferenced(path: str) -> bool:
-    """Whether a file may say where its image lies: a TIFF with GeoTIFF's keys, or one of `SUFFIXES`.
+    """Whether a file may say where its image lies: a TIFF with GeoTIFF's tags, or one of `SUFFIXES`.
 
     This does not need rasterio.
     """
@@ -80,7 +86,7 @@ def is_georeferenced(path: str) -> bool:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        return _KEYS in file.pages[0].tags
+        return any(tag in file.pages[0].tags for tag in _TAGS)
 
 
 def polygons(values: np.ndarray, place: Georeference | None, where: np.ndarray) -> list[tuple[dict[str, Any], int]]:
