@@ -106,7 +106,7 @@ def sizes_text(sizes: Mapping[Size, int]) -> str:
     low, high = np.min(order, 0).tolist(), np.max(order, 0).tolist()
     return (
         f"{len(order)} sizes (height x width), {_times(low)} to {_times(high)}, most often {_times(order[0])}"
-        f" ({sizes[order[0]]} images)"
+        f" ({sizes[order[0]]} image{'s' * (sizes[order[0]] > 1)})"
     )
 
 

@@ -10,7 +10,7 @@ from jaxseg.checks import UserError, listing
 from jaxseg.data import report as words
 from jaxseg.data.check import Look
 from jaxseg.data.dataset import Dataset
-from jaxseg.data.verdict import Report, as_settings
+from jaxseg.data.verdict import Report, as_settings, grouped
 from jaxseg.visualize.hypertext import WIDTH, bar, document, figure, image_url, percent, swatch, table
 from jaxseg.visualize.images import colorize, overlay
 
@@ -28,18 +28,15 @@ def page(report: Report, *, title: str, images: int = SHEET) -> str:
     dataset = report.dataset
     names = [swatch(c) + html.escape(n) for c, n in zip(dataset.palette, dataset.classes, strict=True)]
     parts = [
-        f"<h1>{html.escape(title)}</h1><p>{dataset.num_classes} classes, ignore label {dataset.ignore}, "
+        f"<h1>{html.escape(title)}</h1><p>{_count(dataset.num_classes, 'class', 'es')}, ignore label {dataset.ignore}, "
         f"{html.escape(words.bands_text(dataset.bands))}</p>",
         f'<p class="legend">{"".join(f"<span>{name}</span>" for name in names)}</p>',
     ]
-    if report.errors:
-        parts.append(f"<h2>{len(report.errors)} errors</h2><ul>")
-        parts += [f"<li>{html.escape(problem.sentence)}</li>" for problem in report.errors]
-        parts.append("</ul>")
-    if report.warnings:
-        parts.append(f"<h2>{len(report.warnings)} warnings</h2><ul>")
-        parts += [f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings]
-        parts.append("</ul>")
+    for name, sentences in (("error", _sentences(report)), ("warning", report.warnings)):
+        if sentences:
+            parts.append(f"<h2>{_count(len(getattr(report, f'{name}s')), name)}</h2><ul>")
+            parts += [f"<li>{html.escape(sentence)}</li>" for sentence in sentences]
+            parts.append("</ul>")
     for i, seen in enumerate(report.looks):
         parts += [f"<h2>{html.escape(seen.split)}: {words.images_text(seen)}</h2>"]
         told = words.split_rows(report, seen, first=not i)
@@ -49,6 +46,18 @@ def page(report: Report, *, title: str, images: int = SHEET) -> str:
     if report.suggestions:
         parts += ["<h2>To begin with</h2>", f"<pre>{html.escape(chr(10).join(as_settings(report.suggestions)))}</pre>"]
     return document(f"Data: {title}", parts)
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural * (number != 1)}"
+
+
+def _sentences(report: Report) -> list[str]:
+    """The errors, those that are alike once, and of many kinds the first."""
+    told = grouped(report.errors)
+    said = [sentence + (f" (and {count - 1} more like it)" if count > 1 else "") for sentence, count in told]
+    more = len(said) - words.SHOWN
+    return said[: words.SHOWN] + [f"… and errors of {_count(more, 'further kind')}"] * (more > 0)
 
 
 def _classes(dataset: Dataset, seen: Look, names: Sequence[str]) -> str:
@@ -74,7 +83,8 @@ def _sheet(dataset: Dataset, seen: Look, images: int) -> list[str]:
             continue
         there = [name for i, name in enumerate(dataset.classes) if _has(dataset, fact.counts, i)]
         heading = f"<b>{html.escape(fact.name)}</b> {fact.size[0]}x{fact.size[1]}: {html.escape(listing(there, 12))}"
-        parts.append(f'<div>{heading}</div><div class="row">{"".join(_cells(dataset, record))}</div>')
+        kind = "row three small" if fact.size[1] < WIDTH / 2 else "row three"  # enlarged by the browser, to squares
+        parts.append(f'<div>{heading}</div><div class="{kind}">{"".join(_cells(dataset, record))}</div>')
     return parts
 
 

@@ -14,8 +14,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: rgba(128, 128, 128, .35); --bar: #4f8fd0; --bad: #de4b40; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-p, .note { max-width: 60rem; opacity: .8 }
-table { border-collapse: collapse } td, th { padding: .2rem .7rem .2rem 0; text-align: right; font-weight: 400 }
+p, .note { max-width: 60rem; opacity: .8 } .legend { opacity: 1 }
+table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .7rem .2rem 0; text-align: right; font-weight: 400 }
 th { opacity: .7; border-bottom: 1px solid var(--line); vertical-align: bottom }
 td:first-child, th:first-child, .left { text-align: left }
 .bar { width: 16rem; min-width: 6rem; padding-right: 1rem }
@@ -24,6 +24,8 @@ td:first-child, th:first-child, .left { text-align: left }
 .swatch { display: inline-block; width: .8em; height: .8em; border: 1px solid var(--line); margin-right: .4em }
 .legend span { white-space: nowrap; margin-right: 1rem; display: inline-block }
 .row { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem; margin: .3rem 0 1.4rem }
+.row.three { grid-template-columns: repeat(3, 1fr) }
+.small img { image-rendering: pixelated }
 .row.two { grid-template-columns: repeat(2, 1fr); max-width: 30rem; margin: .3rem 0 }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1rem }
 figure { margin: 0 } img { width: 100%; display: block } figcaption { font-size: .8rem; opacity: .7 }
@@ -41,12 +43,12 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table; a cell that begins with <td is one, others are its text as HTML."""
-    cells = "".join(f"<th>{title}</th>" for title in head)
+    """Returns a table, without a head if all titles are empty; a cell that begins with <td is one, others are HTML."""
+    cells = "".join(f"<th>{title}</th>" for title in head) if any(head) else ""
     lines = []
     for row in rows:
         lines.append("<tr>" + "".join(c if c.startswith("<td") else f"<td>{c}</td>" for c in row) + "</tr>")
-    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
+    return f"<table>{f'<tr>{cells}</tr>' * bool(cells)}{''.join(lines)}</table>"
 
 
 def bar(share: float, *, bad: bool = False) -> str:

@@ -34,9 +34,19 @@ def test_an_error_is_status_1_and_is_on_the_page_too(tmp_path, capsys):
     assert status == 1
     assert "error: " in out
     assert "got 9" in out
-    assert "got 9" in (tmp_path / "sheet.html").read_text()
+    text = (tmp_path / "sheet.html").read_text()
+    assert "got 9" in text and "<h2>1 error</h2>" in text
     assert run(capsys, "check", root, "--split", "train")[0] == 0
     assert run(capsys, "check", "--split", "train", root)[0] == 0
+
+
+def test_the_page_says_what_is_alike_once(tmp_path, capsys):
+    root = write(tmp_path)
+    for i in range(3):
+        save(root / "train" / "labels" / f"p{i}.png", mask(value=9))
+    assert run(capsys, "check", root, "--html", tmp_path / "sheet.html")[0] == 1
+    text = (tmp_path / "sheet.html").read_text()
+    assert "<h2>3 errors</h2>" in text and text.count("got 9") == 1 and "(and 2 more like it)" in text
 
 
 def test_a_layout_without_classes_is_looked_at_as_it_would_be_read(tmp_path, capsys):
