@@ -13,7 +13,7 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.data.bands import Bands
 from jaxseg.data.dataset import Relabeled
-from jaxseg.data.pipeline import Loader, eval_records, train_iterator
+from jaxseg.data.pipeline import DEATHS, Loader, eval_records, train_iterator
 from jaxseg.data.resize import Resize
 from jaxseg.data.shapes import shapes
 
@@ -310,6 +310,58 @@ def _running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+KILLS_WORKERS = """
+import multiprocessing, os, signal, sys, warnings
+import numpy as np
+from jaxseg.data.pipeline import train_iterator
+from jaxseg.data.shapes import shapes
+
+def batches(workers):
+    source = shapes(size=16).splits["train"]
+    return train_iterator(
+        source, canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_labels=7, workers=workers
+    )
+
+def kill_all():
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+
+if __name__ == "__main__":
+    warnings.simplefilter("always")
+    ours, whole = batches(1), batches(0)
+    for step in range(12):
+        if step in (1, 7):
+            kill_all()
+        ours_next, whole_next = next(ours), next(whole)
+        assert all(np.array_equal(ours_next[key], whole_next[key]) for key in whole_next), step
+    ours.close(), whole.close()
+    print("same")
+"""
+
+
+def test_batches_go_on_where_a_worker_was_killed(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(KILLS_WORKERS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "same\n", done.stderr
+    assert done.stderr.count("A process that reads images died: Worker process was terminated") == 2
+
+
+def test_workers_that_die_again_and_again_end_the_run():
+    batches = train_iterator(
+        shapes(size=16).splits["train"], canvas=(16, 16), batch_size=2, seed=0, ignore=255, num_labels=7, workers=1
+    )
+    for _ in range(DEATHS):
+        with pytest.warns(UserWarning, match="New ones go on from batch 0"):
+            batches._count_death("exit code -9")
+    with pytest.raises(UserError, match="died 4 times within 100 batches: exit code -9.*config.data.workers"):
+        batches._count_death("exit code -9")
+    batches.set_state({"next_index": 1000})
+    with pytest.warns(UserWarning, match="New ones go on from batch 1000"):
+        batches._count_death("exit code -9")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")

@@ -1,5 +1,6 @@
 """The run: when it evaluates, what it logs, what it starts from."""
 
+import dataclasses
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import read_rows
 from jaxseg.models import init
 from jaxseg.pretrained.bundle import save_bundle
+from jaxseg.training import loop, memory
 from jaxseg.training.loop import _drain, _initial_state, train
 
 WIDTHS = (4, 6)
@@ -114,3 +116,45 @@ def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):
     pending = [{"loss": np.float32(1.0), "grad_norm": np.float32(norm)} for norm in (1.0, np.inf)]
     with pytest.raises(UserError, match="Training stopped at step 7: grad_norm is inf"):
         _drain(pending, 7, Checkpoints(tmp_path, writable=True))
+
+
+class _BreaksAt:
+    """A source of records of which one can't be read from the n-th time on."""
+
+    def __init__(self, source, reads):
+        self.source, self.reads = source, reads
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        self.reads -= 1
+        if self.reads < 0:
+            raise UserError("train/3.png is damaged.")
+        return self.source[index]
+
+
+def test_the_state_is_saved_before_an_image_that_can_not_be_read_ends_the_run(config, workdir, tmp_path, monkeypatch):
+    c = config.copy_and_resolve_references()
+    c.checkpoint.every, c.data.threads = 0, 1
+    real, broken = loop._batches, []
+
+    def batches(experiment):
+        splits = {**experiment.dataset.splits}
+        if not broken:
+            splits["train"] = _BreaksAt(splits["train"], reads=6)  # three steps of two images
+            broken.append(True)
+        return real(dataclasses.replace(experiment, dataset=dataclasses.replace(experiment.dataset, splits=splits)))
+
+    monkeypatch.setattr(loop, "_batches", batches)
+    with pytest.raises(UserError, match="train/3.png is damaged.\n.* saved, as checkpoint 3: mend that, and run"):
+        train(c, tmp_path / "run")
+    assert Checkpoints(tmp_path / "run").latest() == 3
+    train(c, tmp_path / "run")
+    assert _evaluations(tmp_path / "run") == _evaluations(workdir)
+
+
+def test_memory_that_does_not_suffice_is_told_before_the_first_step(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_machine", lambda: 1000)
+    with pytest.raises(UserError, match="A step needs about .* Lower config.data.batch_size=2"):
+        train(config, tmp_path / "run")
