@@ -331,8 +331,8 @@ def kill_all():
 if __name__ == "__main__":
     warnings.simplefilter("always")
     ours, whole = batches(1), batches(0)
-    for step in range(12):
-        if step in (1, 7):
+    for step in range(8):
+        if step == 3:
             kill_all()
         ours_next, whole_next = next(ours), next(whole)
         assert all(np.array_equal(ours_next[key], whole_next[key]) for key in whole_next), step
@@ -347,7 +347,7 @@ def test_batches_go_on_where_a_worker_was_killed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=100)
     assert done.stdout == "same\n", done.stderr
-    assert done.stderr.count("A process that reads images died: Worker process was terminated") == 2
+    assert done.stderr.count("A process that reads images died: Worker process was terminated") == 1
 
 
 def test_workers_that_die_again_and_again_end_the_run():
