@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     rng, began = random.Random(args.seed), time.monotonic()
     cache, whole, truth = folder / "cache", folder / "runs" / "whole", folder / "whole.npz"
     peace = Run(whole, cache, rng)
-    if finish(peace.start()) or finish(fork(lambda: final(whole, truth), peace.log)):
+    if finish(peace.start()) or finish(fork(lambda: final(whole, truth), truth.with_suffix(".log"))):
         print(f"The run without faults failed:\n{peace.text()}")
         return 1
     counts, faults, wrong = collections.Counter(), collections.Counter(), []
@@ -366,8 +366,8 @@ def main(arguments: list[str] | None = None) -> int:
             problems.append("a traceback")
         if words and words not in text:
             problems.append(f"not said: {words}")
-        end = ""
-        if run.ended():
+        end, ended = "", run.ended()
+        if ended:
             out = folder / f"run{number}.npz"
             apart = (
                 "no end" if finish(fork(lambda w=run.workdir, o=out: final(w, o), run.log)) else difference(out, truth)
@@ -385,7 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
             wrong.append(index)
             shutil.copytree(run.workdir, folder / f"wrong{index}", dirs_exist_ok=True)
             (folder / f"wrong{index}.log").write_text(text)
-        if run.ended() or problems:
+        if ended or problems:
             number += 1
             run = Run(folder / "runs" / f"run{number}", cache, rng)
     summary = {"rounds": args.rounds, "seed": args.seed, "seconds": round(time.monotonic() - began), **counts}
