@@ -171,6 +171,7 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                     if later:
                         saver.save(done, state, batches.get_state())
                 since = time.perf_counter()
+        checkpoints.wait()  # a signal must not end the run within its last save
     return _finish(run)
 
 
@@ -215,7 +216,6 @@ def _finish(run: Run) -> dict[str, Any]:
     """Draws the curves and says what came of it."""
     from jaxseg import visualize
 
-    run.checkpoints.wait()
     if jax.process_index() == 0:
         visualize.curves(run.log.rows, run.workdir / "curves.png")
     best, scores = run.checkpoints.best(), run.checkpoints.scores
@@ -313,13 +313,15 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
     split, trained = config.data.eval_split, run.evaluator.trained
     began = time.perf_counter()
     count = len(dataset.splits[split])
-    evaluation = run.evaluator(
-        split,
-        variables=shard.localize(eval_variables(state), run.evaluator.mesh),
-        images=config.log.images,
-        step=step,
-        progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),
-    )
+    remedy = f"Lower config.eval.batch_size={config.eval.batch_size}, which may change while a run goes on"
+    with out_of_memory(lambda: f"{remedy}.\n{run.checkpoints.kept()}."):
+        evaluation = run.evaluator(
+            split,
+            variables=shard.localize(eval_variables(state), run.evaluator.mesh),
+            images=config.log.images,
+            step=step,
+            progress=lambda records: progress_bar(records, total=count, desc=f"eval {split}", leave=False),
+        )
     scores = evaluation.scores
     numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
     numbers |= {f"iou/{name}": float(v) for name, v in zip(trained.classes, scores["iou"], strict=True)}

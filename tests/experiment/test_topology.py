@@ -1,6 +1,7 @@
 """Checkpoints of one number of devices open on any other, and give the shardings that are asked for."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.reading import Damaged
 from jaxseg.experiment.state import create_state, eval_variables
+from jaxseg.files import read_json, write_json
 
 
 def _state():
@@ -46,6 +50,60 @@ def _on_eight(folder):
         checkpoints = Checkpoints(folder / f"eight{step}", writable=True)
         checkpoints.save(1, state, data)
         checkpoints.close()
+
+
+def _of_two_processes(folder, process, port):
+    """Restores what one device wrote, writes it divided over eight devices of two processes, and restores that."""
+    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
+    from jax.experimental import multihost_utils
+
+    sharding, _ = _shardings(_state())
+    like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), _state(), sharding)
+    state, data = Checkpoints(folder / "one").restore(1, like)
+    checkpoints = Checkpoints(folder / "two", writable=True)
+    checkpoints.save(1, state, data)
+    checkpoints.close()
+    again, _ = Checkpoints(folder / "two").restore(1, like)
+    chex.assert_trees_all_equal(multihost_utils.process_allgather(again, tiled=True), jax.device_get(_state()))
+    shard = folder / "two" / "checkpoints" / "1" / "digests" / f"process_{process}.json"
+    written = read_json(shard)
+    written["arrays"]["params/head/kernel"] = format(int(written["arrays"]["params/head/kernel"], 16) ^ 1, "x")
+    write_json(shard, written)
+    multihost_utils.sync_global_devices("the digests are changed")
+    with pytest.raises(Damaged, match="other values than were written, in params/head/kernel"):
+        Checkpoints(folder / "two").restore(1, like)
+    multihost_utils.sync_global_devices("both have read them")
+    written["arrays"]["params/head/kernel"] = format(int(written["arrays"]["params/head/kernel"], 16) ^ 1, "x")
+    write_json(shard, written)
+
+
+def test_two_processes_write_what_one_reads(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "one", writable=True)
+    checkpoints.save(1, _state(), {"iterator": {"next_index": 1}})
+    checkpoints.close()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    program = "import pathlib; from tests.experiment.test_topology import _of_two_processes as run\n"
+    program += "run(pathlib.Path({!r}), {}, {})"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program.format(str(tmp_path), process, port)],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    checkpoints = Checkpoints(tmp_path / "two")
+    chex.assert_trees_all_equal(checkpoints.restore_variables(1), eval_variables(_state()))
+    chex.assert_trees_all_equal(checkpoints.restore(1, _state())[0], _state())
 
 
 def test_one_device_eight_and_back(tmp_path):
