@@ -175,14 +175,17 @@ def read_digests(folder: Path) -> tuple[dict[str, int], int] | None:
 
 
 def changed(tree: Any, digests: Mapping[str, int]) -> list[str]:
-    """Returns the names of the arrays of `tree` whose digest is another. All processes of the run must call it."""
+    """Returns the names of the arrays of `tree` whose digest is another.
+
+    All processes of the run must call it if they share the arrays; each may have its own on its own devices, too.
+    """
     sums = add_up(host_parts(tree, copy=False))
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    totals = [sums.get(name, 0) for name in names]
-    if jax.process_count() > 1:
+    named = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    shared = [name for name, leaf in named.items() if not getattr(leaf, "is_fully_addressable", True)]
+    if shared:
         from jax.experimental import multihost_utils
 
-        halves = np.array([divmod(total, 2**32) for total in totals], np.uint32).reshape(-1, 2)
+        halves = np.array([divmod(sums.get(name, 0), 2**32) for name in shared], np.uint32)
         shares = np.asarray(multihost_utils.process_allgather(halves)).astype(object)
-        totals = [int(sum(high * 2**32 + low for high, low in shares[:, i])) for i in range(len(names))]
-    return [name for name, total in zip(names, totals, strict=True) if total != digests.get(name)]
+        sums |= {name: int(sum(high * 2**32 + low for high, low in shares[:, i])) for i, name in enumerate(shared)}
+    return [name for name in named if sums.get(name, 0) != digests.get(name)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxseg.checks import UserError, listing
 from jaxseg.experiment import devices as shard
@@ -135,7 +136,7 @@ def _trouble(folder: Path, error: Exception) -> UserError:
     text = (str(error).strip().splitlines() or ["no message"])[0][:300]
     reason = text.rstrip(".") if type(error) in (UserError, ValueError) else f"{type(error).__name__}: {text}"
     number = error.errno if isinstance(error, OSError) else None
-    if number in PASSING or any(word in str(error) for word in PASSING_WORDS):
+    if number in PASSING or isinstance(error, MemoryError) or any(word in str(error) for word in PASSING_WORDS):
         return UserError(f"{folder} can't be read now: {reason}. Mend that, and run the same command again.")
     return Damaged(f"{folder} can't be read: {reason}.")
 
@@ -162,10 +163,14 @@ def _check_fits(folder: Path, saved: Any, target: TrainState) -> None:
     )
 
 
-def _arrays(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays of a state or of its metadata, by name."""
+def _arrays(tree: Any) -> dict[str, str]:
+    """The types and shapes of the arrays of a state or of its metadata, by name."""
     named = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_name(path): tuple(leaf.shape) for path, leaf in named if getattr(leaf, "shape", None) is not None}
+    return {
+        path_name(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+        for path, leaf in named
+        if getattr(leaf, "shape", None) is not None
+    }
 
 
 def _check_size(shapes: Any, folder: Path) -> None:

@@ -57,6 +57,8 @@ def _of_two_processes(folder, process, port):
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=process)
     from jax.experimental import multihost_utils
 
+    own, _ = Checkpoints(folder / "one").restore(1, _state())  # each process on a device of its own
+    chex.assert_trees_all_equal(own, _state())
     sharding, _ = _shardings(_state())
     like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), _state(), sharding)
     state, data = Checkpoints(folder / "one").restore(1, like)
