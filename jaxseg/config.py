@@ -133,6 +133,7 @@ def default_config() -> ConfigDict:
 
     c.eval = ConfigDict()
     c.eval.every = 0  # steps between evaluations; 0 evaluates once an epoch
+    c.eval.strict = False  # True: an image that does not read ends the evaluation, which else leaves it out and says so
     c.eval.batch_size = 8  # images of one size evaluated together
     c.eval.bucket = 0  # pixels; padded sizes differ by multiples of it; 0: the model's stride, more for large images
     c.eval.phase = "crop"  # padded sizes are congruent to data.crop modulo the bucket; "none": multiples of the bucket

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Writes the page and returns the exit status."""
     from jaxseg.evaluation.error_page import page
+    from jaxseg.evaluation.readable import of_how_many, summary
     from jaxseg.evaluation.survey import survey
     from jaxseg.experiment.log import progress_bar
     from jaxseg.files import write_text
@@ -38,8 +40,11 @@ def main(args: argparse.Namespace) -> int:
         records,
         len(trained.classes),
         ignore=dataset.ignore,
+        strict=trained.config is not None and trained.config.eval.strict if args.strict is None else args.strict,
         progress=lambda batches: progress_bar(batches, desc=f"errors {split}", unit="batch"),
     )
+    if found.unreadable:
+        warnings.warn(summary(split, len(records), found.unreadable))
     step = "" if trained.step is None else f", step {trained.step}"
     title = f"{Path(args.model).resolve().name}{step}, split {split}"
     if dataset.num_classes == 1:  # the page shows both labels
@@ -47,5 +52,6 @@ def main(args: argparse.Namespace) -> int:
     text = page(found, dataset, records, predictor, title=title, worst=args.worst, pairs_shown=args.pairs)
     write_text(out / "errors.html", text)
     wrong = 1 - np.trace(found.matrix) / max(found.matrix.sum(), 1)
-    print(f"{len(records)} images, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
+    count = of_how_many(len(found.errors) - len(found.unreadable), len(found.unreadable))
+    print(f"{count}, {100 * wrong:.2f} % of the pixels wrong -> {out / 'errors.html'}")
     return 0

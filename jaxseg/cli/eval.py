@@ -45,5 +45,6 @@ def main(args: argparse.Namespace) -> int:
         metric_names=args.metrics,
         calibrate=args.calibrate,
         refine=args.refine,
+        strict=args.strict,
     )
     return 0

@@ -26,6 +26,12 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME", help="of `jaxseg list datasets` (default: the run's own)")
     parser.add_argument("--root", metavar="DIR", help="where the data is (default: where the run had it)")
     parser.add_argument("--split", help="of the data (default: the run's data.eval_split, or val)")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="end at an image that does not read (default: leave it out and say so, unless the run's eval.strict)",
+    )
 
 
 def trained(args: argparse.Namespace) -> TrainedModel:
@@ -53,7 +59,7 @@ def data(args: argparse.Namespace, model: TrainedModel) -> tuple[Dataset, str]:
     from jaxseg.evaluation.data import find_dataset
 
     name = args.data or ("folder" if args.root and not model.config else None)
-    return find_dataset(model, args.split, name=name, root=args.root)
+    return find_dataset(model, args.split, name=name, root=args.root, strict=args.strict)
 
 
 def out_folder(args: argparse.Namespace, model: TrainedModel, inside: str) -> Path:

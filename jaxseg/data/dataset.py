@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxseg.checks import UserError, lookup
+from jaxseg.checks import Unreadable, UserError, lookup
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.labels import Relabeled as Relabeled
 from jaxseg.data.labels import check_found
@@ -99,13 +99,19 @@ def palette_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(colors[:count])
 
 
-def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> "Look":
+def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5, strict: bool = True) -> "Look":
     """Raises a `UserError` if `split` does not exist, is empty or holds a record that does not read; says what it saw.
 
     Reads at least four records, spread over the split, and goes on for `seconds`, which is enough for all of a small
     set; training then starts without having read a large one. The others are checked as they are read.
+
+    Args:
+      dataset: the data set.
+      split: the name of one of its splits.
+      seconds: to look for.
+      strict: whether a file that does not read is an error; it is else one only where no record reads.
     """
-    from jaxseg.data.check import Look, facts_of
+    from jaxseg.data.check import Look, Problem, facts_of
 
     source = lookup(dataset.splits, split, "split")
     if len(source) == 0:
@@ -116,10 +122,19 @@ def check_dataset(dataset: Dataset, split: str, *, seconds: float = 0.5) -> "Loo
     for looked_at, index in enumerate(np.random.default_rng(0).permutation(len(source)).tolist()):
         # Masks that seem to lack a class are worth a longer look, since they are refused.
         odd = dataset.num_classes <= 2 and len(found - {dataset.ignore}) < 2 and looked_at < 64
-        if looked_at >= 4 and time.perf_counter() > start + seconds * (10 if odd else 1):
+        enough = looked_at >= (4 if seen.facts else 64)
+        if enough and time.perf_counter() > start + seconds * (10 if odd else 1):
             seen.whole = False
             break
-        seen.facts.append(facts_of(dataset, source, index))
+        try:
+            seen.facts.append(facts_of(dataset, source, index))
+        except Unreadable as error:
+            if strict:
+                raise
+            seen.problems.append(Problem(split, str(error)))
+            continue
         found.update(dataset.ignore if n == dataset.num_labels else n for n in seen.facts[-1].labels)
+    if not seen.facts:
+        raise UserError(f"No image of the split '{split}' that was looked at reads: {seen.problems[0].sentence}")
     check_found(dataset, split, found, whole=seen.whole)
     return seen

@@ -6,6 +6,7 @@ Files are those that `jaxseg.data.readers` reads. Labels hold class ids in one b
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxseg.checks import UserError, closest, listing
+from jaxseg.checks import Unreadable, UserError, closest, listing
 from jaxseg.data import layouts, legend, readers
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.dataset import Dataset
@@ -75,8 +76,7 @@ def folder(
     classes = _read_legend(layout, num_classes, names)
     if window is not None and percentiles is not None:
         raise UserError("Give data.options.window or percentiles, not both: percentiles say where a window ends.")
-    first = layout.first_image()
-    known = None if first is None else readers.header(first)
+    first, known = _first_header(layout)
     chosen = None if bands is None or known is None else tuple(_number(band, known, first) for band in bands)
     kind = RGB if known is None else _bands(known, chosen, nodata)
     kind = dataclasses.replace(kind, window=kind.window if window is None else window)
@@ -181,6 +181,19 @@ def _division(split: Sequence[float] | Mapping[str, float]) -> tuple[tuple[str, 
     if any(not share > 0 or math.isinf(share) for _, share in shares) or len(shares) == 1:
         raise UserError(f"split={split} is no division: expected two or more shares above 0, such as (0.8, 0.2).")
     return shares
+
+
+def _first_header(layout: Layout) -> tuple[str, Header | None]:
+    """The first image that reads, to learn what the bands are; none where there is no image."""
+    failed = None
+    for file in itertools.islice(layout.all_images(), 100):
+        try:
+            return file, readers.header(file)
+        except Unreadable as error:
+            failed = failed or error
+    if failed:
+        raise failed
+    return "", None
 
 
 def _number(band: int | str, known: Header, file: str) -> int:

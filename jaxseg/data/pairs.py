@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxseg.checks import UserError, listing
@@ -63,16 +63,15 @@ class Layout:
         parts = [p if "{split}" in p or flat else f"{{split}}/{p}" for p in (self.images, self.labels)]
         return self.root / parts[0].replace("{split}", split), self.root / parts[1].replace("{split}", split)
 
-    def first_image(self) -> str | None:
-        """Returns an image, to learn what the bands are; None if there is none."""
+    def all_images(self) -> Iterator[str]:
+        """Yields the images of all splits, one of which says what the bands are."""
         for split in self.splits():
             where, labels = self.folders(split)
             for file in walk(where):
                 stem = opening.stem(file)
                 is_label = where == labels and self.label_suffix and stem.endswith(self.label_suffix)
                 if opening.suffix(file) in IMAGES and stem.endswith(self.image_suffix) and not is_label:
-                    return str(file)
-        return None
+                    yield str(file)
 
     def pairs(self, split: str) -> tuple[Pair, ...]:
         """Returns the records of a split, sorted by name; raises a `UserError` where one of a pair is missing."""

@@ -208,6 +208,12 @@ def startup(
     ]
     said = canvas_warnings(first, setting) + [sentence for seen in looks for sentence in image_warnings(seen)]
     for seen in looks:
+        if seen.problems:
+            count = len(seen.problems) + len(seen.facts)
+            said.append(
+                f"{len(seen.problems)} of {count} images of the split '{seen.split}' that"
+                f" were looked at do not read: {seen.problems[0].sentence}"
+            )
         said += [sentence for sentence in judge_labels(dataset, seen)[1] if "is ignored" not in sentence]
     return lines, said
 

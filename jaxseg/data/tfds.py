@@ -6,14 +6,16 @@ They must lie prepared on disk as ArrayRecord files, which can be read at random
 import dataclasses
 import difflib
 import functools
-from collections.abc import Sequence
-from pathlib import PurePath
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.dataset import Dataset, palette_colors
+from jaxseg.files import read_json, short
 
 if TYPE_CHECKING:
     import tensorflow_datasets
@@ -75,6 +77,7 @@ class Tfds:
     def records(self) -> Sequence[dict[str, Any]]:
         import tensorflow_datasets
 
+        check_classes(Path(self.directory), ("",))
         return tensorflow_datasets.builder_from_directory(self.directory).as_data_source(self.split)
 
     def __len__(self) -> int:
@@ -87,7 +90,7 @@ class Tfds:
         try:
             record = self.records[index]
         except Exception as error:
-            raise UserError(f"{where} does not read ({error}). Prepare the data set anew.") from None
+            raise Unreadable(f"{where} does not read ({error}). Prepare the data set anew.") from None
         image, label = np.asarray(record[self.image_key]), np.asarray(record[self.label_key])
         if image.shape[:2] != label.shape[:2]:
             raise UserError(
@@ -117,10 +120,55 @@ def _ids(label: np.ndarray, where: str) -> np.ndarray:
     return np.ascontiguousarray(label[..., 0])
 
 
+def check_classes(folder: Path, below: Sequence[str]) -> None:
+    """Raises a `UserError` for a prepared set that names classes outside of TFDS, whose modules TFDS would import.
+
+    A set that someone else prepared could so have its own code run.
+
+    Args:
+      folder: the prepared set, or one that holds prepared sets.
+      below: patterns of the folders in it that are looked at.
+    """
+    for pattern in below:
+        for name in ("features.json", "dataset_info.json"):
+            for file in folder.glob(f"{pattern}{name}"):
+                for named in _classes_named(read_json(file, "Prepare the data set anew.")):
+                    if not named.startswith("tensorflow_datasets."):
+                        raise UserError(
+                            f"{file} names the class {short(named)}, which is not of TFDS: reading the data set would"
+                            " run code that came with it. Prepare it from its original source, or save it as a folder"
+                            " of images (docs/trust.md)."
+                        )
+
+
+def _classes_named(value: Any) -> Iterator[str]:
+    """Yields the classes that a file of TFDS names, as it does today and did formerly ("type")."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            if isinstance(inside, str):
+                named = key.replace("_", "").lower()
+                if named == "pythonclassname" or (named == "type" and "." in inside):
+                    yield inside
+            else:
+                yield from _classes_named(inside)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _classes_named(inside)
+
+
 def _prepared_builder(name: str, root: str) -> "tensorflow_datasets.core.DatasetBuilder":
     """Returns the TFDS builder of a set that lies on disk as ArrayRecord."""
+    if not re.fullmatch(r"\w+(/\w[\w.+-]*)?(:[\d.*]+)?", name) or "://" in root:
+        raise UserError(
+            f"'tfds:{name}' in {root or 'the data_dir of TFDS'} is no data set that lies prepared on this machine:"
+            " expected a name as in tfds:oxford_iiit_pet, tfds:my_set/config or tfds:my_set:1.0.0, and a folder."
+        )
     import tensorflow_datasets
+    from tensorflow_datasets.core.utils import file_utils
 
+    for folder in file_utils.list_data_dirs(root or None):
+        path = Path(folder).expanduser() / re.split("[/:]", name)[0]
+        check_classes(path, ("", "*/", "*/*/", "*/*/*/"))
     try:
         builder = tensorflow_datasets.builder(name, data_dir=root or None)
     except tensorflow_datasets.core.registered.DatasetNotFoundError:

@@ -16,6 +16,7 @@ def find_dataset(
     name: str | None = None,
     root: str | None = None,
     options: Mapping[str, Any] | None = None,
+    strict: bool | None = None,
 ) -> tuple[Dataset, str]:
     """Returns a data set with the model's classes and the name of the split to look at, both checked.
 
@@ -26,6 +27,7 @@ def find_dataset(
       root: the folder that holds the data; None is where the run had it.
       options: further arguments of the data set's function, label_offset and label_ignore among them; those of the
         run's config are used where `name` is None, and these go before them.
+      strict: whether an image that does not read is an error; None is config.eval.strict.
     """
     run = trained.config.data if trained.config and name is None else None
     if run is None and name is None:
@@ -37,9 +39,17 @@ def find_dataset(
     if run is not None:
         given = {"label_offset": run.label_offset, "label_ignore": tuple(run.label_ignore), **run.options.to_dict()}
         arguments = given | arguments
+        if run.name.startswith("tfds:") and run.root and root is None:
+            raise UserError(
+                f"{trained.workdir} was trained on {run.name} in {run.root}. A prepared data set of TFDS may name code"
+                " to run, and a run that is not your own any folder: say that you trust this one with --root"
+                f" {run.root}."
+            )
         name, root, split = run.name, run.root if root is None else root, split or run.eval_split
     dataset = create_dataset(name, root or "", **arguments)
     split = split or "val"
-    check_dataset(dataset, split)
+    if strict is None:
+        strict = trained.config is not None and trained.config.eval.strict
+    check_dataset(dataset, split, strict=strict)
     check_classes(trained, dataset)
     return dataset, split

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from jaxseg.checks import printable
 from jaxseg.data.dataset import Dataset, Source
 from jaxseg.evaluation.objects import components
 from jaxseg.evaluation.survey import DISTANCES, SIZES, Survey, pairs
@@ -45,12 +46,18 @@ def page(
     swatches = [swatch(color) for color in dataset.palette]
     names = [s + html.escape(n) for s, n in zip(swatches, dataset.classes, strict=True)]
     examples = [_example(found, pair, dataset, source, predict, names) for pair in confused]
+    count = len(found.errors) - len(found.unreadable)
     summary = (
-        f"{len(found.errors)} images, {found.matrix.sum():,} pixels with a label. mIoU {percent(result['miou'])},"
+        f"{count} images, {found.matrix.sum():,} pixels with a label. mIoU {percent(result['miou'])},"
         f" {percent(1 - result['pixel_accuracy'])} of the pixels wrong."
     )
+    lost = ""
+    if found.unreadable:
+        reasons = "".join(f"<li>{html.escape(printable(reason))}</li>" for reason in found.unreadable)
+        lost = f"<p><b>{len(found.unreadable)} of {len(found.errors)} images do not read and are left out:</b></p>"
+        lost += f"<ul>{reasons}</ul>"
     parts = [
-        f"<h1>Errors of {html.escape(title)}</h1><p>{summary}</p>",
+        f"<h1>Errors of {html.escape(title)}</h1><p>{summary}</p>{lost}",
         f'<p class="legend">{"".join(f"<span>{name}</span>" for name in names)}</p>',
         "<h2>Classes, the worst first</h2>",
         _classes(result, names),

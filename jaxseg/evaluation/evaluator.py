@@ -24,10 +24,12 @@ from jaxseg import losses, metrics
 from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
+from jaxseg.evaluation.readable import Readable, summary
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
 from jaxseg.experiment.limits import check_metrics
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
 from jaxseg.inference.calibration import Calibration
+from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of, refiner_of
 from jaxseg.inference.refine import Refiner
 from jaxseg.metrics import Metric, create_metrics
@@ -38,6 +40,9 @@ Loss = Callable[
 ]  # (logits, labels, where, step) -> mean over the valid pixels
 Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]], Grid]  # a batch, its records, and what it is compiled for
 _CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
+_LESS_MEMORY = (
+    "Lower config.eval.batch_size, or leave out --refine; images that are too large by themselves, cut into tiles."
+)
 _MERGED = 16  # batches whose counts wait to be merged
 
 
@@ -50,6 +55,8 @@ class Evaluation:
     samples: list[dict[str, Any]]  # {"image", "label", "prediction", "name"} of some images
     results: dict[str, dict[str, Any]]  # of every metric
     calibrated: dict[str, dict[str, Any]]  # of those that need probabilities, after the calibration, if there is one
+    images: int  # that the scores are of
+    unreadable: int = 0  # images that did not read and were left out
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -88,6 +95,7 @@ class Evaluator:
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
       threads: that read images; 0 is one per core.
+      strict: whether an image that does not read raises its `UserError`. It is else left out, with a warning.
     """
 
     def __init__(
@@ -102,12 +110,14 @@ class Evaluator:
         calibration: Calibration | None = None,
         refine: Refiner | None = None,
         threads: int = 0,
+        strict: bool = False,
     ):
         self.trained, self.dataset = check_trained(trained), dataset
         self.mesh = local_mesh(make_mesh() if mesh is None else mesh)
         self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
         self.metrics = dict(create_metrics(("confusion",), {}) if metrics is None else metrics)
-        self.calibration, self.threads = calibration, threads
+        self.calibration, self.threads, self.strict = calibration, threads, strict
+        self._unreadable: list[str] = []  # of the last split
         check_classes(trained, dataset)
         check_bands(trained, dataset)
         step = _make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
@@ -131,13 +141,14 @@ class Evaluator:
           step: of training, for weights of the loss that change over the steps.
           progress: wraps the iterator of records, to draw a progress bar.
         """
-        total, count, samples, tallies = 0.0, 0, [], {}
+        total, count, scored, samples, tallies = 0.0, 0, 0, [], {}
         variables = self.variables if variables is None else variables
         own = len(range(jax.process_index(), len(self.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(images, own)).round().astype(int).tolist())
         for batch, records, grid in self.batches(split, progress):
             batch = jax.device_put(batch, batched(self.mesh))
-            prediction, found, loss = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
+            with saying_what_to_lower(f"A batch of {self.batch_size} images of {grid.canvas}", _LESS_MEMORY):
+                prediction, found, loss = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
             for name, tally in found.items():
                 rows = {key: np.asarray(value)[: len(records)] for key, value in tally.images.items()}
                 waiting = tallies.setdefault(name, [])
@@ -147,10 +158,13 @@ class Evaluator:
             losses_of = np.asarray(loss, np.float64)[: len(records)]
             counted = np.array([(record["label"] != self.dataset.ignore).any() for record in records])
             total, count = total + losses_of[counted].sum(), count + int(counted.sum())
+            scored += len(records)
             if chosen & {record["index"] for record in records}:
                 samples += _crop_samples(np.asarray(prediction), records, self.trained.bands)
         samples = sorted((s for s in samples if s["index"] in chosen), key=lambda sample: sample["index"])
-        sums = metrics.merge_processes(metrics.Tally({"loss": np.float64(total), "images": np.int64(count)}, {})).sums
+        own = {"images": count, "scored": scored, "unreadable": len(self._unreadable)}
+        own = {"loss": np.float64(total), **{name: np.int64(value) for name, value in own.items()}}
+        sums = metrics.merge_processes(metrics.Tally(own, {})).sums
         whole = {name: metrics.merge_processes(metrics.merge(tallies[name])) for name in sorted(tallies)}
         results = {name: metric.result(whole[name]) for name, metric in self.metrics.items()}
         calibrated = {
@@ -159,7 +173,8 @@ class Evaluator:
             if _CALIBRATED + name in whole
         }
         loss = float(sums["loss"]) / int(sums["images"]) if int(sums["images"]) else float("nan")
-        return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated)
+        images, unreadable = int(sums["scored"]), int(sums["unreadable"])
+        return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated, images, unreadable)
 
     @cached_property
     def variables(self) -> dict[str, Any]:
@@ -167,17 +182,27 @@ class Evaluator:
         return replicate(self.trained.variables, self.mesh)
 
     def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator[Padded]:
-        """Yields (batch, its records, its grid): images of one padded size together, short batches filled up."""
-        shard = (jax.process_index(), jax.process_count())
-        records = pipeline.eval_records(self.dataset.splits[split], shard=shard, threads=self.threads)
+        """Yields (batch, its records, its grid): images of one padded size together, short batches filled up.
+
+        What does not read is left out, with a warning at the end; see `strict`.
+        """
+        shard, source = (jax.process_index(), jax.process_count()), self.dataset.splits[split]
+        records = pipeline.eval_records(source if self.strict else Readable(source), shard=shard, threads=self.threads)
         groups = Groups(self.batch_size, self.mesh.size)
+        self._unreadable = []
         for index, record in enumerate(progress(records)):
+            if "unreadable" in record:
+                self._unreadable.append(record["unreadable"])
+                continue
             image = as_stored(record["image"], self.trained.bands)
             grid = find_grid(record["label"].shape, self.trained.preprocessing)
             if full := groups.add(grid, {**record, "image": image, "index": index}):
                 yield self._stack(*full)
         for short in groups.rest():
             yield self._stack(*short)
+        if self._unreadable:
+            own = len(range(shard[0], len(source), shard[1]))
+            warnings.warn(summary(split, own, self._unreadable), stacklevel=2)
 
     def _stack(self, grid: Grid, records: list[dict[str, Any]], count: int) -> Padded:
         """Makes a batch of `count` images, those that are missing without a pixel that counts."""
@@ -232,6 +257,7 @@ def options_of(config: ConfigDict) -> dict[str, Any]:
         "metrics": check_metrics(tuple(c.metrics), c.metric_options.to_dict()),
         "batch_size": c.batch_size,
         "threads": config.data.threads,
+        "strict": c.strict,
         "loss": _make_loss(config.loss.terms.to_dict(), config.loss.options.to_dict()),
     }
 

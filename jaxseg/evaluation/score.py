@@ -10,6 +10,7 @@ from jaxseg.config import default_config
 from jaxseg.data import Dataset
 from jaxseg.evaluation.calibrate import calibrate_split
 from jaxseg.evaluation.evaluator import Evaluation, Evaluator, options_of
+from jaxseg.evaluation.readable import of_how_many
 from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.log import progress_bar
 from jaxseg.files import write_json
@@ -27,6 +28,7 @@ def evaluate(
     metric_names: Sequence[str] | None = None,
     calibrate: str | None = None,
     refine: str | None = None,
+    strict: bool | None = None,
 ) -> dict[str, Any]:
     """Scores a trained model on a split: prints the table, writes scores.json, confusion.png and predictions.png.
 
@@ -41,6 +43,7 @@ def evaluate(
       metric_names: keys of `METRICS`; None is config.eval.metrics.
       calibrate: "temperature" or "vector": fit a calibration to the split first and write WORKDIR/calibration.json.
       refine: "crf" or "guided": score the predictions after it; not calibrated.
+      strict: whether an image that does not read is an error; None is config.eval.strict. It is else left out.
 
     Returns:
       What scores.json holds.
@@ -51,6 +54,7 @@ def evaluate(
         raise UserError("There is no run's workdir to write the scores to. Name a folder: --out DIR.")
     config = (trained.config or default_config()).copy_and_resolve_references()
     _choose_metrics(config.eval, metric_names, calibrate)
+    config.eval.strict = config.eval.strict if strict is None else strict
     options = options_of(config)
     if trained.config is None:
         options["loss"] = None
@@ -68,14 +72,17 @@ def evaluate(
     evaluator = Evaluator(trained, dataset, mesh, **options, calibration=calibration, refine=refiner)
     evaluation = evaluator(split, images=config.log.images, step=trained.step or 0, progress=bar("eval"))
     loss = {"loss": evaluation.loss} if trained.config else {}
-    scores = {"split": split, "checkpoint": trained.step, "images": count, **loss, "refine": refine}
+    scores = {"split": split, "checkpoint": trained.step, "images": evaluation.images, **loss, "refine": refine}
+    scores |= {"unreadable": evaluation.unreadable}
     scores |= {"classes": list(trained.classes), **evaluation.scores}
     out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
     _write(scores, evaluation, trained, out)
     print(evaluation.table(trained.classes))
     if calibrate:
         print(f"{calibrate} scaling -> {save_calibration(_measured(calibration, scores), trained.workdir)}")
-    said = [f"checkpoint {trained.step}"] * (trained.step is not None) + [f"split {split}, {count} images"]
+    said = [f"checkpoint {trained.step}"] * (trained.step is not None) + [
+        f"split {split}, {of_how_many(evaluation.images, evaluation.unreadable)}"
+    ]
     print(", ".join([*said, *(f"{name} {value:.4f}" for name, value in loss.items())]), "->", out)
     return scores
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int, Integer
 
 from jaxseg.data.dataset import Source
 from jaxseg.evaluation.objects import border_pixels, find_objects
+from jaxseg.evaluation.readable import Readable
 from jaxseg.metrics.arrays import count_pairs
 from jaxseg.ops.distance import distance_transform
 
@@ -25,11 +26,12 @@ class Survey:
 
     matrix: Int[np.ndarray, "c c"]
     example: Int[np.ndarray, "c c"]  # the image with most pixels of each pair, by index
-    errors: list[float]  # of each image, the share of wrong pixels; nan where all are ignored
+    errors: list[float]  # of each image, the share of wrong pixels; nan where all are ignored, or it does not read
     names: list[str]
     objects: np.ndarray  # float64[bins, 4]: objects, their pixels, wrong ones, sum of IoU
     missed: np.ndarray  # int64[bins]: objects less than half of whose pixels are right
     distances: np.ndarray  # int64[bins, 2]: pixels, wrong ones
+    unreadable: list[str] = dataclasses.field(default_factory=list)  # why, of each image that was left out
 
 
 def survey(
@@ -38,6 +40,7 @@ def survey(
     num_classes: int,
     *,
     ignore: int = 255,
+    strict: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Survey:
     """Predicts all images of a source and counts the errors by class, border distance and object size.
@@ -47,6 +50,7 @@ def survey(
       source: records of "image", "label" and "name".
       num_classes: of the labels.
       ignore: the ignore label.
+      strict: whether an image that does not read raises its `UserError`. It is else left out.
       progress: wraps the iterator over batches, to draw a progress bar.
     """
     shape = (num_classes, num_classes)
@@ -60,9 +64,18 @@ def survey(
         np.zeros((len(DISTANCES) + 1, 2), np.int64),
     )
     most = np.zeros(shape, np.int64)
+    source = source if strict else Readable(source)
     for start in progress(range(0, len(source), BATCH)):
         records = [source[i] for i in range(start, min(start + BATCH, len(source)))]
-        for i, (record, prediction) in enumerate(zip(records, predict([r["image"] for r in records]), strict=True)):
+        read = [record for record in records if "unreadable" not in record]
+        predictions = iter(predict([record["image"] for record in read]) if read else ())
+        for i, record in enumerate(records):
+            if "unreadable" in record:
+                found.unreadable.append(record["unreadable"])
+                found.errors.append(float("nan"))
+                found.names.append("")
+                continue
+            prediction = next(predictions)
             label = np.asarray(record["label"]).astype(np.int64)
             matrix = _add(found, label, np.asarray(prediction), ignore)
             found.example[matrix > most] = start + i

@@ -113,13 +113,14 @@ def _predict(
     import jax
 
     from jaxseg.evaluation.evaluator import Evaluator
+    from jaxseg.evaluation.readable import Readable
     from jaxseg.experiment.devices import make_mesh
     from jaxseg.inference.batches import shown_bands
     from jaxseg.inference.predict import predict_logits
 
     source = dataset.splits[split]
     count = min(count or len(source), len(source))
-    records = [source[int(i)] for i in np.linspace(0, len(source) - 1, count).round()]
+    records = [Readable(source)[int(i)] for i in np.linspace(0, len(source) - 1, count).round()]
     dataset = dataclasses.replace(dataset, splits={split: records})
     batch_size = (trained.config or default_config()).eval.batch_size
     evaluator = Evaluator(trained, dataset, make_mesh(1), batch_size=batch_size)
@@ -131,7 +132,7 @@ def _predict(
     for batch, _, _ in told:
         logits = np.asarray(predict(trained.variables, batch["image"]))
         batches.append({**batch, "logits": logits, "image": np.asarray(shown_bands(batch["image"], seen))})
-    return batches, count
+    return batches, sum("unreadable" not in record for record in records)
 
 
 def _make_score(

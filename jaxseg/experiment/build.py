@@ -56,7 +56,8 @@ def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | No
         label_ignore=tuple(c.label_ignore),
         **c.options.to_dict(),
     )
-    looks = tuple(check_dataset(dataset, split) for split in splits)
+    strict = {c.train_split, *(splits if config.eval.strict else ())}  # of the others what does not read is left out
+    looks = tuple(check_dataset(dataset, split, strict=split in strict) for split in splits)
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
     preprocessing = claimed_preprocessing(workdir) or fit_preprocessing(config, dataset, model)

@@ -325,6 +325,8 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
     scores = evaluation.scores
     numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
     numbers |= {f"iou/{name}": float(v) for name, v in zip(trained.classes, scores["iou"], strict=True)}
+    if evaluation.unreadable:
+        numbers |= {"images": evaluation.images, "unreadable": evaluation.unreadable}
     run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
     run.checkpoints.score(step, scores["miou"])
     if jax.process_index() == 0:

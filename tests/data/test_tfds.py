@@ -137,6 +137,43 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_a_prepared_set_that_names_code_is_refused(root, tmp_path, monkeypatch, old):
+    """TFDS imports the module of every class that features.json names; one lies where Python looks."""
+    import json
+    import shutil
+
+    folder = tmp_path / "data" / "evil"
+    shutil.copytree(next(Path(root).glob("pets/*")), folder / "1.0.0")
+    (tmp_path / "pwn.py").write_text("import pathlib\npathlib.Path(__file__).with_name('PWNED').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = folder / "1.0.0" / "features.json"
+    features = json.loads(file.read_text())
+    if old:
+        features = {"type": "tensorflow_datasets.core.features.features_dict.FeaturesDict", "content": {"image": {}}}
+        features["content"]["image"] = {"type": "pwn.Image", "content": {}}
+    else:
+        features["featuresDict"]["features"]["image"]["pythonClassName"] = "pwn.Image"
+    file.write_text(json.dumps(features))
+    info = json.loads((folder / "1.0.0" / "dataset_info.json").read_text())
+    (folder / "1.0.0" / "dataset_info.json").write_text(json.dumps(info | {"name": "evil"}))
+    with pytest.raises(UserError, match=r"features.json names the class 'pwn.Image', which is not of TFDS"):
+        create_dataset("tfds:evil", str(tmp_path / "data"), num_classes=4)
+    from jaxseg.data.tfds import Tfds
+
+    with pytest.raises(UserError, match="not of TFDS"):  # as a worker process would open it
+        _ = Tfds("evil", str(folder / "1.0.0"), "train", 6, "image", "segmentation_mask", "").records
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize("name", ["huggingface:a", "evil/../x", "../evil", "evil;x", "a b"])
+def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
+    with pytest.raises(UserError, match="no data set that lies prepared on this machine"):
+        create_dataset(f"tfds:{name}", str(tmp_path))
+    with pytest.raises(UserError, match="no data set that lies prepared on this machine"):
+        create_dataset("tfds:pets", "gs://somebody/elses")
+
+
 def test_batches_without_tensorflow(root, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

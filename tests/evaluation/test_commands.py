@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import jaxseg
+from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.score import evaluate
@@ -67,3 +68,39 @@ def test_predict_writes_labels_and_overlays_of_the_checkpoint(run, tmp_path):
         label = Image.open(out / f"{i}_label.png")
         assert (np.asarray(label) == np.ones(size)).all() and (np.asarray(label.convert("RGB")) == 9).all()
         assert (np.asarray(Image.open(out / f"{i}_overlay.png"))[: size[0], : size[1]] == 9).all()
+
+
+def test_images_that_do_not_read_are_left_out_and_named(run, tmp_path, capsys):
+    images, out = run.root / "val" / "images", tmp_path / "out"
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:300])
+    (run.root / "train" / "images" / "0.png").write_bytes(b"")  # nobody looks at it here
+    command = (str(run.workdir), "--out", str(out))
+    with pytest.warns(UserWarning, match=r"1 of 3 images .* does not read and is in no score.*\n.*images/1.png"):
+        assert call("eval", *command) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert (scores["images"], scores["unreadable"]) == (2, 1)
+    np.testing.assert_allclose(scores["pixel_accuracy"], 2 * 16 * 4 / (16 * (20 + 22)))
+    assert "split val, 2 of 3 images (1 does not read)" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match=r"images/1.png"):
+        assert call("errors", *command) == 0
+    assert "2 of 3 images" in capsys.readouterr().out
+    page = (out / "errors.html").read_text()
+    assert "1 of 3 images do not read" in page and "images/1.png" in page and "<p>2 images," in page
+    for name in ("eval", "errors"):
+        with pytest.raises(UserError, match=r"images/1.png does not read"):
+            call(name, *command, "--strict")
+    for file in images.iterdir():
+        file.write_bytes(b"")
+    for name in ("eval", "errors"):
+        with pytest.raises(UserError, match=r"No image of the split 'val' .* reads: .*it is empty"):
+            call(name, *command)
+
+
+def test_a_strangers_run_on_data_of_tfds_is_told_where_it_may_look(run):
+    path = run.workdir / "config.json"
+    config = json.loads(path.read_text())
+    config["data"] |= {"name": "tfds:evil", "root": str(run.root)}
+    path.write_text(json.dumps(config))
+    for name in ("eval", "errors"):
+        with pytest.raises(UserError, match="say that you trust this one with --root"):
+            call(name, str(run.workdir))

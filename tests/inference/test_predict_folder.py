@@ -106,7 +106,7 @@ def test_what_fails_is_named_and_the_others_are_written(tmp_path, capsys):
         "escape\\x1b[2J\\n.png": "text, no image",
         "caf\\udce9": "text, no image",
         "pipe": "a named pipe",
-        "wide": "8x500 (height x width) needs more memory than there is (70368.8 GB at once). Cut it into tiles",
+        "wide": "8x500 (height x width), needs more memory than there is (70368.8 GB at once). Cut it into tiles",
         "blocked_label": "Is a directory",
     }.items():
         assert [line for line in report.splitlines() if f"{name}" in line and reason in line], (name, report)

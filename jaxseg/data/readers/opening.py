@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from jaxseg.checks import UserError
+from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers.stored import WindowError
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -32,21 +32,21 @@ def check_file(path: str) -> bytes:
     except OSError as error:
         if os.path.islink(path):
             what = "a link in a circle" if error.errno == errno.ELOOP else "which does not exist"
-            raise UserError(f"{path} is a link to {os.readlink(path)}, {what}. Mend or remove the link.") from None
+            raise Unreadable(f"{path} is a link to {os.readlink(path)}, {what}. Mend or remove the link.") from None
         if isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} does not exist.") from None
-        raise UserError(f"{path} may not be opened: {error.strerror}.") from None
+            raise Unreadable(f"{path} does not exist.") from None
+        raise Unreadable(f"{path} may not be opened: {error.strerror}.") from None
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe (FIFO)"), (stat.S_ISSOCK, "a socket"))
         kind = next((name for test, name in kinds if test(mode)), "a device")
-        raise UserError(f"{path} is {kind}, expected a file. Remove it from the images and labels.")
+        raise Unreadable(f"{path} is {kind}, expected a file. Remove it from the images and labels.")
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise UserError(f"{path} may not be read: {error.strerror}.") from None
+        raise Unreadable(f"{path} may not be read: {error.strerror}.") from None
     if not start:
-        raise UserError(f"{path} does not read: it is empty (0 bytes). Replace it, or remove it with its counterpart.")
+        raise Unreadable(f"{path} does not read: it is empty (0 bytes). Replace it, or remove it with its counterpart.")
     return start
 
 
@@ -60,18 +60,18 @@ def unreadable(path: str, error: Exception, start: bytes = b"") -> ValueError:
     if isinstance(error, UserError | WindowError):
         return error
     if isinstance(error, MemoryError):
-        return UserError(f"{path} is too large for the memory of this machine. Cut it into tiles.")
+        return Unreadable(f"{path} is too large for the memory of this machine. Cut it into tiles.")
     if isinstance(error, PermissionError):
-        return UserError(f"{path} may not be read: {error.strerror}.")
+        return Unreadable(f"{path} may not be read: {error.strerror}.")
     what = _recognize(start)
     if what:
-        return UserError(f"{path} does not read: it is {what}. Replace it, or remove it with its counterpart.")
+        return Unreadable(f"{path} does not read: it is {what}. Replace it, or remove it with its counterpart.")
     if _is_unknown(error):
-        return UserError(
+        return Unreadable(
             f"{path} does not read: its beginning is of no image format that is known here"
             f" ({start[:8].hex(' ') or 'no bytes'}). Convert it to PNG or TIFF."
         )
-    return UserError(
+    return Unreadable(
         f"{path} does not read ({type(error).__name__}: {error}). The file is damaged or cut short: replace it, or"
         " remove it with its counterpart."
     )
