@@ -28,7 +28,15 @@ from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, re
 from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
-from jaxseg.pretrained.bundle import LABELS, check_fits, is_bundle, load_bundle, replace_variables, save_bundle
+from jaxseg.pretrained.bundle import (
+    LABELS,
+    check_fits,
+    is_bundle,
+    is_ignored,
+    load_bundle,
+    replace_variables,
+    save_bundle,
+)
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.smp import read_smp_folder
@@ -205,7 +213,7 @@ def _from_workdir(workdir: Path, checkpoint: str | int) -> TrainedModel:
     info = Fields(read_json(path), path, "Copy it again, or train again.")
     names = info.take("classes", is_list(is_text, range(1, LABELS + 1)), "the names of the classes")
     palette = info.take("palette", is_list(is_color, range(LABELS + 1)), "colors, (red, green, blue) from 0 to 255")
-    ignore = info.take("ignore", is_whole(-LABELS, LABELS), "a whole number, a label")
+    ignore = info.take("ignore", is_ignored(len(names)), "a whole number, a label that no class has")
     name = plain(info.take("name", is_text, "text"))
     checkpoints = Checkpoints(workdir)
     try:

@@ -98,6 +98,7 @@ def refused(folder, said="", seconds=20.0):
         ("palette", [[256, 0, 0]] * 3, "'palette' must be"),
         ("ignore", "255", "'ignore' must be"),
         ("ignore", True, "'ignore' must be"),
+        ("ignore", 1, "'ignore' must be a whole number, a label that no class has, got 1"),
         ("activation", "os.system", "'activation' must be"),
         ("activation", ["softmax"], "'activation' must be"),
         ("source", {"a": 1}, "'source' must be"),
@@ -170,6 +171,16 @@ def test_weights_of_whole_numbers(bundle):
     refused(bundle, "holds int32, expected float32")
 
 
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf])
+def test_weights_that_are_no_numbers(bundle, wrong):
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(bundle / "model.safetensors")
+    arrays[sorted(arrays)[0]].flat[-1] = wrong
+    save_file(arrays, bundle / "model.safetensors")
+    refused(bundle, "model.safetensors: the array .* holds nan or infinity")
+
+
 @pytest.mark.parametrize(
     "key, value, said",
     [
@@ -206,6 +217,7 @@ def test_a_runs_config(run, key, value, said):
         ("palette", [[1, 2, "x"]], "'palette' must be"),
         ("palette", None, "'palette' must be"),
         ("ignore", 1.5, "'ignore' must be"),
+        ("ignore", 0, "'ignore' must be a whole number, a label that no class has, got 0"),
         ("name", ["a"], "'name' must be"),
     ],
 )

@@ -39,8 +39,8 @@ def main(args: argparse.Namespace) -> int:
         rows.append(
             {"loss": name, **measure(name, rarest, out / name, args.steps), "overhead": (alone - reference) / step}
         )
-        (out / "ablation.md").write_text(table(rows, rarest))
-        (out / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / "ablation.md").write_text(table(rows, rarest), encoding="utf-8")
+        (out / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         jax.clear_caches()
         gc.collect()
     print(table(rows, rarest))

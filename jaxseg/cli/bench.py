@@ -44,5 +44,5 @@ def main(args: argparse.Namespace) -> int:
     print(table(figures), text, sep="\n\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
+        args.out.write_text(text + "\n", encoding="utf-8")
     return 0

@@ -48,6 +48,8 @@ def quieten() -> None:
 
     What fails in such a thread is raised again in the main one. A warning becomes one line of text.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8, nor terminals
     logging.set_verbosity(logging.FATAL)
     getLogger("asyncio").setLevel(CRITICAL)
     sys.excepthook, sys.unraisablehook = _show_uncaught, _show_unraisable

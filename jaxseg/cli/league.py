@@ -33,8 +33,8 @@ def main(args: argparse.Namespace) -> int:
     rows = []
     for name in names:
         rows.append(measure(name, out / name, args.steps))
-        (out / "league.md").write_text(table(rows))
-        (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / "league.md").write_text(table(rows), encoding="utf-8")
+        (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         jax.clear_caches()
         gc.collect()
     figure([row["model"] for row in rows], out, args.images)

@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         visualize.fields_figure(fields, size, out / "receptive_field.png", title=headline, image=backdrop)
         rows = [fields_of.numbers(field) for field in fields]
-        (out / "receptive_field.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / "receptive_field.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         print(f"\n-> {out / 'receptive_field.png'}")
     return 0
 

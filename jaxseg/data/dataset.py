@@ -1,5 +1,6 @@
 """The data set record, the relabeling that any data set can be given, and the checks made before training."""
 
+import collections
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxseg.checks import Unreadable, UserError, lookup
+from jaxseg.checks import Unreadable, UserError, listing, lookup
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.labels import Relabeled as Relabeled
 from jaxseg.data.labels import check_found
+from jaxseg.files import plain
 
 if TYPE_CHECKING:
     from jaxseg.data.check import Look
@@ -52,12 +54,19 @@ class Dataset:
     values: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(plain(str(name)) for name in self.classes))  # they are printed
         if not 1 <= len(self.classes) <= LARGEST:
             raise UserError(f"Data set '{self.name}' has {len(self.classes)} classes, expected 1 to {LARGEST}.")
         if len(self.palette) != len(self.classes):
             raise UserError(
                 f"Data set '{self.name}' has {len(self.classes)} classes but {len(self.palette)} colors in its"
                 " palette. Give each class one color."
+            )
+        twice = [name for name, count in collections.Counter(self.classes).items() if count > 1]
+        if twice:
+            raise UserError(
+                f"Data set '{self.name}' has several classes of the name {listing(twice)}: their scores could not be"
+                " told apart. Give each class a name of its own, in classes.json or data.options."
             )
         largest = 255 if self.num_classes <= 255 else LARGEST + 1
         if not self.num_labels <= self.ignore <= largest:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError, listing
+from jaxseg.data.dataset import LARGEST as MOST
 from jaxseg.data.dataset import palette_colors
 from jaxseg.data.labels import INTERPOLATED, count_values, look_interpolated, replace_values
 from jaxseg.data.readers import StoredLabel
+from jaxseg.files import LARGEST
 
 FORM = '{"ignore": 255, "classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]}'
 
@@ -186,6 +188,8 @@ def _hint(colors: np.ndarray) -> str:
 
 def numbered(num_classes: int) -> Legend:
     """Returns the legend of classes without names whose files store ids."""
+    if not 1 <= num_classes <= MOST:
+        raise UserError(f"data.options.num_classes={num_classes}: expected 1 to {MOST} classes.")
     names = tuple(f"class{i}" for i in range(num_classes))
     return Legend(names, palette_colors(num_classes), 255 if num_classes <= 255 else 65535)
 
@@ -198,11 +202,13 @@ def from_document(document: Any) -> Legend:
 def read_legend(file: Path, num_classes: int | None) -> Legend:
     """Returns the legend of a classes.json; `num_classes`, if given, must be the number of its classes."""
     try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
         document = json.loads(file.read_text(encoding="utf-8"))
         entries, ignore = _entries(document)
         ids = [int(e["id"]) for e in entries if int(e["id"]) != ignore]
         legend = _legend(entries, ignore)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{file} does not read ({type(error).__name__}: {error}). Expected {FORM}.") from None
     if sorted(ids) != list(range(len(ids))):
         raise UserError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxseg.checks import Unreadable, UserError
-from jaxseg.data.dataset import Dataset, palette_colors
+from jaxseg.data.dataset import LARGEST, Dataset, palette_colors
 from jaxseg.files import read_json, short
 
 if TYPE_CHECKING:
@@ -245,4 +245,7 @@ def _classes(name: str, mask: Any, num_classes: int | None, classes: Sequence[st
         )
     if num_classes in (None, told) and getattr(mask, "names", None):
         return tuple(mask.names)
-    return tuple(f"class{i}" for i in range(num_classes or told))
+    count = num_classes or told
+    if not 1 <= count <= LARGEST:
+        raise UserError(f"tfds:{name} is to have {count} classes; expected 1 to {LARGEST}.")
+    return tuple(f"class{i}" for i in range(count))

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jaxseg.checks import printable
 from jaxseg.files import write_text
 
 TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
@@ -64,7 +65,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Returns the rows of a metrics.jsonl; a last line that a kill cut short is left out, and whatever is no row."""
     path = Path(path)
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -93,7 +94,7 @@ class Log:
         if jax.process_index():
             return
         self._rewrite()
-        self._file = self.path.open("a")
+        self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -141,7 +142,7 @@ class Log:
 def say(text: str) -> None:
     """Prints one line to stderr, from the first process only."""
     if jax.process_index() == 0:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def train_bar(steps: Iterable[int], **options: Any) -> Any:

@@ -10,7 +10,7 @@ A bundle of an encoder alone has "encoder": {"name", "options"} instead of "mode
 "activation", which is then "softmax", and less of the preprocessing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,6 +177,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
             module = create_encoder(description["name"], **options)
         template = flatten_dict(variables_template(module, channels), sep="/")
     _check_arrays(arrays, template, directory)
+    check_finite(arrays, directory / WEIGHTS)
     config = {**config, "in_channels": channels, **_meaning(fields, getattr(module, "num_classes", None), channels)}
     return Bundle(module, {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}, config)
 
@@ -190,12 +191,25 @@ def _meaning(fields: Fields, num_classes: int | None, channels: int) -> dict[str
         "preprocessing": read_preprocessing(fields.group("preprocessing"), channels),
         "classes": list(map(plain, fields.take("classes", is_list(is_text, counts), "a name for each class, or none"))),
         "palette": fields.take("palette", is_list(is_color, counts), "a color for each class, or none"),
-        "ignore": fields.take("ignore", is_whole(-LABELS, LABELS), "a whole number, a label"),
+        "ignore": fields.take("ignore", is_ignored(num_classes or 0), "a whole number, a label that no class has"),
         "threshold": fields.take("threshold", lambda v: is_finite(v) and 0 <= v <= 1, "a number from 0 to 1", 0.5),
         "values": tuple(stored) if stored else None,
         "activation": fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax"),
         "source": plain(fields.take("source", is_text, "text")),
     }
+
+
+def is_ignored(num_classes: int) -> Callable[[Any], bool]:
+    """Returns what says whether a value can be the ignore label: it is no class, or 255 where that was the default."""
+    whole, taken = is_whole(-LABELS, LABELS), max(num_classes, 2) if num_classes else 0
+    return lambda value: whole(value) and (value == 255 or not 0 <= value < taken)
+
+
+def check_finite(arrays: Mapping[str, Any], source: str | Path) -> None:
+    """Raises a `UserError` where a weight is nan or infinite: every prediction would be, too."""
+    for name, array in arrays.items():
+        if not np.isfinite(np.asarray(array, np.float32)).all():
+            raise UserError(f"{source}: the array {short(name)} holds nan or infinity. The weights are damaged.")
 
 
 def replace_variables(

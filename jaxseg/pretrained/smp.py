@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.files import Fields, is_text, is_whole, read_json
 from jaxseg.models import create_model
+from jaxseg.pretrained.bundle import check_finite
 from jaxseg.pretrained.convert import convert_model
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.encoder import OF_TIMM, read_encoder
@@ -154,6 +155,7 @@ def read_smp_folder(directory: str | Path) -> Imported:
     fields.take("in_channels", is_whole(1, 1024), "a whole number from 1 to 1024")
     arguments = {name: value for name, value in config.items() if not name.startswith("_")}
     entries = Entries(read_safetensors(folder / "model.safetensors"))
+    check_finite({name: a for name, a in entries.arrays.items() if a.dtype.kind == "f"}, folder / "model.safetensors")
     with making(path, len(entries.arrays)):
         return read_smp(
             config["_model_class"],

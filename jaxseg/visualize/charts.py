@@ -27,8 +27,8 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.set_facecolor("0.93")
     drawn = axes.imshow(values, cmap="Blues", vmin=0, vmax=100)
     shares = [f"{name}  {as_percent(f)}" for name, f in zip(classes, result["frequency"], strict=True)]
-    axes.set_xticks(range(count), classes, rotation=90, fontsize=tick)
-    axes.set_yticks(range(count), shares, fontsize=tick)
+    axes.set_xticks(range(count), classes, rotation=90, fontsize=tick, parse_math=False)  # "$" is a letter here
+    axes.set_yticks(range(count), shares, fontsize=tick, parse_math=False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label, and its share of the pixels")
     axes.set_title(f"percent of each label's pixels;  mIoU {100 * result['miou']:.1f}", fontsize=10)
@@ -70,7 +70,7 @@ def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str |
     axes.hlines(places, low, high, color="tab:blue", linewidth=2)
     level = round(100 * scores["spread"]["level"])
     axes.plot(whole, places, "o", color="tab:blue", markersize=5, label=f"data set, {level} % bootstrap interval")
-    axes.set_yticks(places, rows)
+    axes.set_yticks(places, rows, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="IoU, %")
     axes.grid(axis="x", color="0.92")

@@ -71,6 +71,8 @@ def _open(path: str, start: bytes, *, pixels: bool) -> Any:
 def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
     pages = int(data.get("NumberOfFrames", 1) or 1)
     stored.check_page(page, pages, path)
+    pixel = int(data.get("SamplesPerPixel", 1)) * -(-int(data.BitsAllocated) // 8)
+    stored.check_memory(pages * int(data.Rows) * int(data.Columns) * pixel, path)
     try:
         values = data.pixel_array
     except Exception as error:

@@ -190,7 +190,8 @@ def _pixels(file: Any, path: str, start: bytes, window: Window | None, bands: tu
 
     box = window or (0, 0, file.height, file.width)
     if window is None:
-        stored.check_size(file.width, file.height, path)
+        pixel = len(bands) * np.dtype(file.dtypes[0]).itemsize
+        stored.check_size(file.width, file.height, path, pixel)
     stored.check_window(box, (file.height, file.width))
     top, left, height, width = box
     try:

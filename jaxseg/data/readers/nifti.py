@@ -4,6 +4,7 @@ The first axis of the file is the height and the second the width of a page, as 
 """
 
 import functools
+import math
 import os
 from typing import Any
 
@@ -52,6 +53,7 @@ def _slice(path: str, start: bytes, page: int, window: Window | None) -> np.ndar
     top, left, height, width = window or (0, 0, *volume.shape[:2])
     try:
         if path.lower().endswith(".gz"):  # to be unpacked from its beginning, whatever is read
+            stored.check_memory(math.prod(volume.shape) * volume.get_data_dtype().itemsize, path)
             data = _unpacked(path, os.stat(path).st_mtime_ns)
         else:
             data = volume.dataobj if _is_scaled(volume) else volume.dataobj.get_unscaled()

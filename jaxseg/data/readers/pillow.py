@@ -1,7 +1,9 @@
 """JPEG, PNG, WebP, BMP, GIF and simple TIFF files, by Pillow: 8 bits, and gray PNG of 16."""
 
 import io
+import os
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +60,7 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
     try:
         with _open(path, start) as image:
             stored.check_size(*image.size, path)
+            _check_chunks(image, path)
             _seek(image, page, path)
             _turn(image)
             known = ("gray",) if image.mode.startswith("I") else _BANDS.get(image.mode, stored.RGB)
@@ -82,7 +85,8 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
         with _open(path, start) as label:
             if label.format in ("JPEG", "MPO"):
                 raise UserError(f"{path} is a JPEG, whose compression invents labels. Save labels as PNG.")
-            stored.check_size(*label.size, path)
+            stored.check_size(*label.size, path, len(label.getbands()))
+            _check_chunks(label, path)
             _seek(label, page, path)
             _turn(label)
             return StoredLabel(*_label_values(label, path, window))
@@ -130,15 +134,28 @@ def _exif(image: "PIL.Image.Image", path: str) -> "PIL.Image.Exif":
 def _has_text_at_end(path: str) -> bool:
     """Whether a PNG has EXIF or text, which may hold EXIF, behind its pixels."""
     behind = False
+    for _, kind in _chunks(path):
+        behind |= kind == b"IDAT"
+        if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            return True
+    return False
+
+
+def _check_chunks(image: "PIL.Image.Image", path: str) -> None:
+    """Raises an `OSError` for a PNG whose parts claim to be longer than the file: Pillow would set that aside."""
+    if image.format == "PNG":
+        size = os.path.getsize(path)
+        if any(length > size for length, _ in _chunks(path)):
+            raise OSError("one of its parts says that it is longer than the file")
+
+
+def _chunks(path: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the length and the kind of every part of a PNG."""
     with open(path, "rb", buffering=0) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            behind |= kind == b"IDAT"
-            if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-                return True
-            file.seek(length + 4, 1)  # the checksum, too
-    return False
+            yield struct.unpack(">I4s", head)
+            file.seek(struct.unpack(">I4s", head)[0] + 4, 1)  # the checksum, too
 
 
 def _seek(image: "PIL.Image.Image", page: int, path: str) -> None:

@@ -5,13 +5,14 @@ they are unpacked here.
 """
 
 import lzma
+import math
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxseg.data.readers import pillow
-from jaxseg.data.readers.stored import Window
+from jaxseg.data.readers.stored import RATIO, SMALL, Window
 
 if TYPE_CHECKING:
     import tifffile
@@ -98,18 +99,29 @@ def _segment(page: Any, key: "tifffile.TiffPage", index: int) -> np.ndarray | No
 
 def _unpack(data: bytes, key: "tifffile.TiffPage", shape: tuple[int, int, int]) -> bytes | None:
     """The bytes of a segment, None where that is left to tifffile."""
+    expected = math.prod(shape) * key.dtype.itemsize if key.dtype else 0
+    if expected > max(SMALL, 2 * RATIO * len(data)):
+        raise ValueError(f"a segment of {len(data)} bytes says that it holds {expected}")
     plain = key.bitspersample in (8, 16, 32, 64) and key.fillorder == 1 and key.dtype.kind in "uif"
     if not plain or key.predictor not in (1, 2, 3):
         return None
     if key.compression == 1:
         return data
     if key.compression in (DEFLATE, OLD_DEFLATE):
-        return zlib.decompress(data)
+        return _unfold(zlib.decompressobj(), data, expected)
     if key.compression == LZMA:
-        return lzma.decompress(data)
+        return _unfold(lzma.LZMADecompressor(memlimit=SMALL), data, expected)
     if key.compression in (LZW, ZSTD):
         return pillow.decompress(data, int(key.compression), shape[0], shape[1] * shape[2] * key.dtype.itemsize)
     return None
+
+
+def _unfold(unpacker: Any, data: bytes, expected: int) -> bytes:
+    """All that a decompressor makes of a segment, whose end has its checksum; some last strips have rows too many."""
+    unfolded = unpacker.decompress(data, max(expected, SMALL) + 1)
+    if not unpacker.eof:
+        raise ValueError(f"a segment of {len(data)} bytes is cut short, or holds far more than the {expected} expected")
+    return unfolded
 
 
 def _unpredict(raw: np.ndarray, dtype: np.dtype, key: "tifffile.TiffPage", shape: tuple[int, int, int]) -> np.ndarray:

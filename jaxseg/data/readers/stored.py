@@ -1,15 +1,18 @@
 """What a file holds, and how its numbers become those of a record."""
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import Unreadable, UserError
 
 RGB = ("red", "green", "blue")
 DTYPES = ("uint8", "uint16", "int16", "float32")
 LARGEST = 2**30  # pixels of an image; a larger one is refused rather than filling the memory
+SMALL = 3 * 2**26  # bytes that every file may take: RGB of 67 megapixels, for which libraries take five times that
+RATIO = 512  # times its size that a larger one may take; what deflate makes of blank pixels is a thousandth
 
 Window = tuple[int, int, int, int]  # top, left, height, width; pixels of the upright image
 
@@ -84,7 +87,8 @@ def record_type(dtype: Any, path: str) -> str:
 def to_record(values: np.ndarray, path: str) -> np.ndarray:
     """Returns the pixels [h, w, c] as the type of records that holds them, in memory, in native byte order."""
     dtype = record_type(values.dtype, path)
-    if dtype == "float32" and values.dtype.kind in "ui" and values.size and np.abs(values.astype("f8")).max() > 2**24:
+    whole = dtype == "float32" and values.dtype.kind in "ui" and values.size
+    if whole and max(int(values.max()), -int(values.min())) > 2**24:
         raise UserError(
             f"{path} holds {values.dtype} with values up to {values.max()}; records hold 16 bits or float32, which is"
             f" exact up to {2**24}. Rescale the values."
@@ -135,12 +139,35 @@ def check_page(page: int, pages: int, path: str) -> None:
         raise UserError(f"{path} holds {pages} pages, counted from 0; there is no page {page}.")
 
 
-def check_size(width: int, height: int, path: str) -> None:
-    """Raises a `UserError` for an image of more than a gigapixel."""
+def check_size(width: int, height: int, path: str, pixel: int = 3) -> None:
+    """Raises a `UserError` for an image of more than a gigapixel, or for one that unpacks to far more than its file.
+
+    Args:
+      width: in pixels.
+      height: in pixels.
+      path: of the file.
+      pixel: bytes of a pixel in memory.
+    """
     if width * height > LARGEST:
-        raise UserError(
+        raise Unreadable(
             f"{path} is {width}x{height} (width x height), {width * height / 1e6:.0f} megapixels; whole images are read"
             f" up to {LARGEST / 1e6:.0f}. Cut it into tiles, or save it as a tiled TIFF, of which windows are read."
+        )
+    check_memory(width * height * pixel, path)
+
+
+def check_memory(needed: int, path: str) -> None:
+    """Raises a `UserError` for a small file that would take much memory, as those take that are made to fill it.
+
+    Args:
+      needed: bytes of what the file says that it holds.
+      path: of the file.
+    """
+    held = os.path.getsize(path)
+    if needed > max(SMALL, RATIO * held):
+        raise Unreadable(
+            f"{path} has {held} bytes and says that it holds {needed / 1e6:.0f} MB, {needed // max(held, 1)} times as"
+            " much: far more than images and labels do. If it is one all the same, cut it into tiles."
         )
 
 

@@ -236,7 +236,9 @@ def _upright(stack: _Stack, page: int, window: Window | None, bands: tuple[int, 
     """The pixels of a page as stored, [h, w, c], turned as the file says."""
     orientation = _orientation(stack.key)
     if window is None:
-        stored.check_size(stack.key.imagewidth, stack.key.imagelength, path)
+        samples = (stack.key.samplesperpixel if bands is None else len(bands)) * stack.channels
+        pixel = samples * (stack.key.dtype.itemsize if stack.key.dtype else 1)
+        stored.check_size(stack.key.imagewidth, stack.key.imagelength, path, pixel)
     if orientation == 1:
         return _page(stack, page, window, bands)
     values = _page(stack, page, None, bands)
