@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, printable
 from jaxseg.cli import source
 
 
@@ -45,5 +45,5 @@ def main(args: argparse.Namespace) -> int:
         if channels:
             names.append(out / f"{file.stem}_channels.png")
             visualize.channels_figure(image, channels, names[-1])
-        print(f"{file}: {len(found)} blocks -> {', '.join(map(str, names))}")
+        print(printable(f"{file}: {len(found)} blocks -> {', '.join(map(str, names))}"))
     return 0

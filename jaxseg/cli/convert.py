@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, printable
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.models import pixel_statistics
 from jaxseg.models.parts import title
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         **parse_options(args.option),
     )
     for sentence in imported.notes:
-        print(sentence, file=sys.stderr)
+        print(printable(sentence), file=sys.stderr)
     mean, std = pixel_statistics(imported.module, imported.in_channels)
     seen = Preprocessing.from_json({"mean": mean, "std": std, "bucket": imported.bucket})
     meaning = {"preprocessing": seen, "activation": imported.activation, "source": note}

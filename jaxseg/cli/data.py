@@ -5,7 +5,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, printable
 from jaxseg.cli.program import Parser
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check(config: "ConfigDict", args: argparse.Namespace) -> int:
 
     dataset, problems, suggestion = _open(config)
     if dataset is None:
-        print(f"error: {problems[0].sentence}\n\n1 error, 0 warnings")
+        print(f"error: {printable(problems[0].sentence)}\n\n1 error, 0 warnings")
         return 1
     c = config.data
     names = [args.split] if args.split else sorted(dataset.splits, key=lambda name: (name != c.train_split, name))
@@ -73,7 +73,7 @@ def check(config: "ConfigDict", args: argparse.Namespace) -> int:
     if found.errors and c.name == "folder" and not suggestion:
         suggestion = suggest.suggest_values(dataset)
     found = verdict.with_more(found, problems, {"classes.json": suggestion} if suggestion else {})
-    print(report.text(found))
+    print(printable(report.text(found)))
     if args.html:
         from jaxseg.files import write_text
         from jaxseg.visualize.data_page import page

@@ -16,6 +16,12 @@ from jaxseg.checks import Interrupted, UserError, printable
 from jaxseg.experiment.compile_cache import drop_broken
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HINTS = {
+    None: "Check the path and its permissions.",
+    errno.EROFS: "Nothing may be written there: name a folder elsewhere, with --out or --workdir.",
+    errno.EIO: "The disk, or the connection to it, has failed. Nothing that was written before is touched.",
+    errno.ESTALE: "The file system has lost the file, as NFS does when another machine replaces it. Try again.",
+}
 
 
 def guard(function: Callable[..., int | None], *args: Any) -> int:
@@ -38,9 +44,9 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
             return fail(f"The disk is full, or a quota: {error}. Free some space and run the same command again.")
         if error.errno in (errno.EEXIST, errno.ENOTDIR) and error.filename:
             return fail(f"{error.filename} is a file, or a broken link, where a folder is needed. Name another path.")
-        if not error.filename:
+        if error.errno is None or isinstance(error, BrokenPipeError):  # a library's own, or a reader that went away
             raise
-        return fail(f"{error.filename}: {error.strerror}. Check the path and its permissions.")
+        return fail(f"{error.filename or 'A file'}: {error.strerror}. {HINTS.get(error.errno, HINTS[None])}")
 
 
 def quieten() -> None:

@@ -76,11 +76,27 @@ def test_a_warning_is_one_line():
         (errno.EFBIG, "The disk is full, or a quota"),
         (errno.EEXIST, "a/b is a file, or a broken link, where a folder is needed"),
         (errno.EACCES, "a/b: Permission denied"),
+        (errno.EDQUOT, "The disk is full, or a quota"),
+        (errno.EROFS, "a/b: Read-only file system. Nothing may be written there"),
+        (errno.EIO, "a/b: Input/output error. The disk, or the connection to it, has failed"),
+        (errno.ESTALE, "a/b: Stale file handle. The file system has lost the file"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence(code, said, capsys):
     assert launch.guard(_raiser(OSError(code, os.strerror(code), "a/b"))) == 1
     assert said in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_that_names_no_file_is_a_sentence(capsys):
+    assert launch.guard(_raiser(OSError(errno.EIO, os.strerror(errno.EIO)))) == 1
+    assert "A file: Input/output error" in capsys.readouterr().err
+    with pytest.raises(OSError, match="a library's own"):
+        launch.guard(_raiser(OSError("a library's own")))
+
+
+def test_no_name_steers_the_terminal(capsys):
+    launch.fail("a\x1b[2J\x9b\u202e\udcff.png\ndoes not read")
+    assert capsys.readouterr().err == "\nerror: a\\x1b[2J\\x9b\\u202e\\udcff.png\ndoes not read\n"
 
 
 def test_an_endless_line_is_cut(capsys):

@@ -157,3 +157,18 @@ def test_a_flat_file_that_claims_more_than_it_has(tmp_path, count):
     stream.write(struct.pack("<q", count) + bytes(16))
     (tmp_path / "a.pth").write_bytes(stream.getvalue())
     refused(tmp_path / "a.pth", "reaches beyond its end")
+
+
+def test_the_dtype_of_every_bfloat16_is_not_rewritten(tmp_path):
+    """This file made arrays of bfloat16 reach beyond their memory, in the whole process."""
+    import jax.numpy as jnp
+
+    state = number((3, ">", None, None, None, 64, 64, 0))
+    path = zip_of(tmp_path / "a.pth", state_dict((text("w"), name("torch", "BFloat16Storage") + state + b"b")))
+    with pytest.raises(UserError, match=r"a\.pth"):
+        read_state_dict(path)
+    assert np.dtype(jnp.bfloat16).itemsize == 2 and np.ones(4, jnp.bfloat16).nbytes == 8
+    whole = name("torch", "BFloat16Storage") + state + b"b0"  # and drops it: the rest is a good state dict
+    pickled = b"\x80\x02" + whole + state_dict((text("w"), tensor((2, 2), (2, 1))))[2:]
+    read_state_dict(zip_of(path, pickled, np.zeros(4, "<f4").tobytes()))
+    assert np.dtype(jnp.bfloat16).itemsize == 2

@@ -98,7 +98,7 @@ def is_single(path: str, start: bytes) -> bool:
     Listing a folder asks this of every file, so it reads no more than that.
     """
     order = "<" if start[:2] == b"II" else ">"
-    if start[2:4] not in (b"*\0", b"\0*"):  # BigTIFF
+    if start[2:4] not in (b"*\0", b"\0*") or len(start) < 8:  # BigTIFF, or cut short
         return False
     with open(path, "rb") as file:
         file.seek(struct.unpack(order + "I", start[4:8])[0])
