@@ -13,7 +13,7 @@ from jaxseg.data.bands import Bands, resize_bands
 from jaxseg.data.preprocessing import Preprocessing
 
 Size = tuple[int, int]  # (height, width), pixels
-PROGRAMS = 32  # compiled ones that are kept
+PROGRAMS = 24  # compiled ones that are kept
 
 
 class Grid(NamedTuple):
