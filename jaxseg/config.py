@@ -118,6 +118,9 @@ def default_config() -> ConfigDict:
     c.train.steps = 0  # batches, rounded down to a multiple of optim.accumulate; set this or epochs
     c.train.epochs = 0  # passes over the training split; set this or steps
     c.train.devices = 0  # accelerators to shard the batch over; 0 is all
+    c.train.fsdp = 1  # n devices share one copy of parameters, optimizer and average; 1 keeps a copy on each
+    c.train.remat = ""  # "blocks" computes the model's blocks again for the gradient: less memory, a third more time
+    c.train.batch_norm = "global"  # statistics of the "global" batch, or of each "device"'s part of it
     c.train.compilation_cache = "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
 
     c.log = ConfigDict()

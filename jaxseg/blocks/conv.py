@@ -4,7 +4,9 @@ BatchNorm's momentum and eps are PyTorch's (0.1, which is 0.9 here, and 1e-5), s
 trained with them; networks that need other values pass them. Padding is explicit and symmetric.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +23,22 @@ from jaxseg.ops.moments import moments
 # changes none of them says so by an annotation of its own.
 Feature = Float[Array, "_b _h _w _c"]
 Activation = Callable[[Feature], Feature]
+
+
+_PARTS: contextvars.ContextVar[int] = contextvars.ContextVar("parts", default=1)
+
+
+@contextlib.contextmanager
+def batch_norm_parts(parts: int) -> Iterator[None]:
+    """In this context, while a model is traced, batch normalization has statistics of each of `parts` of the batch.
+
+    With as many parts as the batch is split over devices, none waits for the others' statistics.
+    """
+    token = _PARTS.set(parts)
+    try:
+        yield
+    finally:
+        _PARTS.reset(token)
 
 
 class Conv(nn.Module):
@@ -78,6 +96,9 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        parts = _PARTS.get()
+        if train and parts > 1 and not self.is_initializing():
+            return self._by_parts(x, parts, scale, bias, running_mean, running_var)
         if train:
             mean, var = (m.reshape(shape) for m in moments(x.astype(jnp.float32), (0, 1, 2)))
             if not self.is_initializing():
@@ -91,9 +112,23 @@ class BatchNorm(nn.Module):
         factor, offset = factor[None, None, None], (bias - mean * factor)[None, None, None]
         return (x.astype(jnp.float32) * factor + offset).astype(self.dtype)
 
-    def _correction(self, x: Feature) -> float:
-        """Returns n / (n - 1), which makes the variance of n values an unbiased one."""
-        count = x.size // x.shape[-1]
+    def _by_parts(
+        self, x: Feature, parts: int, scale: Array, bias: Array, running_mean: nn.Variable, running_var: nn.Variable
+    ) -> Feature:
+        """Normalizes each of the parts of a batch by itself; the running statistics get the mean of theirs."""
+        if x.shape[0] % parts:
+            raise UserError(f"A batch of {x.shape[0]} images has no {parts} equal parts. Use a multiple of {parts}.")
+        split = x.astype(jnp.float32).reshape(parts, -1, *x.shape[1:])
+        mean, var = jax.vmap(lambda part: moments(part, (0, 1, 2)))(split)  # [parts, 1, 1, 1, channels]
+        keep, unbiased = self.momentum, var * self._correction(x, parts)
+        running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
+        running_var.value = keep * running_var.value + (1 - keep) * unbiased.mean((0, 1, 2, 3))
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (split * factor + (bias - mean * factor)).reshape(x.shape).astype(self.dtype)
+
+    def _correction(self, x: Feature, parts: int = 1) -> float:
+        """Returns n / (n - 1), which makes the variance of n values, those of a part, an unbiased one."""
+        count = x.size // x.shape[-1] // parts
         if count == 1:
             raise UserError(
                 f"BatchNorm {'/'.join(self.path)} sees one value per channel, of a map {x.shape}: in training its"

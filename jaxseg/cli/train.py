@@ -3,6 +3,7 @@
 import argparse
 
 from jaxseg.checks import UserError
+from jaxseg.cli import distributed
 from jaxseg.cli.program import Parser
 
 EPILOG = """any setting of jaxseg/config.py can be given, after the config:
@@ -24,9 +25,7 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("--config", metavar="CONFIG", help="the same, as a flag")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_", help="any setting of the config, see below")
     parser.add_argument("--workdir", required=True, help="the run's folder; the same folder again resumes the run")
-    parser.add_argument(
-        "--distributed", action="store_true", help="join the run's other processes: jax.distributed.initialize()"
-    )
+    distributed.arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -38,9 +37,6 @@ def main(args: argparse.Namespace) -> int:
     config = recipes.load(args.recipe or args.config, args.settings)
     from jaxseg.training.loop import train
 
-    if args.distributed:
-        import jax
-
-        jax.distributed.initialize()
-    train(config, args.workdir)
+    with distributed.joining(args):
+        train(config, args.workdir)
     return 0

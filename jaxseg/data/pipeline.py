@@ -141,9 +141,10 @@ def train_iterator(
 ) -> "TrainIterator":
     """Returns endless batches of `source`, in a new order every epoch, prepared ahead of their use.
 
-    The order and the places of windows are functions of `seed` alone. All processes of a run go through one order and
-    take every n-th image of it, so together they see each image once an epoch; a batch may span the end of an epoch
-    and no image is dropped.
+    The order and the places of windows are functions of `seed` alone. All processes of a run go through one order,
+    each takes its part of every step's images, and the parts one after the other are what one process alone would take:
+    a run may go on with another number of processes. Together they see each image once an epoch; a batch may span the
+    end of an epoch and no image is dropped.
 
     Args:
       source: the records; labels are class ids or `ignore`, uint8 or uint16.
@@ -192,7 +193,7 @@ class TrainIterator:
         order, places = map(int, np.random.SeedSequence(seed).generate_state(2))
         records = grain.MapDataset.range(len(loader.source)).shuffle(seed=order).repeat()
         # The places are drawn before the processes part, so that they depend on the run alone.
-        self._batches = records.random_map(loader, seed=places)[shard[0] :: shard[1]].batch(batch_size)
+        self._batches = records.random_map(loader, seed=places).batch(batch_size)[shard[0] :: shard[1]]
         self._workers, self._threads = workers, threads
         self._delivered = 0
         self._deaths: list[int] = []  # the batches before which worker processes died

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Integer
 from ml_collections import ConfigDict
 
@@ -25,7 +24,7 @@ from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.evaluation.readable import Readable, summary
-from jaxseg.experiment.devices import batched, local_mesh, make_mesh, replicate, replicated
+from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place, replicated
 from jaxseg.experiment.limits import check_metrics
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
 from jaxseg.inference.calibration import Calibration
@@ -179,7 +178,7 @@ class Evaluator:
     @cached_property
     def variables(self) -> dict[str, Any]:
         """The trained model's, on the devices of this process."""
-        return replicate(self.trained.variables, self.mesh)
+        return place(self.trained.variables, self.mesh)
 
     def batches(self, split: str, progress: Callable[[Iterator], Iterator] = iter) -> Iterator[Padded]:
         """Yields (batch, its records, its grid): images of one padded size together, short batches filled up.
@@ -289,13 +288,15 @@ def _make_eval_step(
     apply = partial(trained.model.apply, train=False)
     refined, refine = bool(refine), refiner_of(refine, trained)
     if refine:  # each device its own images
-        refine = jax.shard_map(refine, mesh=mesh, in_specs=(P("data"),) * 3, out_specs=P("data"), check_vma=False)
+        rows = batched(mesh).spec
+        refine = jax.shard_map(refine, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows, check_vma=False)
     predict = partial(native_logits, apply, preprocessing=trained.preprocessing, refine=refine)
     small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
 
     def eval_step(
         variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
     ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, " b"]]:
+        variables = jax.lax.with_sharding_constraint(variables, whole) if divided else variables
         logits = predict(variables, batch, canvas=canvas)
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
@@ -322,8 +323,8 @@ def _make_eval_step(
             each = jax.vmap(lambda *one: loss_of(*(x[None] for x in one), step))(own, label, where)
         return prediction.astype(small), tallies, each
 
-    whole, split = replicated(mesh), batched(mesh)
-    shardings = {"in_shardings": (whole, split, whole), "out_shardings": (split, whole, split)}
+    whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
+    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
     return jax.jit(eval_step, static_argnums=3, **shardings)
 
 

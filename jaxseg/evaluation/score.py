@@ -11,7 +11,7 @@ from jaxseg.data import Dataset
 from jaxseg.evaluation.calibrate import calibrate_split
 from jaxseg.evaluation.evaluator import Evaluation, Evaluator, options_of
 from jaxseg.evaluation.readable import of_how_many
-from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.devices import make_mesh_like
 from jaxseg.experiment.log import progress_bar
 from jaxseg.files import write_json
 from jaxseg.inference.calibration import KINDS, Calibration, find_calibration, save_calibration
@@ -58,7 +58,7 @@ def evaluate(
     options = options_of(config)
     if trained.config is None:
         options["loss"] = None
-    mesh, count = make_mesh(config.train.devices), len(dataset.splits[split])
+    mesh, count = make_mesh_like(config.train.devices, config.train.fsdp), len(dataset.splits[split])
 
     def bar(task: str) -> Callable[[Iterator], Iterator]:
         return lambda records: progress_bar(records, total=count, desc=f"{task} {split}")

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Num
 
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.experiment.devices import batched, place, replicated
 from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, shown_bands, stack
 from jaxseg.inference.calibration import Calibration, find_calibration
 from jaxseg.inference.memory import saying_what_to_lower
@@ -155,6 +157,8 @@ class Predictor:
         what `jaxseg eval --calibrate` left in the model's workdir, if it is of this checkpoint.
       refine: "crf" or "guided", with the run's settings, or a function of `create_refiner`: refines the logits
         using the image; the probabilities are then not calibrated (docs/refinement.md).
+      mesh: of `jaxseg.training.make_mesh`, of this process: the images of a batch are split over its devices and, if it
+        has the axis "fsdp", the variables too. None is the first device.
 
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     num_classes = 3
@@ -175,15 +179,18 @@ class Predictor:
         threshold: float | None = None,
         calibration: Calibration | None = None,
         refine: str | Refiner | None = None,
+        mesh: Mesh | None = None,
     ):
+        self.mesh = mesh
         self.trained = trained = with_changes(check_trained(trained), bucket, threshold)
-        self.variables = jax.device_put(trained.variables)
+        self.variables = jax.device_put(trained.variables) if mesh is None else place(trained.variables, mesh)
         refine = find_refiner(refine, trained) if isinstance(refine, str) else refine
         calibration = None if refine else calibration or find_calibration(trained)
         self.calibration = calibration
+        apply = partial(trained.model.apply, train=False)
         predict = partial(
             native_logits,
-            partial(trained.model.apply, train=False),
+            apply if mesh is None else lambda variables, images: apply(_whole(variables, mesh), images),
             preprocessing=trained.preprocessing,
             refine=refiner_of(refine, trained),
         )
@@ -221,7 +228,7 @@ class Predictor:
         image = as_stored(image, self.trained.bands)
         h, w = image.shape[:2]
         grid = find_grid((h, w), self.trained.preprocessing)
-        batch = stack([image], grid, self.trained.preprocessing, 1)
+        batch = self._put(stack([image], grid, self.trained.preprocessing, self.mesh.size if self.mesh else 1))
         with saying_what_to_lower(f"An image of {h}x{w} (height x width)", "Cut it into tiles, or leave out `refine`."):
             return np.asarray(self._probabilities(self.variables, batch, canvas=grid.canvas))[0, :h, :w]
 
@@ -235,7 +242,7 @@ class Predictor:
         images = [as_stored(image, self.trained.bands) for image in images]
         results: list[Any] = [None] * len(images)
         for grid, indices, count in self._groups(images, batch_size):
-            batch = stack([images[i] for i in indices], grid, self.trained.preprocessing, count)
+            batch = self._put(stack([images[i] for i in indices], grid, self.trained.preprocessing, count))
             what = "An image" if count == 1 else f"A batch of {count} images"
             remedy = "Cut it into tiles, or leave out `refine`." if count == 1 else "Lower batch_size."
             with saying_what_to_lower(f"{what} of {'x'.join(map(str, grid.canvas))} (height x width)", remedy):
@@ -244,16 +251,25 @@ class Predictor:
                 results[i] = label[: images[i].shape[0], : images[i].shape[1]].astype(np.int32)
         return results
 
+    def _put(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        return batch if self.mesh is None else jax.device_put(batch, batched(self.mesh))
+
     def _groups(
         self, images: Sequence[Num[np.ndarray, "_h _w c"]], batch_size: int
     ) -> Iterator[tuple[Grid, list[int], int]]:
         """Yields (grid, indices of at most `batch_size` images, number that the batch is to have)."""
-        groups = Groups(batch_size)
+        devices = self.mesh.size if self.mesh else 1
+        groups = Groups(-(-batch_size // devices) * devices, devices)
         for i, image in enumerate(images):
             full = groups.add(find_grid(image.shape[:2], self.trained.preprocessing), i)
             if full:
                 yield full
         yield from groups.rest()
+
+
+def _whole(variables: Any, mesh: Mesh) -> Any:
+    """The variables gathered on every device of `mesh`, while they are used."""
+    return jax.lax.with_sharding_constraint(variables, replicated(mesh))
 
 
 def with_changes(trained: TrainedModel, bucket: int | None = None, threshold: float | None = None) -> TrainedModel:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
-from jaxseg.checks import Interrupted, UserError
+from jaxseg.checks import Interrupted, UserError, lookup
 from jaxseg.data import pipeline, report
 from jaxseg.data.verdict import Setting
 from jaxseg.evaluation.evaluator import Evaluator, options_of
@@ -59,7 +59,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     enable_compilation_cache(config.train.compilation_cache)
     experiment = experiments.build(config, splits=(config.data.train_split, config.data.eval_split), workdir=workdir)
     steps, eval_every = experiments.count_steps(experiment)
-    mesh = shard.make_mesh(config.train.devices)
+    mesh = shard.make_mesh(config.train.devices, config.train.fsdp)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
     check_norms(experiment)
@@ -75,7 +75,7 @@ def _run(
     config, seen = experiment.config, experiment.preprocessing
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
-    state, tx = _initial_state(experiment, schedule, checkpoints.latest() is not None)
+    state, tx = _initial_state(experiment, mesh, schedule, checkpoints.latest() is not None)
     if (found := checkpoints.restore_latest(state)) is not None:
         state, data = found
         batches.set_state(data["iterator"])
@@ -94,13 +94,16 @@ def _run(
             config, ignore=experiment.dataset.ignore, mean=seen.mean, std=seen.std, bands=seen.bands
         ),
         mesh=mesh,
+        state_sharding=shard.state_sharding(state, mesh) if config.train.fsdp > 1 else None,
         seed=config.seed,
         ema_decay=config.optim.ema or None,
         freeze=tuple(config.optim.freeze),
         grad_norm=config.log.grad_norm,
+        remat=config.train.remat,
+        norm_parts=lookup({"global": 1, "device": mesh.size}, config.train.batch_norm, "config.train.batch_norm"),
     )
     try:
-        return _loop(run, shard.replicate(state, mesh), batches, train_step)
+        return _loop(run, state, batches, train_step)
     finally:
         log.close()
         checkpoints.close()
@@ -226,9 +229,9 @@ def _finish(run: Run) -> dict[str, Any]:
 
 
 def _initial_state(
-    experiment: experiments.Experiment, schedule: optax.Schedule, resuming: bool
+    experiment: experiments.Experiment, mesh: Mesh, schedule: optax.Schedule, resuming: bool
 ) -> tuple[TrainState, optax.GradientTransformation]:
-    """Returns (state, tx); when a checkpoint will replace the values, no pretrained weights are read."""
+    """Returns (state, tx), the state on `mesh`; when a checkpoint will replace the values, no pretrained weights are read."""
     config, c = experiment.config, experiment.config.model
     try:
         key, bands = jax.random.key(config.seed), experiment.preprocessing.bands.count
@@ -244,7 +247,8 @@ def _initial_state(
     if not resuming:
         variables = _load_weights(variables, config, bands)
     tx = experiments.make_optimizer(config, schedule)
-    return create_state(variables, tx, ema=config.optim.ema > 0, freeze=tuple(config.optim.freeze)), tx
+    options = {"ema": config.optim.ema > 0, "freeze": tuple(config.optim.freeze)}
+    return shard.build(lambda variables: create_state(variables, tx, **options), variables, mesh), tx
 
 
 def _load_weights(variables: dict[str, Any], config: ConfigDict, in_channels: int) -> dict[str, Any]:

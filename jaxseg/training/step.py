@@ -1,5 +1,6 @@
 """The training step: augment, forward, loss, gradient, update; one jit, the state donated."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,10 +12,12 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from jaxseg.blocks.conv import batch_norm_parts
 from jaxseg.checks import UserError
 from jaxseg.experiment.devices import batched, make_mesh, replicated
 from jaxseg.experiment.freeze import Prefixes, join_frozen, path_name, split_frozen, under
 from jaxseg.experiment.state import TrainState, average, updates_of
+from jaxseg.training.remat import recompute_blocks
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, Array]
@@ -39,11 +42,13 @@ def make_train_step(
     ema_decay: float | None = None,
     freeze: Prefixes = (),
     grad_norm: bool = False,
+    remat: str = "",
+    norm_parts: int = 1,
 ) -> TrainStep:
     """Returns the jitted function (state, batch) -> (new state, metrics).
 
     The state that the step is called with is donated: its arrays can't be used afterwards. Put the first state on the
-    mesh with `replicate`; otherwise the step is compiled twice, as the state that it returns lies on the mesh. Random
+    mesh with `place`; otherwise the step is compiled twice, as the state that it returns lies on the mesh. Random
     numbers depend on `seed` and `state.step` alone, so that a run that resumes draws the same ones.
 
     Args:
@@ -53,15 +58,21 @@ def make_train_step(
       loss_fn: `(outputs, labels, where, step) -> loss`, or `-> (loss, parts)` with further scalars to report. `outputs`
         are the model's; `labels` and `where` the batch's, `where` None if it has none; `step` i32[].
       augment_fn: `(key, batch) -> {"image", "label", "where"}`, run on the device. None takes the batch as it is.
-      mesh: devices, one axis "data", over which the batch is split; None is all devices. The batch's size must be a
+      mesh: of `make_mesh`: devices, over which the batch is split; None is all devices. The batch's size must be a
         multiple of their number.
-      state_sharding: where the state lives, a sharding or a `TrainState` of them; None is a copy on every device.
+      state_sharding: where the state lives, a sharding or a `TrainState` of them (`state_sharding` makes it by jaxseg's
+        rule); None is a copy on every device. Divided parameters are gathered once a step, and kept until the gradient
+        is known, of which each device then gets its part.
       seed: of the random numbers of dropout and augmentation.
       ema_decay: decay of the averaged variables in `state.ema`, in (0, 1); None does not change them. They are averaged
         once an update: where `tx` is an `optax.MultiSteps`, not after every batch.
       freeze: paths of parameters that stay as they are, e.g. ("encoder",), with the statistics of their norms. No
         gradient is computed for them, nor for what only their gradients would need.
       grad_norm: whether to report the global norm of the gradient with respect to the parameters that are trained.
+      remat: "blocks" computes the inside of the model's blocks again for the gradient, which saves memory and costs
+        a third of the time, and changes no numbers; "" keeps everything.
+      norm_parts: number of parts of the batch, each of which batch normalization normalizes by its own statistics.
+        1 is the whole batch, over all devices; the number of devices spares them to wait for each other.
 
     Returns:
       The step. Its metrics are scalars: "loss", "loss/NAME" for every part and, if asked for, "grad_norm".
@@ -82,14 +93,15 @@ def make_train_step(
     >>> print(f"{metrics['loss']:.4f} {metrics['grad_norm']:.4f}", int(state.step))  # log 2
     0.6931 1.2247 1
     """
-    forward = linen_forward(model, freeze) if isinstance(model, nn.Module) else model
+    forward = linen_forward(model, freeze, remat=remat, norm_parts=norm_parts) if isinstance(model, nn.Module) else model
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _check_state(state, tx, ema_decay, freeze)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         augment_key, forward_key = jax.random.split(key)
         sample = augment_fn(augment_key, batch) if augment_fn else batch
-        trained, frozen = split_frozen(state.params, freeze)
+        params = state.params if own is None else jax.lax.with_sharding_constraint(state.params, whole)
+        trained, frozen = split_frozen(params, freeze)
 
         def objective(trained: Any) -> tuple[Scalar, tuple[Any, Mapping[str, Scalar]]]:
             variables = {"params": join_frozen(trained, frozen), "batch_stats": state.batch_stats}
@@ -99,6 +111,9 @@ def make_train_step(
             return loss, (batch_stats, parts)
 
         (loss, (batch_stats, parts)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+        if own is not None:  # of the gradient each device keeps what it keeps of the parameters, and so of what follows
+            grads = jax.lax.with_sharding_constraint(grads, split_frozen(own.params, freeze)[0])
+            trained, frozen = split_frozen(state.params, freeze)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam multiplies floats by whole numbers, for one
             updates, opt_state = tx.update(grads, state.opt_state, trained)
         params = join_frozen(optax.apply_updates(trained, updates), frozen)
@@ -114,7 +129,9 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     mesh = make_mesh() if mesh is None else mesh
-    state_sharding = replicated(mesh) if state_sharding is None else state_sharding
+    whole = replicated(mesh)
+    own = state_sharding if isinstance(state_sharding, TrainState) else None
+    state_sharding = whole if state_sharding is None else state_sharding
     return jax.jit(
         train_step,
         donate_argnums=0,
@@ -138,11 +155,14 @@ def global_norm(tree: Any) -> Scalar:
     return optax.tree.norm([x for x in leaves if x.ndim > 1] + joined)
 
 
-def linen_forward(model: nn.Module, freeze: Prefixes = ()) -> Forward:
+def linen_forward(model: nn.Module, freeze: Prefixes = (), *, remat: str = "", norm_parts: int = 1) -> Forward:
     """Returns the forward pass of a linen module in training: (variables, images, key) -> (outputs, new batch_stats).
 
     Modules whose path is below one of `freeze` run in evaluation mode, so that their running statistics do not change.
+    For `remat` and `norm_parts` see `make_train_step`.
     """
+    if remat not in ("", "blocks"):
+        raise UserError(f"remat is '' or 'blocks', got '{remat}'.")
 
     def as_in_evaluation(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
@@ -152,7 +172,11 @@ def linen_forward(model: nn.Module, freeze: Prefixes = ()) -> Forward:
         return call(*args, **kwargs)
 
     def forward(variables: dict[str, Any], images: Array, key: Array) -> tuple[Any, Any]:
-        with nn.intercept_methods(as_in_evaluation):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(nn.intercept_methods(as_in_evaluation))
+            stack.enter_context(batch_norm_parts(norm_parts))
+            if remat:
+                stack.enter_context(nn.intercept_methods(recompute_blocks(model)))
             outputs, updated = model.apply(
                 variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
             )

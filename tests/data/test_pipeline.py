@@ -75,7 +75,16 @@ def test_a_set_smaller_than_a_batch_is_gone_through_again():
 def test_processes_share_each_epoch():
     shards = [np.concatenate([numbers(b) for b in take(Numbered(16), 4, shard=(i, 2))]) for i in range(2)]
     whole = np.concatenate([numbers(b) for b in take(Numbered(16), 8)])
-    np.testing.assert_array_equal(np.stack(shards, axis=1).ravel(), whole)
+    np.testing.assert_array_equal(np.stack([s.reshape(4, 4) for s in shards], axis=1).ravel(), whole)
+
+
+def test_a_run_may_go_on_with_another_number_of_processes():
+    """The images of a step, and their order, do not depend on how many processes read them."""
+    whole = np.stack([numbers(b) for b in take(Numbered(10), 9)])
+    later = {"next_index": 4}
+    halves = [take(Numbered(10), 5, state=later, batch_size=2, shard=(i, 2)) for i in range(2)]
+    parts = np.concatenate([np.stack([numbers(b) for b in half]) for half in halves], axis=1)
+    np.testing.assert_array_equal(parts, whole[4:])
 
 
 def equal(first, second):
@@ -249,7 +258,7 @@ def test_windows_are_those_of_the_run_whatever_the_processes_and_workers():
     whole = take(source, 6, **settings)
     assert equal(take(source, 2, workers=2, state={"next_index": 4}, **settings), whole[4:])
     shards = [np.concatenate([b["label"] for b in take(source, 3, shard=(i, 2), **settings)]) for i in range(2)]
-    merged = np.stack(shards, axis=1).reshape(24, 16, 12)
+    merged = np.stack([s.reshape(3, 4, 16, 12) for s in shards], axis=1).reshape(24, 16, 12)
     np.testing.assert_array_equal(merged, np.concatenate([b["label"] for b in whole]))
     first, second = (np.concatenate([b["image"] for b in whole[3 * i : 3 * i + 3]]) for i in range(2))
     assert not {x.tobytes() for x in first} & {x.tobytes() for x in second}  # each epoch has its own places
