@@ -18,12 +18,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", metavar="N", type=int, help="number of processes")
     parser.add_argument("--process", metavar="I", type=int, help="number of this process, from 0")
     parser.add_argument(
-        "--heartbeat", metavar="SECONDS", type=float, default=HEARTBEAT, help="silence after which one is taken for dead"
+        "--heartbeat",
+        metavar="SECONDS",
+        type=float,
+        default=HEARTBEAT,
+        help="of silence: then one is dead",
     )
 
 
 def joining(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which this process is one of those that the flags name; without flags, it changes nothing."""
+    """Returns a context in which this process is one of those that the flags name; without flags, nothing changes."""
     flags = (args.coordinator, args.processes, args.process)
     if not args.distributed and flags == (None, None, None):
         return contextlib.nullcontext()

@@ -208,11 +208,11 @@ class Evaluator:
         preprocessing, ignore = self.trained.preprocessing, self.dataset.ignore
         batch = stack([record["image"] for record in records], grid, preprocessing, count)
         batch["label"] = np.full((count, *grid.canvas), ignore, self.dataset.label_type)
-        for place, record in zip(batch["label"], records, strict=False):
+        for label, record in zip(batch["label"], records, strict=False):
             h, w = record["label"].shape
-            place[:h, :w] = record["label"]
+            label[:h, :w] = record["label"]
             if (empty := empty_pixels(preprocessing.bands, record["image"])) is not None:
-                place[:h, :w][empty] = ignore
+                label[:h, :w][empty] = ignore
         return batch, records, grid
 
 

@@ -1,4 +1,4 @@
-"""Where arrays live: a batch is split over all devices, the state whole on each or, with "fsdp", divided over n of them.
+"""Where arrays live: a batch is split over all devices, the state is whole on each or, with "fsdp", divided over n.
 
 Fully sharded data parallelism (Rajbhandari et al., 2020, arXiv:1910.02054, called ZeRO there) divides what a run keeps,
 not what it computes: the parameters are gathered for a step, and the gradient is summed into the parts.

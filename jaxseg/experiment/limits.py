@@ -23,6 +23,7 @@ AT_LEAST_ONE = (
     "log.every",
     "checkpoint.keep",
     "eval.batch_size",
+    "train.fsdp",
 )
 
 RANGES = {  # key -> (least, greatest) value

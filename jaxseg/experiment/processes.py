@@ -1,8 +1,8 @@
 """The processes of a run: how they find each other, and that none of them waits for one that is gone.
 
 `jax.distributed` connects them. Besides, each has a thread that says every second that it lives, in the key-value store
-of JAX's coordination service, and looks whether the others do: process 0 at all, the others at process 0. A process that
-is not heard of for `HEARTBEAT` seconds is taken for dead, and all end with the status `GONE`, whatever their main
+of JAX's coordination service, and looks whether the others do: process 0 at all, the others at process 0. A process
+that is not heard of for `HEARTBEAT` seconds is taken for dead, and all end with the status `GONE`, whatever their main
 threads wait for.
 """
 

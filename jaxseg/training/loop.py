@@ -231,7 +231,7 @@ def _finish(run: Run) -> dict[str, Any]:
 def _initial_state(
     experiment: experiments.Experiment, mesh: Mesh, schedule: optax.Schedule, resuming: bool
 ) -> tuple[TrainState, optax.GradientTransformation]:
-    """Returns (state, tx), the state on `mesh`; when a checkpoint will replace the values, no pretrained weights are read."""
+    """Returns (state, tx), the state on `mesh`; no pretrained weights are read that a checkpoint will replace."""
     config, c = experiment.config, experiment.config.model
     try:
         key, bands = jax.random.key(config.seed), experiment.preprocessing.bands.count

@@ -93,7 +93,9 @@ def make_train_step(
     >>> print(f"{metrics['loss']:.4f} {metrics['grad_norm']:.4f}", int(state.step))  # log 2
     0.6931 1.2247 1
     """
-    forward = linen_forward(model, freeze, remat=remat, norm_parts=norm_parts) if isinstance(model, nn.Module) else model
+    forward = (
+        linen_forward(model, freeze, remat=remat, norm_parts=norm_parts) if isinstance(model, nn.Module) else model
+    )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _check_state(state, tx, ema_decay, freeze)

@@ -87,7 +87,8 @@ def test_a_mistake_in_one_ends_the_other_and_is_told(members):
 
 
 def test_they_end_together(members):
-    texts = [member.communicate(timeout=30)[1] for member in (both := members("end"))]
+    both = members("end")
+    texts = [member.communicate(timeout=30)[1] for member in both]
     assert [member.returncode for member in both] == [0, 0], texts
 
 
