@@ -40,10 +40,11 @@ def predict_on_ray(
         import ray.data
     except ImportError as error:
         raise UserError(f"Prediction on Ray needs Ray ({error}): pip install 'jaxseg[ray]'") from error
-    from jaxseg.inference.files import find_images, name_outputs
+    from jaxseg.inference.image_list import find_below, name_outputs
 
     out = Path(out).absolute()
-    pages = name_outputs([file.absolute() for file in find_images([str(image) for image in images])], out)
+    found, failures = find_below([str(Path(image).absolute()) for image in images], out)
+    pages = name_outputs(found, out)
     out.mkdir(parents=True, exist_ok=True)
     rows = [{"file": str(p.file), "page": -1 if p.page is None else p.page, "stem": str(p.stem)} for p in pages]
     located = str(Path(model).absolute()) if Path(model).exists() else str(model)
@@ -57,7 +58,7 @@ def predict_on_ray(
         num_cpus=cpus,
         runtime_env={"env_vars": {"JAX_PLATFORMS": "cuda" if gpus else "cpu"}},
     )
-    return sorted(row["error"] for row in predicted.iter_rows() if row["error"])
+    return sorted([*map(str, failures), *(row["error"] for row in predicted.iter_rows() if row["error"])])
 
 
 class _Worker:
@@ -70,13 +71,14 @@ class _Worker:
         self.predictor = Predictor(load(model))
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        from jaxseg.inference.files import ImagePage, predict_file
+        from jaxseg.inference.files import predict_file
+        from jaxseg.inference.image_list import Failure, ImagePage
 
         errors = []
         for file, page, stem in zip(rows["file"], rows["page"], rows["stem"], strict=True):
             try:
                 predict_file(self.predictor, ImagePage(Path(file), None if page < 0 else int(page), Path(stem)))
                 errors.append("")
-            except UserError as error:
-                errors.append(str(error))
+            except (UserError, OSError) as error:
+                errors.append(str(Failure(str(file), str(error))))
         return {"error": errors}
