@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import socket
 import time
 
 import chex
@@ -180,38 +179,6 @@ def test_the_module_lists_what_can_be_named(run):
     text = run("-m", "jaxseg", "list")
     for name in ("unet", "resnet18", "cross_entropy", "shapes"):
         assert f"  {name} " in text
-
-
-PROCESS = """
-import sys, jax
-index, count, port, workdir, cache = sys.argv[1:]
-if int(count) > 1:
-    jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=int(count), process_id=int(index))
-from tests.end_to_end.tiny_config import get_config
-from jaxseg.training.loop import train
-c = get_config()
-c.augment.update(scale=(1.0, 1.0), rotate=0.0, brightness=0.0, flip=0.0)  # it depends on the place in the batch
-c.train.compilation_cache = cache
-train(c, workdir)
-"""
-
-
-def test_two_processes_learn_what_one_learns(start, cache, tmp_path):
-    """Each reads its half of the batch and evaluates its half of the split; one workdir comes of it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    rows = []
-    for count in (1, 2):
-        workdir = tmp_path / str(count)
-        processes = [start("-c", PROCESS, i, count, port, workdir, cache) for i in range(count)]
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * count, outputs
-        rows.append(read_rows(workdir / "metrics.jsonl"))
-    one, two = rows
-    assert [(r["kind"], r["step"]) for r in two] == [(r["kind"], r["step"]) for r in one]
-    losses = [[row["loss"] for row in rows] for rows in (two, one)]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_a_bundle_predicts_what_its_run_does(trained, run, tmp_path):
