@@ -32,6 +32,8 @@ _FLAGS = {  # field -> (flag, environment variable)
     "processes": ("--processes N", "JAX_NUM_PROCESSES"),
     "process": ("--process I", "JAX_PROCESS_ID"),
 }
+# What XLA says, with errors of several types, where it can't reach another process.
+_CONNECTION = re.compile("gloo|nccl|collective|connection|peer|barrier|unavailable|deadline", re.IGNORECASE)
 _LOST = "jaxseg/lost"
 _BEAT = "jaxseg/beat/"
 
@@ -139,7 +141,7 @@ def joined(group: Group, *, heartbeat: float = HEARTBEAT, timeout: int = 300) ->
         raise
     except BaseException as error:
         # What a process sees of another's death is that a sum over both fails; the watch finds out who it was.
-        time.sleep(heartbeat + 5 if isinstance(error, jax.errors.JaxRuntimeError) else 0)
+        time.sleep(heartbeat + 5 if _CONNECTION.search(str(error)) else 0)
         watch.tell(1, f"Process {group.process} of {group.processes} failed: {type(error).__name__}: {error}")
         atexit.register(_leave, 1)
         raise
