@@ -62,10 +62,15 @@ def ended(members: list[subprocess.Popen]) -> list[int]:
     return [member.wait(timeout=900) for member in members]
 
 
+def saved_steps(workdir: Path) -> list[int]:
+    """The steps of the whole checkpoints of a run."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal())
+
+
 def kill_one(folder: Path, victim: int) -> None:
     """Trains with two processes, kills one after the first checkpoints, and checks how the other ends."""
     members = train(folder, "killed", processes=2)
-    while not list((folder / "killed" / "checkpoints").glob("[0-9]*")):
+    while not saved_steps(folder / "killed"):
         assert all(member.poll() is None for member in members), "a process ended by itself"
         time.sleep(0.05)
     began = time.monotonic()
@@ -74,7 +79,7 @@ def kill_one(folder: Path, victim: int) -> None:
     seconds = time.monotonic() - began
     text = (folder / f"killed.{1 - victim}.log").read_text().replace("\r", "\n")
     (sentence,) = re.findall(r"^error: .*", text, re.MULTILINE)
-    saved = sorted(int(path.name) for path in (folder / "killed" / "checkpoints").glob("[0-9]*"))
+    saved = saved_steps(folder / "killed")
     print(f"process {victim} killed: both ended after {seconds:.1f} s, statuses {statuses}, checkpoints {saved}")
     print(sentence)
     assert seconds <= LIMIT and sorted(statuses) == [-signal.SIGKILL, 75] and "stack trace" not in text
