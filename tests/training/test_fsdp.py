@@ -102,7 +102,7 @@ def _check_evaluation(state):
     from jaxseg.inference.predict import Predictor
     from jaxseg.trained import TrainedModel
 
-    data = jaxseg.create_dataset("shapes", size=8, val=5)
+    data = jaxseg.create_dataset("shapes", size=16, val=5)
     variables = jax.device_get(eval_variables(state))
     trained = TrainedModel(
         Net(), variables, data.classes, data.palette, data.ignore, Preprocessing((99.0,) * 3, (50.0,) * 3)
@@ -172,7 +172,7 @@ def test_recomputed_blocks_change_nothing():
         grad = jax.grad(partial(objective, remat=remat), has_aux=True)
         program = jax.make_jaxpr(grad)(variables["params"])
         names = [equation.primitive.name for equation in program.jaxpr.eqns]
-        assert sum("remat" in name or "checkpoint" in name for name in names) == (6 if remat else 0)
+        assert sum("remat" in name or "checkpoint" in name for name in names) == (8 if remat else 0)
         found.append(jax.jit(grad)(variables["params"]))
     chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-7)
     with pytest.raises(UserError, match="remat is '' or 'blocks', got 'all'"):
