@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError
+from jaxseg.experiment.log import read_rows
 
 
 def train_on_ray(
@@ -56,13 +57,15 @@ def train_on_ray(
             worker_runtime_env={"env_vars": {"JAX_PLATFORMS": "cuda" if gpus else "cpu"}},
         ),
     )
-    return dict(trainer.fit().metrics)
+    trainer.fit()
+    return [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "eval"][-1]
 
 
 def _train_here(given: dict[str, Any]) -> None:
     """What every process does; imports are the process's own."""
-    import ray.train
+    from absl import logging
 
     from jaxseg.training.loop import train
 
-    ray.train.report(train(given["config"], given["workdir"]))
+    logging.set_verbosity(logging.ERROR)  # orbax tells everything
+    train(given["config"], given["workdir"])
