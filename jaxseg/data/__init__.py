@@ -10,6 +10,8 @@ A split is a `Source`, random access to records:
   record within its split; and, if it was read from disk, `"file"`: the label's path, for messages.
 - a source that can read a part of an image has the methods `size(i)`, (height, width), and `read(i, window)`, the
   record within (top, left, height, width); training then reads only the windows that it shows.
+- a source that can tell its records from others, quickly, has the method `identity()`, which returns digests by what
+  they are of; a run that goes on compares them. Without it only the number of records is compared.
 - the same index always gives the same record, in any process: a source can be pickled.
 - building the `Dataset` reads no pixels; a record that does not read raises a `UserError` naming the file.
 

@@ -18,6 +18,7 @@ from jaxseg.checks import Unreadable, UserError, closest, listing
 from jaxseg.data import layouts, legend, readers
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.dataset import Dataset
+from jaxseg.data.identity import identify_files
 from jaxseg.data.legend import Legend
 from jaxseg.data.pairs import Layout, Pair
 from jaxseg.data.readers import Header, StoredLabel
@@ -130,6 +131,11 @@ class Folder:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._record(self.pairs[index], None)
+
+    def identity(self) -> dict[str, str]:
+        """Returns digests of the names and the files of the records, see `jaxseg.data.identity`."""
+        names = [pair.name if pair.page is None else f"{pair.name}[{pair.page}]" for pair in self.pairs]
+        return identify_files(names, [(pair.image, pair.label) for pair in self.pairs])
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the height and width of a record."""

@@ -42,6 +42,11 @@ class Relabeled:
         return self._relabeled(dict(self.source[index]))
 
     @property
+    def identity(self) -> Any:
+        """The method of the source that tells its records from others; none if the source has none."""
+        return self.source.identity
+
+    @property
     def size(self) -> Any:
         """The method of the source that returns the (height, width) of a record; none if the source has none."""
         return self.source.size

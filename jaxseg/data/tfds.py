@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.dataset import LARGEST, Dataset, palette_colors
+from jaxseg.data.identity import identify_files
 from jaxseg.files import read_json, short
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ class Tfds:
 
         check_classes(Path(self.directory), ("",))
         return tensorflow_datasets.builder_from_directory(self.directory).as_data_source(self.split)
+
+    def identity(self) -> dict[str, str]:
+        """Returns digests of the files that hold the records of all splits; none where they lie in a bucket."""
+        if not Path(self.directory).is_dir():
+            return {}
+        files = sorted(path for path in Path(self.directory).iterdir() if ".array_record" in path.name)
+        return identify_files([self.split, *(path.name for path in files)], [[str(path)] for path in files])
 
     def __len__(self) -> int:
         return self.count
