@@ -4,6 +4,7 @@ What is read here may be a stranger's: a JSON file is checked entry by entry, an
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -43,6 +44,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def set_aside(path: str | Path) -> Path:
+    """Gives a file a name that no file has, `metrics.1.jsonl` for `metrics.jsonl`, and returns it."""
+    path = Path(path)
+    number = next(n for n in itertools.count(1) if not path.with_name(f"{path.stem}.{n}{path.suffix}").exists())
+    return path.rename(path.with_name(f"{path.stem}.{number}{path.suffix}"))
 
 
 def write_text(path: str | Path, text: str) -> None:

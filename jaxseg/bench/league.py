@@ -10,6 +10,7 @@ import numpy as np
 from jaxseg.analysis.summary import tree
 from jaxseg.config import default_config
 from jaxseg.data import create_dataset
+from jaxseg.files import atomic_path
 from jaxseg.models import architecture
 
 WIDTHS = (16, 32, 64, 96, 128)  # of the plain encoder
@@ -128,5 +129,6 @@ def figure(names: list[str], out: Path, count: int) -> None:
         gap = np.full((2, SIZE, 3), 255, np.uint8)
         axis.imshow(np.concatenate([part for cell in cells for part in (cell, gap)]), interpolation="nearest")
         axis.set_title(title, fontsize=9)
-    figure.savefig(out / "league.png", dpi=110)
+    with atomic_path(out / "league.png") as part:
+        figure.savefig(part, dpi=110)
     pyplot.close(figure)

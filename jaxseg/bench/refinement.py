@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from jaxseg import metrics
+from jaxseg.files import atomic_path
 from jaxseg.metrics.arrays import count_pairs
 
 
@@ -111,4 +112,5 @@ def sheet(
         drawn.paste(Image.fromarray(np.ascontiguousarray(panels[name])), (left, top))
         score = f", mIoU {found[name]['miou']:.3f}" if name in found else ""
         draw.text((left, top - 23), f"{name}{score}", (40, 40, 46), font)
-    drawn.save(path)
+    with atomic_path(path) as part:
+        drawn.save(part)

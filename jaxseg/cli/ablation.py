@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from jaxseg.checks import lookup
+from jaxseg.files import write_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +40,8 @@ def main(args: argparse.Namespace) -> int:
         rows.append(
             {"loss": name, **measure(name, rarest, out / name, args.steps), "overhead": (alone - reference) / step}
         )
-        (out / "ablation.md").write_text(table(rows, rarest), encoding="utf-8")
-        (out / "ablation.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(out / "ablation.md", table(rows, rarest))
+        write_text(out / "ablation.json", json.dumps(rows, indent=1) + "\n")
         jax.clear_caches()
         gc.collect()
     print(table(rows, rarest))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from jaxseg.checks import UserError
+from jaxseg.files import write_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,5 @@ def main(args: argparse.Namespace) -> int:
     text = json.dumps(figures, indent=1)
     print(table(figures), text, sep="\n\n")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n", encoding="utf-8")
+        write_text(args.out, text + "\n")
     return 0

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from jaxseg.checks import lookup
+from jaxseg.files import write_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,8 @@ def main(args: argparse.Namespace) -> int:
     rows = []
     for name in names:
         rows.append(measure(name, out / name, args.steps))
-        (out / "league.md").write_text(table(rows), encoding="utf-8")
-        (out / "league.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(out / "league.md", table(rows))
+        write_text(out / "league.json", json.dumps(rows, indent=1) + "\n")
         jax.clear_caches()
         gc.collect()
     figure([row["model"] for row in rows], out, args.images)

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.cli import source
+from jaxseg.files import write_text
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
         visualize.fields_figure(fields, size, out / "receptive_field.png", title=headline, image=backdrop)
         rows = [fields_of.numbers(field) for field in fields]
-        (out / "receptive_field.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(out / "receptive_field.json", json.dumps(rows, indent=1) + "\n")
         print(f"\n-> {out / 'receptive_field.png'}")
     return 0
 

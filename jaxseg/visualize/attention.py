@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxseg.files import atomic_path
 from jaxseg.ops.normalize import REC601
 
 
@@ -38,7 +39,8 @@ def attention_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], path: st
         bar.ax.tick_params(labelsize=7)
         if "middle" in name:
             axes.plot(w / 2, h / 2, marker="+", markersize=12, markeredgewidth=2, color="#35c6f4")
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def channels_figure(image: np.ndarray, channels: Mapping[str, np.ndarray], path: str | Path) -> None:
@@ -68,4 +70,5 @@ def channels_figure(image: np.ndarray, channels: Mapping[str, np.ndarray], path:
     right.grid(color="0.92")
     right.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)

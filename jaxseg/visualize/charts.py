@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg.files import atomic_path
 from jaxseg.metrics import scores
 from jaxseg.visualize.images import as_percent
 
@@ -44,7 +45,8 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
                 color = "white" if value > 55 else "0.15"
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(drawn, ax=axes, shrink=0.75, label="%").outline.set_visible(False)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str | Path) -> None:
@@ -78,7 +80,8 @@ def spread_figure(scores: Mapping[str, Any], classes: Sequence[str], path: str |
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -125,7 +128,8 @@ def curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     right.legend(frameon=False)
     for axes in (left, right, rate):
         axes.spines["top"].set_visible(False)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], kind: str, key: str) -> tuple[list[int], list[float]]:

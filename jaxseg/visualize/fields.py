@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxseg.files import atomic_path
 from jaxseg.ops.normalize import REC601
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def fields_figure(
     _nested(panels[0], shown, size, image)
     for axes, field in zip(panels[1:], heated, strict=False):
         _heat(axes, field, size, image)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def _nested(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jaxseg.checks import UserError
+from jaxseg.files import atomic_path
 from jaxseg.ops.normalize import REC601
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def prediction_grid(
         draw.text((margin, top + 2), _caption(row, ignore), (110, 110, 118), small)
         top += caption
     sheet.paste(legend, (margin, top))
-    sheet.save(path)
+    with atomic_path(path) as part:
+        sheet.save(part)
 
 
 def _row(row: Mapping[str, Any], palette: Palette, ignore: int) -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
@@ -176,7 +178,8 @@ def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ign
     colors[: len(palette)] = palette
     image = Image.fromarray(np.asarray(label).astype(np.uint8))
     image.putpalette(colors.tobytes())
-    image.save(path, optimize=False)
+    with atomic_path(path) as part:
+        image.save(part, optimize=False)
 
 
 def _ignored(label: np.ndarray, palette: Palette, ignore: int) -> Bool[np.ndarray, "h w"]:

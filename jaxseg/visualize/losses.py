@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxseg.files import atomic_path
+
 if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
@@ -43,7 +45,8 @@ def losses_figure(
         upper, lower = panels[2 * (n // columns) : 2 * (n // columns) + 2, n % columns]
         _surface(figure, upper, name, maps[name]["surface"], first=n == 1)
         _push(lower, maps[name]["push"], label)
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def _example(axes: np.ndarray, label: Int[np.ndarray, "h w"], probability: Float[np.ndarray, "h w"]) -> None:

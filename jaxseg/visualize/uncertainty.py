@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.files import atomic_path
 
 
 def reliability_figure(diagrams: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
@@ -41,7 +42,8 @@ def reliability_figure(diagrams: Mapping[str, Mapping[str, Any]], path: str | Pa
             part.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("share of pixels")
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
 
 
 def heat(values: np.ndarray, *, top: float | None = None) -> np.ndarray:
@@ -102,4 +104,5 @@ def uncertainty_figure(
     for part in axes:
         part.set_anchor("N")
         part.set_axis_off()
-    figure.savefig(path)
+    with atomic_path(path) as part:
+        figure.savefig(part)
