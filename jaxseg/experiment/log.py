@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from jaxseg.checks import printable
-from jaxseg.files import write_text
+from jaxseg.files import set_aside, write_text
 
 TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
 
@@ -63,23 +63,31 @@ def version_of(name: str) -> str | None:
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Returns the rows of a metrics.jsonl; a last line that a kill cut short is left out, and whatever is no row."""
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a metrics.jsonl, and how many whole lines are none."""
     path = Path(path)
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    rows, damaged = [], 0
+    kinds = {"step": int, "kind": str, "miou": int | float | None}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            continue
-        kinds = {"step": int, "kind": str, "miou": int | float | None}
+            row = None
         if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
             rows.append(row)
-    return rows
+        else:
+            damaged += line.endswith("\n")
+    return rows, damaged
 
 
 class Log:
     """Appends rows to metrics.jsonl and, with `tensorboard`, to TensorBoard. Only the first process writes.
 
-    A run that resumes at step n keeps the rows up to n and deletes those after it, as they will be written again.
+    A run that resumes at step n keeps the rows up to n and deletes those after it, as they will be written again. Where
+    they will not, since the run begins anew or lines are damaged, the file is kept under another name, which is said.
 
     Args:
       workdir: of the run.
@@ -89,16 +97,29 @@ class Log:
 
     def __init__(self, workdir: str | Path, *, resume_step: int, tensorboard: bool):
         self.path = Path(workdir) / "metrics.jsonl"
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= resume_step]
+        rows, damaged = _read(self.path)
+        self.rows = [row for row in rows if row["step"] <= resume_step]
         self._file = self._events = None
         if jax.process_index():
             return
+        self._keep_what_is_lost(resume_step, rows, damaged)
         self._rewrite()
         self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             from tensorboardX import SummaryWriter
 
             self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
+
+    def _keep_what_is_lost(self, resume_step: int, rows: list[dict[str, Any]], damaged: int) -> None:
+        why = ""
+        if damaged:
+            why = f"has {damaged} damaged line{'s' * (damaged > 1)}; scores that they told are not known any more"
+        elif rows and not resume_step:
+            why = f"is of a run up to step {max(row['step'] for row in rows)}, which has no checkpoint to go on from"
+        elif resume_step and not self.rows:
+            say(f"note: {self.path} says nothing of the steps up to {resume_step}: the best of them is not known.")
+        if why:
+            say(f"note: {self.path} {why}. It is kept as {set_aside(self.path).name}.")
 
     def _rewrite(self) -> None:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))

@@ -1,6 +1,5 @@
-"""The folder of a run: whose it is, and what it says of the run."""
+"""The folder of a run: what it may be called, and what it says of the run."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -8,24 +7,8 @@ from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError
 from jaxseg.config import OPEN, default_config, with_current_names
-from jaxseg.data import Dataset
 from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
-from jaxseg.experiment import devices as shard
-from jaxseg.experiment.limits import flatten
-from jaxseg.files import Fields, read_json, write_json
-
-# A run may go on with another value of these: they change where things are or what is shown, not the numbers.
-FREE_KEYS = (
-    "data.root",
-    "data.workers",
-    "data.threads",
-    "train.compilation_cache",
-    "log.",
-    "checkpoint.",
-    "eval.metric",
-    "eval.crf.",
-    "eval.guided.",
-)
+from jaxseg.files import Fields, read_json
 
 
 def check_workdir(workdir: str | Path) -> Path:
@@ -40,48 +23,10 @@ def check_workdir(workdir: str | Path) -> Path:
     return workdir
 
 
-def claim_workdir(
-    config: ConfigDict, dataset: Dataset, workdir: str | Path, preprocessing: Preprocessing | None = None
-) -> None:
-    """Writes config.json and dataset.json to the workdir.
-
-    If the workdir already has a checkpoint, its config must be the same. As long as there is no checkpoint, the config
-    may still be changed: a run that failed at once can be repaired and started again in the same folder.
-
-    Raises:
-      UserError: the workdir holds a run of another config; the message lists the settings that differ.
-    """
-    workdir = check_workdir(workdir)
-    path = workdir / "config.json"
-    ours = flatten(json.loads(config.to_json()))
-    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
-        theirs = flatten(with_current_names(read_json(path)))
-        changed = [
-            f"  config.{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} here"
-            for key in sorted(ours.keys() | theirs.keys())
-            if not key.startswith(FREE_KEYS) and ours.get(key, "absent") != theirs.get(key, "absent")
-        ]
-        if changed:
-            raise UserError(
-                f"--workdir {workdir} holds a run of another config:\n" + "\n".join(changed[:12]) + "\n"
-                "Name a new workdir, or give the old values to go on with that run."
-            )
-    shard.wait_for_all("the workdir is checked")
-    if jax.process_index():
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, json.loads(config.to_json()))
-    write_json(
-        workdir / "dataset.json",
-        {
-            "name": dataset.name,
-            "classes": list(dataset.classes),
-            "palette": [list(map(int, color)) for color in dataset.palette],
-            "ignore": dataset.ignore,
-            "values": dataset.values,
-            **({"preprocessing": preprocessing.to_json()} if preprocessing else {}),
-        },
-    )
+def has_checkpoint(workdir: str | Path) -> bool:
+    """Says whether a folder holds a checkpoint, and so a run that may go on."""
+    folder = Path(workdir) / "checkpoints"
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
@@ -99,7 +44,9 @@ def read_config(workdir: str | Path) -> ConfigDict:
             group, name = key.split(".")
             config[group][name] = ConfigDict()
         try:
-            config.update(with_current_names(read_json(path, "Copy it again, or train again.")))
+            found = with_current_names(read_json(path, "Copy it again, or train again."))
+            found.pop("history", None)  # of the changes that `claim_workdir` let through
+            config.update(found)
         except (TypeError, AttributeError, KeyError, RecursionError) as error:
             raise UserError(
                 f"{path} holds a value of another type than the setting: {str(error).splitlines()[0]}."
@@ -110,7 +57,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
 
 def claimed_preprocessing(workdir: str | Path | None) -> Preprocessing | None:
     """Returns what a run that has a checkpoint found out about its images, None where there is no such run."""
-    if workdir is None or not any((Path(workdir) / "checkpoints").glob("[0-9]*")):
+    if workdir is None or not has_checkpoint(workdir):
         return None
     path = Path(workdir) / "dataset.json"
     if not path.exists():

@@ -23,13 +23,13 @@ from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints, check_place
+from jaxseg.experiment.claim import Claim, claim_workdir
 from jaxseg.experiment.inputs import crop_off_place
 from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.lock import locked
-from jaxseg.experiment.log import Log, environment, progress_bar, say, train_bar, train_line
+from jaxseg.experiment.log import Log, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, create_state, eval_variables
-from jaxseg.experiment.workdir import check_workdir, claim_workdir, enable_compilation_cache
-from jaxseg.files import write_json
+from jaxseg.experiment.workdir import check_workdir, enable_compilation_cache
 from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
@@ -39,7 +39,7 @@ from jaxseg.training.saving import Saving
 from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, *, accept_data: bool = False) -> dict[str, Any]:
     """Trains what `config` describes in the folder `workdir`, and returns the last validation scores.
 
     Called again with the same workdir, it continues from the latest checkpoint and gives exactly the same numbers as a
@@ -49,6 +49,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       config: of `jaxseg.config.default_config`.
       workdir: gets config.json, dataset.json, environment.json, metrics.jsonl, tensorboard/, checkpoints/,
         images/ and curves.png.
+      accept_data: go on with data that is not what the run began with; dataset.json then tells both.
 
     Raises:
       UserError: something that a user can repair is wrong; the message says what, and what to do.
@@ -64,15 +65,15 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     schedule = experiments.make_schedule(config, steps)
     check_norms(experiment)
     with locked(workdir):
-        claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing)
-        return _run(experiment, mesh, workdir, schedule, steps, eval_every)
+        claim = claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing, accept_data=accept_data)
+        return _run(experiment, mesh, claim, schedule, steps, eval_every)
 
 
 def _run(
-    experiment: experiments.Experiment, mesh: Mesh, workdir: Path, schedule: optax.Schedule, steps: int, eval_every: int
+    experiment: experiments.Experiment, mesh: Mesh, claim: Claim, schedule: optax.Schedule, steps: int, eval_every: int
 ) -> dict[str, Any]:
     """Starts a run or takes it up again, and sees it to its end."""
-    config, seen = experiment.config, experiment.preprocessing
+    config, seen, workdir = experiment.config, experiment.preprocessing, claim.workdir
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
     batches = _batches(experiment)
     state, tx = _initial_state(experiment, mesh, schedule, checkpoints.latest() is not None)
@@ -80,12 +81,15 @@ def _run(
         state, data = found
         batches.set_state(data["iterator"])
     start = int(state.step)
+    claim.check_end(start, steps)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
-    if not start and jax.process_index() == 0:
-        write_json(workdir / "environment.json", environment())
     _announce(experiment, state, mesh, workdir, start, steps)
+    for sentence in claim.sentences(start, steps, schedule):
+        say(f"note: {sentence}")
+    if start == steps:  # no step will be made that claims the workdir
+        claim.write(start)
     evaluator = Evaluator(of_experiment(experiment, {}), experiment.dataset, mesh, **options_of(config))
-    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, evaluator)
+    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, evaluator, claim)
     train_step = make_train_step(
         experiment.model,
         tx,
@@ -122,6 +126,7 @@ class Run:
     checkpoints: Checkpoints
     log: Log
     evaluator: Evaluator
+    claim: Claim  # written when the first step is done: a start that fails before leaves the workdir as it was
 
 
 def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_step: TrainStep) -> dict[str, Any]:
@@ -143,6 +148,9 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
             state, metrics = train_step(state, batch)
             pending.append(metrics)
             done = step + 1
+            if step == start:
+                jax.block_until_ready(metrics)
+                run.claim.write(start)
             ask = done % config.log.every == 0
             stopping = interrupts.stopping(ask=ask)
             evaluating = _is_due(run, done)
@@ -245,14 +253,15 @@ def _initial_state(
             f" {c.options.to_dict()} and config.model.encoder_options {c.encoder_options.to_dict()}."
         ) from error
     if not resuming:
-        variables = _load_weights(variables, config, bands)
+        variables = _load_weights(variables, experiment)
     tx = experiments.make_optimizer(config, schedule)
     options = {"ema": config.optim.ema > 0, "freeze": tuple(config.optim.freeze)}
     return shard.build(lambda variables: create_state(variables, tx, **options), variables, mesh), tx
 
 
-def _load_weights(variables: dict[str, Any], config: ConfigDict, in_channels: int) -> dict[str, Any]:
+def _load_weights(variables: dict[str, Any], experiment: experiments.Experiment) -> dict[str, Any]:
     """Returns the variables with the weights that `config.model` names, if any."""
+    config, in_channels = experiment.config, experiment.preprocessing.bands.count
     c = config.model
     if c.encoder_weights and encoder_name(config) is None:
         raise UserError(
@@ -267,9 +276,9 @@ def _load_weights(variables: dict[str, Any], config: ConfigDict, in_channels: in
             if values:  # an encoder without running statistics has none in the model's variables either
                 variables[collection]["encoder"] = values
     if c.weights:
-        from jaxseg.trained import load_weights
+        from jaxseg.training.origin import start_from
 
-        variables = load_weights(variables, c.weights, replace_head=c.replace_head)
+        variables = start_from(variables, experiment)
     return variables
 
 

@@ -141,8 +141,8 @@ def test_folders(run, root, tmp_path, how, words):
 
 
 def test_workdir_of_another_config(trained, run):
-    message = _refused(run, trained, "--config.optim.lr=0.5")
-    assert "config.optim.lr: 0.002 there, 0.5 here" in message
+    message = _refused(run, trained, "--config.optim.beta1=0.5")
+    assert "config.optim.beta1: 0.9 there, 0.5 here" in message
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(run, tmp_path):

@@ -32,7 +32,7 @@ def test_workdir_holds_everything(trained):
         assert (trained / name).stat().st_size > 0, name
     assert sorted(p.name for p in (trained / "images").iterdir()) == ["val_000010.png", "val_000020.png"]
     assert list((trained / "tensorboard").glob("events.*"))
-    environment = json.loads((trained / "environment.json").read_text())
+    environment = json.loads((trained / "environment.json").read_text())[0]
     assert environment["versions"]["jax"] == jax.__version__
     checkpoints = Checkpoints(trained)
     assert checkpoints.latest() == 20

@@ -15,8 +15,8 @@ from PIL import Image
 from jaxseg.config import default_config
 from jaxseg.experiment import build
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.claim import claim_workdir
 from jaxseg.experiment.state import create_state
-from jaxseg.experiment.workdir import claim_workdir
 from jaxseg.models import init
 
 
@@ -57,7 +57,7 @@ def run(tmp_path):
     config.train.update(steps=2, compilation_cache="")
     config.eval.bucket = 8
     experiment = build.build(config, splits=("val",))
-    claim_workdir(config, experiment.dataset, workdir)
+    claim_workdir(config, experiment.dataset, workdir).write(0)
     checkpoints = Checkpoints(workdir, writable=True)
     variables = init(experiment.model, jax.random.key(0))
     for step in (1, 2):

@@ -11,6 +11,7 @@ from jaxseg.data import create_dataset
 from jaxseg.experiment import build as experiment
 from jaxseg.experiment import inputs, limits
 from jaxseg.experiment import workdir as workdirs
+from jaxseg.experiment.claim import claim_workdir
 
 
 def _config(**train):
@@ -29,28 +30,28 @@ def test_config_comes_back_from_the_workdir(tmp_path, dataset):
     c.loss.terms = {"dice": 2.0}
     c.optim.freeze = ("encoder",)
     c.model.output_stride = 16
-    workdirs.claim_workdir(c, dataset, tmp_path / "run")
+    claim_workdir(c, dataset, tmp_path / "run").write(0)
     assert workdirs.read_config(tmp_path / "run").to_dict() == c.to_dict()
 
 
 def test_workdir_of_another_config_is_refused(tmp_path, dataset):
-    workdirs.claim_workdir(_config(), dataset, tmp_path)
+    claim_workdir(_config(), dataset, tmp_path).write(0)
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     other = _config()
-    other.optim.lr = 5.0
+    other.optim.beta1 = 0.5
     other.loss.terms = {"dice": 1.0}
     with pytest.raises(UserError) as error:
-        workdirs.claim_workdir(other, dataset, tmp_path)
-    assert "config.optim.lr: 0.001 there, 5.0 here" in str(error.value)
+        claim_workdir(other, dataset, tmp_path).write(0)
+    assert "config.optim.beta1: 0.9 there, 0.5 here" in str(error.value)
     assert "config.loss.terms.dice: absent there, 1.0 here" in str(error.value)
 
 
 def test_what_changes_no_number_may_change(tmp_path, dataset):
-    workdirs.claim_workdir(_config(), dataset, tmp_path)
+    claim_workdir(_config(), dataset, tmp_path).write(0)
     other = _config()
     other.data.workers = 3
     other.log.every = 1
-    workdirs.claim_workdir(other, dataset, tmp_path)
+    claim_workdir(other, dataset, tmp_path).write(0)
     assert json.loads((tmp_path / "config.json").read_text())["data"]["workers"] == 3
 
 
@@ -67,7 +68,7 @@ def test_an_empty_name_is_no_workdir(tmp_path, monkeypatch):
 def test_a_file_is_no_workdir(tmp_path, dataset):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        workdirs.claim_workdir(_config(), dataset, tmp_path / "file")
+        claim_workdir(_config(), dataset, tmp_path / "file").write(0)
 
 
 @pytest.mark.parametrize(
@@ -187,15 +188,15 @@ def test_a_run_from_before_the_american_names_is_read_and_goes_on(tmp_path, data
     assert read.loss.options.region_mutual_information.to_dict() == {"regularizer": 1e-3}
     assert "colour_sigma" not in read.eval.crf and "pictures" not in read.log
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    workdirs.claim_workdir(config, dataset, tmp_path)  # the same run: not refused
+    claim_workdir(config, dataset, tmp_path).write(0)  # the same run: not refused
 
 
 def test_a_start_that_failed_before_its_first_checkpoint_claims_nothing(tmp_path, dataset):
     """Its config may be mended in place, as errors advise."""
-    workdirs.claim_workdir(_config(), dataset, tmp_path)
+    claim_workdir(_config(), dataset, tmp_path).write(0)
     mended = _config()
     mended.model.replace_head = True
-    workdirs.claim_workdir(mended, dataset, tmp_path)
+    claim_workdir(mended, dataset, tmp_path).write(0)
     assert workdirs.read_config(tmp_path).model.replace_head is True
 
 
