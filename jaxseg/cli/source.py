@@ -32,6 +32,9 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="end at an image that does not read (default: leave it out and say so, unless the run's eval.strict)",
     )
+    parser.add_argument(
+        "--accept-data", action="store_true", help="take data that is not what the run's dataset.json says"
+    )
 
 
 def trained(args: argparse.Namespace) -> TrainedModel:
@@ -59,7 +62,7 @@ def data(args: argparse.Namespace, model: TrainedModel) -> tuple[Dataset, str]:
     from jaxseg.evaluation.data import find_dataset
 
     name = args.data or ("folder" if args.root and not model.config else None)
-    return find_dataset(model, args.split, name=name, root=args.root, strict=args.strict)
+    return find_dataset(model, args.split, name=name, root=args.root, accept=args.accept_data, strict=args.strict)
 
 
 def out_folder(args: argparse.Namespace, model: TrainedModel, inside: str) -> Path:

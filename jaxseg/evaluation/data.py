@@ -1,11 +1,14 @@
 """The data set that a trained model is evaluated on: that of its run, or another one by name."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from jaxseg.checks import UserError
 from jaxseg.data import Dataset, check_dataset, create_dataset
 from jaxseg.evaluation.evaluator import check_classes
+from jaxseg.experiment.identity import Difference, describe_data, differences
+from jaxseg.files import read_json
 from jaxseg.trained import TrainedModel
 
 
@@ -16,6 +19,7 @@ def find_dataset(
     name: str | None = None,
     root: str | None = None,
     options: Mapping[str, Any] | None = None,
+    accept: bool = False,
     strict: bool | None = None,
 ) -> tuple[Dataset, str]:
     """Returns a data set with the model's classes and the name of the split to look at, both checked.
@@ -27,7 +31,12 @@ def find_dataset(
       root: the folder that holds the data; None is where the run had it.
       options: further arguments of the data set's function, label_offset and label_ignore among them; those of the
         run's config are used where `name` is None, and these go before them.
+      accept: take data that is not what the run's dataset.json says. What is not is a warning then, and scores.json
+        tells it, see `unlike`.
       strict: whether an image that does not read is an error; None is config.eval.strict.
+
+    Raises:
+      UserError: the data is not the run's, or does not fit the model.
     """
     run = trained.config.data if trained.config and name is None else None
     if run is None and name is None:
@@ -51,5 +60,35 @@ def find_dataset(
     if strict is None:
         strict = trained.config is not None and trained.config.eval.strict
     check_dataset(dataset, split, strict=strict)
+    if run is not None and not options:  # whoever gives options means other data
+        _compare(unlike(trained, dataset, split), trained, accept)
     check_classes(trained, dataset)
     return dataset, split
+
+
+def unlike(trained: TrainedModel, dataset: Dataset, split: str) -> list[Difference]:
+    """Returns what of a data set differs from what dataset.json of the model's run says; nothing for other models.
+
+    Args:
+      trained: of `jaxseg.load`.
+      dataset: to evaluate it on.
+      split: of the data set; splits that the run did not read are not compared.
+    """
+    path = trained.workdir and trained.workdir / "dataset.json"
+    if not path or not path.is_file():
+        return []
+    return differences(read_json(path, "Copy it again, or train again."), describe_data(dataset, [split]))
+
+
+def _compare(found: list[Difference], trained: TrainedModel, accept: bool) -> None:
+    if not found:
+        return
+    text = "\n  ".join(difference.text for difference in found)
+    if accept and not any(difference.fatal for difference in found):
+        warnings.warn(f"The data is not that of the run {trained.workdir}:\n  {text}")
+        return
+    cure = "" if any(difference.fatal for difference in found) else " Or take it as it is: --accept-data."
+    raise UserError(
+        f"The data is not that of the run {trained.workdir}, so that scores can't be compared with the run's:\n  {text}"
+        f"\nName the folder that holds the run's own with --root, or other data with --data NAME --root DIR.{cure}"
+    )

@@ -9,6 +9,7 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
 from jaxseg.evaluation.calibrate import calibrate_split
+from jaxseg.evaluation.data import unlike
 from jaxseg.evaluation.evaluator import Evaluation, Evaluator, options_of
 from jaxseg.evaluation.readable import of_how_many
 from jaxseg.experiment.devices import make_mesh_like
@@ -75,6 +76,8 @@ def evaluate(
     scores = {"split": split, "checkpoint": trained.step, "images": evaluation.images, **loss, "refine": refine}
     scores |= {"unreadable": evaluation.unreadable}
     scores |= {"classes": list(trained.classes), **evaluation.scores}
+    if other := [difference.text for difference in unlike(trained, dataset, split)]:
+        scores["data"] = other
     out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
     _write(scores, evaluation, trained, out)
     print(evaluation.table(trained.classes))
