@@ -15,7 +15,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 p, .note { max-width: 60rem; opacity: .8 } .legend { opacity: 1 }
-table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .2rem .7rem .2rem 0; text-align: right; font-weight: 400 }
+table { border-collapse: collapse; margin: .6rem 0 }
+td, th { padding: .2rem .7rem .2rem 0; text-align: right; font-weight: 400 }
 th { opacity: .7; border-bottom: 1px solid var(--line); vertical-align: bottom }
 td:first-child, th:first-child, .left { text-align: left }
 .bar { width: 16rem; min-width: 6rem; padding-right: 1rem }
