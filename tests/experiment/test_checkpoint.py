@@ -1,5 +1,8 @@
 """Checkpoints: what is kept, what comes back, what is said when a name is wrong."""
 
+import errno
+import os
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -98,3 +101,35 @@ def test_a_state_with_frozen_parameters_comes_back(tmp_path):
     restored, _ = Checkpoints(tmp_path).restore(1, state)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     chex.assert_trees_all_equal(restored, state)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Your quota is used up"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "mount it anew"),
+        (errno.EACCES, "Give yourself the right"),
+        (errno.EIO, "reports a fault"),
+        (errno.ESTALE, "was mounted anew"),
+    ],
+)
+def test_what_a_file_system_refuses_is_said_with_its_remedy(tmp_path, monkeypatch, number, words):
+    checkpoints = Checkpoints(tmp_path, writable=True)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(tmp_path / "checkpoints" / "1"))
+
+    monkeypatch.setattr(checkpoints._manager, "save", refuse)
+    with pytest.raises(UserError, match=f"Could not save to (.|\n)*No checkpoint was written yet. .*{words}") as told:
+        checkpoints.save(1, _state(1.0), {})
+    assert os.strerror(number) in str(told.value)
+    monkeypatch.undo()
+    checkpoints.save(1, _state(1.0), {})
+    checkpoints.wait()
+    monkeypatch.setattr(checkpoints._manager, "save", refuse)
+    with pytest.raises(UserError, match="The last good checkpoint, step 1, is intact"):
+        checkpoints.save(2, _state(1.0), {})
+    monkeypatch.undo()
+    checkpoints.close()
