@@ -136,8 +136,8 @@ def test_what_has_no_effect_is_said():
     "name, options, crop, words",
     [
         ("deeplabv3plus", {}, (65, 65), None),
-        ("deeplabv3plus", {}, (64, 65), "16 pixels, plus 1: at the far side it sees 15 .* crop=.65, 65.;"),
-        ("deeplabv3", {"align_corners": False}, (65, 65), "8 pixels: at the far side it sees 7 .* crop=.72, 72.;"),
+        ("deeplabv3plus", {}, (64, 65), "16 pixels, plus 1: at the far side it sees 15 .*crop=.65, 65.;"),
+        ("deeplabv3", {"align_corners": False}, (65, 65), "8 pixels: at the far side it sees 7 .*crop=.72, 72.;"),
         ("deeplabv3", {"align_corners": False}, (64, 64), None),
         ("pspnet", {}, (64, 64), "8 pixels, plus 1: at the far side it sees 7"),
         ("lraspp", {}, (65, 65), "16 pixels: at the far side it sees 15"),
