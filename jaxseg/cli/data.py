@@ -119,9 +119,10 @@ def _config(args: argparse.Namespace) -> "ConfigDict":
 
 def _open(config: "ConfigDict") -> tuple["Dataset | None", list["Problem"], dict[str, Any] | None]:
     """The data set, what keeps it from being opened, and a classes.json where there is none."""
-    from jaxseg.data import create_dataset, suggest
+    from jaxseg.data import check_options_are_its_own, create_dataset, suggest
 
     c = config.data
+    check_options_are_its_own(c.options.to_dict())
     options, problems, document = c.options.to_dict(), [], None
     for _ in range(3):  # each of the two things that are guessed at is guessed once
         try:

@@ -83,6 +83,13 @@ def create_dataset(
     return dataclasses.replace(dataset, splits=splits)
 
 
+def check_options_are_its_own(options: Mapping[str, Any]) -> None:
+    """Raises a `UserError` for options of a data set that are settings beside them."""
+    for key in ("name", "root", "label_offset", "label_ignore"):
+        if key in options:
+            raise checks.UserError(f"data.options.{key}: this is a setting of its own. Set data.{key} instead.")
+
+
 def _build(name: str, root: str, options: Mapping[str, Any]) -> Dataset:
     import inspect
 

@@ -220,7 +220,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         inner=_inner(label, dataset) if thorough else None,
         digest=hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() if thorough else b"",
         turned=None if known is None else (known[0].turned, known[1].turned),
-        dropped=known is not None and "alpha" in known[0].stored and "alpha" not in known[0].names,
+        dropped=known is not None and "alpha" in known[0].stored and "alpha" not in bands.names,
         proposed=None if known is None else known[0].window,
         sample=flat[:: max(1, len(flat) // PIXELS)].copy() if sample else None,
     )

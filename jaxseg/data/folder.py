@@ -153,7 +153,7 @@ class Folder:
         image = readers.read_image(pair.image, page=pair.page or 0, window=window, bands=self.chosen)
         image = self.bands.check(image, pair.image)
         stored = readers.read_stored_label(pair.label, page=pair.page or 0, window=window)
-        self._check_size(pair, image.shape[:2], stored.values.shape[:2])
+        self._check_size(pair, image.shape, stored.values.shape[:2])
         return {
             "image": image,
             "label": self.legend.read(stored, pair.label),
@@ -162,10 +162,12 @@ class Folder:
         }
 
     def _check_size(self, pair: Pair, image: tuple[int, ...], label: tuple[int, ...]) -> None:
-        if label == image:
+        if label == image[:2]:
             return
         turned = ""
-        if label == image[::-1]:
+        if label == image[1:]:
+            turned = " Its bands come first: save it as [height, width, bands]."
+        if label == image[1::-1]:
             turned = " Its rows and columns are those of the image exchanged."
             if readers.header(pair.image).turned != readers.header(pair.label, label=True).turned:
                 turned = " The EXIF data of one of the two turn it: both are turned as their own say."
@@ -221,6 +223,13 @@ def _number(band: int | str, known: Header, file: str) -> int:
 
 def _bands(known: Header, chosen: tuple[int, ...] | None, nodata: float | None) -> Bands:
     """What the first image says of all."""
+    if nodata is not None and known.dtype != "float32":
+        limits = np.iinfo(known.dtype)
+        if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+            raise UserError(
+                f"data.options.nodata={nodata} is no value of {known.dtype} images, which hold whole numbers from"
+                f" {limits.min} to {limits.max}: no pixel would be left out."
+            )
     names = known.names if chosen is None else tuple((known.stored or known.names)[i] for i in chosen)
     return Bands(names, known.dtype, nodata=known.nodata if nodata is None else float(nodata))
 

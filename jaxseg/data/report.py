@@ -126,7 +126,9 @@ def seen_at(seen: Look, setting: Setting) -> str:
 
 def used_text(seen: Look) -> str:
     """Returns the type of the values, and which of them the images use."""
-    low, high = seen.used
+    low, high = (end[np.isfinite(end)] for end in seen.used)
+    if not low.size:
+        return f"{bands_text(seen.bands)}; none that counts"
     ends = f"{low.min():g} to {high.max():g}"
     if seen.bands.dtype == "float32":
         return f"{bands_text(seen.bands)}; {ends} used"

@@ -51,6 +51,30 @@ def fit_mean_and_std(images: Iterable[Num[np.ndarray, "h w c"]], bands: Bands) -
     return tuple(float(v.mean()) for v in scaled), tuple(max(float(v.std()), 1.0) for v in scaled)
 
 
+def far_value(images: Iterable[Num[np.ndarray, "h w c"]], bands: Bands) -> tuple[float, float, float, float] | None:
+    """Returns a value that seems to stand for nothing: further from all others than these are from each other.
+
+    It is the least or the greatest of all bands. The result is (value, its share, least and greatest of the others),
+    None if there is none.
+
+    >>> image = np.array([[65535, 65535, 900, 1010, 1020, 1100, 1200]], np.uint16)[..., None]
+    >>> far_value([image], Bands(("gray",), "uint16"))
+    (65535.0, 0.2857142857142857, 900.0, 1200.0)
+    """
+    values = np.concatenate(_values(images, bands))
+    for end, side in ((np.max, -1), (np.min, 0)):
+        if not values.size:
+            return None
+        value = end(values)
+        others = values[values != value]
+        if len(np.unique(others[:PIXELS])) < 5:  # a mask, or nearly
+            continue
+        low, high = others.min(), others.max()
+        if values.size - others.size > 1 and abs(value - (low, high)[side]) > high - low:
+            return float(value), 1 - others.size / values.size, float(low), float(high)
+    return None
+
+
 def _values(images: Iterable[Num[np.ndarray, "h w c"]], bands: Bands) -> list[np.ndarray]:
     """The values of each band, float64, less those that hold nothing, thinned out evenly."""
     found: list[list[np.ndarray]] = [[] for _ in bands.names]

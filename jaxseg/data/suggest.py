@@ -16,10 +16,24 @@ from jaxseg.data.labels import Relabeled, count_values, look_interpolated
 from jaxseg.data.legend import from_document
 from jaxseg.data.matching import matching
 from jaxseg.data.resize import AS_STORED, Resize
+from jaxseg.data.statistics import far_value
 
 MOST = 256  # values or colors of which a classes.json is suggested
 FILES = 64  # labels that are looked at for it
 _PIXELS = 2**20  # of the images of a batch: 16 of 256 x 256
+
+
+def suggest_nodata(seen: Look) -> list[str]:
+    """Returns a sentence if a value of the images seems to stand for nothing, which would spoil a fitted window."""
+    if seen.bands.dtype == "uint8" or seen.bands.window is not None:
+        return []
+    if (found := far_value(seen.samples, seen.bands)) is None:
+        return []
+    value, share, low, high = found
+    return [
+        f"{seen.split}: {100 * share:.2g} % of the values are {value:g}, far from all others, {low:g} to {high:g}. If"
+        f" it stands for nothing: data.options.nodata={value:g}; if not, give data.options.window."
+    ]
 
 
 def suggest_classes(dataset: Dataset) -> dict[str, Any] | None:

@@ -183,7 +183,10 @@ def image_warnings(seen: Look) -> list[str]:
             f"{seen.split}: the greatest value of the images is {high.max():g} of 255: they are nearly black. Are these"
             f" ids, or another unit? Give the range: data.options.window=({low.min():g}, {high.max():g})."
         )
-    if flat := [n for n, a, b in zip(seen.bands.names, low, high, strict=True) if not a < b]:
+    said += suggest.suggest_nodata(seen)
+    if nothing := [n for n, a in zip(seen.bands.names, low, strict=True) if np.isinf(a)]:
+        said.append(f"{seen.split}: the band {listing(nothing)} holds nothing in any image.")
+    if flat := [n for n, a, b in zip(seen.bands.names, low, high, strict=True) if a == b]:
         said.append(f"{seen.split}: the band {listing(flat)} has one value in all images: it says nothing.")
     if (dropped := sum(fact.dropped for fact in seen.facts)) > 0:
         said.append(f"{seen.split}: the transparency of {dropped} images is dropped; the colors beneath are used.")

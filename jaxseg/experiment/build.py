@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jaxseg import losses
 from jaxseg.checks import UserError
-from jaxseg.data import Dataset, check_dataset, create_dataset
+from jaxseg.data import Dataset, check_dataset, check_options_are_its_own, create_dataset
 from jaxseg.data.augment import Augment, augment, check_colors
 from jaxseg.data.bands import RGB, Bands
 from jaxseg.data.check import Look
@@ -49,6 +49,7 @@ def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | No
     """
     check_config(config)
     c = config.data
+    check_options_are_its_own(c.options.to_dict())
     dataset = create_dataset(
         c.name,
         c.root,

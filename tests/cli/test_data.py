@@ -40,6 +40,11 @@ def test_an_error_is_status_1_and_is_on_the_page_too(tmp_path, capsys):
     assert run(capsys, "check", "--split", "train", root)[0] == 0
 
 
+def test_a_setting_given_as_an_option_is_named(tmp_path, capsys):
+    status, _, told = run(capsys, "check", write(tmp_path), "--option", "label_offset=-1")
+    assert status == 1 and "Set data.label_offset instead." in told
+
+
 def test_the_page_says_what_is_alike_once(tmp_path, capsys):
     root = write(tmp_path)
     for i in range(3):

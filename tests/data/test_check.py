@@ -267,3 +267,51 @@ def test_pixels_that_hold_nothing_are_ignored_and_have_no_range(tmp_path):
     assert 0 <= train.used[0].min() < train.used[1].max() <= 50
     assert "float32 of 2 bands" in report.text(found)
     assert "8.5 % ignored" in report.text(found)
+
+
+def test_a_value_far_from_all_others_is_said_to_stand_for_nothing(tmp_path):
+    import tifffile
+
+    write(tmp_path)
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            stored = image(i).astype(np.uint16) * 10
+            stored[:2] = 65535
+            (tmp_path / split / "images" / f"p{i}.png").unlink()
+            tifffile.imwrite(tmp_path / split / "images" / f"p{i}.tif", stored, photometric="rgb")
+    said = judged(tmp_path).warnings[0]
+    assert "8.3 % of the values are 65535, far from all others" in said and "data.options.nodata=65535" in said
+    assert not any("65535" in line for line in judged(tmp_path, nodata=65535).warnings)
+    assert not any("65535" in line for line in judged(tmp_path, window=(0, 2000)).warnings)
+
+
+def test_a_band_without_a_number_is_said_to_hold_nothing(tmp_path):
+    write(tmp_path)
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            (tmp_path / split / "images" / f"p{i}.png").unlink()
+            np.save(tmp_path / split / "images" / f"p{i}.npy", np.full((24, 32), np.nan, np.float32))
+    found = judged(tmp_path, window=(0, 1))
+    assert "train: the band gray holds nothing in any image." in found.warnings
+    assert not any("one value in all" in line for line in found.warnings)
+    assert "values  float32 of 1 band (gray); none that counts" in report.text(found)
+
+
+def test_transparency_is_said_to_be_dropped_where_it_is(tmp_path):
+    def clear(seed):
+        return np.dstack([image(seed), image(seed)[..., 0]])
+
+    (tmp_path / "rgba").mkdir()
+    (tmp_path / "key").mkdir()
+    write(tmp_path / "rgba", picture=clear)
+    dropped = "train: the transparency of 3 images is dropped; the colors beneath are used."
+    assert dropped in judged(tmp_path / "rgba").warnings
+    assert dropped not in judged(tmp_path / "rgba", bands=("red", "alpha")).warnings
+    write(tmp_path / "key")
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            file = tmp_path / "key" / split / "images" / f"p{i}.png"
+            Image.open(file).quantize(16).save(file, transparency=3)
+    assert dropped in judged(tmp_path / "key").warnings
+    alpha = create_dataset("folder", str(tmp_path / "key"), bands=("alpha",)).splits["train"][0]["image"]
+    assert np.unique(alpha).tolist() == [0, 255]

@@ -297,3 +297,18 @@ def test_bad_legends(root, text, words):
 
 def test_legend_and_number_that_disagree(root):
     assert "names 3 classes but num_classes is 4" in refusal(root, num_classes=4)
+
+
+@pytest.mark.parametrize("nodata", [70000, -1, 1.5])
+def test_a_value_that_no_pixel_can_have_stands_for_nothing_in_vain(root, nodata):
+    with pytest.raises(UserError, match="is no value of uint8 images, which hold whole numbers from 0 to 255"):
+        create_dataset("folder", str(root), nodata=nodata)
+
+
+def test_bands_that_come_first_are_named(tmp_path):
+    legend(tmp_path)
+    put(tmp_path, np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.uint8))
+    (tmp_path / "train" / "images" / "p.png").unlink()
+    np.save(tmp_path / "train" / "images" / "p.npy", np.zeros((3, 6, 8), np.uint8))
+    with pytest.raises(UserError, match=r"Its bands come first: save it as \[height, width, bands\]"):
+        create_dataset("folder", str(tmp_path)).splits["train"][0]

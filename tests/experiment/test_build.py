@@ -152,6 +152,15 @@ def test_a_crop_off_the_phase_of_the_model_is_said(name, options, crop, words):
     assert said is None if words is None else re.search(words, said), said
 
 
+@pytest.mark.parametrize("key, value", [("root", "."), ("label_offset", -1), ("label_ignore", (3,)), ("name", "a")])
+def test_settings_among_the_options_of_a_data_set_are_named(key, value):
+    c = _config()
+    c.data.name = "shapes"
+    c.data.options = {key: value}
+    with pytest.raises(UserError, match=f"data.options.{key}: this is a setting of its own. Set data.{key} instead."):
+        experiment.build(c, splits=())
+
+
 def test_a_seed_below_zero_is_refused():
     c = _config()
     c.seed = -1

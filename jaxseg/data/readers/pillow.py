@@ -32,6 +32,16 @@ _BANDS = {
 }
 
 
+def _names(image: "PIL.Image.Image") -> tuple[str, ...]:
+    """The bands as stored, transparency among them if a color stands for it (PNG's and GIF's)."""
+    names = _BANDS.get(image.mode, stored.RGB)
+    return (*names, "alpha") if _has_color_key(image) else names
+
+
+def _has_color_key(image: "PIL.Image.Image") -> bool:
+    return "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+
+
 def is_wide_color(start: bytes) -> bool:
     """Whether a file that starts so is a PNG of several channels of 16 bits, of which Pillow drops the lower 8."""
     return start.startswith(b"\x89PNG") and start[24:25] == b"\x10" and start[25:26] != b"\0"
@@ -48,7 +58,7 @@ def header(path: str, start: bytes) -> Header:
                 width, height = height, width
             wide = image.mode.startswith("I")
             names = ("gray",) if wide else stored.RGB
-            known = ("gray",) if wide else _BANDS.get(image.mode, stored.RGB)
+            known = ("gray",) if wide else _names(image)
             kind = "uint16" if wide else "uint8"
             return Header(_pages(image), height, width, len(names), kind, names, None, turned, known)
     except Exception as error:
@@ -63,13 +73,15 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
             _check_chunks(image, path)
             _seek(image, page, path)
             _turn(image)
-            known = ("gray",) if image.mode.startswith("I") else _BANDS.get(image.mode, stored.RGB)
+            known = ("gray",) if image.mode.startswith("I") else _names(image)
             stored.check_bands(bands, known, path)
             if image.mode.startswith("I"):
                 return stored.choose(stored.crop(_wide(image, path), window), bands)
             if bands is not None:
                 image = image.convert("L") if image.mode == "1" else image
                 values = np.asarray(image if image.mode in _BANDS else image.convert("RGB"))
+                if _has_color_key(image):
+                    values = np.dstack([values, np.asarray(image.convert("RGBA"))[..., 3]])
                 return np.array(stored.crop(values.reshape(*values.shape[:2], -1), window)[..., list(bands)])
             if image.mode == "P":
                 image = image.convert("RGBA" if "transparency" in image.info else "RGB")
