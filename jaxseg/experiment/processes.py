@@ -133,7 +133,7 @@ def joined(group: Group, *, heartbeat: float = HEARTBEAT, timeout: int = 300) ->
     try:
         yield
     except Interrupted:  # all stop at the same step
-        watch.close()
+        _part(watch, service)
         raise
     except UserError as error:
         watch.tell(1, f"Process {group.process} of {group.processes} stopped: {error}")
@@ -145,8 +145,13 @@ def joined(group: Group, *, heartbeat: float = HEARTBEAT, timeout: int = 300) ->
         watch.tell(1, f"Process {group.process} of {group.processes} failed: {type(error).__name__}: {error}")
         atexit.register(_leave, 1)
         raise
+    _part(watch, service)
+
+
+def _part(watch: "_Watch", service: "subprocess.Popen[str] | None") -> None:
+    """Waits until all processes have come so far, and ends what `joined` has started."""
     watch.close()
-    jax.distributed.shutdown()  # waits until all have come so far
+    jax.distributed.shutdown()
     if service is not None:
         service.communicate("done\n", timeout=60)
 
