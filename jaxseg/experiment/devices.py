@@ -127,11 +127,12 @@ def localize(tree: Any, mesh: Mesh) -> Any:
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, state_sharding(tree, mesh))
-    every = np.array(sorted(jax.devices(), key=lambda device: device.process_index))
-    if mesh.size * jax.process_count() != every.size or all(x.is_fully_replicated for x in jax.tree.leaves(tree)):
+    leaves = jax.tree.leaves(tree)
+    if all(x.is_fully_replicated for x in leaves):
         return place(jax.tree.map(lambda x: x.addressable_data(0), tree), mesh)
     axes, shape = ("process", *mesh.axis_names), (jax.process_count(), *mesh.devices.shape)
-    whole = Mesh(every.reshape(shape), axes, axis_types=(AxisType.Auto,) * len(axes))
+    every = leaves[0].sharding.mesh.devices.reshape(shape)  # those of a process are next to each other
+    whole = Mesh(every, axes, axis_types=(AxisType.Auto,) * len(axes))
     here = state_sharding(tree, mesh)
     gathered = jax.jit(lambda x: x, out_shardings=jax.tree.map(lambda s: NamedSharding(whole, s.spec), here))(tree)
     return jax.tree.map(
