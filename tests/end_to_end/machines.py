@@ -2,8 +2,9 @@
 
 python -m tests.end_to_end.machines FOLDER [VICTIM]
 
-What is shown: the process that is left ends within 30 s, with status 75 and a sentence; one process of eight devices
-takes the run up; its last loss is that of a run that nothing happened to, to 1e-6; one device evaluates and predicts.
+What is shown: the process that is left ends within 30 s, with status 75 and a sentence; started again, both stop when
+one is asked to; one process of eight devices takes the run up; its last loss is that of a run that nothing happened to,
+to 1e-6; one device evaluates and predicts.
 Takes a few minutes on two cores; FOLDER keeps the logs and the runs.
 """
 
@@ -85,10 +86,25 @@ def kill_one(folder: Path, victim: int) -> None:
     assert seconds <= LIMIT and sorted(statuses) == [-signal.SIGKILL, 75] and "stack trace" not in text
 
 
+def stop_all(folder: Path) -> None:
+    """Goes on with both processes and asks one of them to stop: both must, at the same step, which is saved."""
+    last = saved_steps(folder / "killed")[-1]
+    members = train(folder, "killed", processes=2)
+    log, rows = folder / "killed.0.log", folder / "killed" / "metrics.jsonl"
+    while "Going on from checkpoint" not in log.read_text() or max(row["step"] for row in read_rows(rows)) <= last:
+        assert all(member.poll() is None for member in members), "a process ended by itself"
+        time.sleep(0.05)
+    members[1].send_signal(signal.SIGTERM)
+    statuses, saved = ended(members), saved_steps(folder / "killed")
+    print(f"SIGTERM to process 1: statuses {statuses}, checkpoints {saved}")
+    assert statuses == [128 + signal.SIGTERM] * 2 and last < saved[-1] < STEPS
+
+
 def main(folder: Path, victim: int) -> None:
     """Runs the whole of it, and raises if something is not as it should be."""
     folder.mkdir(parents=True, exist_ok=True)
     kill_one(folder, victim)
+    stop_all(folder)
     assert ended(train(folder, "killed", processes=1)) == [0]
     assert "Going on from checkpoint" in (folder / "killed.one.log").read_text()
     assert ended(train(folder, "undisturbed", processes=2)) == [0, 0]
