@@ -22,7 +22,7 @@ from jaxseg.experiment.processes import Group, joined
 
 def work():
     port, process = int(sys.argv[1]), int(sys.argv[2])
-    with joined(Group(f"127.0.0.1:{port}", 2, process), heartbeat=2.0):
+    with joined(Group(f"127.0.0.1:{port}", 2, process), heartbeat=4.0):
         import jax
         from jax.experimental.multihost_utils import process_allgather
         assert process_allgather(jax.numpy.ones(())).sum() == 2
@@ -71,9 +71,9 @@ def test_one_process_killed_ends_the_other(members, victim):
     began = time.monotonic()
     both[victim].kill()
     _, text = both[1 - victim].communicate(timeout=30)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # 4 s on a machine with nothing else to do
     assert both[1 - victim].returncode == GONE, text
-    assert f"error: Process {victim} of 2 has not been heard of for 2 s" in text
+    assert f"error: Process {victim} of 2 has not been heard of for 4 s" in text
     assert "goes on from its last checkpoint" in text
     assert "stack trace" not in text and "Traceback" not in text
 
