@@ -102,7 +102,8 @@ class Bands:
         values = images.astype(jnp.float32)
         if self.window is not None:
             low, high = np.asarray(self.window, np.float32).T
-            values = jnp.clip((values - low) * (255 / (high - low)), 0, 255)
+            low, factor = (jnp.broadcast_to(number, images.shape) for number in (low, 255 / (high - low)))
+            values = jnp.clip((values - low) * factor, 0, 255)
         elif self.dtype != "uint8":
             raise UserError(
                 f"The range of the {self.dtype} images is not known. Give data.options.window=(low, high), in stored"

@@ -104,8 +104,8 @@ def test_the_guided_filter_sees_the_image_from_0_to_1():
 
     random = np.random.default_rng(0)
     image, logits = random.integers(0, 256, (1, 9, 10, 3), np.uint8), random.normal(size=(1, 9, 10, 2))
-    image, logits = jnp.asarray(image), jnp.asarray(logits, jnp.float32)
-    filtered = jax.jit(lambda x, y: guided_filter(x / 255.0, jax.nn.softmax(y), radius=2, eps=0.05))(image, logits)
+    image, logits, unit = jnp.asarray(image), jnp.asarray(logits, jnp.float32), jnp.asarray(image, jnp.float32) / 255
+    filtered = jax.jit(lambda x, y: guided_filter(x, jax.nn.softmax(y), radius=2, eps=0.05))(unit, logits)
     out = jax.jit(lambda x, y: refinement.guided(y, x, radius=2, eps=0.05))(image, logits)
     np.testing.assert_allclose(np.exp(out), np.maximum(filtered, 1e-6), rtol=1e-4)
 

@@ -29,7 +29,7 @@ class Nearest:
         self.num_classes = num_classes
 
     def apply(self, variables, images, *, train):
-        return {"logits": -jnp.abs(images[..., :1] - jnp.arange(self.num_classes))}
+        return {"logits": -jnp.abs(images[..., :1] - jnp.arange(self.num_classes, dtype=float)[None, None, None])}
 
 
 class Brightest:
