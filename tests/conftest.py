@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -17,8 +18,10 @@ gc.set_threshold(200_000, 20, 100)
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 
 # JAXSEG_CHECK_TYPES=1 checks annotations, shapes and dtypes included. JAXSEG_CHECK_PROMOTION=1 refuses to promote ranks
-# and dtypes without a word; losses, metrics, ops and blocks pass with it.
+# and dtypes without a word, in the folders `STRICT`.
 CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
+CHECK_PROMOTION = os.environ.get("JAXSEG_CHECK_PROMOTION") == "1"
+STRICT = ["bench", "blocks", "cli", "contracts", "encoders", "evaluation", "losses", "metrics", "ops", "visualize"]
 
 
 class _Unchecked:
@@ -43,6 +46,16 @@ if CHECK_TYPES:
     jaxtyping.install_import_hook("jaxseg", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
     pytest.raises = _Unchecked
 
-if os.environ.get("JAXSEG_CHECK_PROMOTION") == "1":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+@pytest.fixture(scope="module", autouse=True)
+def _promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Refuses promotion in the folders `STRICT`."""
+    checks = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict"}
+    if not CHECK_PROMOTION or request.path.parent.name not in STRICT:
+        checks = {}
+    before = {name: getattr(jax.config, name) for name in checks}
+    for name, value in checks.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
