@@ -185,19 +185,33 @@ def _read_zip(file: io.BufferedIOBase, size: int) -> tuple[Any, Callable[[str], 
     return content, lambda key: archive.read(f"{folder}data/{key}")
 
 
+class _Within(io.BufferedIOBase):
+    """A file of which no more is asked than there is: Python sets aside what is asked for."""
+
+    def __init__(self, file: io.BufferedIOBase, size: int):
+        self._file, self._size = file, size
+
+    def read(self, count: int | None = -1) -> bytes:
+        return self._file.read(min(self._size if count is None or count < 0 else count, self._size))
+
+    def readline(self, count: int | None = -1) -> bytes:
+        return self._file.readline()
+
+
 def _read_legacy(file: io.BufferedIOBase, size: int) -> tuple[Any, Callable[[str], bytes]]:
-    magic = _Unpickler(file).load()
+    within = _Within(file, size)
+    magic = _Unpickler(within).load()
     if isinstance(magic, Unknown):
         raise UserError(f"it refers to {magic.refers_to}, where a state dict holds tensors only.")
     if magic != LEGACY_MAGIC:
         raise UserError("it is not what torch.save writes.")
-    _protocol, system = (_Unpickler(file).load() for _ in range(2))
+    _protocol, system = (_Unpickler(within).load() for _ in range(2))
     if not system["little_endian"]:
         raise UserError("it was written on a big-endian machine; save it again on a little-endian one.")
-    unpickler = _Unpickler(file)
+    unpickler = _Unpickler(within)
     content = unpickler.load()
     storages = {}
-    for key in _Unpickler(file).load():
+    for key in _Unpickler(within).load():
         (count,) = struct.unpack("<q", file.read(8))
         if not 0 <= count * unpickler.itemsizes[key] <= size - file.tell():
             raise UserError(f"a storage of {count} elements reaches beyond its end; the file is damaged.")

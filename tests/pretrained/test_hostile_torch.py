@@ -172,3 +172,8 @@ def test_the_dtype_of_every_bfloat16_is_not_rewritten(tmp_path):
     pickled = b"\x80\x02" + whole + state_dict((text("w"), tensor((2, 2), (2, 1))))[2:]
     read_state_dict(zip_of(path, pickled, np.zeros(4, "<f4").tobytes()))
     assert np.dtype(jnp.bfloat16).itemsize == 2
+
+
+def test_a_flat_file_is_not_asked_for_more_than_it_has(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 2**33) + bytes(100))  # bytes of that number
+    refused(tmp_path / "a.pth", "a.pth", memory=1e6)

@@ -75,7 +75,7 @@ def _segment(page: Any, key: "tifffile.TiffPage", index: int) -> np.ndarray | No
     file = key.parent.filehandle
     with file.lock:
         file.seek(page.dataoffsets[index])
-        data = file.read(size)
+        data = file.read(min(size, file.size))  # what a file claims would be set aside
     if key.is_tiled:
         rows, width = key.tilelength, key.tilewidth
     else:
