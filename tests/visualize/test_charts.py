@@ -96,7 +96,7 @@ def test_nothing_is_drawn_on_a_screen(tmp_path):
 
 def test_a_dollar_in_a_name_is_no_mathematics(tmp_path, figures):
     names = ["$\\frac{a}$", "under $5 and over $9"]
-    visualize.confusion_figure(np.eye(2), names, tmp_path / "m.png")  # the first would raise, as mathematics
+    visualize.confusion_figure(np.eye(2, dtype=int), names, tmp_path / "m.png")  # the first would raise, as mathematics
     found = {"miou": 0.5, "miou_low": 0.4, "miou_high": 0.6, "image_miou": 0.45, "image_miou_std": 0.1}
     found |= {key: [0.5, 0.4] for key in ("iou", "iou_low", "iou_high", "image_iou", "image_iou_std")}
     visualize.spread_figure(found | {"spread": {"level": 0.95}}, names, tmp_path / "s.png")
