@@ -324,7 +324,7 @@ def fuzz(name: str, count: int, seed: int, keep: Path | None = None) -> tuple[co
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         loader.make(root)
-        with contextlib.suppress(UserError):  # what is made once is no file's
+        with contextlib.suppress(Exception):  # what is made once is no file's
             loader.load(root, next(f for f in root.glob(loader.files[0]) if f.is_file()))
         files = sorted({f for pattern in loader.files for f in root.glob(pattern) if f.is_file()})
         for number in range(count):

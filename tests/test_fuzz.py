@@ -5,7 +5,7 @@ import pytest
 from jaxseg.data import readers
 from tests.fuzz import LOADERS, fuzz
 
-COUNTS = {"run": 6, "checkpoint": 6, "bundle": 12, "smp": 12}
+COUNTS = {"run": 4, "checkpoint": 4, "bundle": 10, "smp": 10}
 
 
 @pytest.mark.parametrize("name", LOADERS)

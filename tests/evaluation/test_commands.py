@@ -73,6 +73,7 @@ def test_predict_writes_labels_and_overlays_of_the_checkpoint(run, tmp_path):
 def test_images_that_do_not_read_are_left_out_and_named(run, tmp_path, capsys):
     images, out = run.root / "val" / "images", tmp_path / "out"
     (images / "1.png").write_bytes((images / "1.png").read_bytes()[:300])
+    whole = (run.root / "train" / "images" / "0.png").read_bytes()
     (run.root / "train" / "images" / "0.png").write_bytes(b"")  # nobody looks at it here
     command = (str(run.workdir), "--out", str(out))
     with pytest.warns(UserWarning, match=r"1 of 3 images .* does not read and is in no score.*\n.*images/1.png"):
@@ -91,6 +92,7 @@ def test_images_that_do_not_read_are_left_out_and_named(run, tmp_path, capsys):
             call(name, *command, "--strict")
     for file in images.iterdir():
         file.write_bytes(b"")
+    (run.root / "train" / "images" / "0.png").write_bytes(whole)
     for name in ("eval", "errors"):
         with pytest.raises(UserError, match=r"No image of the split 'val' .* reads: .*it is empty"):
             call(name, *command)

@@ -118,7 +118,7 @@ def _unpack(data: bytes, key: "tifffile.TiffPage", shape: tuple[int, int, int]) 
 
 def _unfold(unpacker: Any, data: bytes, expected: int) -> bytes:
     """All that a decompressor makes of a segment, whose end has its checksum; some last strips have rows too many."""
-    unfolded = unpacker.decompress(data, max(expected, SMALL) + 1)
+    unfolded = unpacker.decompress(data, max(2 * expected, 2**26))
     if not unpacker.eof:
         raise ValueError(f"a segment of {len(data)} bytes is cut short, or holds far more than the {expected} expected")
     return unfolded
