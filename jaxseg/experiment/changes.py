@@ -23,6 +23,7 @@ MAY_CHANGE = {
     "checkpoint.": NONE,
     "eval.every": "none to the training; the best checkpoint is chosen among those that were evaluated",
     "eval.batch_size": NONE,
+    "eval.strict": NONE,
     "eval.threshold": SCORES,
     "eval.metrics": NONE,
     "eval.metric_options": SCORES,

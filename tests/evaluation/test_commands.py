@@ -75,7 +75,7 @@ def test_images_that_do_not_read_are_left_out_and_named(run, tmp_path, capsys):
     (images / "1.png").write_bytes((images / "1.png").read_bytes()[:300])
     whole = (run.root / "train" / "images" / "0.png").read_bytes()
     (run.root / "train" / "images" / "0.png").write_bytes(b"")  # nobody looks at it here
-    command = (str(run.workdir), "--out", str(out))
+    command = (str(run.workdir), "--out", str(out), "--accept-data")  # the files were whole when the run began
     with pytest.warns(UserWarning, match=r"1 of 3 images .* does not read and is in no score.*\n.*images/1.png"):
         assert call("eval", *command) == 0
     scores = json.loads((out / "scores.json").read_text())
