@@ -67,7 +67,10 @@ DEFAULTS = {
     # Neither length is chosen for anyone: a run must say one.
     "train.steps": 0,
     "train.epochs": 0,
+    "train.batch_norm": "global",
     "train.devices": 0,
+    "train.fsdp": 1,
+    "train.remat": "",
     "train.compilation_cache": "~/.cache/jaxseg/compiled",
     "log.every": 10,
     "log.grad_norm": True,
@@ -80,6 +83,7 @@ DEFAULTS = {
     "eval.batch_size": 8,
     "eval.bucket": 0,
     "eval.phase": "crop",
+    "eval.strict": False,
     "eval.fill": "auto",
     "eval.threshold": 0.5,
     "eval.metrics": ("confusion",),
