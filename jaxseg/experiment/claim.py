@@ -138,7 +138,9 @@ def claim_workdir(
     here = json.loads(config.to_json())
     splits = (config.data.train_split, config.data.eval_split)
     data = describe_data(dataset, [split for split in splits if split in dataset.splits], preprocessing)
-    if not has_checkpoint(workdir):
+    goes_on = has_checkpoint(workdir)
+    shard.wait_for_all("the workdir is looked at")
+    if not goes_on:
         return Claim(workdir, here, data)
     notes, changed, before = [], [], {}
     lost = "is missing: whether this is {} of the run can't be told. It is written anew"
@@ -164,7 +166,6 @@ def claim_workdir(
         notes.append(f"{workdir / 'dataset.json'} {lost.format('the data')}.")
     found = differences(before, data)
     _check_data(found, workdir, accept_data)
-    shard.wait_for_all("the workdir is checked")
     return Claim(workdir, here, data, tuple(changed), tuple(found), tuple(notes), before)
 
 

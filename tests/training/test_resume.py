@@ -86,6 +86,7 @@ def test_a_longer_run_with_another_rate_goes_on(run, capsys):
     np.testing.assert_allclose(rows[4]["lr"], 0.5 * 0.5**0.9, rtol=1e-5)
     assert rows[3]["lr"] < 1e-3  # as it was
     (entry,) = json.loads((run.workdir / "config.json").read_text())["history"]
+    assert entry["changed"].pop("data.root")[1] == str(run.root)
     assert entry["changed"] == {"eval.batch_size": [8, 1], "optim.lr": [0.001, 0.5], "train.epochs": [1, 2]}
     starts = json.loads((run.workdir / "environment.json").read_text())
     assert [start["step"] for start in starts] == [0, 4]
