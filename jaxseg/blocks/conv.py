@@ -123,6 +123,7 @@ class BatchNorm(nn.Module):
         keep, unbiased = self.momentum, var * self._correction(x, parts)
         running_mean.value = keep * running_mean.value + (1 - keep) * mean.mean((0, 1, 2, 3))
         running_var.value = keep * running_var.value + (1 - keep) * unbiased.mean((0, 1, 2, 3))
+        scale, bias = (jnp.broadcast_to(values, var.shape) for values in (scale, bias))
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (split * factor + (bias - mean * factor)).reshape(x.shape).astype(self.dtype)
 

@@ -20,7 +20,7 @@ def test_a_step_is_weighed_before_it_runs(compiled, monkeypatch, capsys):
     devices, config = jax.devices(), default_config()
     assert 2**26 <= memory.needed_bytes(compiled) < 2**27
     memory.check_memory(compiled, devices, config)
-    monkeypatch.setattr(memory, "_machine", lambda: 7e7)
+    monkeypatch.setattr(memory, "_machine", lambda: 70_000_000)
     memory.check_memory(compiled, devices, config)
     assert "needs about 0.07 GB of memory, the device has 0.07 GB: that may not" in capsys.readouterr().err
     monkeypatch.setattr(memory, "_machine", lambda: 6e7)
