@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.checks import UserError
 
@@ -60,7 +60,7 @@ def local_mesh(mesh: Mesh) -> Mesh:
     return _mesh(own, math.gcd(mesh.shape.get("fsdp", 1), len(own)))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Returns the sharding of what every device holds a whole copy of."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -70,7 +70,7 @@ def batched(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(mesh.axis_names if len(mesh.axis_names) > 1 else "data"))
 
 
-def sharding_of(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def sharding_of(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Returns where an array of the state lives: split along its largest axis that the axis "fsdp" of `mesh` divides.
 
     Of two axes of one size the last is split. An array without such an axis, and one of fewer than `LEAST` numbers, is
