@@ -9,6 +9,7 @@ from jaxseg.config import OPEN, default_config
 from jaxseg.experiment.limits import flatten
 
 NONE = "none: the same bits"
+ROUNDING = "rounding: sums are made in another order"
 SCORES = "none to the training; scores before and after are of two kinds"
 FUTURE = "from here on another run; what is past stays"
 
@@ -18,7 +19,9 @@ MAY_CHANGE = {
     "data.workers": NONE,
     "data.threads": NONE,
     "train.compilation_cache": NONE,
-    "train.devices": "rounding: sums are made in another order",
+    "train.devices": f'{ROUNDING}; with `train.batch_norm` "device" statistics of other parts of the batch',
+    "train.fsdp": ROUNDING,
+    "train.remat": ROUNDING,
     "log.": "none; rounding for `log.grad_norm`, which is part of the step's program",
     "checkpoint.": NONE,
     "eval.every": "none to the training; the best checkpoint is chosen among those that were evaluated",

@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from jaxseg.experiment.log import TRAIN_BAR, Log, environment, read_rows, train_line
 
 
@@ -50,3 +52,29 @@ def test_the_bar_of_a_run_shows_its_score_in_80_columns():
     assert len(text) <= 80
     assert "300/2560" in text and "loss 0.1235" in text and text.endswith("val mIoU 0.8562, 43.2 images/s")
     assert "val" not in train_line(0.5, 1.0, None)
+
+
+ROW = '{"kind": "eval", "step": 2, "miou": 0.5}\n'
+
+
+@pytest.mark.parametrize(
+    "text, step, words, kept",
+    [
+        (f"\xff\n{ROW}5\n", 2, "has 2 damaged lines; scores that they told are not known any more", True),
+        (ROW, 0, "is of a run up to step 2, which has no checkpoint to go on from", True),
+        ("", 4, "says nothing of the steps up to 4: the best of them is not known", False),
+        (ROW, 2, "", False),
+        (f'{ROW}{{"kind": "tr', 2, "", False),  # a kill in the middle of a line
+    ],
+)
+def test_what_is_lost_is_said_and_the_file_is_kept(tmp_path, capsys, text, step, words, kept):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(text, encoding="latin-1")
+    Log(tmp_path, resume_step=step, tensorboard=False).close()
+    said = capsys.readouterr().err
+    assert words in said
+    assert bool(said) == bool(words)
+    assert path.read_text() == (ROW if step and text else "")
+    assert (tmp_path / "metrics.1.jsonl").exists() == kept
+    if kept:
+        assert (tmp_path / "metrics.1.jsonl").read_text(encoding="latin-1") == text
