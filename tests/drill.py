@@ -235,7 +235,10 @@ def damaged(run: Run) -> Outcome:
     if len(run.steps()) < 2:
         return killed(run)
     folder = run.workdir / "checkpoints" / str(run.steps()[-1])
-    file = run.rng.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if run.rng.random() < 0.7:  # what each process wrote is gathered in one place, and read from there
+        files = [path for path in files if "ocdbt.process" not in str(path) and path.stat().st_size]
+    file = run.rng.choice(files)
     how = run.rng.choice(("delete", "empty", "half", "flip", "flip", "flip"))
     content = file.read_bytes()
     if how == "delete":
