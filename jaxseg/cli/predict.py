@@ -15,6 +15,7 @@ from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
 REPORTED = 100  # failures at the end
+PROGRAMS = 2  # compiled ones that are kept: images come ordered by size
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +154,7 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     if args.dropout is not None:
         _check_dropout(trained[0])
         return Ensemble.from_dropout(trained[0], samples=args.dropout)
-    return Predictor(trained[0], refine=args.refine)
+    return Predictor(trained[0], refine=args.refine, programs=PROGRAMS)
 
 
 def _check_dropout(trained: TrainedModel) -> None:

@@ -120,6 +120,7 @@ class Programs:
             self._programs[key] = self._function.lower(variables, batch, *others, canvas).compile()
             if len(self._programs) > self._limit:
                 self._programs.popitem(last=False)
+            self._function.clear_cache()  # which would hold every program, too, for ever
         self._programs.move_to_end(key)
         return self._programs[key](variables, batch, *others)
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -152,10 +153,12 @@ def name_outputs(files: Iterable[Found], out: Path, *, values: bool = False) -> 
 def sort_by_grid(pages: Iterable[ImagePage], preprocessing: Preprocessing) -> list[ImagePage]:
     """Returns the images with those of one padded size after each other, so that each is compiled for once.
 
-    What does not say its size comes first: why is said when it is read.
+    The largest come first, which need the most memory: if there is too little, it is known at once. What does not say
+    its size comes before them; why is said when it is read.
     """
     grids = {page: _grid(page, preprocessing) for page in pages}
-    return sorted(grids, key=lambda page: grids[page] or ())
+    sized = {page: (math.prod(grid.canvas), grid) for page, grid in grids.items() if grid is not None}
+    return [page for page in grids if page not in sized] + sorted(sized, key=sized.__getitem__, reverse=True)
 
 
 def _grid(page: ImagePage, preprocessing: Preprocessing) -> Grid | None:

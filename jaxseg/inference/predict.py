@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Num
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.devices import batched, place, replicated
-from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, shown_bands, stack
+from jaxseg.inference.batches import PROGRAMS, Grid, Groups, Programs, as_stored, find_grid, shown_bands, stack
 from jaxseg.inference.calibration import Calibration, find_calibration
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.refine import Refiner, find_refiner
@@ -159,6 +159,7 @@ class Predictor:
         using the image; the probabilities are then not calibrated (docs/refinement.md).
       mesh: of `jaxseg.training.make_mesh`, of this process: the images of a batch are split over its devices and, if it
         has the axis "fsdp", the variables too. None is the first device.
+      programs: compiled ones that are kept, at least 1; a few do where images come ordered by size.
 
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     num_classes = 3
@@ -180,6 +181,7 @@ class Predictor:
         calibration: Calibration | None = None,
         refine: str | Refiner | None = None,
         mesh: Mesh | None = None,
+        programs: int = PROGRAMS,
     ):
         self.mesh = mesh
         self.trained = trained = with_changes(check_trained(trained), bucket, threshold)
@@ -204,8 +206,8 @@ class Predictor:
             logits = calibration(logits) if calibration else logits
             return probabilities_of(logits, trained, refined=refine is not None)
 
-        self._labels = Programs(jax.jit(labels, static_argnums=2))
-        self._probabilities = Programs(jax.jit(probabilities, static_argnums=2))
+        self._labels = Programs(jax.jit(labels, static_argnums=2), programs)
+        self._probabilities = Programs(jax.jit(probabilities, static_argnums=2), programs)
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the label of every pixel, int32.

@@ -1,10 +1,13 @@
 """`jaxseg predict` on folders as people have them: each image by itself, whatever the others are."""
 
+import gc
 import itertools
 import os
 import resource
 import signal
+import weakref
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import files
+from jaxseg.inference.batches import Programs
 from jaxseg.inference.image_list import find_below, name_outputs, sort_by_grid
 from jaxseg.trained import TrainedModel
 
@@ -161,7 +165,7 @@ def test_interrupted_it_says_how_far_it_came(tmp_path, capsys, monkeypatch):
 
 
 def test_one_program_at_a_time(tmp_path):
-    """Images of one padded size follow each other: what was compiled and dropped is not compiled again."""
+    """Images of one padded size follow each other, the largest first: what was dropped is not compiled again."""
     sizes = [(20 + 40 * (i % 3), 30 + 40 * (i % 2)) for i in range(12)]
     for i, size in enumerate(sizes):
         image(tmp_path / "in" / f"{i:02}.png", size)
@@ -170,6 +174,7 @@ def test_one_program_at_a_time(tmp_path):
     pages = sort_by_grid(name_outputs(found, tmp_path / "out"), Preprocessing((0.0,) * 3, (1.0,) * 3))
     padded = [tuple(-(-n // 32) for n in sizes[int(page.file.stem)]) for page in pages[1:]]
     assert not failures and pages[0].file.suffix == ".jpg" and len(pages) == 13
+    assert padded[0] == max(padded) and padded[-1] == min(padded)
     assert sum(a != b for a, b in itertools.pairwise(padded)) == len(set(padded)) - 1 == 5
 
 
@@ -178,3 +183,16 @@ def test_a_file_named_twice_is_predicted_once(tmp_path):
     found, _ = find_below([str(tmp_path / "a.png"), str(tmp_path)], tmp_path / "out")
     assert [str(each.name) for each in found] == ["a.png"]
     assert files.is_predicted(name_outputs(found, tmp_path)[0]) is False
+
+
+def test_programs_that_are_dropped_are_gone():
+    """JAX's own cache would keep them all, several megabytes each."""
+    function = jax.jit(lambda variables, batch, canvas: batch["x"] + variables, static_argnums=2)
+    programs = Programs(function, limit=1)
+    programs(1.0, {"x": np.zeros(1)}, canvas=(1, 1))
+    (compiled,) = programs._programs.values()
+    first = weakref.ref(compiled._executable)
+    del compiled
+    assert programs(1.0, {"x": np.zeros(2)}, canvas=(1, 2)).shape == (2,)
+    gc.collect()
+    assert len(programs) == 1 and first() is None
