@@ -19,9 +19,7 @@ import jaxseg
 from jaxseg.experiment.devices import sharding_of
 from jaxseg.training import create_state, make_mesh, make_train_step, state_sharding
 
-OPERATION = re.compile(
-    r"= (\(?[^=]*?\)?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
-)
+OPERATION = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
 ARRAY = re.compile(r"(f32|bf16|f16|s32|u32|pred)\[([\d,]*)\]")
 BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1}
 
@@ -29,7 +27,7 @@ BYTES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2, "pred": 1}
 def collectives(program: str) -> dict[str, tuple[int, int]]:
     """Returns the number of collectives of each kind in a compiled program, and the bytes of their results.
 
-    >>> collectives("%a = (f32[8]{0}, f32[2,3]{1,0}) all-reduce(%x, %y), channel_id=1")
+    >>> collectives("%a = (f32[8]{0}, /*index=1*/f32[2,3]{1,0}) all-reduce(%x, %y), channel_id=1")
     {'all-reduce': (1, 56)}
     """
     found = collections.defaultdict(lambda: (0, 0))
