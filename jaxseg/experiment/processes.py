@@ -192,6 +192,7 @@ def _start_service(group: Group, heartbeat: float) -> "subprocess.Popen[str] | N
         [*program, address, str(group.processes), str(heartbeat + 10)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # whoever reads the run's would wait for this process, too
         text=True,
         start_new_session=True,  # Ctrl-C is for the run
     )

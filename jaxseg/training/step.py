@@ -178,7 +178,7 @@ def linen_forward(model: nn.Module, freeze: Prefixes = (), *, remat: str = "", n
             stack.enter_context(nn.intercept_methods(as_in_evaluation))
             stack.enter_context(batch_norm_parts(norm_parts))
             if remat:
-                stack.enter_context(nn.intercept_methods(recompute_blocks(model)))
+                stack.enter_context(nn.intercept_methods(recompute_blocks()))
             outputs, updated = model.apply(
                 variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
             )
