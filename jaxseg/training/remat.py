@@ -25,7 +25,7 @@ def recompute_blocks() -> Interceptor:
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
     ) -> Any:
         path = context.module.path
-        below = len(path) == 2 and path[0] in _PARTS or len(path) == 1 and path[0] not in _PARTS + _HEADS
+        below = (len(path) == 2 and path[0] in _PARTS) or (len(path) == 1 and path[0] not in _PARTS + _HEADS)
         if context.method_name != "__call__" or not below or path in entered:
             return call(*args, **kwargs)
         leaves, tree = jax.tree.flatten((args, kwargs))
