@@ -90,7 +90,8 @@ class Bands:
         """Returns where stored values hold nothing, bool of the shape of `image`."""
         numbers = jnp if isinstance(image, jax.Array) else np
         empty = ~numbers.isfinite(image) if self.dtype == "float32" else numbers.zeros(image.shape, bool)
-        return empty if self.nodata is None or math.isnan(self.nodata) else empty | (image == self.nodata)
+        values = image.astype(jnp.float32) if numbers is jnp else image
+        return empty if self.nodata is None or math.isnan(self.nodata) else empty | (values == self.nodata)
 
     def scale(self, images: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
         """Returns stored values as float32 from 0 to 255; those that hold nothing as 127.

@@ -23,8 +23,8 @@ from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment import build
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.claim import claim_workdir
 from jaxseg.experiment.state import create_state
-from jaxseg.experiment.workdir import claim_workdir
 from jaxseg.models import init
 from tests.contracts.test_models import QUICK
 
@@ -69,7 +69,7 @@ def make_run(root, workdir, dtype, resize, crop, fill):
     c.eval.update(fill=fill, batch_size=2)
     c.train.update(steps=1, compilation_cache="")
     experiment = build.build(c, splits=("train", "val"))
-    claim_workdir(c, experiment.dataset, workdir, experiment.preprocessing)
+    claim_workdir(c, experiment.dataset, workdir, experiment.preprocessing).write(0)
     variables = init(experiment.model, jax.random.key(2))
     head = variables["params"]["head"]["conv"]
     head |= {"kernel": 8 * head["kernel"]}

@@ -14,6 +14,7 @@ from jaxseg.config import default_config
 from jaxseg.encoders import create_encoder
 from jaxseg.experiment import build
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.devices import make_mesh
 from jaxseg.experiment.log import read_rows
 from jaxseg.models import init
 from jaxseg.pretrained.bundle import save_bundle
@@ -92,7 +93,7 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
     c = config.copy_and_resolve_references()
     c.model.encoder_weights = str(tmp_path / "encoder")
     experiment = build.build(c, splits=())
-    state, _ = _initial_state(experiment, build.make_schedule(c, 5), False)
+    state, _ = _initial_state(experiment, make_mesh(1), build.make_schedule(c, 5), False)
     assert jax.tree.leaves(variables["batch_stats"])
     chex.assert_trees_all_equal(state.params["encoder"], variables["params"])
     chex.assert_trees_all_equal(state.batch_stats["encoder"], variables["batch_stats"])
