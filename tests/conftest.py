@@ -21,7 +21,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel
 # and dtypes without a word, in the folders `STRICT`.
 CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
 CHECK_PROMOTION = os.environ.get("JAXSEG_CHECK_PROMOTION") == "1"
-STRICT = ["bench", "blocks", "cli", "contracts", "encoders", "evaluation", "losses", "metrics", "ops", "visualize"]
+STRICT = ["bench", "blocks", "cli", "contracts", "encoders", "losses", "metrics", "ops", "visualize"]
 
 
 class _Unchecked:
