@@ -76,6 +76,24 @@ def test_a_small_tiff_of_a_giant_image(tmp_path):
         readers.read_image(file, window=(0, 0, 4, 4))
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_whose_pages_are_chained_in_a_circle(tmp_path, big):
+    import tifffile
+
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.zeros((3, 16, 16), np.uint16), photometric="minisblack", bigtiff=big, metadata=None)
+    assert readers.header(file).pages == 3
+    with tifffile.TiffFile(file) as whole:
+        first, last = whole.pages[0].offset, whole.pages[2]
+        place = last.offset + (8 + 20 * len(last.tags) if big else 2 + 12 * len(last.tags))
+    data = bytearray(file.read_bytes())
+    data[place : place + 4] = struct.pack("<I", first)
+    file.write_bytes(data)
+    for read in (readers.header, readers.read_image, readers.pages):
+        with pytest.raises(Unreadable, match="chained in a circle"):
+            read(file)
+
+
 def test_a_strip_that_unfolds(tmp_path):
     import tifffile
 

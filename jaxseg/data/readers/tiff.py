@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxseg.checks import UserError
 from jaxseg.data.readers import geo, pillow, segments, stored
+from jaxseg.data.readers.chain import check_chain
 from jaxseg.data.readers.opening import unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
@@ -121,6 +122,7 @@ def _open(path: str, start: bytes) -> Iterator[_Stack]:
     if logger.level == logging.NOTSET:  # what matters is raised; who wants to read more sets a level
         logger.setLevel(logging.CRITICAL)
     try:
+        check_chain(path, start)
         with tifffile.TiffFile(path) as file:
             yield _stack(file, path)
     except segments.Unsupported as error:
