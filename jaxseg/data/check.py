@@ -50,6 +50,7 @@ class Facts:
       turned: whether EXIF turns the image, and whether it turns the label; None where files do not say.
       dropped: whether the image has transparency that is dropped.
       proposed: the range of values that the file proposes to show.
+      nodata: the value that, as the file says, holds nothing.
       sample: pixels [n, c] of the image, of some records.
     """
 
@@ -64,6 +65,7 @@ class Facts:
     turned: tuple[bool, bool] | None = None
     dropped: bool = False
     proposed: tuple[float, float] | None = None
+    nodata: float | None = None
     sample: Num[np.ndarray, "n c"] | None = None
 
     @property
@@ -222,6 +224,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         turned=None if known is None else (known[0].turned, known[1].turned),
         dropped=known is not None and "alpha" in known[0].stored and "alpha" not in bands.names,
         proposed=None if known is None else known[0].window,
+        nodata=None if known is None else known[0].nodata,
         sample=flat[:: max(1, len(flat) // PIXELS)].copy() if sample else None,
     )
 

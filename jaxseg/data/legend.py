@@ -204,7 +204,7 @@ def read_legend(file: Path, num_classes: int | None) -> Legend:
     try:
         if file.stat().st_size > LARGEST:
             raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
         entries, ignore = _entries(document)
         ids = [int(e["id"]) for e in entries if int(e["id"]) != ignore]
         legend = _legend(entries, ignore)
@@ -272,4 +272,7 @@ def _legend(entries: list[dict[str, Any]], ignore: int) -> Legend:
             values += ((0, 0),)
         if ignore not in dict(values):
             values += ((ignore, ignore),)
-    return Legend(tuple(str(e["name"]) for e in classes), palette, ignore, values, colors)
+    names = tuple(str(e["name"]) for e in classes)
+    if len(set(names)) < len(names):  # their scores would have one name, too
+        raise ValueError("two classes have one name")
+    return Legend(names, palette, ignore, values, colors)

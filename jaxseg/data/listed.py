@@ -114,7 +114,7 @@ def names_in(file: Path) -> list[str]:
     """Returns the first word of every line of a list, without comments (#)."""
     if not file.is_file():
         raise UserError(f"The list {file} does not exist. Unpack the whole archive again.")
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
     names = [line.split()[0] for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"The list {file} names nothing. Unpack the whole archive again.")

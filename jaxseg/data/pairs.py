@@ -121,7 +121,7 @@ class Layout:
         if not path.is_file():
             raise UserError(f"The list {path} of split '{split}' does not exist.")
         names = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8-sig").splitlines():
             line = line.strip()
             if line and not line.startswith("#"):
                 word = line if opening.suffix(line.split()[0]) not in IMAGES else line.split()[0]

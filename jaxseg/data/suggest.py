@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from jaxseg.checks import UserError
+from jaxseg.checks import UserError, listing
 from jaxseg.data import layouts, readers
 from jaxseg.data.check import Look, pairs_of
 from jaxseg.data.dataset import LARGEST, Dataset
@@ -25,6 +25,14 @@ _PIXELS = 2**20  # of the images of a batch: 16 of 256 x 256
 
 def suggest_nodata(seen: Look) -> list[str]:
     """Returns a sentence if a value of the images seems to stand for nothing, which would spoil a fitted window."""
+    told = {fact.nodata for fact in seen.facts}
+    if len(told) > 1 and (others := sorted(told - {None, seen.bands.nodata})):
+        one = "no value" if seen.bands.nodata is None else f"{seen.bands.nodata:g}"
+        named = listing([f"{n:g}" for n in others])
+        return [
+            f"{seen.split}: by what files say, {named} holds nothing in some, but {one} is taken for"
+            " that in all. Make the files alike (gdal_edit.py -a_nodata), or give data.options.nodata."
+        ]
     if seen.bands.dtype == "uint8" or seen.bands.window is not None:
         return []
     if (found := far_value(seen.samples, seen.bands)) is None:

@@ -315,3 +315,18 @@ def test_transparency_is_said_to_be_dropped_where_it_is(tmp_path):
     assert dropped in judged(tmp_path / "key").warnings
     alpha = create_dataset("folder", str(tmp_path / "key"), bands=("alpha",)).splits["train"][0]["image"]
     assert np.unique(alpha).tolist() == [0, 255]
+
+
+def test_files_that_name_several_values_for_nothing_are_told(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    write(tmp_path, train=2)
+    for i, nodata in enumerate((-9999.0, -1.0)):
+        file = tmp_path / "train" / "images" / f"p{i}.tif"
+        file.with_suffix(".png").unlink()
+        with rasterio.open(file, "w", "GTiff", 32, 24, 1, dtype="float32", nodata=nodata) as out:
+            out.write(image(i)[..., :1].transpose(2, 0, 1).astype(np.float32))
+    dataset = create_dataset("folder", str(tmp_path))
+    said = verdict.judge(dataset, [look(dataset, "train", threads=2)]).warnings
+    assert any(
+        "train: by what files say, -1 holds nothing in some, but -9999 is taken for that in all" in s for s in said
+    )

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from jaxseg.checks import UserError
@@ -288,6 +289,7 @@ def test_images_of_another_kind_than_the_first_are_refused(root):
         ('{"classes": [{"id": 0, "name": "a", "color": [1, 2]}]}', "three numbers"),
         ('{"classes": [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": [1, 2, 3]}]}', "one color"),
         ('{"classes": ["a", "b", "c"], "ignore": 999}', "ignore label 999"),
+        ('{"classes": ["a", "b", "a"]}', "two classes have one name"),
     ],
 )
 def test_bad_legends(root, text, words):
@@ -311,4 +313,33 @@ def test_bands_that_come_first_are_named(tmp_path):
     (tmp_path / "train" / "images" / "p.png").unlink()
     np.save(tmp_path / "train" / "images" / "p.npy", np.zeros((3, 6, 8), np.uint8))
     with pytest.raises(UserError, match=r"Its bands come first: save it as \[height, width, bands\]"):
+        create_dataset("folder", str(tmp_path)).splits["train"][0]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_labels_whose_tiff_is_white_at_zero_keep_their_ids(tmp_path, dtype):
+    """As tifffile writes masks of True and False."""
+    legend(tmp_path, ["ground", "house"])
+    label = np.zeros((6, 8), np.uint8)
+    label[:2, :3] = 1
+    put(tmp_path, np.zeros((6, 8, 3), np.uint8), label, suffix=".tif")
+    (tmp_path / "train" / "labels" / "p.tif").unlink()
+    tifffile.imwrite(tmp_path / "train" / "labels" / "p.tif", label.astype(dtype), photometric="miniswhite")
+    source = create_dataset("folder", str(tmp_path)).splits["train"]
+    np.testing.assert_array_equal(source[0]["label"], label)
+    np.testing.assert_array_equal(source.source.read(0, (1, 1, 4, 5))["label"], label[1:5, 1:6])
+
+
+def test_a_byte_order_mark_before_the_legend_is_none_of_it(root):
+    text = (root / "classes.json").read_text()
+    (root / "classes.json").write_text(text, encoding="utf-8-sig")
+    check_dataset(create_dataset("folder", str(root)), "train")
+
+
+def test_labels_of_nan_are_told_what_to_store(tmp_path):
+    legend(tmp_path)
+    put(tmp_path, np.zeros((6, 8, 3), np.uint8), np.zeros((6, 8), np.uint8))
+    (tmp_path / "train" / "labels" / "p.png").unlink()
+    tifffile.imwrite(tmp_path / "train" / "labels" / "p.tif", np.full((6, 8), np.nan, np.float32))
+    with pytest.raises(UserError, match="holds nan, which is no label. Where pixels have none, store the ignore label"):
         create_dataset("folder", str(tmp_path)).splits["train"][0]

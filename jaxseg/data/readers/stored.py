@@ -106,6 +106,11 @@ def to_label(values: np.ndarray, path: str) -> np.ndarray:
     whole = np.rint(values)
     if not np.array_equal(whole, values):
         wrong = values[~(whole == values)].flat[0]
+        if np.isnan(wrong):
+            raise UserError(
+                f"{path} holds nan, which is no label. Where pixels have none, store the ignore label (255) or another"
+                " number, and list that in data.label_ignore."
+            )
         raise UserError(
             f"{path} holds the number {wrong}. Labels are whole numbers: if it was resized, resize it with nearest"
             " neighbors; if it holds probabilities, threshold them."

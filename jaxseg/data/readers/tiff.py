@@ -80,7 +80,11 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
     with _open(path, start) as stack:
         stored.check_page(page, stack.pages, path)
         if _is_pillows(stack, window):
-            return pillow.read_label(path, start, page, window)
+            label = pillow.read_label(path, start, page, window)
+            if stack.key.photometric == WHITE_IS_ZERO:  # which is for the eye: Pillow turns it, ids stay as stored
+                most = 1 if stack.key.bitspersample == 1 else 255
+                return StoredLabel(np.subtract(most, label.values, dtype=label.values.dtype))
+            return label
         known = _names(stack)
         colors = stack.key.dtype == np.uint8 and known[:3] == stored.RGB
         if len(known) - ("alpha" in known) != 1 and not colors:
