@@ -272,7 +272,4 @@ def _legend(entries: list[dict[str, Any]], ignore: int) -> Legend:
             values += ((0, 0),)
         if ignore not in dict(values):
             values += ((ignore, ignore),)
-    names = tuple(str(e["name"]) for e in classes)
-    if len(set(names)) < len(names):  # their scores would have one name, too
-        raise ValueError("two classes have one name")
-    return Legend(names, palette, ignore, values, colors)
+    return Legend(tuple(str(e["name"]) for e in classes), palette, ignore, values, colors)

@@ -289,7 +289,7 @@ def test_images_of_another_kind_than_the_first_are_refused(root):
         ('{"classes": [{"id": 0, "name": "a", "color": [1, 2]}]}', "three numbers"),
         ('{"classes": [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": [1, 2, 3]}]}', "one color"),
         ('{"classes": ["a", "b", "c"], "ignore": 999}', "ignore label 999"),
-        ('{"classes": ["a", "b", "a"]}', "two classes have one name"),
+        ('{"classes": ["a", "b", "a"]}', "several classes of the name a"),
     ],
 )
 def test_bad_legends(root, text, words):
