@@ -21,7 +21,7 @@ MAY_CHANGE = {
     "train.compilation_cache": NONE,
     "train.devices": f'{ROUNDING}; with `train.batch_norm` "device" statistics of other parts of the batch',
     "train.fsdp": ROUNDING,
-    "train.remat": ROUNDING,
+    "train.remat": "rounding: what is computed again is compiled anew",
     "log.": "none; rounding for `log.grad_norm`, which is part of the step's program",
     "checkpoint.": NONE,
     "eval.every": "none to the training; the best checkpoint is chosen among those that were evaluated",
