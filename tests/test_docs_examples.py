@@ -111,6 +111,7 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("ruff",): ".ci/run runs it",
     ("python", "-m", "pytest"): "it is what runs this test",
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
+    ("python", "tests/fuzz.py"): "minutes; tests/test_fuzz.py breaks a few files",
 }
 # Commands that are read, but not run.
 READ_ONLY = {
