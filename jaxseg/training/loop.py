@@ -11,31 +11,27 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax.errors import FlaxError
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError, lookup
-from jaxseg.data import pipeline, report
-from jaxseg.data.verdict import Setting
+from jaxseg.data import pipeline
 from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment import build as experiments
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints, check_place
 from jaxseg.experiment.claim import Claim, claim_workdir
-from jaxseg.experiment.inputs import crop_off_place
-from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.lock import locked
 from jaxseg.experiment.log import Log, progress_bar, say, train_bar, train_line
-from jaxseg.experiment.state import TrainState, create_state, eval_variables
+from jaxseg.experiment.state import TrainState, eval_variables
 from jaxseg.experiment.workdir import check_workdir, enable_compilation_cache
-from jaxseg.models import init
 from jaxseg.trained import of_experiment
 from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.memory import check_memory, out_of_memory, what_to_lower
 from jaxseg.training.preflight import check_norms
 from jaxseg.training.saving import Saving
+from jaxseg.training.start import announce, initial_state, make_batches
 from jaxseg.training.step import Metrics, TrainStep, make_train_step
 
 
@@ -75,15 +71,15 @@ def _run(
     """Starts a run or takes it up again, and sees it to its end."""
     config, seen, workdir = experiment.config, experiment.preprocessing, claim.workdir
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep, writable=True)
-    batches = _batches(experiment)
-    state, tx = _initial_state(experiment, mesh, schedule, checkpoints.latest() is not None)
+    batches = make_batches(experiment)
+    state, tx = initial_state(experiment, mesh, schedule, checkpoints.latest() is not None)
     if (found := checkpoints.restore_latest(state)) is not None:
         state, data = found
         batches.set_state(data["iterator"])
     start = int(state.step)
     claim.check_end(start, steps)
     log = Log(workdir, resume_step=start, tensorboard=config.log.tensorboard)
-    _announce(experiment, state, mesh, workdir, start, steps)
+    announce(experiment, state, mesh, workdir, start, steps)
     for sentence in claim.sentences(start, steps, schedule):
         say(f"note: {sentence}")
     if start == steps:  # no step will be made that claims the workdir
@@ -236,71 +232,6 @@ def _finish(run: Run) -> dict[str, Any]:
     return last
 
 
-def _initial_state(
-    experiment: experiments.Experiment, mesh: Mesh, schedule: optax.Schedule, resuming: bool
-) -> tuple[TrainState, optax.GradientTransformation]:
-    """Returns (state, tx), the state on `mesh`; no pretrained weights are read that a checkpoint will replace."""
-    config, c = experiment.config, experiment.config.model
-    try:
-        key, bands = jax.random.key(config.seed), experiment.preprocessing.bands.count
-        variables = init(experiment.model, key, image_size=tuple(config.data.crop), in_channels=bands)
-    except UserError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, FlaxError) as error:
-        text = (str(error).strip().splitlines() or ["no message"])[0]
-        raise UserError(
-            f"The model of config.model can't be made: {type(error).__name__}: {text}\nCheck config.model.options"
-            f" {c.options.to_dict()} and config.model.encoder_options {c.encoder_options.to_dict()}."
-        ) from error
-    if not resuming:
-        variables = _load_weights(variables, experiment)
-    tx = experiments.make_optimizer(config, schedule)
-    options = {"ema": config.optim.ema > 0, "freeze": tuple(config.optim.freeze)}
-    return shard.build(lambda variables: create_state(variables, tx, **options), variables, mesh), tx
-
-
-def _load_weights(variables: dict[str, Any], experiment: experiments.Experiment) -> dict[str, Any]:
-    """Returns the variables with the weights that `config.model` names, if any."""
-    config, in_channels = experiment.config, experiment.preprocessing.bands.count
-    c = config.model
-    if c.encoder_weights and encoder_name(config) is None:
-        raise UserError(
-            f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' has no encoder. Leave it empty."
-        )
-    if c.encoder_weights:
-        from jaxseg.pretrained import load_encoder
-
-        name, options = encoder_name(config), c.encoder_options.to_dict()
-        encoder = load_encoder(name, c.encoder_weights, in_channels=in_channels, **options)
-        for collection, values in encoder.items():
-            if values:  # an encoder without running statistics has none in the model's variables either
-                variables[collection]["encoder"] = values
-    if c.weights:
-        from jaxseg.training.origin import start_from
-
-        variables = start_from(variables, experiment)
-    return variables
-
-
-def _batches(experiment: experiments.Experiment) -> pipeline.TrainIterator:
-    config, dataset, seen = experiment.config, experiment.dataset, experiment.preprocessing
-    processes = jax.process_count()
-    return pipeline.train_iterator(
-        dataset.splits[config.data.train_split],
-        canvas=tuple(config.data.canvas),
-        batch_size=config.data.batch_size // processes,
-        seed=config.seed,
-        ignore=dataset.ignore,
-        num_labels=dataset.num_labels,
-        bands=seen.bands,
-        resize=seen.resize,
-        balance=config.data.balance,
-        workers=config.data.workers,
-        threads=config.data.threads,
-        shard=(jax.process_index(), processes),
-    )
-
-
 def _drain(pending: Sequence[Mapping[str, ArrayLike]], done: int, checkpoints: Checkpoints) -> dict[str, float]:
     """Brings the metrics of the last steps to the host; refuses to go on from a loss that is not a number."""
     rows = jax.device_get(pending)
@@ -361,30 +292,3 @@ def _last_score(run: Run) -> float | None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def _announce(
-    experiment: experiments.Experiment, state: TrainState, mesh: Mesh, workdir: Path, start: int, steps: int
-) -> None:
-    c, data = experiment.config, experiment.dataset
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
-    sizes = " + ".join(str(len(data.splits[split])) for split in (c.data.train_split, c.data.eval_split))
-    names = c.model.name, encoder_name(c)
-    devices = f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
-    say(
-        f"{' / '.join(filter(None, names))}, {parameters / 1e6:.2f} M parameters, {c.model.dtype};"
-        f" {data.name}: {sizes} images, {data.num_classes} classes;"
-        f" {steps} steps of {c.data.batch_size} on {devices} -> {workdir}"
-    )
-    if experiment.looks:
-        setting = Setting(experiment.preprocessing.resize, tuple(c.data.canvas), tuple(c.data.crop))
-        lines, warned = report.startup(data, experiment.looks, setting, experiment.preprocessing)
-        for line in [*lines, *(f"warning: {sentence}" for sentence in warned)]:
-            say(line)
-    off = crop_off_place(c, experiment.model)
-    for sentence in [*without_effect(c), *([off] if off else [])]:
-        say(f"note: {sentence}")
-    if start:
-        say(f"Going on from checkpoint {start}.")
-    else:
-        say("The first step compiles the program; that takes a while, once.")

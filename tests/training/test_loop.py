@@ -19,7 +19,8 @@ from jaxseg.experiment.log import read_rows
 from jaxseg.models import init
 from jaxseg.pretrained.bundle import save_bundle
 from jaxseg.training import loop, memory
-from jaxseg.training.loop import _drain, _initial_state, train
+from jaxseg.training.loop import _drain, train
+from jaxseg.training.start import initial_state
 
 WIDTHS = (4, 6)
 
@@ -93,7 +94,7 @@ def test_a_run_starts_from_the_encoders_weights_and_statistics(config, tmp_path)
     c = config.copy_and_resolve_references()
     c.model.encoder_weights = str(tmp_path / "encoder")
     experiment = build.build(c, splits=())
-    state, _ = _initial_state(experiment, make_mesh(1), build.make_schedule(c, 5), False)
+    state, _ = initial_state(experiment, make_mesh(1), build.make_schedule(c, 5), False)
     assert jax.tree.leaves(variables["batch_stats"])
     chex.assert_trees_all_equal(state.params["encoder"], variables["params"])
     chex.assert_trees_all_equal(state.batch_stats["encoder"], variables["batch_stats"])
@@ -138,7 +139,7 @@ class _BreaksAt:
 def test_the_state_is_saved_before_an_image_that_can_not_be_read_ends_the_run(config, workdir, tmp_path, monkeypatch):
     c = config.copy_and_resolve_references()
     c.checkpoint.every, c.data.threads = 0, 1
-    real, broken = loop._batches, []
+    real, broken = loop.make_batches, []
 
     def batches(experiment):
         splits = {**experiment.dataset.splits}
@@ -147,7 +148,7 @@ def test_the_state_is_saved_before_an_image_that_can_not_be_read_ends_the_run(co
             broken.append(True)
         return real(dataclasses.replace(experiment, dataset=dataclasses.replace(experiment.dataset, splits=splits)))
 
-    monkeypatch.setattr(loop, "_batches", batches)
+    monkeypatch.setattr(loop, "make_batches", batches)
     with pytest.raises(UserError, match="train/3.png is damaged.\n.* saved, as checkpoint 3: mend that, and run"):
         train(c, tmp_path / "run")
     assert Checkpoints(tmp_path / "run").latest() == 3
