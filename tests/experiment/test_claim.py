@@ -86,6 +86,7 @@ def test_a_changed_setting_is_recorded_and_the_schedule_said(run):
     (entry,) = json.loads((run / "config.json").read_text())["history"]
     assert (entry["step"], entry["changed"]) == (10, {"train.steps": [10, 30]})
     assert read_config(run).train.steps == 30
+    assert "history" not in read_config(run)  # a record, no setting
     shorter = claim_workdir(_config(20), _dataset(), run)
     shorter.write(12)
     assert [e["step"] for e in json.loads((run / "config.json").read_text())["history"]] == [10, 12]
