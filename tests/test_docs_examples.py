@@ -112,6 +112,7 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("python", "-m", "pytest"): "it is what runs this test",
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
     ("python", "tests/fuzz.py"): "minutes; tests/test_fuzz.py breaks a few files",
+    ("python", "-m", "tests.drill"): "up to an hour of kills",
 }
 # Commands that are read, but not run.
 READ_ONLY = {
