@@ -151,7 +151,7 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
             stopping = interrupts.stopping(ask=ask)
             evaluating = _is_due(run, done)
             saving = saver.due(done, ask=ask) or evaluating or stopping
-            if saving or ask:
+            if saving or ask or saver.by_step(done):
                 row = _drain(pending, done, checkpoints)
                 speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
                 update = (done - 1) // config.optim.accumulate

@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import say
@@ -33,6 +31,10 @@ class Saving:
         self.checkpoints, self._minutes, self._every, self._clock = checkpoints, minutes, every, clock
         self._last, self._said = clock(), False
 
+    def by_step(self, step: int) -> bool:
+        """Returns whether the number of `step` asks for a checkpoint, whatever the time and the disk say."""
+        return bool(self._every) and step % self._every == 0
+
     def due(self, step: int, *, ask: bool) -> bool:
         """Returns whether to save after `step`; all processes of the run are told the same.
 
@@ -40,13 +42,11 @@ class Saving:
 
         Args:
           step: that was just made.
-          ask: whether the processes agree now, as for `Interrupts.stopping`; several ask no clock until then.
+          ask: whether the clock is asked now, on which several processes have to agree. Ask at steps of which
+            metrics.jsonl has a row anyway, so that its rows do not depend on the time.
         """
-        by_step = bool(self._every) and step % self._every == 0
-        late = bool(self._minutes) and self._clock() - self._last >= 60 * self._minutes
-        if jax.process_count() > 1:
-            late = ask and shard.any_process(late)
-        if not (by_step or late):
+        late = ask and bool(self._minutes) and self._clock() - self._last >= 60 * self._minutes
+        if not (self.by_step(step) or (ask and shard.any_process(late))):
             return False
         if shard.any_process(self.checkpoints.saving()):
             if not self._said:
