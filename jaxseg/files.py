@@ -43,7 +43,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         # A full disk names no file, and the part says nothing to a reader.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even what is not there
+            part.unlink(missing_ok=True)
 
 
 def set_aside(path: str | Path) -> Path:

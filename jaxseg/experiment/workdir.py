@@ -62,7 +62,8 @@ def claimed_preprocessing(workdir: str | Path | None) -> Preprocessing | None:
     path = Path(workdir) / "dataset.json"
     if not path.exists():
         return None
-    fields = Fields(read_json(path), path, "Copy it again, or train again.")
+    remedy = "Copy it again, or remove it to go on without comparing the data."
+    fields = Fields(read_json(path, remedy), path, remedy)
     return read_preprocessing(fields.group("preprocessing")) if "preprocessing" in fields.values else None
 
 

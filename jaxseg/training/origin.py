@@ -7,11 +7,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError, listing
-from jaxseg.experiment.build import Experiment, build_model
+from jaxseg.experiment.build import Experiment
 from jaxseg.experiment.log import say
 from jaxseg.models.describe import describe
 from jaxseg.pretrained.bundle import replace_variables
-from jaxseg.pretrained.convert import adapt_input, variables_template
+from jaxseg.pretrained.convert import adapt_input
 from jaxseg.trained import TrainedModel, load
 
 Shapes = dict[str, tuple[int, ...]]
@@ -20,9 +20,9 @@ Shapes = dict[str, tuple[int, ...]]
 def start_from(variables: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
     """Returns the weights of the model that config.model.weights names, fitted to the run's classes and bands.
 
-    Of a workdir they are those of the best checkpoint. With config.model.replace_head, arrays whose shape depends on
-    the number of classes keep the values of `variables` where that number is another. The first convolution is adapted
-    where the number of bands is another. Both are said.
+    Of a workdir they are those of the best checkpoint. With config.model.replace_head, arrays outside encoder and
+    decoder that have another shape, as those of another number of classes, keep the values of `variables`. The first
+    convolution is adapted where the number of bands is another. Both are said.
 
     Args:
       variables: of the run's model, with the values that it would start from by itself.
@@ -36,15 +36,10 @@ def start_from(variables: dict[str, Any], experiment: Experiment) -> dict[str, A
     theirs, ours = (flatten_dict(dict(tree), sep="/") for tree in (trained.variables, variables))
     _check_model(trained, experiment, _shapes(theirs), _shapes(ours))
     adapted = _adapt(theirs, ours, trained, experiment)
-    classes = trained.num_logits
-    fresh = []
-    if config.model.replace_head and classes != experiment.dataset.num_classes:
-        fresh = [path for path in _dependent_on_classes(experiment, classes) if path in theirs and path in ours]
-    for path in fresh:
-        theirs[path] = ours[path]
     started = replace_variables(
         variables, unflatten_dict(theirs, sep="/"), source, replace_head=config.model.replace_head
     )
+    fresh = [path for path, shape in _shapes(ours).items() if shape != theirs[path].shape]
     _say_what_came_over(trained, experiment, adapted, fresh)
     return started
 
@@ -82,14 +77,6 @@ def _adapt(theirs: dict[str, Any], ours: Mapping[str, Any], trained: TrainedMode
             theirs[path] = adapt_input(kernel, here).transpose(2, 3, 1, 0).astype(array.dtype)
             adapted.append(path)
     return adapted
-
-
-def _dependent_on_classes(experiment: Experiment, classes: int) -> list[str]:
-    """The paths of arrays that have another shape in the run's model if it has `classes` logits."""
-    bands = experiment.preprocessing.bands.count
-    models = (build_model(experiment.config, count) for count in (classes, experiment.dataset.num_classes))
-    there, here = (_shapes(flatten_dict(variables_template(model, bands), sep="/")) for model in models)
-    return sorted(path for path, shape in here.items() if there.get(path) != shape)
 
 
 def _say_what_came_over(trained: TrainedModel, experiment: Experiment, adapted: list[str], fresh: list[str]) -> None:
