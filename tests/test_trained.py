@@ -224,7 +224,7 @@ def test_best_is_the_default(before, tmp_path):
     shutil.copytree(before / "workdir", tmp_path / "run")
     variables = load(tmp_path / "run").variables
     zeros = jax.tree.map(np.zeros_like, variables)
-    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run", writable=True)
     checkpoints.save(4, TrainState(step=jnp.array(4), **zeros, opt_state={}, ema={}), {})
     checkpoints.close()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:

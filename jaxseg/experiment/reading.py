@@ -137,8 +137,8 @@ def _trouble(folder: Path, error: Exception) -> UserError:
     reason = text.rstrip(".") if type(error) in (UserError, ValueError) else f"{type(error).__name__}: {text}"
     number = error.errno if isinstance(error, OSError) else None
     if number in PASSING or isinstance(error, MemoryError) or any(word in str(error) for word in PASSING_WORDS):
-        return UserError(f"{folder} can't be read now: {reason}. Mend that, and run the same command again.")
-    return Damaged(f"{folder} can't be read: {reason}.")
+        return UserError(f"Checkpoint {folder} can't be read now: {reason}. Mend that, and run the same command again.")
+    return Damaged(f"Checkpoint {folder} can't be read: {reason}.")
 
 
 def _check_fits(folder: Path, saved: Any, target: TrainState) -> None:

@@ -179,7 +179,8 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                         saver.save(done, state, batches.get_state())
                 since = time.perf_counter()
         checkpoints.wait()  # a signal must not end the run within its last save
-    return _finish(run)
+        bar.close()
+        return _finish(run)
 
 
 def _compiled(run: Run, train_step: TrainStep, state: TrainState, batch: dict[str, jax.Array]) -> TrainStep:
