@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
-from jaxseg.checks import UserError, listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
+from jaxseg.evaluation.data import check_bands, check_classes
 from jaxseg.evaluation.readable import Readable, summary
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place, replicated
 from jaxseg.experiment.limits import check_metrics
@@ -214,39 +214,6 @@ class Evaluator:
             if (empty := empty_pixels(preprocessing.bands, record["image"])) is not None:
                 label[:h, :w][empty] = ignore
         return batch, records, grid
-
-
-def check_bands(trained: TrainedModel, dataset: Dataset) -> None:
-    """Raises a `UserError` where a data set's images have other bands, or another type, than the model's."""
-    ours, theirs = trained.bands, dataset.bands
-    if (ours.count, ours.dtype) != (theirs.count, theirs.dtype):
-        raise UserError(
-            f"The model takes images of {ours.count} bands ({listing(ours.names, 6)}) of {ours.dtype}, and those of"
-            f" the data set '{dataset.name}' have {theirs.count} ({listing(theirs.names, 6)}) of {theirs.dtype}."
-        )
-
-
-def check_classes(trained: TrainedModel, dataset: Dataset) -> None:
-    """Raises a `UserError` where a data set has another number of classes than the model, or another order of them.
-
-    Other names are a warning: they may mean the same. The names that a converted model got for want of any say nothing.
-    """
-    if dataset.num_classes not in (trained.model.num_classes, len(trained.classes)):
-        raise UserError(
-            f"The data set '{dataset.name}' has {dataset.num_classes} classes, the model {len(trained.classes)}:"
-            f" {', '.join(trained.classes[:8])}{', …' if len(trained.classes) > 8 else ''}. Name the data that it was"
-            " trained for."
-        )
-    ours, theirs = trained.classes[-dataset.num_classes :], tuple(dataset.classes)
-    if ours == theirs or all(name == f"class {i}" for i, name in enumerate(ours)):
-        return
-    pairs = [
-        f"{i} is '{b}' but '{a}' in the model" for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b
-    ]
-    told = f"The classes of the data set '{dataset.name}' are not the model's: {listing(pairs, 4)}."
-    if sorted(ours) == sorted(theirs):
-        raise UserError(f"{told} Their order differs, so every score would be wrong. Give the data the model's order.")
-    warnings.warn(f"{told} They are scored as they are numbered.")
 
 
 def options_of(config: ConfigDict) -> dict[str, Any]:
