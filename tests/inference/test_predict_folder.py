@@ -187,12 +187,12 @@ def test_a_file_named_twice_is_predicted_once(tmp_path):
 
 def test_programs_that_are_dropped_are_gone():
     """JAX's own cache would keep them all, several megabytes each."""
-    function = jax.jit(lambda variables, batch, canvas: batch["x"] + variables, static_argnums=2)
+    function = jax.jit(lambda variables, batch, canvas: batch["x"] + variables["b"], static_argnums=2)
     programs = Programs(function, limit=1)
-    programs(1.0, {"x": np.zeros(1)}, canvas=(1, 1))
+    programs({"b": 1.0}, {"x": np.zeros(1)}, canvas=(1, 1))
     (compiled,) = programs._programs.values()
     first = weakref.ref(compiled._executable)
     del compiled
-    assert programs(1.0, {"x": np.zeros(2)}, canvas=(1, 2)).shape == (2,)
+    assert programs({"b": 1.0}, {"x": np.zeros(2)}, canvas=(1, 2)).shape == (2,)
     gc.collect()
     assert len(programs) == 1 and first() is None

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers.stored import WindowError
@@ -92,7 +92,7 @@ def suffix(path: str | Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
-def stem(path: str | Path) -> str:
+def stem(path: str | PurePath) -> str:
     """Returns the file's name without the extension.
 
     >>> stem("a/p.v2.final.jpg"), stem("t1.nii.gz")
