@@ -95,8 +95,8 @@ def _plain(value: Any) -> Any:
 def may_change(key: str) -> str | None:
     """Returns what a change of a setting does to a run that goes on; None where it must stay.
 
-    >>> may_change("log.every"), may_change("model.name")
-    ('none; rounding for `log.grad_norm`, which is part of the step\\'s program', None)
+    >>> may_change("eval.batch_size"), may_change("model.name")
+    ('none: the same bits', None)
     """
     fits = (name for name in MAY_CHANGE if key == name or key.startswith(name.rstrip(".") + "."))
     return next((MAY_CHANGE[name] for name in fits), None)

@@ -2,12 +2,22 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jaxseg.experiment import devices as shard
-from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import say
 from jaxseg.experiment.state import TrainState
+
+
+@runtime_checkable
+class Disk(Protocol):
+    """Where states are written: a run's `Checkpoints`."""
+
+    def saving(self) -> bool:
+        """Returns whether one is being written."""
+
+    def save(self, step: int, state: TrainState | None, data: dict[str, Any]) -> None:
+        """Starts to write one, as `Checkpoints.save`."""
 
 
 class Saving:
@@ -22,7 +32,7 @@ class Saving:
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
+        checkpoints: Disk,
         *,
         minutes: float,
         every: int,
@@ -58,7 +68,7 @@ class Saving:
             return False
         return True
 
-    def save(self, step: int, state: TrainState, position: dict[str, Any]) -> None:
+    def save(self, step: int, state: TrainState | None, position: dict[str, Any]) -> None:
         """Saves the state after `step`, which `due` or an event has decided; waits if one is being written.
 
         Args:

@@ -134,14 +134,19 @@ def test_kill_minus_nine_costs_no_bits(trained, start, tmp_path, kills):
 
 def _wait_for_progress(process, workdir, rng):
     """Returns at a random moment after training has got further than it was."""
-    before = (workdir / "metrics.jsonl").read_text() if (workdir / "metrics.jsonl").exists() else ""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        path = workdir / "metrics.jsonl"
-        if path.exists() and len(path.read_text()) > len(before):
-            break
+    path, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
+    before = _size(path)
+    while process.poll() is None and time.monotonic() < deadline and _size(path) <= before:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.3))
+
+
+def _size(path):
+    """In bytes; 0 also at the moment at which a run that begins anew has set the file aside."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
