@@ -39,7 +39,8 @@ class Interrupts:
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[1], False)
         self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        threading.Thread(target=self._answer, args=(self._pipe[0],), daemon=True, name="signals").start()
+        self._thread = threading.Thread(target=self._answer, args=(self._pipe[0],), daemon=True, name="signals")
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +48,8 @@ class Interrupts:
             signal.signal(number, handler)
         if self._pipe:
             signal.set_wakeup_fd(self._wakeup)
-            os.close(self._pipe[1])  # which ends the thread
+            os.close(self._pipe[1])  # which ends the thread, once it has said what it has to say
+            self._thread.join(5)
 
     def stopping(self, *, ask: bool) -> bool:
         """Returns whether to stop after this step.
