@@ -1,5 +1,6 @@
 """What is read of a checkpoint, and how it is told whether it is damaged or of another model."""
 
+import contextlib
 import errno
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from jaxseg.checks import UserError, listing
 from jaxseg.experiment import devices as shard
 from jaxseg.experiment.digests import changed, of_text, read_digests
+from jaxseg.experiment.event_loop import patient_loops
 from jaxseg.experiment.freeze import path_name
 from jaxseg.experiment.state import TrainState
 
@@ -68,7 +70,7 @@ def _read_all(folder: Path, target: TrainState) -> tuple[TrainState, dict[str, A
         raise Damaged(f"{folder / 'data'} holds another position than was written.")
     _check_fits(folder, saved, target)
     try:
-        with ocp.StandardCheckpointer() as reader:
+        with ocp.StandardCheckpointer() as reader, patient_loops():
             return reader.restore(folder / "state", target), position, digests
     except Exception as error:  # of orbax and of what it stands on
         raise _trouble(folder, error) from error
@@ -85,7 +87,6 @@ def read_variables(folder: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     state = folder / "state"
-    reader = ocp.PyTreeCheckpointer()
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         digests, _ = read_digests(folder / "digests") or (None, None)
@@ -93,12 +94,9 @@ def read_variables(folder: Path) -> dict[str, Any]:
         wanted = {"ema": saved["ema"]} if saved["ema"] else {name: saved[name] for name in ("params", "batch_stats")}
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted)
         _check_size(shapes, state)
-        restored = reader.restore(
-            state,
-            args=ocp.args.PyTreeRestore(
-                shapes, ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
-            ),
-        )
+        how = ocp.checkpoint_utils.construct_restore_args(shapes)
+        with ocp.PyTreeCheckpointer() as reader, patient_loops():
+            restored = reader.restore(state, args=ocp.args.PyTreeRestore(shapes, how, partial_restore=True))
     except Damaged:
         raise
     except Exception as error:  # of orbax and of what it stands on
@@ -124,11 +122,15 @@ def check_written(folder: Path) -> None:
 def _metadata(folder: Path) -> Any:
     """The tree of the state in a checkpoint, with the shapes of its arrays."""
     import orbax.checkpoint as ocp
+    from etils import epath
 
-    found = ocp.PyTreeCheckpointer().metadata(folder / "state").item_metadata
-    if found is None or found.tree is None:
-        raise ValueError("the list of its arrays, in state/_METADATA and state/_sharding, is missing or broken")
-    return found.tree
+    # Not of the checkpointer, which warns of a file that no state of a run has.
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler, patient_loops():
+        try:
+            return handler.metadata(epath.Path(folder / "state")).tree
+        except (FileNotFoundError, ValueError, TypeError) as error:
+            what = "the list of its arrays, in state/_METADATA and state/_sharding, is missing or broken"
+            raise ValueError(f"{what} ({error})") from error
 
 
 def _trouble(folder: Path, error: Exception) -> UserError:

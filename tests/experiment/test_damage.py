@@ -158,6 +158,17 @@ def test_the_next_best_is_taken_for_a_damaged_best(tmp_path):
         assert Checkpoints(tmp_path).load("best")[0] == 1
 
 
+def test_what_orbax_logs_of_whole_and_of_damaged_checkpoints_is_not_shown(workdir, caplog):
+    """A program that uses jaxseg as a library shows all that is logged at this level, at every load."""
+    Checkpoints(workdir).load("10")
+    Checkpoints(workdir).restore(10, _state(0))
+    for path in _arrays(workdir / "checkpoints" / "16"):
+        path.unlink()
+    with pytest.raises(Damaged):
+        Checkpoints(workdir).load("16")
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+
+
 def test_best_does_not_silently_mean_newest(workdir):
     with pytest.warns(UserWarning, match="the best one is not known; the newest is taken, step 16"):
         assert Checkpoints(workdir).resolve("best") == 16
