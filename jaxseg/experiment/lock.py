@@ -25,9 +25,12 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    if (workdir / ".lock").is_symlink():  # what it links to would be overwritten
-        raise UserError(f"{workdir / '.lock'} is a link, which jaxseg never makes. Remove it.")
-    with (workdir / ".lock").open("a+") as file:
+    path = workdir / ".lock"
+    if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):  # what it links to would be overwritten
+        raise UserError(f"{path} is a link, which jaxseg never makes. Remove it.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a folder, a pipe or a device, which jaxseg never makes. Remove it.")
+    with path.open("a+") as file:
         _hold(file.fileno(), workdir)
         file.truncate(0)
         file.write(f"{socket.gethostname()}, process {os.getpid()}\n")
@@ -41,7 +44,7 @@ def _hold(descriptor: int, workdir: Path) -> None:
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = (workdir / ".lock").read_text().strip() or "another process"
+        owner = (workdir / ".lock").read_text(errors="replace")[:200].strip() or "another process"
         raise UserError(
             f"{workdir} is in use: {owner} trains in it. Wait for it, stop it, or name another --workdir."
         ) from None

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,14 +30,23 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
         assert (tmp_path / ".lock").read_text().strip().endswith(f"process {os.getpid()}")
 
 
-def test_a_lock_that_is_a_link_overwrites_nothing(tmp_path):
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_lock_that_is_a_link_overwrites_nothing(tmp_path, link):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
+    link(tmp_path / "run" / ".lock", tmp_path / "precious")
     with pytest.raises(UserError, match="is a link, which jaxseg never makes"):
         with locked(tmp_path / "run"):
             pass
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lock_that_is_no_file_is_said(tmp_path, make):
+    make(tmp_path / ".lock")
+    with pytest.raises(UserError, match="is a folder, a pipe or a device"):
+        with locked(tmp_path):
+            pass
 
 
 def test_a_workdir_that_is_a_broken_link_is_said(tmp_path):
