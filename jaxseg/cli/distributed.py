@@ -31,6 +31,6 @@ def joining(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]
     flags = (args.coordinator, args.processes, args.process)
     if not args.distributed and flags == (None, None, None):
         return contextlib.nullcontext()
-    if args.heartbeat < 1:
-        raise UserError(f"--heartbeat is a number of seconds, at least 1, got {args.heartbeat:g}.")
+    if not 1 <= args.heartbeat <= 3600:
+        raise UserError(f"--heartbeat is a number of seconds, from 1 to 3600, got {args.heartbeat:g}.")
     return joined(find_group(*flags), heartbeat=args.heartbeat)

@@ -86,13 +86,17 @@ def find_group(
     if missing:
         raise UserError(f"Several processes need all three: {' and '.join(missing)} missing.")
     group = Group(**given, local_devices=local_devices)
-    if not re.fullmatch(r"(\S+):(\d{1,5})", group.coordinator) or int(group.coordinator.rpartition(":")[2]) > 65535:
+    if not re.fullmatch(r"(\S+):(\d{1,5})", group.coordinator) or not 0 < _port(group.coordinator) < 2**16:
         raise UserError(f"--coordinator is HOST:PORT, the machine of process 0, got '{group.coordinator}'.")
     if group.processes < 1 or not 0 <= group.process < group.processes:
         raise UserError(
             f"--process counts from 0 to --processes - 1, got --process {group.process} --processes {group.processes}."
         )
     return group
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
 def _whole(text: str, variable: str) -> int:

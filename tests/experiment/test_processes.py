@@ -1,5 +1,6 @@
 """Processes find each other, and none waits for one that is gone."""
 
+import argparse
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxseg.checks import UserError
+from jaxseg.cli.distributed import arguments, joining
 from jaxseg.experiment.processes import GONE, Group, find_group
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +20,7 @@ MEMBER = """
 import os, sys, time, signal
 from jaxseg.checks import UserError
 from jaxseg.cli.launch import guard
+from jaxseg.cli.distributed import arguments, joining
 from jaxseg.experiment.processes import Group, joined
 
 def work():
@@ -122,6 +125,7 @@ def test_slurm_is_found(monkeypatch):
         ((None, None, 1), {}, "--coordinator HOST:PORT .* and --processes N .* missing"),
         (("a", 2, 0), {}, "--coordinator is HOST:PORT, the machine of process 0, got 'a'"),
         (("a:99999", 2, 0), {}, "got 'a:99999'"),
+        (("a:0", 2, 0), {}, "got 'a:0'"),
         (("a:1", 2, 2), {}, "--process counts from 0 to --processes - 1, got --process 2 --processes 2"),
         (("a:1", 0, 0), {}, "--processes 0"),
         (("a:1", None, 0), {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is a whole number, got 'two'"),
@@ -131,3 +135,11 @@ def test_what_does_not_go_together_is_one_sentence(flags, variables, message):
     with pytest.raises(UserError, match=message) as caught:
         find_group(*flags, variables)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf", "1e9"])
+def test_a_heartbeat_that_no_clock_beats_is_refused(seconds):
+    parser = argparse.ArgumentParser()
+    arguments(parser)
+    with pytest.raises(UserError, match="--heartbeat is a number of seconds, from 1 to 3600, got"):
+        joining(parser.parse_args(["--coordinator", "a:1", f"--heartbeat={seconds}"]))
