@@ -9,6 +9,7 @@ import json
 import math
 import os
 import reprlib
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def read_text(path: str | Path, *, largest: int = LARGEST, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """Returns the text of a file, whoever made it.
+
+    Args:
+      path: of the file, or of a link to one.
+      largest: bytes that it may have.
+      encoding: of the text.
+      errors: what becomes of bytes that are no text, as `bytes.decode` has it.
+
+    Raises:
+      ValueError: it is a pipe, a device or a folder, which may never end; it is too large; or it is no text.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a pipe, a device or a folder, and not a file")
+    if status.st_size > largest:
+        raise ValueError(f"it has more than {largest // 2**20} MiB")
+    return path.read_text(encoding=encoding, errors=errors)
+
+
 def read_json(path: str | Path, remedy: str = "Copy it again.") -> dict[str, Any]:
     """Returns the object that a JSON file holds, whoever wrote it.
 
@@ -96,9 +118,7 @@ def read_json(path: str | Path, remedy: str = "Copy it again.") -> dict[str, Any
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read: {error}. {remedy}") from error
     if not isinstance(found, dict):

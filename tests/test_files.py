@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import resource
 import signal
 
@@ -78,3 +79,12 @@ def test_what_is_no_json_is_said(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a\.json can't be read: .* Write it anew\."):
         read_json(tmp_path / "a.json", "Write it anew.")
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    """A pipe is waited for without end, and a device has no end."""
+    os.mkfifo(tmp_path / "config.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for path in (tmp_path / "config.json", tmp_path / "zero.json", tmp_path):
+        with pytest.raises(UserError, match="it is a pipe, a device or a folder, and not a file. Copy it again"):
+            read_json(path)

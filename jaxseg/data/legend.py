@@ -20,7 +20,7 @@ from jaxseg.data.dataset import LARGEST as MOST
 from jaxseg.data.dataset import palette_colors
 from jaxseg.data.labels import INTERPOLATED, count_values, look_interpolated, replace_values
 from jaxseg.data.readers import StoredLabel
-from jaxseg.files import LARGEST
+from jaxseg.files import read_text
 
 FORM = '{"ignore": 255, "classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]}'
 
@@ -202,9 +202,7 @@ def from_document(document: Any) -> Legend:
 def read_legend(file: Path, num_classes: int | None) -> Legend:
     """Returns the legend of a classes.json; `num_classes`, if given, must be the number of its classes."""
     try:
-        if file.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_text(file, encoding="utf-8-sig"))
         entries, ignore = _entries(document)
         ids = [int(e["id"]) for e in entries if int(e["id"]) != ignore]
         legend = _legend(entries, ignore)

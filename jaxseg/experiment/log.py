@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 
-from jaxseg.checks import printable
-from jaxseg.files import set_aside, write_text
+from jaxseg.checks import UserError, printable
+from jaxseg.files import read_text, set_aside, write_text
 
+LARGEST = 2**28  # bytes of a metrics.jsonl that is read, about a million rows; as objects it takes ten times that
 TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
 
 
@@ -71,7 +72,13 @@ def _read(path: str | Path) -> tuple[list[dict[str, Any]], int]:
     path = Path(path)
     rows, damaged = [], 0
     kinds = {"step": int, "kind": str, "miou": int | float | None}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []:
+    try:
+        text = read_text(path, largest=LARGEST, errors="replace") if path.exists() else ""
+    except ValueError as error:
+        raise UserError(
+            f"{path} can't be read: {error}. Move it away; the best checkpoint is then not known."
+        ) from error
+    for line in text.splitlines(keepends=True):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

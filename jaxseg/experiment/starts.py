@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxseg.files import LARGEST, plain, set_aside, short, write_text
+from jaxseg.files import plain, read_text, set_aside, short, write_text
 
 
 def read_starts(workdir: str | Path) -> list[dict[str, Any]]:
@@ -17,12 +17,10 @@ def read_starts(workdir: str | Path) -> list[dict[str, Any]]:
       ValueError: the file is damaged.
     """
     path = Path(workdir) / "environment.json"
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     found = found if isinstance(found, list) else [found]

@@ -1,9 +1,11 @@
 """The log: rows, nan, resuming."""
 
 import math
+import os
 
 import pytest
 
+from jaxseg.checks import UserError
 from jaxseg.experiment.log import TRAIN_BAR, Log, environment, read_rows, train_line
 
 
@@ -78,3 +80,13 @@ def test_what_is_lost_is_said_and_the_file_is_kept(tmp_path, capsys, text, step,
     assert (tmp_path / "metrics.1.jsonl").exists() == kept
     if kept:
         assert (tmp_path / "metrics.1.jsonl").read_text(encoding="latin-1") == text
+
+
+def test_rows_without_an_end_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match="metrics.jsonl can't be read: it is a pipe.*Move it away"):
+        read_rows(tmp_path / "metrics.jsonl")
+    with (tmp_path / "sparse.jsonl").open("wb") as sparse:
+        sparse.truncate(2**34)
+    with pytest.raises(UserError, match="it has more than 256 MiB"):
+        read_rows(tmp_path / "sparse.jsonl")
