@@ -21,6 +21,7 @@ from jaxseg.experiment.digests import host_parts, save_argument
 from jaxseg.experiment.log import read_rows, say
 from jaxseg.experiment.reading import Damaged, check_written, read_state, read_variables
 from jaxseg.experiment.state import TrainState
+from jaxseg.experiment.workdir import is_step
 
 if TYPE_CHECKING:
     import orbax.checkpoint
@@ -87,7 +88,7 @@ class Checkpoints:
     def _numbered(self) -> list[Path]:
         if not self.directory.is_dir():
             return []
-        return [path for path in self.directory.iterdir() if path.name.isdecimal() and path.is_dir()]
+        return [path for path in self.directory.iterdir() if is_step(path.name) and path.is_dir()]
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, in order."""
@@ -123,7 +124,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             data=ocp.args.JsonSave({**data, "digests": True}),
-            digests=save_argument(host_parts(state, copy=True), data),
+            digests=save_argument(host_parts(state, copy=True), data, step),
         )
         try:
             written = self._manager.save(step, args=items, force=True)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from jaxseg.experiment.freeze import path_name
-from jaxseg.files import read_json
+from jaxseg.files import read_json, short
 
 CHUNK = 2**16  # elements that are mixed at a time, so that they stay in the processor's cache
 _PLACE, _FIRST, _SECOND = np.uint32(0x9E3779B9), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)  # of MurmurHash3's end
@@ -112,14 +112,14 @@ def of_text(value: Any) -> int:
     return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
-def write_digests(folder: Path, parts: list[Part], position: Any) -> None:
-    """Writes this process' share of the digests to a file of its own."""
+def write_digests(folder: Path, parts: list[Part], position: Any, step: int) -> None:
+    """Writes this process' share of the digests to a file of its own, and which checkpoint they are of."""
     shares = {name: format(total, "x") for name, total in add_up(parts).items()}
-    written = {"processes": jax.process_count(), "position": of_text(position), "arrays": shares}
+    written = {"processes": jax.process_count(), "step": step, "position": of_text(position), "arrays": shares}
     (folder / f"process_{jax.process_index()}.json").write_text(json.dumps(written))
 
 
-def save_argument(parts: list[Part], position: Any) -> Any:
+def save_argument(parts: list[Part], position: Any, step: int) -> Any:
     """Returns the argument that lets orbax save the digests as a part of a checkpoint: whole, or not at all.
 
     They are computed from the host's copies in the background, while orbax writes the arrays.
@@ -127,8 +127,9 @@ def save_argument(parts: list[Part], position: Any) -> Any:
     Args:
       parts: of the arrays, of `host_parts`.
       position: of the data iterator.
+      step: the name of the checkpoint.
     """
-    return _argument_class()(parts, position)
+    return _argument_class()(parts, position, step)
 
 
 @functools.cache
@@ -139,12 +140,12 @@ def _argument_class() -> type:
     class Handler(handlers.AsyncCheckpointHandler):
         async def async_save(self, directory: Path, args: Any) -> list[Any]:
             async def write() -> None:
-                write_digests(Path(directory), args.parts, args.position)
+                write_digests(Path(directory), args.parts, args.position, args.step)
 
             return [future.CommitFutureAwaitingContractedSignals(write(), name="digests")]
 
         def save(self, directory: Path, args: Any) -> None:
-            write_digests(Path(directory), args.parts, args.position)
+            write_digests(Path(directory), args.parts, args.position, args.step)
 
         def restore(self, directory: Path, args: Any = None) -> None:  # `read_digests` reads what was written
             raise NotImplementedError
@@ -154,6 +155,7 @@ def _argument_class() -> type:
     class Argument(args.CheckpointArgs):
         parts: list[Part]
         position: Any
+        step: int
 
     return Argument
 
@@ -162,11 +164,13 @@ def read_digests(folder: Path) -> tuple[dict[str, int], int] | None:
     """Returns the digests of a checkpoint's arrays by name and that of its position; None if it was written without.
 
     Raises:
-      ValueError: they can't be read.
+      ValueError: they can't be read, or are of a checkpoint of another number. (Those of before 2026-11-27 say none.)
     """
     if not folder.is_dir():
         return None
     first = read_json(folder / "process_0.json")
+    if str(first.get("step", folder.parent.name)) != folder.parent.name:
+        raise ValueError(f"it is a copy of checkpoint {short(first['step'])} under another number")
     sums: dict[str, int] = {}
     for process in range(first["processes"]):
         for name, share in read_json(folder / f"process_{process}.json")["arrays"].items():

@@ -15,6 +15,7 @@ from jaxseg.experiment.digests import changed, of_text, read_digests
 from jaxseg.experiment.event_loop import patient_loops
 from jaxseg.experiment.freeze import path_name
 from jaxseg.experiment.state import TrainState
+from jaxseg.files import LARGEST, read_text
 
 # What the machine says now, and may not say tomorrow: no reason to give a checkpoint up.
 PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ETIMEDOUT)
@@ -58,7 +59,8 @@ def _read_all(folder: Path, target: TrainState) -> tuple[TrainState, dict[str, A
 
     with_digests = True
     try:
-        position = json.loads((folder / "data" / "metadata").read_text())
+        _check_files(folder)
+        position = json.loads(read_text(folder / "data" / "metadata"))
         with_digests = position.pop("digests", False)
         digests, of_position = read_digests(folder / "digests") or (None, None)
         saved = _metadata(folder)
@@ -89,6 +91,7 @@ def read_variables(folder: Path) -> dict[str, Any]:
     state = folder / "state"
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
+        _check_files(folder)
         digests, _ = read_digests(folder / "digests") or (None, None)
         saved = _metadata(folder)
         wanted = {"ema": saved["ema"]} if saved["ema"] else {name: saved[name] for name in ("params", "batch_stats")}
@@ -104,6 +107,18 @@ def read_variables(folder: Path) -> dict[str, Any]:
     if digests is not None and (wrong := changed(restored, digests)):
         raise Damaged(f"{folder} holds other values than were written, in {listing(wrong, 3)}.")
     return restored["ema"] if saved["ema"] else restored
+
+
+def _check_files(folder: Path) -> None:
+    """Raises for what no checkpoint holds: pipes and devices, which never end, and giant descriptions of the arrays."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not there")
+    for path in folder.rglob("*"):
+        if (path.is_symlink() and path.is_dir()) or not (path.is_dir() or path.is_file()):
+            raise ValueError(f"{path.relative_to(folder)} is a link to a folder or to nowhere, a pipe or a device")
+        values = path.parent.name == "d"  # what TensorStore reads in parts; orbax reads the rest whole
+        if not values and path.is_file() and path.stat().st_size > LARGEST:
+            raise ValueError(f"{path.relative_to(folder)} has more than {LARGEST // 2**20} MiB")
 
 
 def check_written(folder: Path) -> None:

@@ -26,7 +26,16 @@ def check_workdir(workdir: str | Path) -> Path:
 def has_checkpoint(workdir: str | Path) -> bool:
     """Says whether a folder holds a checkpoint, and so a run that may go on."""
     folder = Path(workdir) / "checkpoints"
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    return folder.is_dir() and any(is_step(path.name) for path in folder.iterdir())
+
+
+def is_step(name: str) -> bool:
+    """Says whether a folder has the name of a checkpoint: a number as Python writes it.
+
+    >>> [is_step(name) for name in ("18", "018", "-18", "18.damaged", "1٨")]
+    [True, False, False, False, False]
+    """
+    return name.isascii() and name.isdecimal() and (name == "0" or not name.startswith("0"))
 
 
 def read_config(workdir: str | Path) -> ConfigDict:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxseg.experiment.checkpoint import Checkpoints, check_place
 from jaxseg.experiment.digests import digest
 from jaxseg.experiment.reading import Damaged
 from jaxseg.experiment.state import create_state, eval_variables
+from jaxseg.experiment.workdir import has_checkpoint
 
 BEFORE = Path(__file__).parents[1] / "data_before"
 
@@ -156,6 +158,47 @@ def test_the_next_best_is_taken_for_a_damaged_best(tmp_path):
     (tmp_path / "checkpoints" / "2" / "state" / "_METADATA").unlink()
     with pytest.warns(UserWarning, match="Checkpoint 2 is damaged, 1 is taken instead"):
         assert Checkpoints(tmp_path).load("best")[0] == 1
+
+
+def test_a_checkpoint_under_another_number_is_damaged(workdir, capsys):
+    """Its digests are right; a run would say that it goes on from 1000, and could save nothing after it."""
+    shutil.copytree(workdir / "checkpoints" / "10", workdir / "checkpoints" / "1000")
+    with pytest.raises(Damaged, match="it is a copy of checkpoint 10 under another number"):
+        Checkpoints(workdir).load("1000")
+    checkpoints = Checkpoints(workdir, writable=True)
+    assert int(checkpoints.restore_latest(_state(0))[0].step) == 16
+    checkpoints.close()
+    assert "checkpoint 1000 is damaged and was renamed to 1000.damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["018", "1٨", "²", "-18", "18.damaged"])
+def test_what_only_looks_like_a_number_is_no_checkpoint(workdir, name):
+    shutil.copytree(workdir / "checkpoints" / "16", workdir / "checkpoints" / name)
+    assert Checkpoints(workdir).steps() == [10, 16]
+    shutil.rmtree(workdir / "checkpoints" / "10")
+    shutil.rmtree(workdir / "checkpoints" / "16")
+    assert not has_checkpoint(workdir)
+
+
+@pytest.mark.parametrize("file", ["state/_METADATA", "state/manifest.ocdbt", "data/metadata", "digests/process_0.json"])
+def test_pipes_devices_and_giants_in_a_checkpoint_are_not_read(workdir, file):
+    """A pipe is waited for without end, a device has no end, and a file with a hole takes no disk but all memory."""
+    path = workdir / "checkpoints" / "16" / file
+
+    def refused(words):
+        with pytest.raises(Damaged, match=words):
+            Checkpoints(workdir).load("16")
+        with pytest.raises(Damaged, match=words):
+            Checkpoints(workdir).restore(16, jax.eval_shape(lambda: _state(0)))
+        path.unlink()
+
+    with path.open("r+b") as sparse:
+        sparse.truncate(2**34)
+    refused("has more than 16 MiB")
+    os.mkfifo(path)
+    refused("a pipe or a device")
+    path.symlink_to("/dev/zero")
+    refused("a pipe or a device")
 
 
 def test_what_orbax_logs_of_whole_and_of_damaged_checkpoints_is_not_shown(workdir, caplog):
