@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from jaxseg.checks import UserError, printable
-from jaxseg.files import read_text, set_aside, write_text
+from jaxseg.files import is_finite, is_text, is_whole, read_text, set_aside, write_text
 
 LARGEST = 2**28  # bytes of a metrics.jsonl that is read, about a million rows; as objects it takes ten times that
 TRAIN_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"  # of tqdm
@@ -71,7 +71,6 @@ def _read(path: str | Path) -> tuple[list[dict[str, Any]], int]:
     """The rows of a metrics.jsonl, and how many whole lines are none."""
     path = Path(path)
     rows, damaged = [], 0
-    kinds = {"step": int, "kind": str, "miou": int | float | None}
     try:
         text = read_text(path, largest=LARGEST, errors="replace") if path.exists() else ""
     except ValueError as error:
@@ -83,11 +82,18 @@ def _read(path: str | Path) -> tuple[list[dict[str, Any]], int]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+        if isinstance(row, dict) and _is_row(row):
             rows.append(row)
         else:
             damaged += line.endswith("\n")
     return rows, damaged
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Says whether a line of a file that may be a stranger's is as `Log.write` writes it, and can be drawn."""
+    numbers = (value for name, value in row.items() if name not in ("kind", "step", "time"))
+    whole = is_whole(0, 2**62)(row.get("step")) and is_text(row.get("kind"))
+    return whole and all(value is None or is_finite(value) for value in numbers)
 
 
 class Log:

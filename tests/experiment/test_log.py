@@ -1,5 +1,6 @@
 """The log: rows, nan, resuming."""
 
+import json
 import math
 import os
 
@@ -90,3 +91,22 @@ def test_rows_without_an_end_are_not_read(tmp_path):
         sparse.truncate(2**34)
     with pytest.raises(UserError, match="it has more than 256 MiB"):
         read_rows(tmp_path / "sparse.jsonl")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"kind": "train", "step": 4, "loss": [1]},
+        {"kind": "eval", "step": 4, "miou": 10**400},
+        {"kind": "eval", "step": 4, "miou": math.inf},
+        {"kind": "eval", "step": True, "miou": 0.5},
+        {"kind": "train", "step": -4},
+        {"kind": ["train"], "step": 4},
+    ],
+)
+def test_rows_that_no_chart_can_show_are_damaged(tmp_path, row, capsys):
+    good = {"kind": "eval", "step": 2, "time": "now", "miou": 0.5, "iou/ring": None}
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(row)}\n")
+    assert read_rows(tmp_path / "metrics.jsonl") == [good]
+    Log(tmp_path, resume_step=2, tensorboard=False).close()
+    assert "has 1 damaged line;" in capsys.readouterr().err
