@@ -59,7 +59,8 @@ class Change:
     here: Any
 
     def __str__(self) -> str:
-        return f"config.{self.key}: {self.there} there, {self.here} here"
+        there, here = (value if value != "" else "''" for value in (self.there, self.here))
+        return f"config.{self.key}: {there} there, {here} here"
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Change]:

@@ -108,7 +108,8 @@ class Claim:
                 f"the run is now {steps} steps long; from step {step} on the learning rate follows the schedule"
                 f" '{c['schedule']}' of a run of that length, {now:.3g} at first and {last:.3g} at the end"
             )
-        return [*said, *moved(self.workdir, self.here)] if step else said
+        own_norms = self.config["train"]["batch_norm"] == "device"
+        return [*said, *moved(self.workdir, self.here, own_norms=own_norms)] if step else said
 
 
 def claim_workdir(

@@ -47,12 +47,13 @@ def append_start(workdir: str | Path, step: int, here: Mapping[str, Any]) -> Non
     write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
-def moved(workdir: str | Path, here: Mapping[str, Any]) -> list[str]:
+def moved(workdir: str | Path, here: Mapping[str, Any], *, own_norms: bool = False) -> list[str]:
     """Returns sentences on what is not as it was at the last start of the run: versions, devices, the commit.
 
     Args:
       workdir: of the run.
       here: of `jaxseg.experiment.log.environment`.
+      own_norms: whether each device normalizes its own part of a batch, which is another with other devices.
     """
     try:
         starts = read_starts(workdir)
@@ -64,7 +65,10 @@ def moved(workdir: str | Path, here: Mapping[str, Any]) -> list[str]:
     changed = [f"{name} {there[name]} -> {now[name]}" for name in now if name in there and there[name] != now[name]]
     if not changed:
         return []
-    return [f"since this run's last start: {', '.join(changed)}. Numbers may differ in their last digits from now on."]
+    said = [f"since this run's last start: {', '.join(changed)}. Numbers may differ in their last digits from now on."]
+    if own_norms and there.get("devices", now["devices"]) != now["devices"]:
+        said.append("with config.train.batch_norm=device, statistics are of other parts of a batch from now on")
+    return said
 
 
 def _facts(start: Mapping[str, Any]) -> dict[str, str]:

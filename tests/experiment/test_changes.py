@@ -8,7 +8,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.config import OPEN, default_config
-from jaxseg.experiment.changes import MAY_CHANGE, STARTED_FROM, SWITCHES, changes, check_changes, may_change
+from jaxseg.experiment.changes import MAY_CHANGE, STARTED_FROM, SWITCHES, Change, changes, check_changes, may_change
 from jaxseg.experiment.limits import flatten
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -96,3 +96,7 @@ def test_the_documented_table_is_that_of_the_code():
 def test_a_group_is_all_below_it():
     assert may_change("log.images") and may_change("eval.crf.iterations") and may_change("eval.metric_options.a.b")
     assert may_change("logs") is None and may_change("eval.metrics_") is None
+
+
+def test_an_empty_value_is_seen():
+    assert str(Change("train.remat", "", "blocks")) == "config.train.remat: '' there, blocks here"

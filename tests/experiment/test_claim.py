@@ -162,6 +162,8 @@ def test_every_start_is_recorded_and_a_move_is_said(tmp_path):
     for words in ("jax 0.10.2 -> 0.11.0", "backend cpu -> gpu", "devices 1 -> 2", "commit aaaaaaaaa -> bbbbbbbbb"):
         assert words in said
     assert "numpy" not in said
+    assert "statistics are of other parts of a batch" in moved(tmp_path, there, own_norms=True)[1]
+    assert moved(tmp_path, HERE, own_norms=True) == []
     append_start(tmp_path, 7, there)
     assert [(start["step"], start["backend"]) for start in read_starts(tmp_path)] == [(0, "cpu"), (7, "gpu")]
 
