@@ -35,6 +35,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     # Hidden, of this process alone, not longer than a name may be, and of the kind of file that its ending says.
     stem = os.fsdecode(os.fsencode(path.stem)[:180])
     part = path.with_name(f".{stem}.{os.getpid()}.part{path.suffix}")
+    with contextlib.suppress(OSError):  # a link of that name, in a stranger's folder, would be written through
+        part.unlink(missing_ok=True)
     try:
         yield part
         part.replace(path)

@@ -88,3 +88,14 @@ def test_pipes_and_devices_are_not_read(tmp_path):
     for path in (tmp_path / "config.json", tmp_path / "zero.json", tmp_path):
         with pytest.raises(UserError, match="it is a pipe, a device or a folder, and not a file. Copy it again"):
             read_json(path)
+
+
+def test_a_link_in_the_place_of_the_part_is_not_written_through(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run").mkdir()
+    with atomic_path(tmp_path / "run" / "scores.json") as part:
+        part.touch()
+    part.symlink_to(tmp_path / "precious")
+    write_json(tmp_path / "run" / "scores.json", {"miou": 1.0})
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "run" / "scores.json").is_symlink()
