@@ -242,20 +242,20 @@ def test_a_checkpoint_in_pieces(run):
 
 def test_a_tiny_checkpoint_of_giant_arrays(run, monkeypatch):
     """What Zarr's metadata claims and no file holds would be read as zeros."""
-    from orbax.checkpoint import PyTreeCheckpointer
+    from orbax.checkpoint import PyTreeCheckpointHandler
 
-    known = PyTreeCheckpointer.metadata
+    known = PyTreeCheckpointHandler.metadata
 
     def claim(self, folder):
         found = known(self, folder)
-        leaves = found.item_metadata.tree["params"]["head"]
+        leaves = found.tree["params"]["head"]
         while "kernel" not in leaves:
             leaves = next(iter(leaves.values()))
         leaves["kernel"].shape = (10**6, 10**6)
-        found.item_metadata.tree["ema"] = {}
+        found.tree["ema"] = {}
         return found
 
-    monkeypatch.setattr(PyTreeCheckpointer, "metadata", claim)
+    monkeypatch.setattr(PyTreeCheckpointHandler, "metadata", claim)
     with pytest.raises(UserError, match="it is not whole"):
         Checkpoints(run).restore_variables(2)
 
