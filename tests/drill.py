@@ -75,6 +75,8 @@ def fork(function: Callable[[], int | None], log: Path, *, devices: int = 1, fil
             os.dup2(writer.stdin.fileno(), 1)
             os.dup2(writer.stdin.fileno(), 2)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+        # The parent's may be files, and know where they stand in them.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         code = function() or 0
     except BaseException:
         traceback.print_exc()
@@ -396,7 +398,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{index:4} {time.monotonic() - since:4.1f} s  {what}; {state}{end}{verdict}", flush=True)
         if problems:
             wrong.append(index)
-            shutil.copytree(run.workdir, folder / f"wrong{index}", dirs_exist_ok=True)
+            if run.workdir.exists():
+                shutil.copytree(run.workdir, folder / f"wrong{index}", dirs_exist_ok=True)
             (folder / f"wrong{index}.log").write_text(text)
         if ended or problems:
             number += 1
