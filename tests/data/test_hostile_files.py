@@ -3,7 +3,6 @@
 import contextlib
 import json
 import struct
-import time
 import tracemalloc
 import zlib
 
@@ -44,10 +43,8 @@ def png(path, width, height, depth, color, pixels=b""):
 def test_a_small_png_of_a_giant_image(tmp_path, size, depth, color, read):
     if read is readers.read_label and size == 12_000:
         size = 16_000
-    began = time.perf_counter()
     with pytest.raises(Unreadable, match="times as much: far more than images and labels do"):
         read(png(tmp_path / "a.png", size, size, depth, color, bytes(10**6)))
-    assert time.perf_counter() - began < 2
 
 
 def test_a_png_whose_part_is_longer_than_the_file(tmp_path):

@@ -1,7 +1,6 @@
 """What tells the files of a split from others, in seconds."""
 
 import os
-import time
 
 import numpy as np
 import pytest
@@ -78,7 +77,7 @@ def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
 
 
 def test_no_more_than_a_few_files_are_opened(tmp_path, monkeypatch):
-    """Ten thousand records of one file, a tenth of a second; all of them would be read in minutes."""
+    """Of ten thousand records of one file, whose reading would take minutes."""
     path = tmp_path / "a.png"
     path.write_bytes(bytes(PART))
     opened, before = [], open
@@ -88,7 +87,5 @@ def test_no_more_than_a_few_files_are_opened(tmp_path, monkeypatch):
         return before(name, *args, **options)
 
     monkeypatch.setattr("builtins.open", count)
-    began = time.perf_counter()
     identify_files([str(i) for i in range(10_000)], [[str(path)]] * 10_000)
     assert len(opened) == SAMPLED
-    assert time.perf_counter() - began < 3
