@@ -164,7 +164,7 @@ def read_digests(folder: Path) -> tuple[dict[str, int], int] | None:
     """Returns the digests of a checkpoint's arrays by name and that of its position; None if it was written without.
 
     Raises:
-      ValueError: they can't be read, or are of a checkpoint of another number. (Those of before 2026-11-27 say none.)
+      ValueError: they can't be read, or are of a checkpoint of another number. (Older ones say none.)
     """
     if not folder.is_dir():
         return None

@@ -164,7 +164,7 @@ def linen_forward(model: nn.Module, freeze: Prefixes = (), *, remat: str = "", n
     For `remat` and `norm_parts` see `make_train_step`.
     """
     if remat not in ("", "blocks"):
-        raise UserError(f"remat is '' or 'blocks', got '{remat}'.")
+        raise UserError(f"`remat` (config.train.remat) is '' or 'blocks', got '{remat}'.")
 
     def as_in_evaluation(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
