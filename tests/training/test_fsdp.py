@@ -202,7 +202,7 @@ def test_recomputed_blocks_change_nothing():
     assert [_recomputed(model, remat) for remat in ("", "blocks")] == [0, 4]
     (whole, params), (again, _) = (_gradient(model, remat) for remat in ("", "blocks"))
     chex.assert_trees_all_close(jax.jit(whole)(params), jax.jit(again)(params), rtol=1e-5, atol=1e-7)
-    with pytest.raises(UserError, match="remat is '' or 'blocks', got 'all'"):
+    with pytest.raises(UserError, match=r"`remat` \(config\.train\.remat\) is '' or 'blocks', got 'all'"):
         linen_forward(model, remat="all")
 
 
