@@ -48,6 +48,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--geojson", action="store_true", help="also write NAME.geojson: the outlines of all regions of every class"
     )
+    parser.add_argument(
+        "--bucket",
+        type=int,
+        metavar="N",
+        help="pad images to sizes that differ by N pixels, a multiple of the model's own step: fewer sizes to compile"
+        " for, and more padding, which costs a little accuracy on small images",
+    )
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colors in overlays, 0 to 1")
 
 
@@ -57,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
 
     from jaxseg.data.readers import geo
     from jaxseg.inference.files import is_predicted, predict_file, to_stored
-    from jaxseg.inference.image_list import find_below, name_outputs, sort_by_grid
+    from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, say_programs, sort_by_grid
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
@@ -77,7 +84,10 @@ def main(args: argparse.Namespace) -> int:
     if args.skip_existing:
         images = [page for page in images if not is_predicted(page, ensemble=ensemble, **kinds)]
     out.mkdir(parents=True, exist_ok=True)
-    images = sort_by_grid(images, predictor.trained.preprocessing)
+    sizes, seen = read_sizes(images), predictor.trained.preprocessing
+    if many := say_programs(filter(None, sizes.values()), seen):
+        print(many, file=sys.stderr)
+    images = sort_by_grid(sizes, seen)
     outcome = Outcome(len(images), failures)
     try:
         _predict(images, lambda page: predict_file(predictor, page, alpha=args.alpha, **kinds), outcome)
@@ -149,6 +159,8 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     count = max(len(models), len(steps))
     pairs = zip(*(x * count if len(x) == 1 else x for x in (models, steps)), strict=True)
     trained = [source.open_model(model, step) for model, step in pairs]
+    if args.bucket is not None:
+        trained = [dataclasses.replace(each, preprocessing=each.preprocessing.coarser(args.bucket)) for each in trained]
     if several:
         return Ensemble(trained)
     if args.dropout is not None:

@@ -84,6 +84,20 @@ class Preprocessing:
         times = length // (self.bucket * self.steps) if self.steps else 0
         return self.bucket << max(times.bit_length() - 1, 0)
 
+    def coarser(self, bucket: int) -> "Preprocessing":
+        """Returns the same with another bucket, a multiple of its own: fewer padded sizes, and more padding.
+
+        >>> p = Preprocessing((0,) * 3, (1,) * 3, phase=(1, 0))
+        >>> p.coarser(64).padded(70, 70)
+        (129, 128)
+        """
+        if bucket < 1 or bucket % self.bucket:
+            raise UserError(
+                f"The bucket must be a multiple of the model's, {self.bucket} pixels, got {bucket}. Other sizes would"
+                " put images elsewhere in the cells of the network's coarsest features than training did."
+            )
+        return dataclasses.replace(self, bucket=bucket)
+
     def pad(self, images: Sequence[Num[np.ndarray, "_h _w c"]], size: tuple[int, int]) -> Num[np.ndarray, "b h w c"]:
         """Stacks images, each at the top left of `size`, which padding fills up.
 

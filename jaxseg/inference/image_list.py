@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from jaxseg.data import readers
 from jaxseg.data.pairs import walk
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.readers import IMAGE_SUFFIXES, opening
-from jaxseg.inference.batches import Grid, find_grid
+from jaxseg.inference.batches import PROGRAMS, Size, find_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,23 +150,52 @@ def name_outputs(files: Iterable[Found], out: Path, *, values: bool = False) -> 
     return list(named.values())
 
 
-def sort_by_grid(pages: Iterable[ImagePage], preprocessing: Preprocessing) -> list[ImagePage]:
+def read_sizes(pages: Iterable[ImagePage]) -> dict[ImagePage, Size | None]:
+    """Returns the (height, width) of each image as its file's header says it, None where there is none to be read."""
+    return {page: _size(page) for page in pages}
+
+
+def sort_by_grid(sizes: Mapping[ImagePage, Size | None], preprocessing: Preprocessing) -> list[ImagePage]:
     """Returns the images with those of one padded size after each other, so that each is compiled for once.
 
     The largest come first, which need the most memory: if there is too little, it is known at once. What does not say
     its size comes before them; why is said when it is read.
     """
-    grids = {page: _grid(page, preprocessing) for page in pages}
-    sized = {page: (math.prod(grid.canvas), grid) for page, grid in grids.items() if grid is not None}
-    return [page for page in grids if page not in sized] + sorted(sized, key=sized.__getitem__, reverse=True)
+    grids = {page: find_grid(size, preprocessing) for page, size in sizes.items() if size is not None}
+    areas = {page: (math.prod(grid.canvas), grid) for page, grid in grids.items()}
+    return [page for page in sizes if page not in grids] + sorted(areas, key=areas.__getitem__, reverse=True)
 
 
-def _grid(page: ImagePage, preprocessing: Preprocessing) -> Grid | None:
+def say_programs(sizes: Iterable[Size], preprocessing: Preprocessing) -> str:
+    """Returns what to say where images of these sizes have more than `PROGRAMS` padded sizes; else "".
+
+    >>> p = Preprocessing((0,) * 3, (1,) * 3, bucket=16)
+    >>> say_programs([(h, w) for h in range(40, 140) for w in range(40, 140)], p)
+    '49 padded sizes, each compiled once. --bucket 32 makes 16 of them, with more padding.'
+    >>> say_programs([(480, 640)] * 1000, p)
+    ''
+    """
+    sizes = set(sizes)
+
+    def count(bucket: int) -> int:
+        seen = preprocessing.coarser(bucket)
+        return len({find_grid(size, seen) for size in sizes})
+
+    found = count(preprocessing.bucket)
+    if found <= PROGRAMS:
+        return ""
+    bucket = next(b for b in (preprocessing.bucket << n for n in range(1, 32)) if count(b) <= PROGRAMS)
+    return (
+        f"{found} padded sizes, each compiled once. --bucket {bucket} makes {count(bucket)} of them, with more padding."
+    )
+
+
+def _size(page: ImagePage) -> Size | None:
     try:
         known = readers.header(page.file)
-        return find_grid((known.height, known.width), preprocessing)
     except (UserError, OSError):
         return None
+    return known.height, known.width
 
 
 def _lies_in(file: Path, folder: str) -> bool:

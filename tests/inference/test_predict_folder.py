@@ -18,7 +18,7 @@ from jaxseg.cli.program import call
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import files
 from jaxseg.inference.batches import Programs
-from jaxseg.inference.image_list import find_below, name_outputs, sort_by_grid
+from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, sort_by_grid
 from jaxseg.trained import TrainedModel
 
 
@@ -171,11 +171,32 @@ def test_one_program_at_a_time(tmp_path):
         image(tmp_path / "in" / f"{i:02}.png", size)
     (tmp_path / "in" / "00.jpg").write_bytes(b"none")
     found, failures = find_below([str(tmp_path / "in")], tmp_path / "out")
-    pages = sort_by_grid(name_outputs(found, tmp_path / "out"), Preprocessing((0.0,) * 3, (1.0,) * 3))
+    pages = sort_by_grid(read_sizes(name_outputs(found, tmp_path / "out")), Preprocessing((0.0,) * 3, (1.0,) * 3))
     padded = [tuple(-(-n // 32) for n in sizes[int(page.file.stem)]) for page in pages[1:]]
     assert not failures and pages[0].file.suffix == ".jpg" and len(pages) == 13
     assert padded[0] == max(padded) and padded[-1] == min(padded)
     assert sum(a != b for a, b in itertools.pairwise(padded)) == len(set(padded)) - 1 == 5
+
+
+def test_many_sizes_are_told_and_a_bucket_makes_them_fewer(tmp_path, capsys, monkeypatch):
+    sizes = [(30 * i + 9, 30 * j + 9) for i in range(5) for j in range(5)]
+    for i, size in enumerate(sizes):
+        image(tmp_path / "in" / f"{i}.png", size)
+    seen = set()
+    pad = Preprocessing.pad
+    monkeypatch.setattr(Preprocessing, "pad", lambda self, images, size: seen.add(size) or pad(self, images, size))
+    assert predict(tmp_path / "in", "--out", tmp_path / "fine") == 0
+    assert "25 padded sizes, each compiled once. --bucket 64 makes 9 of them" in capsys.readouterr().err
+    assert len(seen) == 25
+    seen.clear()
+    assert predict(tmp_path / "in", "--out", tmp_path / "coarse", "--bucket", "64") == 0
+    assert "padded sizes" not in capsys.readouterr().err
+    assert len(seen) == 9
+    for i, size in enumerate(sizes):
+        fine, coarse = (np.asarray(Image.open(tmp_path / out / f"{i}_label.png")) for out in ("fine", "coarse"))
+        assert fine.shape == size and np.array_equal(fine, coarse)
+    with pytest.raises(UserError, match="multiple of the model's, 32 pixels, got 48"):
+        predict(tmp_path / "in", "--out", tmp_path / "other", "--bucket", "48")
 
 
 def test_a_file_named_twice_is_predicted_once(tmp_path):
