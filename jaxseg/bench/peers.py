@@ -2,63 +2,59 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
-import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
 
-from jaxseg.bench.timing import Case, Subject, cores
+from jaxseg.bench.cases import Case
+from jaxseg.bench.nnunet import WIDTHS
+from jaxseg.bench.timing import Subject
+from jaxseg.bench.torch_step import subjects
 from jaxseg.checks import UserError, lookup
 from jaxseg.encoders import create_encoder
-from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxseg.models import architecture
 from jaxseg.pretrained.convert import torch_name, variables_template
 from jaxseg.pretrained.names import SMP_MODELS, find_source
 from jaxseg.pretrained.names.origin import Origin, smp_encoder
 
 
-def _smp(case: Case) -> Subject:
-    """The network of segmentation_models_pytorch, set up as its users make it fast. Its batch is ready: normalized."""
+def _smp(case: Case) -> list[Subject]:
+    """The network of segmentation_models_pytorch, in the ways that it can be run."""
     model, network, figures = make_smp(case)
-    import torch
+    return subjects("smp", model, case, figures, network)
 
-    cuda = torch.cuda.is_available() and jax.default_backend() == "gpu"
-    device = torch.device("cuda" if cuda else "cpu")
-    torch.set_num_threads(cores())
-    model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    images, labels = case.arrays()
-    images = ((images - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)).transpose(0, 3, 1, 2)
-    images = torch.from_numpy(images).to(device).contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(labels).to(device).long()
-    run = torch.compile(model) if cuda else model
-    cast = nullcontext
-    if case.dtype == "bfloat16":
-        cast = partial(torch.autocast, device.type, dtype=torch.bfloat16)
 
-    def wait() -> None:
-        if cuda:
-            torch.cuda.synchronize()
+def _monai(case: Case) -> list[Subject]:
+    """MONAI's DynUNet, which is nnU-Net's network."""
+    if case.model != "nnunet_2d":
+        raise UserError(f"--peer monai has nnunet_2d alone, got {case.model}. Use --peer smp, or measure without.")
+    model, figures = make_monai(case)
+    return subjects("monai", model, case, figures, None)
 
-    def step() -> None:
-        model.train()
-        optimizer.zero_grad(set_to_none=True)
-        with cast():
-            loss = torch.nn.functional.cross_entropy(run(images), labels)
-        loss.backward()
-        optimizer.step()
-        wait()
 
-    def forward() -> None:
-        model.eval()
-        with torch.no_grad(), cast():
-            run(images)
-        wait()
-
-    return Subject("smp", step, forward, figures, network)
+def make_monai(case: Case) -> tuple[Any, dict[str, Any]]:
+    """Makes the network of `jaxseg.bench.nnunet` with MONAI; returns its module and figures."""
+    try:
+        import monai
+        import torch
+        from monai.networks.nets import DynUNet
+    except ImportError as error:
+        raise UserError(
+            f"--peer monai needs PyTorch and MONAI, but {error}. Install them with `pip install torch monai`, or"
+            " measure without --peer."
+        ) from error
+    levels = len(WIDTHS)
+    model = DynUNet(
+        spatial_dims=2,
+        in_channels=case.in_channels,
+        out_channels=case.classes,
+        kernel_size=[3] * levels,
+        strides=[1] + [2] * (levels - 1),
+        upsample_kernel_size=[2] * (levels - 1),
+        filters=WIDTHS,
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    return model, {"parameters": parameters, "version": monai.__version__, "torch": torch.__version__}
 
 
 def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -69,6 +65,8 @@ def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
       and figures: the number of its parameters, of those that it has without using them, and smp's version.
     """
     smp = _import_smp()
+    import torch
+
     make = lookup(SMP_MODELS, case.model, "model of smp")
     name = _smp_name(case.encoder or architecture(case.model).default_encoder)
     arguments = {"encoder_output_stride": case.output_stride} if case.output_stride else {}
@@ -84,6 +82,7 @@ def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     used = _encoder_names(origin, encoder_options)
     idle = sum(size for key, size in sizes.items() if re.match(recipe.idle, key) or _lies_outside(key, used))
     figures = {"parameters": sum(sizes.values()) - idle, "idle_parameters": idle, "version": smp.__version__}
+    figures["torch"] = torch.__version__
     options |= {"name": case.model, "encoder": origin.encoder, "encoder_options": encoder_options}
     return model, options, figures
 
@@ -140,4 +139,4 @@ def _import_smp() -> Any:
     return smp
 
 
-PEERS: dict[str, Callable[[Case], Subject]] = {"smp": _smp}
+PEERS: dict[str, Callable[[Case], list[Subject]]] = {"smp": _smp, "monai": _monai}

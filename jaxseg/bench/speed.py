@@ -4,31 +4,33 @@ The step is the one that `jaxseg train` runs on one device with the default conf
 forward pass, cross entropy, the gradient and its norm, AdamW; the state is donated. Batches are random bytes and lie on
 the device before the clock starts.
 
-With a peer, every step of ours is followed by one of the peer's, so that whatever else the machine does meanwhile slows
-both, and ours is the peer's network: the same layers, as many parameters. The peer's batch comes augmented and
-normalized, as from a data loader; what that part of our step takes by itself is a figure of its own.
+With a peer, every block of our steps is followed by one of the peer's, so that whatever else the machine does meanwhile
+slows both, and ours is the peer's network: the same layers, as many parameters. The peer's batch comes augmented and
+normalized, as from a data loader; what that part of our step takes by itself is a figure of its own. Where a peer has
+two ways to run (on a GPU, eager and compiled), ratios are to the faster one.
 """
 
 import os
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
+from jaxseg.bench.cases import Case
 from jaxseg.bench.peers import PEERS
-from jaxseg.bench.timing import Case, Subject, alternate, clock, cores
-from jaxseg.config import default_config
-from jaxseg.experiment import build
-from jaxseg.experiment.devices import make_mesh, replicate, shard_batch
+from jaxseg.bench.program import make_program
+from jaxseg.bench.timing import Subject, alternate, clock, machine
+from jaxseg.checks import UserError
+from jaxseg.experiment.devices import replicate, shard_batch
 from jaxseg.experiment.state import create_state, eval_variables
-from jaxseg.models import create_model, init, pixel_statistics
 from jaxseg.ops.normalize import normalize
-from jaxseg.training.step import make_train_step
+
+KINDS = ("forward", "step")
+BLOCK = 5  # steps between two looks at the clock on a GPU, which so never waits for the host as in training
 
 
 def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str, Any]:
@@ -36,137 +38,137 @@ def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str
 
     Args:
       case: what to measure.
-      steps: timed training steps and forward passes, after three that are not timed.
+      steps: timed turns of training steps and of forward passes, after some that are not timed. A turn is one step on
+        a CPU and five on a GPU.
       peer: a key of `PEERS`, or None.
+
+    Raises:
+      UserError: the peer's library is missing or lacks the model, or JAX would take the memory that the peer needs.
     """
-    other = PEERS[peer](case) if peer else None  # first: a missing library is told at once
-    ours = _ours(case, other.network if other else None)
-    subjects = [ours] + ([other] if other else [])
-    figures = {"case": asdict(case), "machine": _machine(), "steps": steps}
-    for kind in ("forward", "step"):
-        times = alternate([getattr(subject, kind) for subject in subjects], steps)
-        for subject, seconds in zip(subjects, times, strict=True):
-            subject.figures[f"{kind}_s"] = statistics.median(seconds)
-            subject.figures[f"{kind}_fastest_s"] = min(seconds)
-    ours.figures["augment_s"] = statistics.median(alternate([ours.augment], steps)[0])
-    for subject in subjects:
-        subject.figures["images_per_s"] = case.batch / subject.figures["step_s"]
-        figures[subject.name] = subject.figures
-    figures["jaxseg"] |= _peak_memory(shared=len(subjects) > 1)
-    if other:
-        figures["ratio"] = {
-            f"{kind}_s": figures["jaxseg"][f"{kind}_s"] / other.figures[f"{kind}_s"] for kind in ("forward", "step")
-        }
+    others = PEERS[peer](case) if peer else []  # first: a missing library is told at once
+    _check_memory_is_shared(peer)
+    ours = _ours(case, others[0].network if others else None)
+    figures: dict[str, Any] = {"case": asdict(case), "machine": machine(), "steps": steps}
+    block = 1 if jax.default_backend() == "cpu" else BLOCK
+    ratios = {}
+    for other in others:
+        try:
+            ratios[other.name] = _in_turns(ours, other, steps, block)
+        except Exception as error:  # of the peer's compiler, say; the other way to run it has its figures
+            if len(others) == 1:
+                raise
+            other.figures = {"error": f"{type(error).__name__}: {error}"[:500]}
+        figures[other.name] = other.figures
+    if not others:
+        _alone(ours, steps, block)
+    ours.figures["augment_s"] = _each(alternate([ours.run("augment", block)], steps)[0], block)["median"]
+    ours.figures |= _peak_memory(shared=bool(others))
+    figures["jaxseg"] = ours.figures
+    if ratios:
+        fastest = min(ratios, key=lambda name: figures[name]["step_s"])
+        ours.figures |= ratios[fastest].pop("jaxseg")
+        figures["ratio"] = {"peer": fastest} | ratios[fastest]
+    ours.figures["images_per_s"] = case.batch / ours.figures["step_s"]
+    for other in others:
+        if "step_s" in other.figures:
+            other.figures["images_per_s"] = case.batch / other.figures["step_s"]
     return figures
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Returns the figures as text, a column for each implementation."""
-    case, names = figures["case"], [name for name in ("jaxseg", *PEERS) if name in figures]
-    height, width = case["size"]
-    title = f"{case['model']} / {case['encoder']}, {case['batch']} x {height} x {width}, {case['dtype']}"
-    lines = [f"{title}, on {figures['machine']['device']}", "", f"{'':24}" + "".join(f"{name:>12}" for name in names)]
-    rows = {
-        "parameters": ("parameters", lambda n: f"{n / 1e6:.2f} M"),
-        "init": ("init_s", _seconds),
-        "trace and lower": ("trace_s", _seconds),
-        "compile": ("compile_s", _seconds),
-        "forward": ("forward_s", _seconds),
-        "training step": ("step_s", _seconds),
-        "augmentation alone": ("augment_s", _seconds),
-        "training step, fastest": ("step_fastest_s", _seconds),
-        "images/s in training": ("images_per_s", lambda n: f"{n:.1f}"),
-        "memory of the step": ("program_bytes", _gibibytes),
-        "peak memory": ("peak_bytes", _gibibytes),
-    }
-    for label, (key, show) in rows.items():
-        cells = [show(figures[name][key]) if key in figures[name] else "-" for name in names]
-        if set(cells) != {"-"}:
-            lines.append(f"{label:24}" + "".join(f"{cell:>12}" for cell in cells))
-    if "ratio" in figures:
-        forward, step = figures["ratio"].values()
-        peer = names[1]
-        lines += ["", f"jaxseg / {peer}: forward {forward:.2f}, training step {step:.2f}"]
-        lines += [f"jaxseg's training step augments the images; {peer}'s gets them ready."]
-        here, there = (figures[name]["parameters"] for name in ("jaxseg", peer))
-        if here != there:
-            lines += [
-                f"The networks differ: {here:,} parameters here, {there:,} in {peer}. Do not compare their times."
-            ]
-    return "\n".join(lines)
+def _in_turns(ours: Subject, other: Subject, steps: int, block: int) -> dict[str, Any]:
+    """Times both; returns the ratios, with our own figures under "jaxseg"."""
+    found: dict[str, Any] = {"jaxseg": {}}
+    for kind in KINDS:
+        for subject in (ours, other):
+            if f"first_{kind}_s" not in subject.figures:
+                with clock(subject.figures, f"first_{kind}_s"):
+                    subject.run(kind, 1)()
+        other.forget_peak()
+        runs = [subject.run(kind, block) for subject in (ours, other)]
+        here, there = alternate(runs, steps)
+        for target, seconds in ((found["jaxseg"], here), (other.figures, there)):
+            each = _each(seconds, block)
+            target[f"{kind}_s"], target[f"{kind}_fastest_s"] = each["median"], each["least"]
+        if (peak := other.peak()) is not None:
+            other.figures["peak_bytes" if kind == "step" else "forward_peak_bytes"] = peak
+        found[f"{kind}_s"] = statistics.median(here) / statistics.median(there)
+        found[f"{kind}_of_turns"] = statistics.median(a / b for a, b in zip(here, there, strict=True))
+    return found
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.1f} ms"
+def _alone(ours: Subject, steps: int, block: int) -> None:
+    for kind in KINDS:
+        with clock(ours.figures, f"first_{kind}_s"):
+            ours.run(kind, 1)()
+        each = _each(alternate([ours.run(kind, block)], steps)[0], block)
+        ours.figures |= {f"{kind}_s": each["median"], f"{kind}_fastest_s": each["least"]}
 
 
-def _gibibytes(value: int) -> str:
-    return f"{value / 2**30:.2f} GiB"
-
-
-def make_config(case: Case) -> ConfigDict:
-    """Returns the config whose training step is timed: the defaults, with the zoom and flip of most recipes."""
-    c = default_config()
-    c.data.update(canvas=case.size, crop=case.size, batch_size=case.batch)
-    c.augment.update(scale=(0.5, 2.0), flip=0.5)
-    c.train.update(steps=10_000, devices=1)
-    return c
+def _each(seconds: Sequence[float], block: int) -> dict[str, float]:
+    """Of the times of blocks, what one step took."""
+    return {"median": statistics.median(seconds) / block, "least": min(seconds) / block}
 
 
 def _ours(case: Case, network: Mapping[str, Any] | None) -> Subject:
     """The model of a case, or the network of a peer, and the step that `jaxseg train` runs on one device."""
-    figures, config = {}, make_config(case)
-    network = network or {"name": case.model, "encoder": case.encoder, "output_stride": case.output_stride}
-    model = create_model(**network, num_classes=case.classes, dtype=case.dtype)
+    figures: dict[str, Any] = {}
+    program = make_program(case, network)
     with clock(figures, "init_s"):
-        variables = jax.block_until_ready(init(model, jax.random.key(0), image_size=case.size))
+        variables = jax.block_until_ready(program.variables())
     figures["parameters"] = sum(p.size for p in jax.tree.leaves(variables["params"]))
-    mesh = make_mesh(config.train.devices)
-    mean, std = pixel_statistics(model)
-    tx = build.make_optimizer(config, build.make_schedule(config, config.train.steps))
-    augment_fn = build.make_augment(config, ignore=255, mean=mean, std=std)
-    loss_fn, options = build.make_loss(config), {"seed": config.seed, "grad_norm": config.log.grad_norm}
-    train_step = make_train_step(model, tx, loss_fn, augment_fn=augment_fn, mesh=mesh, **options)
     images, labels = case.arrays()
-    batch = shard_batch({"image": images, "label": labels}, mesh)
-    state = replicate(create_state(variables, tx), mesh)
+    batch = shard_batch({"image": images, "label": labels}, program.mesh)
+    state = replicate(create_state(variables, program.tx), program.mesh)
     with clock(figures, "trace_s"):
-        lowered = train_step.lower(state, batch)
+        lowered = program.step.lower(state, batch)
     with clock(figures, "compile_s"):
         compiled = lowered.compile()
-    figures["program_bytes"] = _size(compiled.memory_analysis())
-    augment_alone, key = jax.jit(augment_fn), jax.random.key(0)
-    apply = jax.jit(partial(model.apply, train=False))
-    normalized = jax.device_put(normalize(images, mean, std))
+    figures["program_bytes"] = program_size(compiled.memory_analysis())
+    augment_alone, key = jax.jit(program.augment_fn), jax.random.key(0)
+    apply = jax.jit(partial(program.model.apply, train=False))
+    normalized = jax.device_put(normalize(images, program.mean, program.std))
+    last: Any = None
 
     def step() -> None:
-        nonlocal state
-        state, metrics = compiled(state, batch)
-        jax.block_until_ready((state, metrics))
+        nonlocal state, last
+        state, last = compiled(state, batch)
 
     def forward() -> None:
-        jax.block_until_ready(apply(eval_variables(state), normalized))
+        nonlocal last
+        last = apply(eval_variables(state), normalized)
 
     def augment() -> None:
-        jax.block_until_ready(augment_alone(key, batch))
+        nonlocal last
+        last = augment_alone(key, batch)
 
-    return Subject("jaxseg", step, forward, figures, augment=augment)
+    def wait() -> None:
+        jax.block_until_ready((state, last))
+
+    return Subject("jaxseg", step, forward, wait, figures, augment=augment)
 
 
-def _size(memory: Any) -> int:
-    """Bytes that a compiled program holds at once."""
+def program_size(memory: Any) -> int:
+    """Returns the bytes that a compiled program holds at once.
+
+    Args:
+      memory: its `memory_analysis()`.
+    """
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return kept + memory.temp_size_in_bytes
 
 
-def _machine() -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "device": device.device_kind if device.platform != "cpu" else f"{cores()} CPU cores",
-        "jax": jax.__version__,
-        "python": sys.version.split()[0],
-        "load": os.getloadavg()[0],  # processes that wanted to run in the last minute: above the cores, distrust
-    }
+def share_the_device() -> None:
+    """Makes JAX take memory as it needs it, if it has not begun yet, in place of three quarters of a GPU's at once."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def _check_memory_is_shared(peer: str | None) -> None:
+    taken = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() not in ("false", "0")
+    if peer and taken and jax.default_backend() == "gpu":
+        raise UserError(
+            f"JAX takes three quarters of the GPU's memory before {peer} gets any. Set the variable"
+            " XLA_PYTHON_CLIENT_PREALLOCATE=false before Python starts (`jaxseg bench --peer` does it)."
+        )
 
 
 def _peak_memory(*, shared: bool) -> dict[str, int]:

@@ -1,46 +1,44 @@
-"""Timing: what is measured, one implementation of it, and taking turns."""
+"""Timing: one implementation of what is measured, taking turns, and what to say of the machine."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-WARMUP = 3  # steps before the clock starts: caches fill, and the allocator finds its size
+WARMUP = 2  # turns before the clock starts: caches fill, and the allocator finds its size
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is measured."""
-
-    model: str  # a key of `MODELS`
-    encoder: str  # a key of `ENCODERS`; "" is the model's own
-    size: tuple[int, int]  # (height, width) in pixels
-    batch: int  # images
-    dtype: str = "float32"  # of the computation
-    classes: int = 21  # at most 255, as labels are bytes
-    output_stride: int | None = None  # of the encoder, in pixels; None is the model's own
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns random images u8[b, h, w, 3] and labels u8[b, h, w]."""
-        random = np.random.default_rng(0)
-        images = random.integers(0, 256, (self.batch, *self.size, 3), np.uint8)
-        return images, random.integers(0, self.classes, (self.batch, *self.size), np.uint8)
+def _nothing() -> None:
+    """What a subject needs not do."""
 
 
 @dataclass
 class Subject:
-    """One implementation, ready to be timed; its functions return when the device is done."""
+    """One implementation, ready to be timed; its functions may return before the device is done, and `wait` waits."""
 
     name: str
-    step: Callable[[], None]
-    forward: Callable[[], None]
+    step: Callable[[], None]  # one step of training
+    forward: Callable[[], None]  # one forward pass in evaluation
+    wait: Callable[[], None] = _nothing
     figures: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] | None = None  # of a peer: the arguments of `create_model` that make the same network here
     augment: Callable[[], None] | None = None  # of ours: the part of the step that a peer leaves to its data loader
+    forget_peak: Callable[[], None] = _nothing  # begins to look for the peak of its memory
+    peak: Callable[[], int | None] = lambda: None  # bytes at most since then; None where nobody knows
+
+    def run(self, kind: str, times: int) -> Callable[[], None]:
+        """Returns a function that does `kind` ("step", "forward", "augment") a number of times and waits once."""
+        call = getattr(self, kind)
+
+        def block() -> None:
+            for _ in range(times):
+                call()
+            self.wait()
+
+        return block
 
 
 @contextmanager
@@ -51,18 +49,43 @@ def clock(figures: dict[str, Any], key: str) -> Iterator[None]:
     figures[key] = time.perf_counter() - start
 
 
-def alternate(functions: Sequence[Callable[[], object]], count: int) -> list[list[float]]:
-    """Calls the functions in turns, and returns `count` times of each in seconds, after `WARMUP` calls without."""
-    times = [[] for _ in functions]
-    for n in range(WARMUP + count):
+def alternate(functions: Sequence[Callable[[], object]], count: int, *, warmup: int = WARMUP) -> list[list[float]]:
+    """Calls the functions in turns, and returns `count` times of each in seconds, after `warmup` calls without."""
+    times: list[list[float]] = [[] for _ in functions]
+    for n in range(warmup + count):
         for function, seconds in zip(functions, times, strict=True):
             start = time.perf_counter()
             function()
-            if n >= WARMUP:
+            if n >= warmup:
                 seconds.append(time.perf_counter() - start)
     return times
 
 
 def cores() -> int:
     """Returns the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """Returns the device, the versions and how busy the machine is: what a figure holds for."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind if device.platform != "cpu" else f"{cores()} CPU cores, {processor()}",
+        "jax": jax.__version__,
+        "python": sys.version.split()[0],
+        "load": os.getloadavg()[0],  # processes that wanted to run in the last minute: above the cores, distrust
+    }
+
+
+def processor() -> str:
+    """Returns the name of the CPU, as Linux tells it."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

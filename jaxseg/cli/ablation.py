@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> int:
 
     from jaxseg.bench import speed
     from jaxseg.bench.ablation import COMBINED, SHAPE, measure, rarest_class, seconds, table
-    from jaxseg.bench.timing import Case
+    from jaxseg.bench.cases import Case
     from jaxseg.losses import LOSSES
 
     names = args.losses or [*LOSSES, *COMBINED]

@@ -1,13 +1,15 @@
 """What `jaxseg bench --peer smp` compares is one network, here and there."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxseg.bench.peers import make_smp
-from jaxseg.bench.timing import Case
+from jaxseg.bench.cases import SUITES, Case
+from jaxseg.bench.peers import make_monai, make_smp
+from jaxseg.bench.program import make_program
 from jaxseg.models import create_model
 from jaxseg.pretrained.names import SMP_MODELS
 
@@ -28,3 +30,14 @@ def test_both_networks_have_as_many_parameters(peers, count, name, encoder):
     ours = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert ours == figures["parameters"]
     assert ours == count(module) - figures["idle_parameters"]
+
+
+def test_our_nnunet_is_monais(peers, count):
+    """Layer by layer: kernels of the same sizes, and as many parameters."""
+    case = SUITES["gpu"]["nnunet_2d"]
+    module, figures = make_monai(case)
+    state, _ = make_program(case).shapes()
+    ours = sorted(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
+    there = sorted(p.numel() for name, p in module.named_parameters() if "skip_layers" not in name)  # those are aliases
+    assert ours == there
+    assert sum(ours) == figures["parameters"] == count(module)
