@@ -6,7 +6,6 @@ the card to tell; kernels, bytes, memory, dtypes and layouts are read here.
 """
 
 import importlib.util
-import json
 import os
 import re
 import sys
@@ -162,10 +161,3 @@ def _tally(convolutions: Mapping[str, int], word: int) -> str:
         key = description.split()[word]
         found[key] = found.get(key, 0) + count
     return ", ".join(f"{count} {key}" for key, count in sorted(found.items(), key=lambda item: -item[1])) or "none"
-
-
-def write_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a row to a file of JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")

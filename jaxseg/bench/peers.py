@@ -67,11 +67,9 @@ def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     smp = _import_smp()
     import torch
 
-    make = lookup(SMP_MODELS, case.model, "model of smp")
-    name = _smp_name(case.encoder or architecture(case.model).default_encoder)
-    arguments = {"encoder_output_stride": case.output_stride} if case.output_stride else {}
+    name, arguments = _smp_arguments(case)
     try:
-        origin, recipe = smp_encoder(name), make(**arguments)
+        origin, recipe = smp_encoder(name), SMP_MODELS[case.model](**arguments)
         model = smp.create_model(case.model, name, encoder_weights=None, classes=case.classes, **arguments)
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"smp cannot make {case.model} / {case.encoder}: {error}. Measure without --peer.") from error
@@ -85,6 +83,24 @@ def make_smp(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     figures["torch"] = torch.__version__
     options |= {"name": case.model, "encoder": origin.encoder, "encoder_options": encoder_options}
     return model, options, figures
+
+
+def smp_network(case: Case) -> dict[str, Any]:
+    """Returns the arguments of `create_model` that make smp's network, as `make_smp` does, without smp.
+
+    What smp decides by its encoder (VGG's further convolutions) is left out.
+    """
+    name, arguments = _smp_arguments(case)
+    origin, options = smp_encoder(name), dict(SMP_MODELS[case.model](**arguments).options)
+    encoder_options = options.pop("encoder_options", {}) | origin.options
+    return {**options, "name": case.model, "encoder": origin.encoder, "encoder_options": encoder_options}
+
+
+def _smp_arguments(case: Case) -> tuple[str, dict[str, Any]]:
+    """What smp calls the encoder of a case, and the arguments that its model needs."""
+    lookup(SMP_MODELS, case.model, "model of smp")
+    name = _smp_name(case.encoder or architecture(case.model).default_encoder)
+    return name, {"encoder_output_stride": case.output_stride} if case.output_stride else {}
 
 
 def _encoder_names(origin: Origin, options: Mapping[str, Any]) -> set[str]:

@@ -67,18 +67,19 @@ def _placed(tree: Any, sharding: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def make_config(case: Case, network: Mapping[str, Any] | None = None) -> ConfigDict:
+def make_config(case: Case, network: Mapping[str, Any] | None = None, steps: int = STEPS) -> ConfigDict:
     """Returns the config whose training step is timed: the defaults, with the zoom and flip of most recipes.
 
     Args:
       case: what is measured.
       network: of a peer, the arguments of `create_model` that make the same network here; None is the case's own.
+      steps: of the schedule of the learning rate.
     """
     network = dict(network or {"name": case.model, "encoder": case.encoder, "output_stride": case.output_stride})
     c = default_config()
     c.data.update(canvas=case.size, crop=case.size, batch_size=case.batch)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
-    c.train.update(steps=STEPS, devices=1)
+    c.train.update(steps=steps, devices=1)
     c.model.update(name=network.pop("name"), encoder=network.pop("encoder", ""), dtype=case.dtype)
     c.model.output_stride = network.pop("output_stride", None)
     c.model.encoder_options = ConfigDict(network.pop("encoder_options", {}))
@@ -87,7 +88,10 @@ def make_config(case: Case, network: Mapping[str, Any] | None = None) -> ConfigD
 
 
 def make_program(
-    case: Case, network: Mapping[str, Any] | None = None, mesh: Mesh | AbstractMesh | None = None
+    case: Case,
+    network: Mapping[str, Any] | None = None,
+    mesh: Mesh | AbstractMesh | None = None,
+    steps: int = STEPS,
 ) -> Program:
     """Returns the training step of a case: augmentation, forward pass, loss, gradient and its norm, update.
 
@@ -97,8 +101,9 @@ def make_program(
       case: what is measured.
       network: see `make_config`.
       mesh: of one device; None is the first that JAX has.
+      steps: see `make_config`.
     """
-    config = make_config(case, network)
+    config = make_config(case, network, steps)
     mesh = make_mesh(config.train.devices) if mesh is None else mesh
     if case.model in OWN:
         model = OWN[case.model](case.classes, dtype=jnp.dtype(case.dtype), in_channels=case.in_channels)
@@ -106,7 +111,7 @@ def make_program(
         model = build.build_model(config, case.classes)
     mean, std = pixel_statistics(model, case.in_channels)
     bands = RGB if case.in_channels == 3 else Bands(tuple(f"band {i}" for i in range(case.in_channels)))
-    tx = build.make_optimizer(config, build.make_schedule(config, STEPS))
+    tx = build.make_optimizer(config, build.make_schedule(config, steps))
     augment_fn = build.make_augment(config, ignore=255, mean=mean, std=std, bands=bands)
     options = {"seed": config.seed, "grad_norm": config.log.grad_norm, "mesh": mesh}
     step = make_train_step(model, tx, build.make_loss(config), augment_fn=augment_fn, **options)

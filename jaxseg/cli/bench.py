@@ -16,6 +16,7 @@ EPILOG = """one of these says what is measured (docs/bench.md explains each):
   --suite cpu|gpu [--only CASE ...]   the cases of a table, one process each
   --case SUITE:NAME                   one case of these tables
   --loop [DIR]                        reading, the step, and training on a folder
+  --ops [--only OPERATION ...]        operations in several ways, side by side
   --compile-for FILE [--suite gpu]    a suite's programs on a GPU that is not here
 """
 
@@ -43,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         help="time the loop on this folder of images; without DIR, on one that is made for it",
     )
+    parser.add_argument("--ops", action="store_true", help="time operations, jaxseg's way beside others")
     parser.add_argument("--workers", type=int, default=0, help="with --loop: processes that read")
     parser.add_argument("--threads", type=int, default=0, help="with --loop: threads that read; 0 is one per core")
     parser.add_argument(
@@ -62,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
         return _compile_for(args)
     if args.loop is not None:
         return _loop(args)
+    if args.ops:
+        return _ops(args)
     if args.peer:
         from jaxseg.bench.speed import share_the_device
 
@@ -73,15 +77,18 @@ def main(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises for flags that do not go together, and for impossible numbers."""
-    modes = [flag for flag in ("model", "suite", "case") if getattr(args, flag)]
-    modes = modes or ["compile-for"] * bool(args.compile_for) or ["loop"] * (args.loop is not None)
-    if len(modes) != 1:
-        got = " and ".join(f"--{flag}" for flag in modes) or "none"
-        raise UserError(f"Say what to measure: one of --model, --suite, --case, --loop and --compile-for, got {got}.")
+    what = [flag for flag in ("model", "suite", "case") if getattr(args, flag)]
+    how = [
+        flag for flag in ("loop", "ops", "compile-for") if getattr(args, flag.replace("-", "_")) not in (None, False)
+    ]
+    if len(what) > 1 or len(how) > 1 or not what + how:
+        got = " and ".join(f"--{flag}" for flag in what + how) or "none"
+        known = "--model, --suite, --case, --loop, --ops and --compile-for"
+        raise UserError(f"Say what to measure: one of {known}, got {got}.")
     if args.model and (args.size is None or args.batch is None):
         raise UserError(f"--model {args.model} needs --size H W (or one number) and --batch N.")
-    if args.only and not (args.suite or "compile-for" in modes):
-        raise UserError("--only chooses cases of a suite. Give --suite, too.")
+    if args.only and not (args.suite or {"compile-for", "ops"} & set(how)):
+        raise UserError("--only chooses cases of a suite, or operations. Give --suite or --ops, too.")
     size = args.size or [1]
     if len(size) > 2 or min(*size, 1 if args.batch is None else args.batch, args.steps) < 1:
         raise UserError(
@@ -148,11 +155,40 @@ def _loop(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ops(args: argparse.Namespace) -> int:
+    """Times operations in several ways; rows go to the folder --out as they come."""
+    from jaxseg.bench.ops_convolutions import CONVOLUTIONS
+    from jaxseg.bench.ops_others import OTHERS
+    from jaxseg.bench.speed import share_the_device
+    from jaxseg.bench.timing import machine
+    from jaxseg.bench.ways import compare, markdown, usual_scale, write_row
+    from jaxseg.checks import lookup
+
+    share_the_device()
+    known = {**CONVOLUTIONS, **OTHERS}
+    chosen = [lookup(known, name, "operation") for name in args.only or known]
+    rows, scale, here = [], usual_scale(args.batch), machine()
+    for make in chosen:
+        for row in (row for comparison in make(scale) for row in compare(comparison)):
+            told = row.get("error") or f"{row['ms']:.3f} ms"
+            print(f"{row['case']}: {row['way']}: {told}", flush=True)
+            if args.out:
+                write_row(args.out / "ops.jsonl", {**row, "machine": here})
+            rows.append(row)
+    print(
+        f"\nOn {here['device']}, jax {here['jax']}, load {here['load']:.1f} at the start.", markdown(rows), sep="\n\n"
+    )
+    if args.out:
+        write_text(args.out / "ops.md", markdown(rows))
+    return 0
+
+
 def _compile_for(args: argparse.Namespace) -> int:
     """Compiles training steps for a GPU that is not here; rows go to the folder --out as they come."""
     from jaxseg.bench.cases import SUITES, smaller
-    from jaxseg.bench.compile_for import compile_cases, markdown, write_row
+    from jaxseg.bench.compile_for import compile_cases, markdown
     from jaxseg.bench.targets import find_target
+    from jaxseg.bench.ways import write_row
     from jaxseg.checks import lookup
 
     if args.peer:

@@ -46,10 +46,12 @@ def arguments(parser: Parser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Trains, and returns the exit status."""
     from jaxseg.cli import recipes
+    from jaxseg.experiment.xla import set_flags
 
     if (args.recipe is None) == (args.config is None):
         raise UserError("Name one config: jaxseg train CONFIG, or --config CONFIG. `jaxseg list configs` has recipes.")
     config = recipes.load(args.recipe or args.config, args.settings)
+    set_flags(config)  # before JAX looks for devices
     if args.origin:
         _start_from(config, args.origin, args.workdir)
     from jaxseg.training.loop import train

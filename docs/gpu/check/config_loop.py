@@ -5,7 +5,7 @@ import networks
 
 
 def get_config():
-    c = networks.config("unet_r34", int(os.environ["LOOP_BATCH"]), int(os.environ["LOOP_SIZE"]))
+    c = networks.config("unet_r34")
     c.data.update(name="folder", root=os.environ["LOOP_ROOT"])
     c.train.compilation_cache = os.environ["LOOP_CACHE"]
     c.log.update(every=10, tensorboard=False, images=0)

@@ -4,25 +4,11 @@ The step is stage_pair.py's unet_r34, so its program comes from the cache that t
 card and the processor are train.py's alone; only the rows after that count. When time is up, train.py says where it stands.
 """
 import signal, threading
-from concurrent.futures import ProcessPoolExecutor
 from common import *
-import networks
+from jaxseg.bench.loop import make_folder
 
-N, SIZE, BATCH = (12, 64, 2) if TINY else (256, 512, 16)
+N, SIZE = (12, 64) if TINY else (256, 512)
 root = Path("/tmp/gpu_check_data")
-
-
-def one(i):
-    import numpy as np
-    from PIL import Image
-    r = np.random.default_rng(i)
-    h, w = SIZE, SIZE
-    lab = Image.fromarray(r.integers(0, 21, (h // 32, w // 32), np.uint8)).resize((w, h), Image.NEAREST)
-    small = r.integers(0, 256, (h // 16, w // 16, 3), np.uint8)
-    im = np.asarray(Image.fromarray(small).resize((w, h), Image.BICUBIC), np.int16) + r.integers(-6, 7, (h, w, 3))
-    for split in ("train", "val") if i < BATCH else ("train",):
-        Image.fromarray(np.clip(im, 0, 255).astype(np.uint8)).save(root / split / "images" / f"{i}.jpg", quality=90)
-        lab.save(root / split / "labels" / f"{i}.png")
 
 
 def utilisation(stop, samples):
@@ -92,12 +78,7 @@ def follow(command, work, env, most, name):
 if __name__ == "__main__":
     workers = int(sys.argv[1])
     if not (root / "made").exists():
-        for split in ("train", "val"):
-            for kind in ("images", "labels"):
-                (root / split / kind).mkdir(parents=True, exist_ok=True)
-        (root / "classes.json").write_text(json.dumps({"classes": [f"class {i}" for i in range(21)]}))
-        with ProcessPoolExecutor(min(16, os.cpu_count())) as pool:
-            list(pool.map(one, range(N)))
+        make_folder(root, N, (SIZE, SIZE))
         (root / "made").touch()
     work = f"/tmp/gpu_check_run_{workers}_{time.monotonic_ns()}"
     cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -105,7 +86,7 @@ if __name__ == "__main__":
     options = {"data.workers": workers, "log.every": 2 if TINY else 10}
     command = [sys.executable, "-X", "faulthandler", "train.py", "--config", str(Path(__file__).parent / "config_loop.py"), "--workdir", work]
     command += [f"--config.{k}={v}" for k, v in options.items()]
-    env = {**os.environ, "LOOP_SIZE": str(SIZE), "LOOP_BATCH": str(BATCH), "LOOP_ROOT": str(root), "LOOP_CACHE": str(cache)}
+    env = {**os.environ, "LOOP_ROOT": str(root), "LOOP_CACHE": str(cache)}
     found = follow(command, work, env, 60, f"loop{workers}")
     rows, before = found.pop("rows"), found.pop("before")
     speeds = [round(r["images_per_s"], 1) for r in rows if r["kind"] == "train"]

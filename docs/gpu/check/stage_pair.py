@@ -11,9 +11,8 @@ import sys
 from common import *
 import networks
 name, variant = sys.argv[1], "".join(sys.argv[2:3])
-model_name, encoder, arch, smp_encoder, batch, size, stride, classes, dtype, places = networks.CASES[name]
-if TINY:
-    batch, size = 2, 64
+case, places = networks.case(name), networks.PLACES.get(name, 1)
+batch, size, dtype = case.batch, case.size[0], case.dtype
 BLOCK, ROUNDS = (1, 2) if TINY else (5, 6)
 MARKS = WORK / "compiled"
 MARKS.mkdir(exist_ok=True)
@@ -22,51 +21,43 @@ register()
 import gzip, re
 from functools import partial
 import jax, numpy as np
-from jaxseg.experiment import build
-from jaxseg.experiment.devices import batched, make_mesh, replicate, replicated, shard_batch
+from jaxseg.bench.speed import program_size
+from jaxseg.bench.timing import alternate
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.experiment.devices import make_mesh, replicate, shard_batch
 from jaxseg.inference.predict import predict_step
-from jaxseg.models import init, pixel_statistics
-from jaxseg.training.step import make_train_step
 
 row = dict(kind="pair", name=name, variant=variant, batch=batch, size=size, dtype=dtype, device=jax.devices()[0].device_kind, xla_flags=os.environ.get("XLA_FLAGS", ""))
-random = np.random.default_rng(0)
-images = random.integers(0, 256, (batch, size, size, 3), np.uint8)
-labels = random.integers(0, classes, (batch, size, size)).astype(np.uint8)
+images, labels = case.arrays()
 
-# ours: the very step that train.py runs, augmentation (a flip) and norm of the gradient included
-c = networks.config(name, batch, size)
-model = build.build_model(c, classes)
-mean, std = pixel_statistics(model)
+# ours: the very step that train.py and `jaxseg bench` run, augmentation and norm of the gradient included
+mesh = make_mesh(1)
+program = networks.program(name, mesh)
 t = time.perf_counter()
 with jax.default_device(jax.local_devices(backend="cpu")[0]):
-    variables = init(model, jax.random.key(c.seed), image_size=(size, size))
-tx = build.make_optimizer(c, build.make_schedule(c, c.train.steps))
-kept = networks.host_state(variables, tx)  # on the host until it is timed
+    variables = program.variables()
+kept = networks.host_state(variables, program.tx)  # on the host until it is timed
 del variables
 row["jaxseg_init_s"] = time.perf_counter() - t
-mesh = make_mesh(1)
-step = make_train_step(model, tx, build.make_loss(c), augment_fn=build.make_augment(c, ignore=255, mean=mean, std=std), mesh=mesh, seed=c.seed, ema_decay=c.optim.ema or None, freeze=tuple(c.optim.freeze), grad_norm=c.log.grad_norm)
-shapes = lambda tree, sharding: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-abstract = shapes(kept, replicated(mesh)), shapes({"image": images, "label": labels}, batched(mesh))
+abstract = program.shapes()
 t = time.perf_counter()
-lowered = step.trace(*abstract).lower()
+lowered = program.step.trace(*abstract).lower()
 row["jaxseg_trace_s"] = time.perf_counter() - t
 t = time.perf_counter()
 compiled = lowered.compile()
 row["jaxseg_compile_s"] = time.perf_counter() - t
 t = time.perf_counter()
-predict = jax.jit(partial(predict_step, partial(model.apply, train=False), preprocessing=Preprocessing(mean, std)))  # uint8 in, class ids out
+predict = jax.jit(partial(predict_step, partial(program.model.apply, train=False), preprocessing=Preprocessing(program.mean, program.std)))  # uint8 in, class ids out
 predict = predict.lower({"params": abstract[0].params, "batch_stats": abstract[0].batch_stats}, abstract[1]["image"]).compile()
 row["jaxseg_predict_compile_s"] = time.perf_counter() - t
 memory = compiled.memory_analysis()
 row["jaxseg_temp_gib"] = memory.temp_size_in_bytes / 2**30
-row["jaxseg_step_gib"] = (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes) / 2**30
+row["jaxseg_step_gib"] = program_size(memory) / 2**30
 try:
+    from jaxseg.bench.hlo import read
     text = compiled.as_text()
-    entry = text[text.index("\nENTRY "):]
-    row["kernels"] = entry.count("fusion(") + entry.count("custom-call(")
-    row["hlo_convs_f32"] = len(re.findall(r"= \(f32\[[^=]*__cudnn\$conv", text))
+    reading = read(text, batch)
+    row |= dict(kernels=len(reading.kernels), small_kernels=reading.small, gb_touched=reading.bytes / 1e9, convolutions=reading.convolutions(), transposed=len(reading.transposed))
     if not TINY:
         (WORK / "hlo" / f"{name}{variant}.hlo.gz").write_bytes(gzip.compress(text.encode(), 3))
 except Exception as error:
@@ -101,11 +92,7 @@ def timed(function):
 
 
 def turns(other, rounds):
-    blocks = [], []
-    for _ in range(rounds):
-        blocks[0].append(timed(ours))
-        blocks[1].append(timed(other))
-    return blocks
+    return [[t / BLOCK for t in times] for times in alternate([partial(ours, BLOCK), partial(other, BLOCK)], rounds, warmup=0)]
 
 
 def spread(times):
@@ -116,11 +103,11 @@ torch = None
 if not alone:
     try:
         import torch
-        from jaxseg.bench.peers import _import_smp  # also where torchvision was built for another torch
-        smp = _import_smp()
-        options = {"encoder_output_stride": stride} if stride and arch != "pspnet" else {}
-        net = smp.create_model(arch, smp_encoder, encoder_weights=None, classes=classes, **options)
-        row["parameters"] = [sum(p.size for p in jax.tree.leaves(kept.params)), sum(p.numel() for p in net.parameters())]
+        from jaxseg.bench.peers import make_monai, make_smp
+        from jaxseg.bench.torch_step import TorchStep
+        net, figures = make_monai(case) if networks.network(name) is None else make_smp(case)[::2]
+        row["parameters"] = [sum(p.size for p in jax.tree.leaves(kept.params)), figures["parameters"]]
+        row["idle_parameters"] = figures.get("idle_parameters", 0)
     except Exception as error:
         row["torch_error"] = repr(error)[:300]
         torch = None
@@ -143,36 +130,21 @@ with slots(1 if alone else places):
     if torch is None:
         sys.exit()
 
-    # theirs, as its users make it fast: channels_last, autocast, cudnn.benchmark, TF32 (JAX's default too), fused AdamW
-    device = torch.device("cuda" if cuda else "cpu")
+    # theirs, as its users make it fast: jaxseg.bench.torch_step. Its batch comes augmented and normalized.
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
-    def make_step(net):
-        def loss_of(x, y):  # what our step does too: float, normalize, flip a half, forward, cross entropy
-            x = (x.float() - 123.0) / 58.0
-            flip = torch.rand(x.shape[0], 1, 1, 1, device=x.device) < 0.5
-            x = torch.where(flip, x.flip(3), x).contiguous(memory_format=torch.channels_last)
-            y = torch.where(flip[:, 0], y.flip(2), y).long()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-                logits = net(x)
-            return torch.nn.functional.cross_entropy(logits.float(), y)
-
-        def run(n):
+    def make_step(run):
+        def steps(n):
             for _ in range(n):
-                optimizer.zero_grad(set_to_none=True)
-                loss = loss_of(x, y)
-                loss.backward()
-                optimizer.step()
+                theirs.step(run)
             torch.cuda.synchronize() if cuda else None
 
-        return run
+        return steps
 
     with card(60):
-        net = net.to(device, memory_format=torch.channels_last).train()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, **({"fused": True} if cuda else {}))
-        x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # uint8, channels_last in memory
-        y = torch.from_numpy(labels).to(device)
+        theirs = TorchStep(net, case, "cuda" if cuda else "cpu")
+        theirs.use_format("channels_last")
         eager = make_step(net)
         if cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -186,10 +158,10 @@ with slots(1 if alone else places):
     if TINY and not os.environ.get("TINY_COMPILE"):
         sys.exit()
     if cuda:
-        optimizer.zero_grad(set_to_none=True)
+        theirs.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache(), torch.cuda.reset_peak_memory_stats()
     t = time.perf_counter()
-    fast = make_step(torch.compile(net))
+    fast = make_step(torch.compile(net, mode=os.environ.get("PEER_MODE", "max-autotune")))
     fast(1)
     row["torch_compile_s"] = time.perf_counter() - t  # beside others, and with the time it stood still for them
     with card(60):

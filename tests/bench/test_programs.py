@@ -1,0 +1,118 @@
+"""What the programs of training hold on a GPU, of models of every kind: read where no GPU is.
+
+The first half reads StableHLO lowered for CUDA, which needs jax alone. The second reads what XLA's compiler for GPUs
+makes of it; it needs the packages of `jaxseg.bench.compile_for.PACKAGES` and is skipped without them.
+"""
+
+import json
+import math
+import re
+from functools import cache
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxseg.bench.cases import SUITES, smaller
+from jaxseg.bench.compile_for import figures, make_mesh, missing
+from jaxseg.bench.program import make_program
+from jaxseg.bench.targets import find_target
+from jaxseg.ops.conv import conv2d
+
+SIZE, BATCH = 64, 4
+NAMES = ["unet_r34", "segformer_b0", "deeplabv3plus_r50", "upernet_convnext_tiny", "unet_mobilenet_v2"]
+RECORDED = Path(__file__).with_name("recorded_programs.json")  # made by this file as a program, see its end
+MORE = 1.05  # times the recorded bytes are still as recorded
+
+CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*: \(tensor<([\dx]+)x(\w+)>, tensor<[\dx]+x(\w+)>\)")
+TRANSPOSE = re.compile(r"stablehlo\.transpose .*dims = \[([\d, ]+)\].*: \(tensor<([\dx]+)x\w+>\)")
+
+
+def case_of(name):
+    return smaller(SUITES["gpu"][name], size=SIZE, batch=BATCH)
+
+
+@cache
+def lowered(name):
+    """The step's program for CUDA, before the compiler sees it: its text, and the files that it was written in."""
+    program = make_program(case_of(name))
+    found = program.step.trace(*program.shapes()).lower(lowering_platforms=("cuda",))
+    return found.as_text(), files(found)
+
+
+def files(found):
+    return set(re.findall(r"jaxseg/([\w/]+\.py)", found.as_text(debug_info=True)))
+
+
+def of_cpus(names):
+    """Those of files that hold what CPUs alone compute."""
+    return {name for name in names if name.startswith("ops/cpu/")}
+
+
+def convolutions(text):
+    return [found.groups() for found in CONVOLUTION.finditer(text)]
+
+
+def transposed_activations(text):
+    """Shapes of images of the batch whose height and width change places with other axes, of more than one pixel."""
+    found = []
+    for order, shape in TRANSPOSE.findall(text):
+        order, shape = [int(n) for n in order.split(",")], [int(n) for n in shape.split("x")]
+        if len(shape) == 4 and shape[0] == BATCH and shape[1] == shape[2] and order != [0, 1, 2, 3]:
+            found.append((tuple(shape), tuple(order)))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_for_gpus_is_one(name):
+    text, places = lowered(name)
+    found = convolutions(text)
+    assert len(found) > 5
+    assert {(a, b) for _, a, b in found} == {("bf16", "bf16")}, "a convolution in float32 misses the tensor cores"
+    assert transposed_activations(text) == []
+    assert of_cpus(places) == set(), "a way of CPUs is in the program of a GPU"
+    assert "ops/conv.py" in places
+
+
+def test_the_checks_see_what_they_are_for():
+    """A float32 convolution, a transposed activation and a way of CPUs, each in a program that has it."""
+    x = jax.ShapeDtypeStruct((BATCH, 8, 8, 16), jax.numpy.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 1, 16), jax.numpy.float32)
+    trace = jax.jit(lambda x, k: conv2d(x, k, padding=1, groups=16).transpose(0, 3, 1, 2)).trace(x, kernel)
+    both = [trace.lower(lowering_platforms=(platform,)) for platform in ("cuda", "cpu")]
+    assert [of_cpus(files(found)) for found in both] == [set(), {"ops/cpu/depthwise.py"}]
+    on_gpu, on_cpu = (found.as_text() for found in both)
+    assert [(a, b) for _, a, b in convolutions(on_gpu)] == [("f32", "f32")]
+    assert convolutions(on_cpu) == []  # shifted products
+    assert transposed_activations(on_gpu) == [((BATCH, 8, 8, 16), (0, 3, 1, 2))]
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    """Compiles a case for an H100; without the compiler the tests are skipped, and the reason says how many."""
+    if (why := missing()) is not None:
+        pytest.skip(f"{why}: the bytes of {len(NAMES)} programs are not read (see jaxseg.bench.compile_for.PACKAGES)")
+    mesh = make_mesh(find_target("h100"))
+    return lambda name: read_program(name, mesh)
+
+
+def read_program(name, mesh):
+    program = make_program(case_of(name), mesh=mesh)
+    return figures(program.step.trace(*program.shapes()).lower().compile(), BATCH)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_touches_no_more_than_was_recorded(compiler, name):
+    found, recorded = compiler(name), json.loads(RECORDED.read_text())
+    assert {description.split()[1] for description in found["convolutions"]} == {"bf16"}
+    assert {description.split()[2] for description in found["convolutions"]} == {"b01f_o01i->b01f"}
+    assert found["bytes"] <= MORE * recorded[name]["bytes"]
+    assert found["temporary_bytes"] <= MORE * recorded[name]["temporary_bytes"]
+    assert found["kernels"] <= math.ceil(MORE * recorded[name]["kernels"])
+
+
+if __name__ == "__main__":  # python tests/bench/test_programs.py records today's programs, in place of the older ones
+    recording, keys = make_mesh(find_target("h100")), ("kernels", "bytes", "temporary_bytes")
+    rows = {name: read_program(name, recording) for name in NAMES}
+    kept = {name: {key: row[key] for key in keys} for name, row in rows.items()}
+    RECORDED.write_text(json.dumps(kept, indent=1) + "\n")
