@@ -122,6 +122,8 @@ def default_config() -> ConfigDict:
     c.train.remat = ""  # "blocks" computes the model's blocks again for the gradient: less memory, a third more time
     c.train.batch_norm = "global"  # statistics of the "global" batch, or of each "device"'s part of it
     c.train.compilation_cache = "~/.cache/jaxseg/compiled"  # folder of compiled programs kept between runs; "" is off
+    c.train.xla = ""  # flags of XLA: "", "gpu" or "deterministic" of jaxseg/experiment/xla.py; XLA_FLAGS goes before
+    c.train.autotune_cache = ""  # file of XLA's choices of GPU kernels, read if it is there, else written; "" is off
 
     c.log = ConfigDict()
     c.log.every = 10  # steps between rows of metrics.jsonl

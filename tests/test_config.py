@@ -72,6 +72,8 @@ DEFAULTS = {
     "train.fsdp": 1,
     "train.remat": "",
     "train.compilation_cache": "~/.cache/jaxseg/compiled",
+    "train.xla": "",
+    "train.autotune_cache": "",
     "log.every": 10,
     "log.grad_norm": True,
     "log.tensorboard": True,

@@ -19,6 +19,8 @@ MAY_CHANGE = {
     "data.workers": NONE,
     "data.threads": NONE,
     "train.compilation_cache": NONE,
+    "train.xla": "rounding: what is compiled with other flags may sum in another order",
+    "train.autotune_cache": "none on a CPU; rounding on a GPU, whose kernels may be others",
     "train.devices": f'{ROUNDING}; with `train.batch_norm` "device" statistics of other parts of the batch',
     "train.fsdp": ROUNDING,
     "train.remat": "rounding: what is computed again is compiled anew",

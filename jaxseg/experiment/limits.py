@@ -12,6 +12,7 @@ from jaxseg.checks import UserError, fits, lookup
 from jaxseg.config import ELEMENTS, default_config
 from jaxseg.data.preprocessing import FILLS
 from jaxseg.experiment.inputs import make_resize
+from jaxseg.experiment.xla import PRESETS
 from jaxseg.files import is_finite
 from jaxseg.models import architecture
 
@@ -69,6 +70,7 @@ def check_config(config: ConfigDict) -> None:
             f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
+    lookup(PRESETS, c.train.xla, "config.train.xla")
     lookup({"auto": "", **FILLS}, c.eval.fill, "config.eval.fill")
     lookup({"crop": "", "none": ""}, c.eval.phase, "config.eval.phase")
     make_resize(c)

@@ -7,6 +7,7 @@ import jax
 import optax
 from flax.errors import FlaxError
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError
 from jaxseg.data import pipeline, report
@@ -17,6 +18,7 @@ from jaxseg.experiment.inputs import crop_off_place
 from jaxseg.experiment.limits import encoder_name, without_effect
 from jaxseg.experiment.log import say
 from jaxseg.experiment.state import TrainState, create_state
+from jaxseg.experiment.xla import not_set
 from jaxseg.models import init
 
 
@@ -105,6 +107,8 @@ def announce(
         lines, warned = report.startup(data, experiment.looks, setting, experiment.preprocessing)
         for line in [*lines, *(f"warning: {sentence}" for sentence in warned)]:
             say(line)
+    for sentence in slow_or_unset(c, jax.default_backend()):
+        say(f"warning: {sentence}")
     off = crop_off_place(c, experiment.model)
     for sentence in [*without_effect(c), *([off] if off else [])]:
         say(f"note: {sentence}")
@@ -112,3 +116,24 @@ def announce(
         say(f"Going on from checkpoint {start}.")
     else:
         say("The first step compiles the program; that takes a while, once.")
+
+
+def slow_or_unset(config: ConfigDict, backend: str) -> list[str]:
+    """Returns sentences on what of a config makes training slow on this device, or could not be set for it.
+
+    Args:
+      config: of the run.
+      backend: "cpu", "gpu" or "tpu".
+    """
+    found = []
+    if backend == "cpu" and config.model.dtype == "bfloat16":
+        found.append(
+            "config.model.dtype=bfloat16 on a CPU, which computes it up to three times slower than float32. Try"
+            " --config.model.dtype=float32."
+        )
+    if backend == "gpu" and (missing := not_set(config)):
+        found.append(
+            f"XLA_FLAGS lacks {' '.join(missing)} of config.train.xla or config.train.autotune_cache: JAX had begun"
+            " before. `jaxseg train` sets them; another program calls jaxseg.experiment.xla.set_flags first."
+        )
+    return found
