@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.analysis.flops import count_macs
+from jaxseg.blocks.conv import unfolded
 from jaxseg.models.init import channels_of
 from jaxseg.models.parts import title
 
@@ -125,7 +126,7 @@ def tree(model: nn.Module, image_size: tuple[int, int]) -> Node:
         return output
 
     def apply(variables: Mapping[str, Any], x: Float[Array, "1 h w c"]) -> Any:
-        with nn.intercept_methods(watch):
+        with nn.intercept_methods(watch), unfolded():
             return model.apply(variables, x, train=False)
 
     for scope, count in count_macs(apply, variables, image).items():

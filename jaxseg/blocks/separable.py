@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.conv import Activation, BatchNorm, Conv, Feature
+from jaxseg.blocks.conv import Activation, BatchNorm, Conv, Feature, conv_norm
 from jaxseg.blocks.initializers import he_normal
 from jaxseg.blocks.types import Function
 
@@ -33,7 +33,7 @@ class SeparableConvNormAct(nn.Module):
 
         channels = x.shape[-1]
         depthwise = layer(channels, self.kernel_size, "depthwise", dilation=self.dilation, groups=channels)
-        x = separable(x, depthwise, pointwise=layer(self.features, 1, "pointwise"))
-        if self.norm is not None:
-            x = self.norm(dtype=self.dtype, name="norm")(x, train=train)
+        pointwise = layer(self.features, 1, "pointwise")
+        norm = None if self.norm is None else self.norm(dtype=self.dtype, name="norm")
+        x = separable(x, depthwise, pointwise=lambda x: conv_norm(pointwise, norm, x, train=train))
         return x if self.activation is None else self.activation(x)

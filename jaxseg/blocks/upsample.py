@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.initializers import he_normal
@@ -38,9 +39,12 @@ class ConvTranspose(nn.Module):
     bias_init: Any = nn.initializers.zeros
 
     @nn.compact
-    def __call__(self, x: Feature) -> Feature:
+    def __call__(self, x: Feature, factor: Float[Array, " c"] | None = None) -> Feature:
         shape = (self.kernel_size, self.kernel_size, self.features, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
+        if factor is not None:  # of each channel of the result
+            kernel, bias = kernel * factor[None, None, :, None], None if bias is None else bias * factor
         y = conv_transpose2d(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -48,10 +52,7 @@ class ConvTranspose(nn.Module):
             padding=self.padding,
             output_padding=self.output_padding,
         )
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype)[None, None, None]
-        return y
+        return y if bias is None else y + bias.astype(self.dtype)[None, None, None]
 
 
 def crop_or_resize(x: Feature, size: tuple[int, int], times: int) -> Feature:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
+from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature, conv_norm
 from jaxseg.blocks.initializers import he_normal_in
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
@@ -36,8 +36,8 @@ class DenseLayer(nn.Module):
     def __call__(self, x: Feature, *, train: bool) -> Feature:
         conv = partial(Conv, dtype=self.dtype, kernel_init=he_normal_in)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm1")(x, train=train))
-        x = conv(4 * self.growth, 1, name="conv1")(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="norm2")(x, train=train))
+        norm = BatchNorm(dtype=self.dtype, name="norm2")
+        x = nn.relu(conv_norm(conv(4 * self.growth, 1, name="conv1"), norm, x, train=train))
         return conv(self.growth, 3, dilation=self.dilation, name="conv2")(x)
 
 

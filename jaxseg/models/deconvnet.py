@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature
+from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, Feature, conv_norm
 from jaxseg.blocks.initializers import he_normal, he_normal_in, xavier_uniform
 from jaxseg.blocks.types import Function
 from jaxseg.blocks.unpooling import PoolingEncoder, UnpoolingDecoder, mirrored
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
         layers = [
             partial(layer(self.features, self.kernel_size, name="fc6"), train=train),
             partial(layer(self.features, 1, name="fc7"), train=train),
-            lambda x: nn.relu(norm(back(x), train=train)),
+            lambda x: nn.relu(conv_norm(back, norm, x, train=train)),
         ]
         return bottleneck(x, self.kernel_size, layers)
 

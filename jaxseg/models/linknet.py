@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
+from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature, conv_norm
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform
 from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose, crop_or_resize
@@ -40,7 +40,8 @@ class LinkNetBlock(nn.Module):
         double = ConvTranspose(
             narrow, 4, padding=1, use_bias=True, dtype=self.dtype, kernel_init=pytorch_uniform, name="double"
         )
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="double_norm")(double(x), train=train))
+        norm = BatchNorm(dtype=self.dtype, name="double_norm")
+        x = nn.relu(conv_norm(double, norm, x, train=train))
         return layer(self.features, name="expand")(x, train=train)
 
 

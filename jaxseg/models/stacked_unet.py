@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxseg.blocks.conv import BatchNorm, Conv, Feature
+from jaxseg.blocks.conv import BatchNorm, Conv, Feature, conv_norm
 from jaxseg.blocks.small_unet import NormActConv, StageHead, UNetModule
 from jaxseg.checks import UserError
 from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
@@ -30,8 +30,8 @@ class StackedUNetEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> list[Feature]:
-        x = Conv(self.stem_features, 7, stride=2, use_bias=True, dtype=self.dtype, name="stem")(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="residual_norm")(x, train=train))
+        stem = Conv(self.stem_features, 7, stride=2, use_bias=True, dtype=self.dtype, name="stem")
+        x = nn.relu(conv_norm(stem, BatchNorm(dtype=self.dtype, name="residual_norm"), x, train=train))
         layer, width = partial(NormActConv, dtype=self.dtype), 2 * self.stem_features
         y = layer(width, stride=2, norm=False, name="residual_conv1")(x, train=train)
         y = layer(width, name="residual_conv2")(y, train=train)
