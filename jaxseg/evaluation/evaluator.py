@@ -9,11 +9,11 @@ counts are merged.
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Integer
@@ -23,22 +23,19 @@ from jaxseg import losses, metrics
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.evaluation.data import check_bands, check_classes
-from jaxseg.evaluation.readable import Readable, summary
-from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place, replicated
+from jaxseg.evaluation.readable import Prepared, Readable, summary
+from jaxseg.evaluation.step import CALIBRATED, Loss, make_eval_step
+from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place
 from jaxseg.experiment.limits import check_metrics
-from jaxseg.inference.batches import Grid, Groups, Programs, as_stored, find_grid, stack
+from jaxseg.inference.batches import Grid, Groups, Programs, find_grid, one_behind, stack
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.memory import saying_what_to_lower
-from jaxseg.inference.predict import check_trained, labels_of, native_logits, probabilities_of, refiner_of
+from jaxseg.inference.predict import check_trained
 from jaxseg.inference.refine import Refiner
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel
 
-Loss = Callable[
-    [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
-]  # (logits, labels, where, step) -> mean over the valid pixels
 Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]], Grid]  # a batch, its records, and what it is compiled for
-_CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 _LESS_MEMORY = (
     "Lower config.eval.batch_size, or leave out --refine; images that are too large by themselves, cut into tiles."
 )
@@ -119,7 +116,7 @@ class Evaluator:
         self._unreadable: list[str] = []  # of the last split
         check_classes(trained, dataset)
         check_bands(trained, dataset)
-        step = _make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
+        step = make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
         self._step = Programs(step)
 
     def __call__(
@@ -144,10 +141,7 @@ class Evaluator:
         variables = self.variables if variables is None else variables
         own = len(range(jax.process_index(), len(self.dataset.splits[split]), jax.process_count()))
         chosen = set(np.linspace(0, own - 1, min(images, own)).round().astype(int).tolist())
-        for batch, records, grid in self.batches(split, progress):
-            batch = jax.device_put(batch, batched(self.mesh))
-            with saying_what_to_lower(f"A batch of {self.batch_size} images of {grid.canvas}", _LESS_MEMORY):
-                prediction, found, loss = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
+        for prediction, found, loss, records in self._results(split, variables, step, progress):
             for name, tally in found.items():
                 rows = {key: np.asarray(value)[: len(records)] for key, value in tally.images.items()}
                 waiting = tallies.setdefault(name, [])
@@ -167,13 +161,35 @@ class Evaluator:
         whole = {name: metrics.merge_processes(metrics.merge(tallies[name])) for name in sorted(tallies)}
         results = {name: metric.result(whole[name]) for name, metric in self.metrics.items()}
         calibrated = {
-            name: self.metrics[name].result(whole[_CALIBRATED + name])
+            name: self.metrics[name].result(whole[CALIBRATED + name])
             for name in self.metrics
-            if _CALIBRATED + name in whole
+            if CALIBRATED + name in whole
         }
         loss = float(sums["loss"]) / int(sums["images"]) if int(sums["images"]) else float("nan")
         images, unreadable = int(sums["scored"]), int(sums["unreadable"])
         return Evaluation(whole["confusion"].sums["matrix"], loss, samples, results, calibrated, images, unreadable)
+
+    def _results(
+        self, split: str, variables: Mapping[str, Any], step: int, progress: Callable[[Iterator], Iterator]
+    ) -> Iterator[tuple[Array, dict[str, metrics.Tally], Array, list[dict[str, Any]]]]:
+        """Yields (predictions, tallies, losses, records) of every batch, each when the next one has been sent off.
+
+        So the device computes one batch while the host counts another, and reads and pads a third.
+        """
+
+        def naming(grid: Grid) -> AbstractContextManager:
+            return saying_what_to_lower(f"A batch of {self.batch_size} images of {grid.canvas}", _LESS_MEMORY)
+
+        def sent() -> Iterator[tuple[Any, list[dict[str, Any]], Grid]]:
+            for batch, records, grid in self.batches(split, progress):
+                with naming(grid):
+                    batch = jax.device_put(batch, batched(self.mesh))
+                    results = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
+                yield results, records, grid
+
+        for results, records, grid in one_behind(sent()):
+            with naming(grid):
+                yield *jax.block_until_ready(results), records
 
     @cached_property
     def variables(self) -> dict[str, Any]:
@@ -186,16 +202,16 @@ class Evaluator:
         What does not read is left out, with a warning at the end; see `strict`.
         """
         shard, source = (jax.process_index(), jax.process_count()), self.dataset.splits[split]
-        records = pipeline.eval_records(source if self.strict else Readable(source), shard=shard, threads=self.threads)
+        prepared = Prepared(source if self.strict else Readable(source), self.trained.preprocessing)
+        records = pipeline.eval_records(prepared, shard=shard, threads=self.threads)
         groups = Groups(self.batch_size, self.mesh.size)
         self._unreadable = []
         for index, record in enumerate(progress(records)):
             if "unreadable" in record:
                 self._unreadable.append(record["unreadable"])
                 continue
-            image = as_stored(record["image"], self.trained.bands)
             grid = find_grid(record["label"].shape, self.trained.preprocessing)
-            if full := groups.add(grid, {**record, "image": image, "index": index}):
+            if full := groups.add(grid, {**record, "index": index}):
                 yield self._stack(*full)
         for short in groups.rest():
             yield self._stack(*short)
@@ -206,7 +222,8 @@ class Evaluator:
     def _stack(self, grid: Grid, records: list[dict[str, Any]], count: int) -> Padded:
         """Makes a batch of `count` images, those that are missing without a pixel that counts."""
         preprocessing, ignore = self.trained.preprocessing, self.dataset.ignore
-        batch = stack([record["image"] for record in records], grid, preprocessing, count)
+        images = [record["image"] for record in records]
+        batch = stack(images, grid, preprocessing, count, resized=[record.pop("resized") for record in records])
         batch["label"] = np.full((count, *grid.canvas), ignore, self.dataset.label_type)
         for label, record in zip(batch["label"], records, strict=False):
             h, w = record["label"].shape
@@ -241,58 +258,6 @@ def _make_loss(terms: Mapping[str, Any], options: Mapping[str, Any]) -> Loss:
         return losses.weighted_sum({"logits": logits}, labels, where, **arguments)[0]
 
     return loss
-
-
-def _make_eval_step(
-    trained: TrainedModel,
-    ignore: int,
-    mesh: Mesh,
-    chosen: Mapping[str, Metric],
-    loss_of: Loss | None,
-    calibration: Calibration | None,
-    refine: Refiner | None,
-) -> Callable[..., tuple[Array, dict[str, metrics.Tally], Array]]:
-    apply = partial(trained.model.apply, train=False)
-    refined, refine = bool(refine), refiner_of(refine, trained)
-    if refine:  # each device its own images
-        rows = batched(mesh).spec
-        refine = jax.shard_map(refine, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows, check_vma=False)
-    predict = partial(native_logits, apply, preprocessing=trained.preprocessing, refine=refine)
-    small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
-
-    def eval_step(
-        variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
-    ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, " b"]]:
-        variables = jax.lax.with_sharding_constraint(variables, whole) if divided else variables
-        logits = predict(variables, batch, canvas=canvas)
-        where = batch["label"] != ignore
-        label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
-        prediction = labels_of(logits, trained)
-        given = {
-            "predictions": lambda: prediction,
-            "probabilities": lambda: probabilities_of(logits, trained, refined=refined),
-        }
-        counting = dict(where=where, num_classes=logits.shape[-1])
-        tallies = {}
-        for name, metric in chosen.items():
-            more = {"sizes": batch["native"]} if metric.sized else {}
-            tallies[name] = metric.update(given[metric.needs](), label, **counting, **more)
-        if calibration:
-            p = probabilities_of(calibration(logits), trained)
-            tallies |= {
-                _CALIBRATED + name: metric.update(p, label, **counting)
-                for name, metric in chosen.items()
-                if metric.needs == "probabilities"
-            }
-        own = logits[..., -trained.num_logits :]  # without the background that a model of one class lacks
-        each = jnp.full(len(label), jnp.nan, jnp.float32)
-        if loss_of:  # of each image by itself: how they are batched changes nothing
-            each = jax.vmap(lambda *one: loss_of(*(x[None] for x in one), step))(own, label, where)
-        return prediction.astype(small), tallies, each
-
-    whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
-    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
-    return jax.jit(eval_step, static_argnums=3, **shardings)
 
 
 def _crop_samples(

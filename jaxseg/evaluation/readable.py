@@ -1,4 +1,4 @@
-"""Images that do not read are left out of an evaluation, which says so: their number, their names and why."""
+"""What an evaluation reads: images ready for the network. Those that do not read are left out, which is said."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from typing import Any
 
 from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.dataset import Source
+from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.inference.batches import as_stored, resize_image
 
 SHOWN = 20  # reasons in a message
 
@@ -24,6 +26,27 @@ class Readable:
             return self.source[index]
         except Unreadable as error:
             return {"unreadable": str(error)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A source of images as the model's bands have them, and "resized", as the network sees them.
+
+    So those who read, which are several threads, also resize.
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        record = self.source[index]
+        if "unreadable" in record:
+            return record
+        image = as_stored(record["image"], self.preprocessing.bands)
+        return {**record, "image": image, "resized": resize_image(image, self.preprocessing)}
 
 
 def summary(split: str, count: int, reasons: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Images on their way to a model: resized by its rule, grouped by size, padded and stacked; and compiled programs."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from jaxseg.data.bands import Bands, resize_bands
 from jaxseg.data.preprocessing import Preprocessing
 
 Size = tuple[int, int]  # (height, width), pixels
+Result = TypeVar("Result")
 PROGRAMS = 24  # compiled ones that are kept
 
 
@@ -36,8 +37,18 @@ def find_grid(native: Size, preprocessing: Preprocessing) -> Grid:
     return Grid(padded, tuple(-(-n // step) * step for n, step in zip(native, steps, strict=True)))
 
 
+def resize_image(image: Num[np.ndarray, "_h _w c"], preprocessing: Preprocessing) -> Num[np.ndarray, "_h2 _w2 c"]:
+    """Returns an image at the size at which the network sees it, by the model's rule."""
+    size = preprocessing.resize(*image.shape[:2])
+    return image if size == image.shape[:2] else resize_bands(image, size, preprocessing.bands)
+
+
 def stack(
-    images: Sequence[Num[np.ndarray, "_h _w c"]], grid: Grid, preprocessing: Preprocessing, count: int
+    images: Sequence[Num[np.ndarray, "_h _w c"]],
+    grid: Grid,
+    preprocessing: Preprocessing,
+    count: int,
+    resized: Sequence[Num[np.ndarray, "_h2 _w2 c"]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns a batch of `count` images, those that are missing blank.
 
@@ -46,17 +57,16 @@ def stack(
       grid: theirs.
       preprocessing: of the model.
       count: at least the number of images.
+      resized: the images as `resize_image` returns them, where that is done already.
 
     Returns:
       "image", [count, h, w, c], as stored, resized and padded; "size", int32[count, 2], of the images without padding;
       "native", int32[count, 2], before they were resized.
     """
     sizes, native = np.zeros((2, count, 2), np.int32)
-    resized = []
-    for i, image in enumerate(images):
-        native[i] = image.shape[:2]
-        sizes[i] = size = preprocessing.resize(*image.shape[:2])
-        resized.append(image if size == image.shape[:2] else resize_bands(image, size, preprocessing.bands))
+    resized = [resize_image(image, preprocessing) for image in images] if resized is None else resized
+    for i, (image, small) in enumerate(zip(images, resized, strict=True)):
+        native[i], sizes[i] = image.shape[:2], small.shape[:2]
     batch = preprocessing.pad(resized, grid.padded)
     blank = np.zeros((count - len(images), *batch.shape[1:]), batch.dtype)
     return {"image": np.concatenate([batch, blank]) if len(blank) else batch, "size": sizes, "native": native}
@@ -89,6 +99,27 @@ class Groups:
             count = self.batch_size if grid in self._full else 1 << (len(items) - 1).bit_length()
             yield grid, items, min(-(-count // self.multiple) * self.multiple, self.batch_size)
         self._waiting = {}
+
+
+def one_behind(results: Iterable[Result]) -> Iterator[Result]:
+    """Yields every result when the next one has been asked for: a device, to which that sends work, is never idle.
+
+    >>> def sent():
+    ...     for i in range(2):
+    ...         print("sent", i)
+    ...         yield i
+    >>> for i in one_behind(sent()):
+    ...     print("read", i)
+    sent 0
+    sent 1
+    read 0
+    read 1
+    """
+    before: list[Result] = []
+    for result in results:
+        yield from before
+        before = [result]
+    yield from before
 
 
 class Programs:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,17 @@ from jaxtyping import Array, Float, Int, Num
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.devices import batched, place, replicated
-from jaxseg.inference.batches import PROGRAMS, Grid, Groups, Programs, as_stored, find_grid, shown_bands, stack
+from jaxseg.inference.batches import (
+    PROGRAMS,
+    Grid,
+    Groups,
+    Programs,
+    as_stored,
+    find_grid,
+    one_behind,
+    shown_bands,
+    stack,
+)
 from jaxseg.inference.calibration import Calibration, find_calibration
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.refine import Refiner, find_refiner
@@ -243,15 +254,27 @@ class Predictor:
         """
         images = [as_stored(image, self.trained.bands) for image in images]
         results: list[Any] = [None] * len(images)
-        for grid, indices, count in self._groups(images, batch_size):
-            batch = self._put(stack([images[i] for i in indices], grid, self.trained.preprocessing, count))
-            what = "An image" if count == 1 else f"A batch of {count} images"
-            remedy = "Cut it into tiles, or leave out `refine`." if count == 1 else "Lower batch_size."
-            with saying_what_to_lower(f"{what} of {'x'.join(map(str, grid.canvas))} (height x width)", remedy):
-                labels = np.asarray(self._labels(self.variables, batch, canvas=grid.canvas))
+        for labels, grid, indices in one_behind(self._sent(images, batch_size)):
+            with self._naming(grid, len(labels)):
+                labels = np.asarray(labels)
             for i, label in zip(indices, labels, strict=False):
                 results[i] = label[: images[i].shape[0], : images[i].shape[1]].astype(np.int32)
         return results
+
+    def _sent(
+        self, images: Sequence[Num[np.ndarray, "_h _w c"]], batch_size: int
+    ) -> Iterator[tuple[Array, Grid, list[int]]]:
+        """Yields (labels, grid, indices of the images) of the batches; the labels may not be computed yet."""
+        for grid, indices, count in self._groups(images, batch_size):
+            batch = self._put(stack([images[i] for i in indices], grid, self.trained.preprocessing, count))
+            with self._naming(grid, count):
+                labels = self._labels(self.variables, batch, canvas=grid.canvas)
+            yield labels, grid, indices
+
+    def _naming(self, grid: Grid, count: int) -> AbstractContextManager:
+        what = "An image" if count == 1 else f"A batch of {count} images"
+        remedy = "Cut it into tiles, or leave out `refine`." if count == 1 else "Lower batch_size."
+        return saying_what_to_lower(f"{what} of {'x'.join(map(str, grid.canvas))} (height x width)", remedy)
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         return batch if self.mesh is None else jax.device_put(batch, batched(self.mesh))

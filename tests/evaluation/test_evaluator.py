@@ -97,6 +97,18 @@ def test_equals_the_obvious_loop(dataset, monkeypatch):
     assert all(sample["prediction"].shape == sample["label"].shape for sample in result.samples)
 
 
+def test_a_batch_is_read_when_the_next_one_is_sent(dataset):
+    """The device computes it while the host counts the one before."""
+    evaluator, sent = Evaluator(_trained(dataset), dataset, make_mesh(1), batch_size=3), []
+    step = evaluator._step
+    evaluator._step = lambda *args, **options: sent.append(options["canvas"]) or step(*args, **options)
+    read = 0
+    for _, _, _, records in evaluator._results("val", evaluator.variables, 0, iter):
+        read += 1
+        assert records and len(sent) == min(read + 1, 4)
+    assert read == len(sent) == 4
+
+
 class Flat:
     """Stands for a model that cannot tell the classes apart."""
 
