@@ -4,15 +4,13 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from jaxseg.checks import Interrupted, UserError, lookup
@@ -27,12 +25,14 @@ from jaxseg.experiment.log import Log, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, eval_variables
 from jaxseg.experiment.workdir import check_workdir, enable_compilation_cache
 from jaxseg.trained import of_experiment
+from jaxseg.training.figures import Figures
 from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.memory import check_memory, out_of_memory, what_to_lower
 from jaxseg.training.preflight import check_norms
+from jaxseg.training.rows import Rows
 from jaxseg.training.saving import Saving
 from jaxseg.training.start import announce, initial_state, make_batches
-from jaxseg.training.step import Metrics, TrainStep, make_train_step
+from jaxseg.training.step import TrainStep, make_train_step
 
 
 def train(config: ConfigDict, workdir: str | Path, *, accept_data: bool = False) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def _run(
     if start == steps:  # no step will be made that claims the workdir
         claim.write(start)
     evaluator = Evaluator(of_experiment(experiment, {}), experiment.dataset, mesh, **options_of(config))
-    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, evaluator, claim)
+    figures = Figures()
+    run = Run(experiment, mesh, workdir, steps, eval_every, schedule, checkpoints, log, evaluator, claim, figures)
     train_step = make_train_step(
         experiment.model,
         tx,
@@ -105,6 +106,7 @@ def _run(
     try:
         return _loop(run, state, batches, train_step)
     finally:
+        figures.close()
         log.close()
         checkpoints.close()
 
@@ -123,42 +125,43 @@ class Run:
     log: Log
     evaluator: Evaluator
     claim: Claim  # written when the first step is done: a start that fails before leaves the workdir as it was
+    figures: Figures
 
 
 def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_step: TrainStep) -> dict[str, Any]:
     """The loop itself: step, log, save, evaluate."""
-    config, checkpoints, log, steps = run.experiment.config, run.checkpoints, run.log, run.steps
+    config, checkpoints, steps = run.experiment.config, run.checkpoints, run.steps
     start = int(state.step)
     saver = Saving(checkpoints, minutes=config.checkpoint.minutes, every=config.checkpoint.every)
     if start and _is_due(run, start) and start not in checkpoints.scores:
         _evaluate(run, state, start)  # it was saved, and stopped before its evaluation
-    pending: list[Metrics] = []
-    since = time.perf_counter()
     bar = train_bar(range(start, steps), initial=start, total=steps)
+    rows = Rows(
+        *(run.log, checkpoints, run.schedule),
+        batch_size=config.data.batch_size,
+        accumulate=config.optim.accumulate,
+        written=lambda loss, speed: bar.set_postfix_str(train_line(loss, speed, _last_score(run)), refresh=False),
+    )
     with Interrupts() as interrupts, bar, out_of_memory(lambda: _lower(run)):
         for step in bar:
-            with _saved_first(run, state, step, pending, batches, started=step > start):
+            with _saved_first(run, state, step, rows, batches, started=step > start):
                 batch = shard.shard_batch(next(batches), run.mesh)
             if step == start:
                 train_step = _compiled(run, train_step, state, batch)
             state, metrics = train_step(state, batch)
-            pending.append(metrics)
             done = step + 1
             if step == start:
                 jax.block_until_ready(metrics)
                 run.claim.write(start)
+            rows.add(done, metrics)
             ask = done % config.log.every == 0
             stopping = interrupts.stopping(ask=ask)
             evaluating = _is_due(run, done)
             saving = saver.due(done, ask=ask) or evaluating or stopping
             if saving or ask or saver.by_step(done):
-                row = _drain(pending, done, checkpoints)
-                speed = len(pending) * config.data.batch_size / (time.perf_counter() - since)
-                update = (done - 1) // config.optim.accumulate
-                log.write("train", done, **row, lr=float(run.schedule(update)), images_per_s=speed)
-                bar.set_postfix_str(train_line(row["loss"], speed, _last_score(run)), refresh=False)
-                pending.clear()
-                since = time.perf_counter()
+                rows.end(done)
+                if saving:  # no state is saved before it is known that its loss is a number
+                    rows.flush()
                 checkpoints.check()
             # A checkpoint that is being written is not waited for: the device evaluates meanwhile.
             later = saving and evaluating and not stopping and shard.any_process(checkpoints.saving())
@@ -177,10 +180,10 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                 finally:
                     if later:
                         saver.save(done, state, batches.get_state())
-                since = time.perf_counter()
+                rows.restart_clock()
         checkpoints.wait()  # a signal must not end the run within its last save
         bar.close()
-        return _finish(run)
+        return _finish(run, redraw=start == steps)
 
 
 def _compiled(run: Run, train_step: TrainStep, state: TrainState, batch: dict[str, jax.Array]) -> TrainStep:
@@ -197,7 +200,7 @@ def _lower(run: Run) -> str:
 
 @contextlib.contextmanager
 def _saved_first(
-    run: Run, state: TrainState, step: int, pending: list[Metrics], batches: pipeline.TrainIterator, *, started: bool
+    run: Run, state: TrainState, step: int, rows: Rows, batches: pipeline.TrainIterator, *, started: bool
 ) -> Iterator[None]:
     """Saves the state after `step` if the block raises, as it is whole: only the next batch could not be read."""
     try:
@@ -205,8 +208,7 @@ def _saved_first(
     except Exception as error:
         if not started or step in run.checkpoints.steps() or jax.process_count() > 1:
             raise  # there is nothing new to save, or other processes would have to save as well
-        if pending:
-            _drain(pending, step, run.checkpoints)
+        rows.check(step)
         run.checkpoints.save(step, state, {"iterator": batches.get_state()})
         run.checkpoints.wait()
         saved = f"The state before it is saved, as checkpoint {step}: mend that, and run the same command to go on."
@@ -220,12 +222,13 @@ def _is_due(run: Run, step: int) -> bool:
     return step % run.eval_every == 0 or step == run.steps
 
 
-def _finish(run: Run) -> dict[str, Any]:
-    """Draws the curves and says what came of it."""
+def _finish(run: Run, *, redraw: bool) -> dict[str, Any]:
+    """Waits for the figures and says what came of it; draws the curves if no evaluation did, with `redraw`."""
     from jaxseg import visualize
 
-    if jax.process_index() == 0:
-        visualize.curves(run.log.rows, run.workdir / "curves.png")
+    if redraw and jax.process_index() == 0:
+        run.figures.draw(visualize.curves, list(run.log.rows), run.workdir / "curves.png")
+    run.figures.wait()
     best, scores = run.checkpoints.best(), run.checkpoints.scores
     last = [row for row in run.log.rows if row["kind"] == "eval"][-1]
     found = "" if best is None else f", best {_number(scores[best])} at step {best}"
@@ -233,27 +236,8 @@ def _finish(run: Run) -> dict[str, Any]:
     return last
 
 
-def _drain(pending: Sequence[Mapping[str, ArrayLike]], done: int, checkpoints: Checkpoints) -> dict[str, float]:
-    """Brings the metrics of the last steps to the host; refuses to go on from a loss that is not a number."""
-    rows = jax.device_get(pending)
-    for step, row in enumerate(rows, done - len(rows) + 1):
-        bad = [name for name in ("loss", "grad_norm") if name in row and not math.isfinite(row[name])]
-        if bad:
-            checkpoints.wait()  # one from before it may still be on its way
-            latest = checkpoints.latest()
-            kept = f"Checkpoint {latest} is from before it" if latest else "There is no checkpoint from before it"
-            raise UserError(
-                f"Training stopped at step {step}: {bad[0]} is {row[bad[0]]}. {kept}; nothing was saved since.\n"
-                "Try a smaller config.optim.lr, config.optim.warmup_steps=500 or config.optim.clip_norm=1.0,"
-                " in a new workdir; with bfloat16, try config.model.dtype=float32."
-            )
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
 def _evaluate(run: Run, state: TrainState, step: int) -> None:
-    """Scores the validation split, logs the numbers and draws the grid."""
-    from jaxseg import visualize
-
+    """Scores the validation split, logs the numbers and has the figures drawn."""
     config, dataset = run.experiment.config, run.experiment.dataset
     split, trained = config.data.eval_split, run.evaluator.trained
     began = time.perf_counter()
@@ -275,14 +259,23 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
     run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
     run.checkpoints.score(step, scores["miou"])
     if jax.process_index() == 0:
-        visualize.curves(run.log.rows, run.workdir / "curves.png")
-    if evaluation.samples and jax.process_index() == 0:
-        path = run.workdir / "images" / f"{split}_{step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        visualize.prediction_grid(
-            evaluation.samples, palette=trained.palette, classes=trained.classes, path=path, ignore=trained.ignore
-        )
-        run.log.image("eval/predictions", path, step)
+        run.figures.draw(_draw, run, list(run.log.rows), evaluation.samples, step)
+
+
+def _draw(run: Run, rows: list[dict[str, Any]], samples: list[dict[str, Any]], step: int) -> None:
+    """Draws the curves so far, and the grid of an evaluation's images."""
+    from jaxseg import visualize
+
+    visualize.curves(rows, run.workdir / "curves.png")
+    if not samples:
+        return
+    trained = run.evaluator.trained
+    path = run.workdir / "images" / f"{run.experiment.config.data.eval_split}_{step:06d}.png"
+    path.parent.mkdir(exist_ok=True)
+    visualize.prediction_grid(
+        samples, palette=trained.palette, classes=trained.classes, path=path, ignore=trained.ignore
+    )
+    run.log.image("eval/predictions", path, step)
 
 
 def _last_score(run: Run) -> float | None:

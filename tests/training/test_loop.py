@@ -19,7 +19,8 @@ from jaxseg.experiment.log import read_rows
 from jaxseg.models import init
 from jaxseg.pretrained.bundle import save_bundle
 from jaxseg.training import loop, memory
-from jaxseg.training.loop import _drain, train
+from jaxseg.training.loop import train
+from jaxseg.training.rows import mean_of
 from jaxseg.training.start import initial_state
 
 WIDTHS = (4, 6)
@@ -114,10 +115,10 @@ def test_a_batch_that_a_norm_cannot_take_is_told_before_anything_is_written(conf
 def test_a_row_is_the_mean_of_its_steps_and_finite(tmp_path):
     """Also where config.log.grad_norm is off, so that a step reports the loss alone."""
     pending = [{"loss": np.float32(loss)} for loss in (1.0, 3.0)]
-    assert _drain(pending, 7, Checkpoints(tmp_path, writable=True)) == {"loss": 2.0}
+    assert mean_of(pending, 7, Checkpoints(tmp_path, writable=True)) == {"loss": 2.0}
     pending = [{"loss": np.float32(1.0), "grad_norm": np.float32(norm)} for norm in (1.0, np.inf)]
     with pytest.raises(UserError, match="Training stopped at step 7: grad_norm is inf"):
-        _drain(pending, 7, Checkpoints(tmp_path, writable=True))
+        mean_of(pending, 7, Checkpoints(tmp_path, writable=True))
 
 
 class _BreaksAt:
