@@ -1,14 +1,14 @@
 """jaxseg predict: label maps and overlays of image files."""
 
 import argparse
+import contextlib
 import dataclasses
-import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxseg.checks import UserError, printable
-from jaxseg.cli import launch, source
+from jaxseg.cli import source
 from jaxseg.inference.image_list import Failure, ImagePage
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
 
     from jaxseg.data.readers import geo
-    from jaxseg.inference.files import is_predicted, predict_file, to_stored
+    from jaxseg.inference.files import is_predicted, to_stored
+    from jaxseg.inference.folder import predict_pages
     from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, say_programs, sort_by_grid
 
     if not 0 <= args.alpha <= 1:
@@ -90,7 +91,7 @@ def main(args: argparse.Namespace) -> int:
     images = sort_by_grid(sizes, seen)
     outcome = Outcome(len(images), failures)
     try:
-        _predict(images, lambda page: predict_file(predictor, page, alpha=args.alpha, **kinds), outcome)
+        _predict(predict_pages(predictor, images, alpha=args.alpha, **kinds), outcome)
     finally:  # an interrupted one is reported, too
         there = f", {found - len(images)} were there" if args.skip_existing else ""
         print(f"{outcome.written} of {len(images)} images predicted{there} -> {printable(str(out))}")
@@ -120,23 +121,20 @@ class Outcome:
             print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _predict(images: list[ImagePage], predict: Callable[[ImagePage], Iterable[str]], outcome: Outcome) -> None:
-    """Predicts the images one by one; ends early only where the disk is full or may not be written to."""
+def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: Outcome) -> None:
+    """Counts the images that are predicted, and says what is to be said of each."""
     from jaxseg.experiment.log import progress_bar
 
-    with progress_bar(images, desc="predict", unit="image") as bar:
-        for page in bar:
-            try:
-                for note in predict(page):
+    with contextlib.closing(pages), progress_bar(pages, total=outcome.images, desc="predict", unit="image") as bar:
+        for page, found in bar:
+            if isinstance(found, Exception):
+                number = f"[{page.page}]" if page.page is not None else ""
+                outcome.failures.append(Failure(f"{page.file}{number}", _reason(found)))
+                bar.write(f"error: {outcome.failures[-1]}", file=sys.stderr)
+            else:
+                for note in found:
                     bar.write(f"note: {printable(note)}", file=sys.stderr)
                 outcome.written += 1
-            except (UserError, OSError, UnicodeError) as error:
-                number = f"[{page.page}]" if page.page is not None else ""
-                outcome.failures.append(Failure(f"{page.file}{number}", _reason(error)))
-                bar.write(f"error: {outcome.failures[-1]}", file=sys.stderr)
-                if isinstance(error, OSError) and error.errno in (*launch.FULL, errno.EROFS):
-                    outcome.tried += 1
-                    return
             outcome.tried += 1
 
 

@@ -1,7 +1,9 @@
 """Label maps and overlays of image files: what `jaxseg predict` writes."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,19 +47,57 @@ def predict_file(
     Returns:
       what is to be said of the image, sentences.
     """
-    trained = predictor.trained
+    opened = open_page(predictor.trained, page)
+    predicted = label_page(predictor, page, opened)
+    write_page(predictor.trained, page, opened, predicted, alpha=alpha, values=values, geojson=geojson)
+    return opened.notes
+
+
+class Opened(NamedTuple):
+    """An image that was read."""
+
+    image: np.ndarray  # as the model's bands have it
+    place: geo.Georeference | None
+    notes: list[str]  # what is to be said of it
+
+
+class Predicted(NamedTuple):
+    """What a model says of an image."""
+
+    label: np.ndarray
+    maps: dict[str, np.ndarray]  # of an ensemble's uncertainty
+
+
+def open_page(trained: TrainedModel, page: ImagePage) -> Opened:
+    """Reads an image: the first part of `predict_file`."""
     with saying_what_to_lower(f"{page.file}", _LESS_MEMORY):
         image, notes = read_for(str(page.file), page.page, trained.bands)
     place, note = _place(str(page.file))
-    notes += note
-    height, width = image.shape[:2]
-    with saying_what_to_lower(f"{page.file}, an image of {height}x{width} (height x width),", _LESS_MEMORY):
-        maps = {}
-        if isinstance(predictor, Ensemble):
-            maps = predictor.uncertainty(image)
-            label = predictor.label_of(maps.pop("probabilities"))
-        else:
-            label = predictor(image)
+    return Opened(image, place, notes + note)
+
+
+def label_page(predictor: Predictor | Ensemble, page: ImagePage, opened: Opened) -> Predicted:
+    """Predicts an image: the second part of `predict_file`."""
+    with _naming(page, opened):
+        if not isinstance(predictor, Ensemble):
+            return Predicted(predictor(opened.image), {})
+        maps = predictor.uncertainty(opened.image)
+        return Predicted(predictor.label_of(maps.pop("probabilities")), maps)
+
+
+def write_page(
+    trained: TrainedModel,
+    page: ImagePage,
+    opened: Opened,
+    predicted: Predicted,
+    *,
+    alpha: float,
+    values: bool,
+    geojson: bool,
+) -> None:
+    """Writes what was predicted of an image: the third part of `predict_file`."""
+    image, label, place = opened.image, predicted.label, opened.place
+    with _naming(page, opened):
         empty = empty_pixels(trained.bands, image)
         if empty is not None:
             label = np.where(empty, trained.ignore, label)
@@ -66,8 +106,12 @@ def predict_file(
         if values:
             _write_gray(page.stem, to_stored(label, trained), place)
         else:
-            _write_figures(page.stem, image, label, maps, trained, alpha, place)
-    return notes
+            _write_figures(page.stem, image, label, predicted.maps, trained, alpha, place)
+
+
+def _naming(page: ImagePage, opened: Opened) -> AbstractContextManager:
+    height, width = opened.image.shape[:2]
+    return saying_what_to_lower(f"{page.file}, an image of {height}x{width} (height x width),", _LESS_MEMORY)
 
 
 _LESS_MEMORY = (

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +7,8 @@ from PIL import Image
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.inference.image_list import find_below, name_outputs
+from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
@@ -49,6 +53,28 @@ def folder(tmp_path):
 
 def predict(*arguments):
     return call("predict", *map(str, arguments))
+
+
+def test_an_image_is_written_while_the_next_is_predicted(folder, tmp_path, monkeypatch):
+    from jaxseg.inference import folder as module
+
+    predicted, seen = threading.Event(), []
+    label, write = module.label_page, module.write_page
+
+    def watched(predictor, page, opened):
+        result = label(predictor, page, opened)
+        seen.append(page.file.name)
+        if len(seen) == 2:
+            predicted.set()
+        return result
+
+    monkeypatch.setattr(module, "label_page", watched)
+    monkeypatch.setattr(module, "write_page", lambda *args, **more: predicted.wait(20) and write(*args, **more))
+    found, _ = find_below([str(folder)], tmp_path)
+    pages = name_outputs(found, tmp_path)
+    results = list(module.predict_pages(Predictor(brightest()), pages))
+    assert [page for page, _ in results] == pages and all(result == [] for _, result in results)
+    assert len(list(tmp_path.glob("*_label.png"))) == 3
 
 
 def test_folder(workdir, folder, tmp_path, capsys):
