@@ -29,6 +29,7 @@ PALETTE = (
     (235, 130, 190),
 )
 IGNORE = 255
+KEPT = 2**27  # bytes of drawn images that a split keeps
 SMALLEST, LARGEST = 0.11, 0.3  # radius of a shape, of the image's side
 
 
@@ -77,6 +78,9 @@ class Shapes:
     border: int
     noise: float
     color: float
+    _drawn: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return self.count
@@ -84,9 +88,16 @@ class Shapes:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.count:
             raise IndexError(index)
+        image, label = self._drawn.get(index) or self._draw(index)
+        return {"image": image.copy(), "label": label.copy(), "name": f"{index:05d}"}
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws an image and its label, which takes as long as a small network's step, and keeps a number of them."""
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        image, label = draw(rng, self.size, self.border, self.noise, self.color)
-        return {"image": image, "label": label, "name": f"{index:05d}"}
+        drawn = draw(rng, self.size, self.border, self.noise, self.color)
+        if (len(self._drawn) + 1) * 4 * self.size**2 <= KEPT:
+            self._drawn[index] = drawn
+        return drawn
 
 
 def draw(rng: np.random.Generator, size: int, border: int, noise: float, color: float) -> tuple[np.ndarray, np.ndarray]:
