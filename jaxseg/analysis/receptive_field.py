@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxseg.analysis.spans import trace_spans
+from jaxseg.blocks.conv import unfolded
 from jaxseg.models.init import channels_of
 
 UNBOUNDED = 4096  # pixels; a field that fills an image of this size is said to be the whole image
@@ -95,7 +96,8 @@ def theoretical(model: nn.Module, image_size: tuple[int, int], depth: int = 1) -
     """
 
     def apply(image: Float[Array, "1 h w c"]) -> Any:
-        return model.init_with_output(jax.random.key(0), image, train=False)[0]
+        with unfolded():
+            return model.init_with_output(jax.random.key(0), image, train=False)[0]
 
     @cache
     def trace(size: tuple[int, int]) -> tuple[ClosedJaxpr, dict[str, jax.ShapeDtypeStruct]]:
