@@ -125,6 +125,7 @@ def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: 
     """Counts the images that are predicted, and says what is to be said of each."""
     from jaxseg.experiment.log import progress_bar
 
+    said: set[str] = set()
     with contextlib.closing(pages), progress_bar(pages, total=outcome.images, desc="predict", unit="image") as bar:
         for page, found in bar:
             if isinstance(found, Exception):
@@ -133,7 +134,9 @@ def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: 
                 bar.write(f"error: {outcome.failures[-1]}", file=sys.stderr)
             else:
                 for note in found:
-                    bar.write(f"note: {printable(note)}", file=sys.stderr)
+                    if note not in said:
+                        bar.write(f"note: {printable(note)}", file=sys.stderr)
+                        said.add(note)
                 outcome.written += 1
             outcome.tried += 1
 

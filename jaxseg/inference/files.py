@@ -135,7 +135,7 @@ def is_predicted(page: ImagePage, *, ensemble: bool = False, values: bool = Fals
 
 
 def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, list[str]]:
-    """Returns an image as a model of these bands needs it, and what is to be said: that others were left out.
+    """Returns an image as a model of these bands needs it, and what is to be said: which others were left out.
 
     Bands are found by their names; where the file calls them otherwise, by their order.
 
@@ -151,6 +151,8 @@ def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, lis
         left = [name for name in known.stored if name not in (*bands.names, "alpha")]
         if left:
             notes = [f"{file}: the model sees {listing(bands.names, 8)}; not {listing(left, 8)}."]
+    if "alpha" in known.stored and "alpha" not in bands.names:  # the same words for all of a folder: said once
+        notes.append(f"{Path(file).parent}: the transparency of images is dropped; the colors beneath are used.")
     return bands.check(readers.read_image(file, page=page or 0, bands=chosen), file), notes
 
 

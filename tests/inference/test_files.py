@@ -166,3 +166,13 @@ def test_a_place_in_no_coordinate_system_is_said_to_be_lost(workdir, tmp_path, c
     said = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
     assert len(said) == 1 and "there.tif lies somewhere, but its coordinate system is not in it" in said[0]
     assert (tmp_path / "out" / "there_label.png").exists()
+
+
+def test_transparency_that_is_dropped_is_said_once_for_a_folder(workdir, tmp_path, capsys):
+    for name, bands in (("a/1", 4), ("a/2", 4), ("a/3", 3), ("b/1", 4), ("c/1", 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((6, 5, bands), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    assert predict(workdir, *(tmp_path / name for name in "abc"), "--out", tmp_path / "out") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert [f"{tmp_path / name}: the transparency of images is dropped" in "".join(said) for name in "abc"] == [1, 1, 0]
+    assert len(said) == 2
