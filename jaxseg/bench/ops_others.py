@@ -22,7 +22,11 @@ from jaxseg.ops.resize import resize
 
 def enlargement(scale: Scale) -> list[Comparison]:
     """The last enlargement of SegFormer, FPN and DeepLab: scores at a quarter of the image's size."""
-    return [_enlargement(scale, classes, dtype) for classes in (21, 150) for dtype in {jnp.float32, scale.dtype}]
+    return [
+        _enlargement(scale, classes, dtype)
+        for classes in (21, 150)
+        for dtype in dict.fromkeys((jnp.float32, scale.dtype))
+    ]
 
 
 def _enlargement(scale: Scale, classes: int, dtype: Any) -> Comparison:
