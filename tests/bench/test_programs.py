@@ -5,7 +5,6 @@ makes of it; it needs the packages of `jaxseg.bench.compile_for.PACKAGES` and is
 """
 
 import json
-import math
 import re
 from functools import cache
 from pathlib import Path
@@ -19,24 +18,22 @@ from jaxseg.bench.program import make_program
 from jaxseg.bench.targets import find_target
 from jaxseg.ops.conv import conv2d
 
-SIZE, BATCH = 64, 4
+SIZE, BATCH = 64, 4  # of what is lowered
+COMPILED = {"size": 256, "batch": 8}  # of what is compiled, which takes as long for any size
 NAMES = ["unet_r34", "segformer_b0", "deeplabv3plus_r50", "upernet_convnext_tiny", "unet_mobilenet_v2"]
 ATROUS = ("deeplabv3plus_r50",)  # whose kernels' gradients are made tap by tap on GPUs, see jaxseg.ops.atrous
 RECORDED = Path(__file__).with_name("recorded_programs.json")  # made by this file as a program, see its end
+FIGURES = ("kernels", "bytes", "temporary_bytes")
 MORE = 1.05  # times the recorded bytes are still as recorded
 
 CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*: \(tensor<([\dx]+)x(\w+)>, tensor<[\dx]+x(\w+)>\)")
 TRANSPOSE = re.compile(r"stablehlo\.transpose .*dims = \[([\d, ]+)\].*: \(tensor<([\dx]+)x\w+>\)")
 
 
-def case_of(name):
-    return smaller(SUITES["gpu"][name], size=SIZE, batch=BATCH)
-
-
 @cache
 def lowered(name):
     """The text of the step's program for CUDA, before the compiler sees it."""
-    program = make_program(case_of(name))
+    program = make_program(smaller(SUITES["gpu"][name], size=SIZE, batch=BATCH))
     return program.step.trace(*program.shapes()).lower(lowering_platforms=("cuda",)).as_text()
 
 
@@ -97,22 +94,27 @@ def compiler():
 
 
 def read_program(name, mesh):
-    program = make_program(case_of(name), mesh=mesh)
-    return figures(program.step.trace(*program.shapes()).lower().compile(), BATCH)
+    program = make_program(smaller(SUITES["gpu"][name], **COMPILED), mesh=mesh)
+    return figures(program.step.trace(*program.shapes()).lower().compile(), COMPILED["batch"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_program_touches_no_more_than_was_recorded(compiler, name):
-    found, recorded = compiler(name), json.loads(RECORDED.read_text())
+    recorded = json.loads(RECORDED.read_text())
+    if recorded["jax"] != jax.__version__:
+        pytest.skip(f"recorded with jax {recorded['jax']}, whose compiler is another; `python {Path(__file__).name}`")
+    found = compiler(name)
     assert {description.split()[1] for description in found["convolutions"]} == {"bf16"}
     assert {description.split()[2] for description in found["convolutions"]} == {"b01f_o01i->b01f"}
-    assert found["bytes"] <= MORE * recorded[name]["bytes"]
-    assert found["temporary_bytes"] <= MORE * recorded[name]["temporary_bytes"]
-    assert found["kernels"] <= math.ceil(MORE * recorded[name]["kernels"])
+    for figure in FIGURES:
+        assert found[figure] <= MORE * recorded[name][figure], figure
 
 
-if __name__ == "__main__":  # python tests/bench/test_programs.py records today's programs, in place of the older ones
-    recording, keys = make_mesh(find_target("h100")), ("kernels", "bytes", "temporary_bytes")
-    rows = {name: read_program(name, recording) for name in NAMES}
-    kept = {name: {key: row[key] for key in keys} for name, row in rows.items()}
+if __name__ == "__main__":  # PYTHONPATH=. python tests/bench/test_programs.py records today's programs
+    recording = make_mesh(find_target("h100"))
+    kept = {"jax": jax.__version__}
+    for each in NAMES:
+        row = read_program(each, recording)
+        print(each, row["convolutions"], len(row["transposed"]), flush=True)
+        kept[each] = {figure: row[figure] for figure in FIGURES}
     RECORDED.write_text(json.dumps(kept, indent=1) + "\n")
