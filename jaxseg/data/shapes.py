@@ -8,6 +8,7 @@ drawn last hides what it covers.
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from typing import Any
@@ -269,6 +270,7 @@ def _clouds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(1.4 * total - 0.2, 0, 1)
 
 
+@functools.lru_cache(maxsize=512)
 def _enlarge(length: int, cells: int) -> np.ndarray:
     """Returns the matrix [length, cells + 1] that interpolates `cells + 1` knots smoothly to `length` points."""
     at = (np.arange(length, dtype=np.float32) + 0.5) * (cells / length)

@@ -105,8 +105,8 @@ def test_a_batch_is_read_when_the_next_one_is_sent(dataset):
     read = 0
     for _, _, _, records in evaluator._results("val", evaluator.variables, 0, iter):
         read += 1
-        assert records and len(sent) == min(read + 1, 4)
-    assert read == len(sent) == 4
+        assert records and len(sent) == min(read + 1, 3)
+    assert read == len(sent) == 3
 
 
 class Flat:
