@@ -26,8 +26,8 @@ def drop_broken(warning: str) -> str | None:
     if not found or not folder:
         return None
     prefix = f"{found[1]}-"
-    files = [f for f in Path(folder).iterdir() if f.name.startswith(prefix) and f.name.endswith("-cache")]
     try:
+        files = [f for f in Path(folder).iterdir() if f.name.startswith(prefix) and f.name.endswith("-cache")]
         removed = [file for file in files if not _decompresses(file)] or files
         for file in removed:
             file.unlink(missing_ok=True)

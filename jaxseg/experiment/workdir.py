@@ -1,5 +1,6 @@
 """The folder of a run: what it may be called, and what it says of the run."""
 
+import warnings
 from pathlib import Path
 
 import jax
@@ -77,8 +78,21 @@ def claimed_preprocessing(workdir: str | Path | None) -> Preprocessing | None:
 
 
 def enable_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in `folder`, so that the next run need not compile them again; "" is off."""
+    """Keeps compiled programs in `folder`, so that the next run need not compile them again; "" is off.
+
+    Where there can be no such folder, in the home of somebody who has none, a warning says so.
+    """
     if folder:
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        try:
+            path = Path(folder).expanduser()
+            path.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            warnings.warn(
+                f"Compiled programs can't be kept in {folder} ({reason}): each start compiles them again. Name another"
+                " folder with config.train.compilation_cache."
+            )
+            return
+        jax.config.update("jax_compilation_cache_dir", str(path))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -54,3 +54,18 @@ def test_other_warnings_and_other_programs_are_left_alone(folder):
     assert drop_broken("The disk is slow.") is None
     assert drop_broken("Error reading persistent compilation cache entry for 'jit_step': EOFError: end")
     assert (folder / "jit_other-abc-cache").exists()
+
+
+def test_a_folder_that_cannot_be_is_said_and_stops_nothing(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", "~nobody-of-this-name/compiled"):
+        with pytest.warns(UserWarning, match="can't be kept in .*: each start compiles them again. Name another"):
+            enable_compilation_cache(str(place))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path), "the one before stays"
+
+
+def test_a_folder_that_vanished_stops_nothing(folder, tmp_path):
+    """What is raised while a warning is shown would end the run."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "gone"))
+    said = drop_broken("Error reading persistent compilation cache entry for 'jit_step': FileNotFoundError: gone")
+    assert said.startswith("A compiled program in") and "No such file" in said
