@@ -87,7 +87,9 @@ def _show_thread_error(args: threading.ExceptHookArgs) -> None:
 
 
 def _show_unraisable(args: "sys.UnraisableHookArgs") -> None:
-    if "tensorboardX" not in getattr(args.object, "__module__", ""):  # it closes files at the end, a full disk's too
+    if "tensorboardX" in getattr(args.object, "__module__", ""):  # it closes files at the end, a full disk's too
+        return
+    if str(args.exc_value) != "Event loop is closed":  # what TensorStore's threads say when a write has failed
         sys.__unraisablehook__(args)
 
 

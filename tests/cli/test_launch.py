@@ -113,3 +113,16 @@ def test_only_the_main_thread_ends_the_program_with_a_traceback():
     )
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     assert "cause" in text and "noise" not in text and "Event loop" not in text
+
+
+def test_what_tensorstore_says_after_a_failed_write_is_left_out():
+    """It says so dozens of times, from threads whose errors nobody can catch."""
+    code = (
+        "from jaxseg.cli import launch; launch.quieten()\n"
+        "class Says:\n"
+        "    def __init__(self, text): self.text = text\n"
+        "    def __del__(self): raise RuntimeError(self.text)\n"
+        "Says('Event loop is closed'); Says('cause')"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "cause" in text and "Event loop" not in text
