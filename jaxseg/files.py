@@ -10,6 +10,7 @@ import math
 import os
 import reprlib
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # a read-only disk refuses even what is not there
             part.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Makes a folder, and raises the system's `OSError` where no file can be written to it.
+
+    For commands that write at their end what took them hours.
+
+    Args:
+      folder: that will be written to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:  # of a file whose name says nothing to a reader
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def set_aside(path: str | Path) -> Path:

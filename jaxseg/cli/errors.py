@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     from jaxseg.evaluation.readable import of_how_many, summary
     from jaxseg.evaluation.survey import survey
     from jaxseg.experiment.log import progress_bar
-    from jaxseg.files import write_text
+    from jaxseg.files import check_writable, write_text
     from jaxseg.inference.predict import Predictor
 
     if args.worst < 1 or args.pairs < 1:
@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     trained = source.trained(args)
     dataset, split = source.data(args, trained)
     out = source.out_folder(args, trained, f"errors/{split}")
+    check_writable(out)
     predictor, records = Predictor(trained), dataset.splits[split]
     found = survey(
         predictor.predict_batch,

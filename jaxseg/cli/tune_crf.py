@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     """Prints a row a trial, best first, and writes crf.json."""
     from jaxseg.evaluation.tune_crf import format_trials, tune_crf
     from jaxseg.experiment.log import progress_bar
-    from jaxseg.files import write_json
+    from jaxseg.files import check_writable, write_json
     from jaxseg.inference.refine import FILE
 
     if args.trials < 1 or args.images < 0:
@@ -28,6 +28,7 @@ def main(args: argparse.Namespace) -> int:
     trained = source.trained(args)
     dataset, split = source.data(args, trained)
     path = source.out_folder(args, trained, ".") / FILE
+    check_writable(path.parent)
     counts = {"images": args.images, "trials": args.trials, "seed": args.seed}
     found, trials = tune_crf(trained, dataset, split, **counts, progress=progress_bar)
     print(format_trials(found["miou_without"], trials))

@@ -14,7 +14,7 @@ from jaxseg.evaluation.evaluator import Evaluation, Evaluator, options_of
 from jaxseg.evaluation.readable import of_how_many
 from jaxseg.experiment.devices import make_mesh_like
 from jaxseg.experiment.log import progress_bar
-from jaxseg.files import write_json
+from jaxseg.files import check_writable, write_json
 from jaxseg.inference.calibration import KINDS, Calibration, find_calibration, save_calibration
 from jaxseg.inference.refine import find_refiner
 from jaxseg.trained import TrainedModel
@@ -56,6 +56,9 @@ def evaluate(
     config = (trained.config or default_config()).copy_and_resolve_references()
     _choose_metrics(config.eval, metric_names, calibrate)
     config.eval.strict = config.eval.strict if strict is None else strict
+    out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
+    for folder in [out, *([trained.workdir] if calibrate else [])]:
+        check_writable(folder)
     options = options_of(config)
     if trained.config is None:
         options["loss"] = None
@@ -78,9 +81,8 @@ def evaluate(
     scores |= {"classes": list(trained.classes), **evaluation.scores}
     if other := [difference.text for difference in unlike(trained, dataset, split)]:
         scores["data"] = other
-    out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
+    print(evaluation.table(trained.classes))  # first: a full disk does not take it away
     _write(scores, evaluation, trained, out)
-    print(evaluation.table(trained.classes))
     if calibrate:
         print(f"{calibrate} scaling -> {save_calibration(_measured(calibration, scores), trained.workdir)}")
     said = [f"checkpoint {trained.step}"] * (trained.step is not None) + [
