@@ -206,8 +206,13 @@ def _saved_first(
     try:
         yield
     except Exception as error:
-        if not started or step in run.checkpoints.steps() or jax.process_count() > 1:
-            raise  # there is nothing new to save, or other processes would have to save as well
+        if not started or step in run.checkpoints.steps():
+            raise  # there is nothing new to save
+        if jax.process_count() > 1:
+            # All processes would have to save, and the others are in the next step already, where they wait for this.
+            if isinstance(error, UserError):
+                raise UserError(f"{error}\n{run.checkpoints.kept()}; start all processes again to go on.") from error
+            raise
         rows.check(step)
         run.checkpoints.save(step, state, {"iterator": batches.get_state()})
         run.checkpoints.wait()

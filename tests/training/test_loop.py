@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import chex
 import jax
@@ -155,6 +156,21 @@ def test_the_state_is_saved_before_an_image_that_can_not_be_read_ends_the_run(co
     assert Checkpoints(tmp_path / "run").latest() == 3
     train(c, tmp_path / "run")
     assert _evaluations(tmp_path / "run") == _evaluations(workdir)
+
+
+def test_of_several_processes_none_saves_alone_and_it_is_said_where_they_go_on(workdir, tmp_path, monkeypatch):
+    """The others are in the next step already: a save, which all must take part in, would wait for them forever."""
+    shutil.copytree(workdir, tmp_path / "run")
+    checkpoints = Checkpoints(tmp_path / "run", writable=True)
+    run = types.SimpleNamespace(checkpoints=checkpoints)
+    before = checkpoints.steps()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="3.png is damaged.\n.*, step 6, is intact; start all processes again to go on"):
+        with loop._saved_first(run, None, 7, None, None, started=True):
+            raise UserError("train/3.png is damaged.")
+    monkeypatch.undo()
+    assert checkpoints.steps() == before
+    checkpoints.close()
 
 
 def test_memory_that_does_not_suffice_is_told_before_the_first_step(config, tmp_path, monkeypatch):
