@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.experiment.devices import make_mesh
+from jaxseg.experiment.devices import check_batch_size, make_mesh
 
 
 class Device:
@@ -22,3 +22,10 @@ def test_a_mesh_has_the_first_devices_or_all(monkeypatch):
     assert [list(make_mesh(count).devices) for count in (0, 1, 2)] == [three, three[:1], three[:2]]
     with pytest.raises(UserError, match="config.train.devices=4, but JAX sees 3"):
         make_mesh(4)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [Device(number) for number in range(3)])
+    check_batch_size(6, make_mesh(0))
+    with pytest.raises(UserError, match="batch_size=4 does not split over 3 devices. Use e.g. 3."):
+        check_batch_size(4, make_mesh(0))
