@@ -140,16 +140,28 @@ def joined(group: Group, *, heartbeat: float = HEARTBEAT, timeout: int = 300) ->
         _part(watch, service)
         raise
     except UserError as error:
+        time.sleep(heartbeat + 5 if _lacks_peer(error) else 0)
         watch.tell(1, f"Process {group.process} of {group.processes} stopped: {error}")
         atexit.register(_leave, 1)
         raise
     except BaseException as error:
-        # What a process sees of another's death is that a sum over both fails; the watch finds out who it was.
-        time.sleep(heartbeat + 5 if _CONNECTION.search(str(error)) else 0)
+        time.sleep(heartbeat + 5 if _lacks_peer(error) else 0)
         watch.tell(1, f"Process {group.process} of {group.processes} failed: {type(error).__name__}: {error}")
         atexit.register(_leave, 1)
         raise
     _part(watch, service)
+
+
+def _lacks_peer(error: BaseException | None) -> bool:
+    """Whether an error may be what a process sees of another's death: a sum over both fails, in a save too.
+
+    Whoever asks waits until the watch has found out who it was, and has ended this process.
+    """
+    while error is not None:
+        if not isinstance(error, UserError) and _CONNECTION.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _part(watch: "_Watch", service: "subprocess.Popen[str] | None") -> None:

@@ -33,7 +33,12 @@ def work():
         if sys.argv[3] == "mistake" and process:
             raise UserError("The label is wrong.")
         while True:
-            process_allgather(jax.numpy.ones(()))  # stands still, or fails, when one is missing
+            try:
+                process_allgather(jax.numpy.ones(()))  # stands still, or fails, when one is missing
+            except Exception as error:
+                if sys.argv[3] == "save":  # as a checkpoint says what it can't be written for
+                    raise UserError("Could not save.") from error
+                raise
             if sys.argv[3] == "end":
                 return
             time.sleep(0.02)
@@ -67,10 +72,10 @@ def members(monkeypatch):
         member.wait()
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_one_process_killed_ends_the_other(members, victim):
-    """Process 0 too, in which the service of `jax.distributed` would have run."""
-    both = members("work")
+@pytest.mark.parametrize("victim, task", [(0, "save"), (1, "work")])
+def test_one_process_killed_ends_the_other(members, victim, task):
+    """Process 0 too, in which the service of `jax.distributed` would have run; within a save too."""
+    both = members(task)
     began = time.monotonic()
     both[victim].kill()
     _, text = both[1 - victim].communicate(timeout=30)
