@@ -33,6 +33,7 @@ from jaxseg.training.step import make_train_step
 
 MADE = 128  # images of a folder that is made here
 WARMUP = 3  # steps and batches before the clock starts
+ROWS = 3  # of the loop, that count
 
 
 def make_folder(root: Path, count: int, size: tuple[int, int], classes: int = 21, seed: int = 0) -> None:
@@ -98,7 +99,7 @@ def measure_loop(
         found["images"] = len(experiment.dataset.splits["train"])
         found["reading"] = _reading(experiment, steps)
         found["step"] = _step(experiment, steps)
-        found |= _loop(config, Path(scratch) / "run", steps)
+        found |= _loop(config, Path(scratch) / "run")
     found["waiting"] = 1 - found["loop"] / found["step"]
     return found
 
@@ -108,8 +109,9 @@ def _config(case: Case, folder: Path, steps: int, workers: int, threads: int) ->
         raise UserError("--loop reads images of three bands. Choose another case.")
     config = make_config(case)
     config.data.update(name="folder", root=str(folder), workers=workers, threads=threads)
-    config.train.steps = WARMUP + steps
-    config.log.update(every=1, tensorboard=False, images=0)
+    every = max(steps // ROWS, 1)  # steps between rows, each of which waits for the device
+    config.train.steps = every * (1 + ROWS)  # the first row has the compilation
+    config.log.update(every=every, tensorboard=False, images=0)
     config.eval.every = config.train.steps
     config.checkpoint.minutes = 0.0
     return config
@@ -157,13 +159,13 @@ def _step(experiment: experiments.Experiment, steps: int) -> float:
     return steps * config.data.batch_size / (time.perf_counter() - began)
 
 
-def _loop(config: ConfigDict, workdir: Path, steps: int) -> dict[str, float]:
+def _loop(config: ConfigDict, workdir: Path) -> dict[str, float]:
     """Images a second of `jaxseg train`, from its own rows, and the part of all cores' time that it used."""
     began, used = time.perf_counter(), sum(os.times()[:4])
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train(config, workdir)
     whole = time.perf_counter() - began
-    rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "train"][WARMUP:]
+    rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["kind"] == "train"][1:]
     return {
         "loop": statistics.harmonic_mean([row["images_per_s"] for row in rows]),
         "processor": (sum(os.times()[:4]) - used) / (whole * cores()),

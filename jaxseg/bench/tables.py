@@ -49,6 +49,7 @@ def table(figures: Mapping[str, Any]) -> str:
 def _remarks(figures: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """What the ratios are of, and what makes them unfair."""
     lines = [f"{name} failed: {figures[name]['error']}" for name in names if "error" in figures[name]]
+    lines += _busy([figures])
     if "ratio" not in figures:
         return lines
     ratio = figures["ratio"]
@@ -87,9 +88,19 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             f" to {max(loads):.1f}; medians of {first['steps']} turns.",
             "",
         ]
+        lines += [*_busy(done), ""] if _busy(done) else []
         lines += _comparison(done) if any("ratio" in row for row in done) else _alone(done)
     lines += [f"\n{row['name']} failed: {row['error'].strip().splitlines()[-1]}" for row in rows if "error" in row]
     return "\n".join(lines) + "\n"
+
+
+def _busy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning where others used the machine, beyond the load of a case that ran before."""
+    machines = [row["machine"] for row in rows]
+    loads = [f"{m['load']:.1f}" for m in machines if m["load"] > 1.5 * m.get("cores", float("inf")) + 1]
+    if not loads:
+        return []
+    return [f"The machine was busy with other work (load {max(loads, key=float)}): these times say nothing of speed."]
 
 
 def _comparison(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -75,6 +75,7 @@ def machine() -> dict[str, Any]:
         "device": device.device_kind if device.platform != "cpu" else f"{cores()} CPU cores, {processor()}",
         "jax": jax.__version__,
         "python": sys.version.split()[0],
+        "cores": cores(),
         "load": os.getloadavg()[0],  # processes that wanted to run in the last minute: above the cores, distrust
     }
 

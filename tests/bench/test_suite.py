@@ -75,7 +75,9 @@ def test_a_published_figure_stands_in_the_table():
     case = SUITES["gpu"]["nnunet_2d"]
     row = {"suite": "gpu", "name": "nnunet_2d", "case": case.__dict__, "jaxseg": FIGURES, "steps": 3, "commit": "c"}
     row |= {"machine": {"device": "a card", "jax": "1", "python": "3", "load": 0.5}, "command": "x", "date": "2026"}
-    assert "| 4.0 | 927 (nnU-Net in 2-D" in markdown([row])
+    assert "| 4.0 | 927 (nnU-Net in 2-D" in markdown([row]) and "busy" not in markdown([row])
+    row["machine"] |= {"cores": 2, "load": 4.5}
+    assert "busy with other work (load 4.5)" in markdown([row])
 
 
 def test_the_real_thing_once(tmp_path):
