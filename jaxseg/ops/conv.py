@@ -3,7 +3,7 @@
 On GPUs and TPUs a convolution is XLA's own, forwards and backwards, but for the kernel's gradient of atrous ones on
 NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for four kinds, which `jaxseg.ops.cpu` computes in other ways:
 depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, the kernel gradient of grouped
-convolutions group by group, and that of large batches part by part. The choice is made when the program is compiled,
+convolutions group by group, and that of large ones tile by tile. The choice is made when the program is compiled,
 not when it is traced, so a program lowered for several platforms uses the right one on each.
 """
 
@@ -65,7 +65,7 @@ def conv2d(
         return by_platform(_Convolution("pointwise", window, groups), x, kernel)
     if window.dilation != (1, 1):
         return by_platform(_Atrous(window), x, kernel)
-    if dense.parts(x.shape, kernel.shape, window) > 1:
+    if dense.is_tiled(x.shape, kernel.shape, window):
         return by_platform(_Convolution("dense", window, groups), x, kernel)
     return _native(x, kernel, window, groups)
 

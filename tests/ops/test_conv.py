@@ -17,6 +17,7 @@ from jaxseg.ops.cpu.window import Window
 # name: (height, width), input and output channels, kernel, stride, padding, dilation, groups
 CASES = {
     "dense": ((7, 6), 3, 4, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "dense narrowing": ((6, 7), 5, 2, (3, 2), (1, 1), ((0, 2), (1, 0)), (1, 1), 1),
     "dense strided": ((9, 8), 3, 4, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
     "dense dilated": ((9, 8), 2, 3, (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2), 1),
     "dense strided, dilated": ((11, 10), 2, 3, (3, 2), (2, 3), ((2, 2), (1, 2)), (2, 3), 1),
@@ -125,12 +126,13 @@ def test_vmap_and_checkpoint(name):
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dense", "dense strided"])
-def test_large_batches_get_their_kernel_gradient_part_by_part(name, monkeypatch):
-    """With a cache of one image of `dy` and one of `x`, two images make two convolutions of it."""
+@pytest.mark.parametrize("tile", [1, 1700, 10**6])
+@pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
+def test_large_kernel_gradients_are_products_tile_by_tile(name, tile, monkeypatch):
+    """A tile is a row of one image, some rows of one or of both, or everything."""
     x, kernel, dy = arrays(name)
-    monkeypatch.setattr(dense, "CACHE", dy[:1].nbytes)
-    monkeypatch.setattr(dense, "ROWS", 27)
+    monkeypatch.setattr(dense, "CACHE", dy.nbytes)
+    monkeypatch.setattr(dense, "TILE", tile)
     function = jax.jit(partial(value_and_gradients, **options(name)))
     expected = direct(x, kernel, dy, **options(name))
     for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
@@ -143,9 +145,9 @@ def test_large_batches_get_their_kernel_gradient_part_by_part(name, monkeypatch)
         for platform in ("cuda", "cpu")
     }
     assert lowered["cuda"].count("stablehlo.convolution") == 3
-    assert lowered["cpu"].count("stablehlo.convolution") == 4
-    monkeypatch.setattr(dense, "ROWS", 28)
-    assert dense.parts(x.shape, kernel.shape, Window()) == 1  # three channels of nine taps are too few to gain
+    assert lowered["cpu"].count("stablehlo.convolution") == 2
+    monkeypatch.setattr(dense, "CACHE", dy.nbytes + 1)
+    assert not dense.is_tiled(x.shape, kernel.shape, Window(*list(options(name).values())[:3]))
 
 
 def test_second_derivatives():
