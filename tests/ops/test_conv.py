@@ -147,7 +147,12 @@ def test_large_kernel_gradients_are_products_tile_by_tile(name, tile, monkeypatc
     assert lowered["cuda"].count("stablehlo.convolution") == 3
     assert lowered["cpu"].count("stablehlo.convolution") == 2
     monkeypatch.setattr(dense, "CACHE", dy.nbytes + 1)
-    assert not dense.is_tiled(x.shape, kernel.shape, Window(*list(options(name).values())[:3]))
+    window = Window(*list(options(name).values())[:3])
+    assert not dense.is_tiled(x.shape, kernel.shape, window)
+    monkeypatch.setattr(dense, "CACHE", 10**9)
+    monkeypatch.setattr(dense, "PIXELS", dy[..., 0].size)
+    assert dense.is_tiled(x.shape, kernel.shape, window)  # its outputs are no multiple of a vector
+    assert not dense.is_tiled(x.shape, (*kernel.shape[:3], dense.VECTOR), window)
 
 
 def test_second_derivatives():

@@ -18,18 +18,22 @@ from jaxseg.ops.cpu.window import Window
 forward = grouped.forward
 input_gradient = grouped.input_gradient
 
-CACHE = 8 * 10**6  # bytes of the result's gradient that XLA's way bears; docs/performance.md has the table
-TILE = 2**19  # bytes of a tile's shifted pixels; 2^18 and 2^20 are within a few percent
+# All three from the table in docs/performance.md.
+CACHE = 6 * 10**6  # bytes of the result's gradient that XLA's way bears
+VECTOR = 16  # outputs; XLA's way is slow where they are no multiple of it
+PIXELS = 2**14  # of the result, so that it matters
+TILE = 2**20  # bytes of a tile's shifted pixels; 2^19 is as fast
 
 
 def is_tiled(x: tuple[int, ...], kernel: tuple[int, ...], window: Window) -> bool:
-    """Says whether the gradient of `kernel` is computed tile by tile, given the shape of `x`.
+    """Says whether the gradient of `kernel`, of at most nine taps, is computed tile by tile, given the shape of `x`.
 
     >>> is_tiled((8, 80, 80, 256), (3, 3, 256, 128), Window(padding=((1, 1), (1, 1))))
     True
     """
     pixels = x[0] * math.prod(window.output_size(x[1:3], kernel[:2]))
-    return kernel[:2] != (1, 1) and 4 * pixels * kernel[3] >= CACHE
+    slow = 4 * pixels * kernel[3] >= CACHE or (kernel[3] % VECTOR > 0 and pixels >= PIXELS)
+    return 1 < kernel[0] * kernel[1] <= 9 and slow
 
 
 def kernel_gradient(
@@ -58,31 +62,33 @@ def _product(
 ) -> Float[Array, "s n"]:
     """Returns, for every channel of `still`, tap and channel of `padded`, the sum over all pixels of their products."""
     batch, height, width, channels = still.shape
-    moved = padded.shape[3]
-    parts, rows = _tiles((batch, height, width), 4 * len(window.taps(kernel)) * moved)
-    reach = (rows - 1) * window.stride[0] + (kernel[0] - 1) * window.dilation[0] + 1
+    moved, taps = padded.shape[3], kernel[0] * kernel[1]
+    parts, rows = _tiles((batch, height, width), 4 * taps * moved)
+    images, bands = batch // parts, height // rows
+    reach = [(n - 1) * s + 1 for n, s in zip((rows, width), window.stride, strict=True)]
     # Every n-th image, so that a batch that lies on several devices is not moved between them.
-    still, padded = (a.reshape(batch // parts, parts, *a.shape[1:]) for a in (still, padded))
+    still, padded = (a.reshape(images, parts, *a.shape[1:]) for a in (still, padded))
 
-    def add(n: Array, total: Array) -> Array:
-        part, row = n // (height // rows), n % (height // rows) * rows
-        tile = lax.dynamic_slice(still, (0, part, row, 0, 0), (batch // parts, 1, rows, width, channels))
-        size = (batch // parts, 1, reach, padded.shape[3], moved)
-        around = lax.dynamic_slice(padded, (0, part, row * window.stride[0], 0, 0), size)[:, 0]
-        shifted = [_meet(around, tap, (rows, width), window) for tap in window.taps(kernel)]
-        columns = jnp.concatenate(shifted, axis=-1).reshape(-1, len(shifted) * moved)
-        left, right = (a.astype(jnp.float32) for a in (tile.reshape(-1, channels), columns))
-        return total + lax.dot_general(left, right, (((0,), (0,)), ((), ())))
+    def add(n: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        total, columns = sums
+        part, row = n // bands, n % bands * rows
 
-    start = jnp.zeros((channels, len(window.taps(kernel)) * moved), jnp.float32)
-    return lax.fori_loop(0, parts * (height // rows), add, start)
+        # One after another into the same memory: a concatenation would copy them once more, and compile for longer.
+        def shift(tap: Array, columns: Array) -> Array:
+            down, right = tap // kernel[1] * window.dilation[0], tap % kernel[1] * window.dilation[1]
+            at = (0, part, row * window.stride[0] + down, right, 0)
+            met = lax.dynamic_slice(padded, at, (images, 1, *reach, moved))[:, 0]
+            met = met[:, :: window.stride[0], :: window.stride[1]].astype(jnp.float32)
+            return lax.dynamic_update_slice(columns, met, (0, 0, 0, tap * moved))
 
+        columns = lax.fori_loop(0, taps, shift, columns)
+        tile = lax.dynamic_slice(still, (0, part, row, 0, 0), (images, 1, rows, width, channels))
+        left, right = tile.reshape(-1, channels).astype(jnp.float32), columns.reshape(-1, taps * moved)
+        return total + lax.dot_general(left, right, (((0,), (0,)), ((), ()))), columns
 
-def _meet(x: Array, tap: tuple[int, int], size: tuple[int, int], window: Window) -> Array:
-    """Slices the pixels of x[b, h, w, c] that a tap meets, as many as `size` says."""
-    start = [i * dilation for i, dilation in zip(tap, window.dilation, strict=True)]
-    stop = [at + (n - 1) * s + 1 for at, n, s in zip(start, size, window.stride, strict=True)]
-    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.stride, 1))
+    sums = jnp.zeros((channels, taps * moved), jnp.float32)
+    columns = jnp.zeros((images, rows, width, taps * moved), jnp.float32)
+    return lax.fori_loop(0, parts * bands, add, (sums, columns))[0]
 
 
 def _tiles(size: tuple[int, int, int], pixel: int) -> tuple[int, int]:
