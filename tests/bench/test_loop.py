@@ -2,6 +2,7 @@
 
 import json
 
+from jaxseg.bench import loop
 from jaxseg.bench.loop import ROWS, make_folder, text
 from jaxseg.cli.program import call
 from jaxseg.data import create_dataset
@@ -16,7 +17,9 @@ def test_a_folder_is_made(tmp_path):
     assert dataset.num_classes == 3
 
 
-def test_reading_step_and_loop(tmp_path, capsys):
+def test_reading_step_and_loop(tmp_path, capsys, monkeypatch):
+    """The step alone, whose program is the loop's, is not compiled once more for this test."""
+    monkeypatch.setattr(loop, "_step", lambda experiment, steps: 1000.0)
     make_folder(tmp_path / "given", 4, (32, 32), classes=3)
     words = ["bench", "--loop", str(tmp_path / "given"), "--model", "segformer", "--encoder", "plain", "--size", "32"]
     assert call(*words, "--batch", "2", "--steps", str(ROWS), "--out", str(tmp_path / "out.json")) == 0
