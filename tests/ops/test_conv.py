@@ -127,12 +127,20 @@ def test_vmap_and_checkpoint(name):
 
 
 @pytest.mark.parametrize("tile", [1, 1700, 10**6])
-@pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
-def test_large_kernel_gradients_are_products_tile_by_tile(name, tile, monkeypatch):
+@pytest.mark.parametrize("name", ["dense", "dense strided, dilated", "dense narrowing"])
+def test_dense_kernel_gradient_takes_tiles_of_any_size(name, tile, monkeypatch):
     """A tile is a row of one image, some rows of one or of both, or everything."""
     x, kernel, dy = arrays(name)
-    monkeypatch.setattr(dense, "CACHE", dy.nbytes)
     monkeypatch.setattr(dense, "TILE", tile)
+    stride, padding, dilation, _ = options(name).values()
+    got = dense.kernel_gradient(jnp.asarray(x), jnp.asarray(dy), kernel.shape, Window(stride, padding, dilation))
+    np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
+def test_large_kernel_gradients_are_products_tile_by_tile(name, monkeypatch):
+    x, kernel, dy = arrays(name)
+    monkeypatch.setattr(dense, "CACHE", dy.nbytes)
     function = jax.jit(partial(value_and_gradients, **options(name)))
     expected = direct(x, kernel, dy, **options(name))
     for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
