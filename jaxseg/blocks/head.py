@@ -12,9 +12,10 @@ from jaxseg.ops.resize import resize
 
 
 class Head(nn.Module):
-    """One convolution to the classes' scores, which are resized bilinearly to the image's own size, in float32.
+    """One convolution to the classes' scores, which are resized bilinearly to the image's own size.
 
-    `align_corners`, as in segmentation_models_pytorch, keeps the centers of the corner pixels in place.
+    Both are computed in `dtype`, as at full size the scores are the largest arrays of many models; the result is
+    float32. `align_corners`, as in segmentation_models_pytorch, keeps the centers of the corner pixels in place.
     """
 
     num_classes: int
@@ -36,7 +37,7 @@ class Head(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )
-        return resize(conv(x).astype(jnp.float32), size, align_corners=self.align_corners)
+        return resize(conv(x), size, align_corners=self.align_corners).astype(jnp.float32)
 
 
 class FCNHead(nn.Module):

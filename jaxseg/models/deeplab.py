@@ -52,8 +52,8 @@ class DeepLabV2Head(ASPPSum):
     """
 
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Float[Array, "b h w num_classes"]:
-        scores = super().__call__(levels["c5"], train=train).astype(jnp.float32)
-        return resize(scores, size, align_corners=True)
+        scores = super().__call__(levels["c5"], train=train)
+        return resize(scores, size, align_corners=True).astype(jnp.float32)
 
 
 VARIANTS = {

@@ -110,9 +110,9 @@ class FCNScores(nn.Module):
             skips,
             enlarge=[enlarge(*step) for step in zip(names, skips, ratios, strict=True)],
             predict=[score(kernel_init=nn.initializers.zeros, name=f"score_{name}") for name in names],
-        ).astype(jnp.float32)
+        )
         _, h, w, _ = scores.shape
-        return crop_or_resize(resize(scores, (h * times, w * times)), size, times)
+        return crop_or_resize(resize(scores, (h * times, w * times)), size, times).astype(jnp.float32)
 
 
 def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str, Any]:

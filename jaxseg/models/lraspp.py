@@ -56,7 +56,7 @@ class LRASPPHead(nn.Module):
             predict_deep=conv(self.num_classes, use_bias=True, name="deep"),
             predict_fine=conv(self.num_classes, use_bias=True, name="fine"),
         )
-        return resize(scores.astype(jnp.float32), size)
+        return resize(scores, size).astype(jnp.float32)
 
 
 VARIANTS = {"lraspp": Architecture(None, LRASPPHead, default_encoder="mobilenet_v3_large", default_output_stride=16)}

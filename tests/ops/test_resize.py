@@ -76,6 +76,18 @@ def test_bfloat16_keeps_constants_and_stays_near_float32(align_corners):
     assert np.abs(exact - rounded.astype(jnp.float32)).max() < 0.03  # 2^-8, twice rounded, of values of up to 3
 
 
+def test_float32_keeps_its_digits_on_every_platform():
+    """An H100's tensor cores keep them in three products; its default, TF32, has ten bits."""
+    program = jax.jit(lambda x: resize(x, (9, 5))).trace(jax.ShapeDtypeStruct((1, 4, 4, 2), jnp.float32))
+    for platform, says, never in (
+        ("cuda", "num_primitive_operations = 3", "HIGHEST"),
+        ("cpu", "[HIGHEST, HIGHEST]", "tf32"),
+    ):
+        text = program.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.dot_general") == text.count(says) == 2
+        assert never not in text
+
+
 def test_the_same_size_is_the_same_array():
     x = jnp.ones((1, 3, 4, 2))
     assert resize(x, (3, 4)) is x
