@@ -10,6 +10,7 @@ from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_normal_in, small_normal
 from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.types import Function
+from jaxseg.ops.activations import gelu
 from jaxseg.ops.attention import dot_product_attention
 
 
@@ -29,7 +30,7 @@ def efficient_attention(
 
 def mix_ffn(x: Feature, expand: Function, mix: Function, project: Function) -> Feature:
     """A feed-forward net with a depthwise convolution in its hidden layer, which replaces positional encodings."""
-    return project(nn.gelu(mix(expand(x)), approximate=False))
+    return project(gelu(mix(expand(x))))
 
 
 class EfficientAttention(nn.Module):

@@ -13,6 +13,7 @@ from jaxseg.blocks.layer_norm import LayerNorm, LayerScale
 from jaxseg.encoders.dilation import replace_strides
 from jaxseg.encoders.levels import Levels
 from jaxseg.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD
+from jaxseg.ops.activations import gelu
 from jaxseg.variants import Variant
 
 Norm = partial(LayerNorm, epsilon=1e-6)
@@ -49,7 +50,7 @@ class ConvNeXtBlock(nn.Module):
         layer = partial(Conv, use_bias=True, dtype=self.dtype, kernel_init=small_normal)
         y = layer(channels, 7, dilation=self.dilation, groups=channels, name="depthwise")(x)
         y = Norm(dtype=self.dtype, name="norm")(y, train=train)
-        y = nn.gelu(layer(4 * channels, 1, name="expand")(y), approximate=False)
+        y = gelu(layer(4 * channels, 1, name="expand")(y))
         y = LayerScale(dtype=self.dtype, name="layer_scale")(layer(channels, 1, name="project")(y))
         if self.drop_path:
             y = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3))(y, deterministic=not train)

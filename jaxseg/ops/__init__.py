@@ -9,6 +9,7 @@ Pooling            max_pool, avg_pool, adaptive_avg_pool, global_avg_pool
 Resizing           resize, resize_like, repeat
 Upsampling         nearest, bilinear, bed_of_nails, max_pool_with_positions, max_unpool, bilinear_kernel
 Attention          dot_product_attention
+Activations        gelu
 Distances          distance_transform, squared_distance_transform, signed_distance, two_nearest
 Morphology         erode, dilate, soft_skeleton, connected_components
 Refinement         dense_crf, mean_field, guided_filter
@@ -16,6 +17,7 @@ Sampling           crop_coordinates, elastic_displacement, sample_bilinear, samp
 Pixel values       normalize
 """
 
+from jaxseg.ops.activations import gelu
 from jaxseg.ops.attention import dot_product_attention
 from jaxseg.ops.components import connected_components
 from jaxseg.ops.conv import conv2d
@@ -48,6 +50,7 @@ __all__ = [
     "dot_product_attention",
     "elastic_displacement",
     "erode",
+    "gelu",
     "global_avg_pool",
     "guided_filter",
     "max_pool",
