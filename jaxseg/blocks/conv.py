@@ -149,7 +149,7 @@ class BatchNorm(nn.Module):
         if train and parts > 1 and not self.is_initializing():
             return self._by_parts(x, parts, scale, bias, running_mean, running_var)
         if train:
-            mean, var = (m.reshape(shape) for m in moments(x.astype(jnp.float32), (0, 1, 2)))
+            mean, var = (m.reshape(shape) for m in moments(x, (0, 1, 2)))
             if not self.is_initializing():
                 unbiased = var * self._correction(x)
                 keep = self.momentum

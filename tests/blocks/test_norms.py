@@ -59,6 +59,20 @@ def test_every_platform_has_the_same_moments(axes, mean, deviation):
         np.testing.assert_allclose(got[1], x64.var(axes, keepdims=True), rtol=1e-4)
 
 
+@pytest.mark.parametrize("mean, deviation", [(0.0, 1.0), (30.0, 1.0)])
+def test_bfloat16_has_moments_without_a_shift_on_a_gpu(mean, deviation):
+    """Further away than that, bfloat16 does not hold the deviations: at mean 1000, its numbers are 4 apart."""
+    x = pixels(mean, deviation).astype(jnp.bfloat16)
+    x64, axes = np.asarray(x, np.float64), (0, 1, 2)
+    for got in (moments(x, axes), moments_module._about(x.astype(jnp.float32), axes)):
+        assert [part.dtype for part in got] == [jnp.float32] * 2
+        np.testing.assert_allclose(got[0], x64.mean(axes, keepdims=True), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got[1], x64.var(axes, keepdims=True), rtol=1e-3)
+    program = jax.jit(moments, static_argnums=1)
+    sampled = ["slice" in program.trace(a, axes).lower(lowering_platforms=("cuda",)).as_text() for a in (x, x64)]
+    assert sampled == [False, True]
+
+
 def test_derivatives_of_moments():
     x, dx, ddx = (pixels(m, 1.0 + m) for m in (0.5, 0.0, 1.0))
     axes = (0, 1, 2)
