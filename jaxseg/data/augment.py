@@ -222,11 +222,12 @@ def _recolor(
     gain = (1 + options.brightness * draws[2]) * (1 + options.contrast * draws[3])
     gray = 0.0
     if options.contrast:
-        mean = jnp.where(seen, image @ luma, 0).sum() / jnp.maximum(seen.sum(), 1).astype(jnp.float32)
+        mean = jnp.where(seen, (image * luma).sum(-1), 0).sum() / jnp.maximum(seen.sum(), 1).astype(jnp.float32)
         gray = -options.contrast * draws[3] * (1 + options.brightness * draws[2]) * mean
     if count != 3:  # nothing mixes the bands, and a matrix of hundreds of them would be costly
         return gain * image + gray
-    return image @ (gain * colors).T + gray
+    # Not a product of matrices: of so small ones a GPU makes TF32, and XLA a kernel for each.
+    return sum(image[..., k, None] * (gain * colors)[:, k] for k in range(3)) + gray
 
 
 def _blur(key: Array, options: Augment, image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
