@@ -128,7 +128,7 @@ def default_config() -> ConfigDict:
     c.log = ConfigDict()
     c.log.every = 10  # steps between rows of metrics.jsonl
     c.log.tensorboard = True
-    c.log.grad_norm = True  # the global norm of the gradient; computing it costs a GPU a few small kernels a parameter
+    c.log.grad_norm = False  # whether to log the gradient's global norm; costs a GPU two small kernels a parameter
     c.log.images = 6  # images in the grid of each evaluation; 0 is none
 
     c.checkpoint = ConfigDict()

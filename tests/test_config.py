@@ -75,7 +75,7 @@ DEFAULTS = {
     "train.xla": "",
     "train.autotune_cache": "",
     "log.every": 10,
-    "log.grad_norm": True,
+    "log.grad_norm": False,
     "log.tensorboard": True,
     "log.images": 6,
     "checkpoint.every": 0,

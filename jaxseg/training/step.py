@@ -116,6 +116,7 @@ def make_train_step(
         if own is not None:  # of the gradient each device keeps what it keeps of the parameters, and so of what follows
             grads = jax.lax.with_sharding_constraint(grads, split_frozen(own.params, freeze)[0])
             trained, frozen = split_frozen(state.params, freeze)
+        grads = _in_order(grads)
         with jax.numpy_dtype_promotion("standard"):  # optax's Adam multiplies floats by whole numbers, for one
             updates, opt_state = tx.update(grads, state.opt_state, trained)
         params = join_frozen(optax.apply_updates(trained, updates), frozen)
@@ -140,6 +141,20 @@ def make_train_step(
         in_shardings=(state_sharding, batched(mesh)),
         out_shardings=(state_sharding, replicated(mesh)),
     )
+
+
+def _in_order(grads: Any) -> Any:
+    """Keeps XLA from making one kernel of an update and of turning around the gradient that cuDNN returns.
+
+    On a GPU such a kernel reads in another order than it writes, hence not into the arrays of the state that it got:
+    the parameter and both of its moments were copied afterwards. In one dimension there is one order only. Vectors are
+    not turned around.
+    """
+
+    def settle(grad: Array) -> Array:
+        return jax.lax.optimization_barrier(grad.ravel()).reshape(grad.shape)
+
+    return jax.tree.map(lambda grad: settle(grad) if grad.ndim > 1 else grad, grads)
 
 
 def global_norm(tree: Any) -> Scalar:

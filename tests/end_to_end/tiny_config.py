@@ -14,7 +14,7 @@ def get_config():
     c.loss.terms = {"cross_entropy": 1.0, "dice": {"start": 0.5, "end": 1.0, "begin_step": 4, "end_step": 20}}
     c.optim.update(lr=2e-3, ema=0.9, clip_norm=1.0)
     c.train.steps = 20
-    c.log.update(every=3, images=3)
+    c.log.update(every=3, images=3, grad_norm=True)
     c.checkpoint.every = 4
     c.eval.update(every=10, batch_size=4)
     return c

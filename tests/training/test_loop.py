@@ -36,7 +36,7 @@ def _config(cache):
     c.model.options = {"decoder_channels": (6, 4)}
     c.optim.update(lr=0.02, power=1.0, accumulate=2)
     c.train.update(steps=6, compilation_cache=str(cache))
-    c.log.update(every=1, tensorboard=False, images=0)
+    c.log.update(every=1, tensorboard=False, images=0, grad_norm=True)
     c.checkpoint.update(every=2, keep=1)
     c.eval.update(every=4, batch_size=3)
     return c
