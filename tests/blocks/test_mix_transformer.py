@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxseg.blocks.mix_transformer import EfficientAttention, efficient_attention, mix_ffn
-from jaxseg.blocks.mlp_head import mlp_head
+from jaxseg.blocks.mlp_head import MLPHead, mlp_head
+from jaxseg.ops.resize import resize
 
 X = jnp.arange(1.0, 7.0).reshape(1, 2, 3, 1)
 
@@ -48,8 +49,39 @@ def test_mix_ffn_has_the_exact_gelu():
 
 def test_mlp_head_brings_all_levels_to_one_size():
     coarse = jnp.ones((1, 1, 1, 1))
-    y = mlp_head([coarse, X], [lambda x: 5 * x, same], fuse=lambda x: x.sum(-1, keepdims=True), size=(2, 3))
-    np.testing.assert_allclose(y, X + 5, rtol=1e-6)
+    y = mlp_head([coarse, X], [lambda x: 5 * x, same], finish=lambda x: 2 * x, size=(2, 3))
+    np.testing.assert_allclose(y, 2 * (X + 5), rtol=1e-6)
+
+
+def test_the_mlp_head_is_equation_4():
+    """Levels projected, enlarged, stacked coarse to fine, multiplied by one matrix; value and gradients."""
+    key = iter(jax.random.split(jax.random.key(0), 20))
+    shapes = {"c2": (2, 8, 6, 3), "c3": (2, 4, 3, 5), "c5": (2, 1, 1, 7)}
+    levels = {name: jax.random.normal(next(key), shape) for name, shape in shapes.items()}
+    block = MLPHead(features=4)
+    variables = block.init(next(key), levels, train=False)
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(key), p.shape), variables["params"])
+    assert set(params) == {"project_c2", "project_c3", "project_c5", "fuse"}
+    assert params["fuse"]["conv"]["kernel"].shape == (1, 1, 12, 4)
+
+    def definition(params, levels):
+        views = []
+        for name in ("c5", "c3", "c2"):
+            view = levels[name] @ params[f"project_{name}"]["kernel"][0, 0] + params[f"project_{name}"]["bias"]
+            views.append(resize(view, (8, 6)))
+        y = jnp.concatenate(views, -1) @ params["fuse"]["conv"]["kernel"][0, 0]
+        mean, var = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        norm = params["fuse"]["norm"]
+        return jax.nn.relu((y - mean) / jnp.sqrt(var + 1e-5) * norm["scale"] + norm["bias"])
+
+    def ours(params, levels):
+        return block.apply({**variables, "params": params}, levels, train=True, mutable=["batch_stats"])[0]
+
+    def slopes(function):
+        return jax.value_and_grad(lambda *at: jnp.sin(function(*at)).sum(), argnums=(0, 1))(params, levels)
+
+    seen, expected = jax.jit(lambda: (slopes(ours), slopes(definition)))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), seen, expected)
 
 
 @pytest.mark.parametrize("size, ratio, rate, expected", [(5, 2, 1, 2), (1, 4, 1, 1), (6, 2, 2, 8), (7, 1, 4, 7)])
