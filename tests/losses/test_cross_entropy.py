@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseg.checks import UserError
-from jaxseg.losses.cross_entropy import cross_entropy, hardest, kth_largest
+from jaxseg.losses.cross_entropy import cross_entropy, hardest, kth_largest, of_label
 
 SHAPE, C = (2, 3, 4), 5
 CLASS_WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
@@ -192,3 +192,40 @@ def test_the_barrier_stops_no_transformation(batch):
     assert np.abs(product).max() > 1e-3
     many = jax.vmap(jax.grad(loss))(jnp.stack([logits, 2 * logits]))
     np.testing.assert_allclose(many[1], jax.grad(loss)(2 * logits), atol=1e-7)
+
+
+def test_the_gradient_needs_no_memory_as_large_as_the_logits():
+    shape = (2, 64, 64, 21)
+    logits, labels = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:-1], jnp.int32)
+    where = jax.ShapeDtypeStruct(shape[:-1], jnp.bool_)
+    step = jax.jit(jax.value_and_grad(lambda x, y, w: cross_entropy(x, y, where=w)))
+    memory = step.lower(logits, labels, where).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * np.prod(shape) / 2  # besides the gradient itself
+
+
+@pytest.mark.parametrize("classes", [32, 33])
+def test_the_value_of_the_label_and_its_derivatives(classes):
+    values = jnp.linspace(-3.0, 4.0, 2 * classes).reshape(2, classes)
+    target = jnp.zeros((2, classes), bool).at[0, 5].set(True)  # the second pixel has no class
+
+    def slope(values):
+        return jax.grad(lambda v: (of_label(v, target) ** 3).sum())(values)
+
+    expected = jnp.where(target, values, 0)
+    np.testing.assert_array_equal(of_label(values, target), expected.sum(-1))
+    np.testing.assert_allclose(slope(values), 3 * expected**2, rtol=1e-6)
+    np.testing.assert_allclose(jax.jvp(slope, (values,), (values,))[1], 6 * expected**2, rtol=1e-6)
+
+
+def test_not_even_nan_in_ignored_pixels_is_read(batch):
+    logits, labels, where, pixel_weights = batch
+    options = {"class_weights": jnp.array(CLASS_WEIGHTS), "label_smoothing": 0.1, "pixel_weights": pixel_weights}
+    spoiled = np.where(where[..., None], logits, np.nan)
+
+    def slopes(logits):
+        def loss(logits, class_weights):
+            return cross_entropy(logits, labels, where=where, **{**options, "class_weights": class_weights})
+
+        return jax.value_and_grad(loss, argnums=(0, 1))(logits, options["class_weights"])
+
+    jax.tree.map(np.testing.assert_array_equal, slopes(spoiled), slopes(np.where(where[..., None], logits, 0)))
