@@ -5,6 +5,7 @@ import pytest
 
 from jaxseg.checks import UserError
 from jaxseg.experiment.checkpoint import Checkpoints
+from jaxseg.experiment.log import Log
 from jaxseg.training.rows import IN_FLIGHT, Rows, mean_of
 
 
@@ -23,11 +24,14 @@ class Number:
         return np.asarray(self.value, np.float32)
 
 
-class Written(list):
-    """A log."""
+class Written(Log):
+    """A log that keeps what is written."""
+
+    def __init__(self):
+        self.rows = []
 
     def write(self, kind, step, **values):
-        self.append((kind, step, values["loss"], values["lr"]))
+        self.rows.append((kind, step, values["loss"], values["lr"]))
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def rows(tmp_path):
         accumulate=2,
         written=lambda loss, speed: None,
     )
-    return made, log
+    return made, log.rows
 
 
 def test_a_row_is_the_mean_of_its_steps(tmp_path):
