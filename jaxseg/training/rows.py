@@ -5,6 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,9 +15,20 @@ from jax.typing import ArrayLike
 from jaxseg.checks import UserError
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.log import Log
-from jaxseg.training.step import Metrics
 
 IN_FLIGHT = 2  # steps that the device has before it while the host reads what an earlier one reported
+
+
+@runtime_checkable
+class Pending(Protocol):
+    """A number that the device may not have yet, as a `jax.Array` is."""
+
+    def block_until_ready(self) -> Any: ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray: ...
+
+
+Metrics = Mapping[str, Pending]  # what a step reports
 
 
 @dataclasses.dataclass
@@ -99,7 +111,9 @@ class Rows:
         self._written(means["loss"], speed)
 
 
-def mean_of(metrics: Sequence[Mapping[str, ArrayLike]], last: int, checkpoints: Checkpoints) -> dict[str, float]:
+def mean_of(
+    metrics: Sequence[Mapping[str, ArrayLike | Pending]], last: int, checkpoints: Checkpoints
+) -> dict[str, float]:
     """Returns the means of what steps reported; raises a `UserError` where a loss or a gradient is not a number.
 
     Args:

@@ -1,5 +1,6 @@
 """Rows of metrics.jsonl: what they say of the steps since the row before, and when the device is asked for it."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,7 +69,7 @@ def test_the_device_always_has_more_to_do_when_it_is_asked(rows):
 def test_a_loss_that_is_no_number_is_of_its_step_and_no_row_of_it_is_written(rows):
     rows, log = rows
     for step, loss in enumerate([1.0, 1.0, 1.0, np.nan, 1.0], start=1):
-        rows.add(step, {"loss": np.float32(loss)})
+        rows.add(step, {"loss": jnp.float32(loss)})
         if step % 2 == 0:
             rows.end(step)
     with pytest.raises(UserError, match="Training stopped at step 4: loss is nan"):
@@ -78,6 +79,6 @@ def test_a_loss_that_is_no_number_is_of_its_step_and_no_row_of_it_is_written(row
 
 def test_what_no_row_has_yet_is_checked_too(rows):
     rows, _ = rows
-    rows.add(1, {"loss": np.float32(np.inf)})
+    rows.add(1, {"loss": jnp.float32(np.inf)})
     with pytest.raises(UserError, match="Training stopped at step 1: loss is inf"):
         rows.check(1)
