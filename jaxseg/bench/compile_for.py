@@ -80,7 +80,7 @@ def make_mesh(target: str) -> Mesh:
     except Exception as error:
         raise UserError(
             f"JAX's plugin for CUDA refuses the description of the GPU: {str(error).splitlines()[0]}. Give a text of"
-            " XLA's GpuTargetConfigProto; the plugin and jax must be of one version."
+            " XLA's GpuTargetConfigProto, take the plugin of jax's version, and compile before JAX uses any device."
         ) from error
     return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
 
