@@ -15,9 +15,9 @@ EPILOG = """one of these says what is measured (docs/bench.md explains each):
   --model NAME --size H W --batch N   one model
   --suite cpu|gpu [--only CASE ...]   the cases of a table, one process each
   --case SUITE:NAME                   one case of these tables
-  --loop [DIR]                        reading, the step, and training on a folder
+  --loop [DIR]                        reading, the step and training on a folder
   --ops [--only OPERATION ...]        operations in several ways, side by side
-  --compile-for FILE [--suite gpu]    a suite's programs on a GPU that is not here
+  --compile-for FILE [--suite gpu]    programs for a GPU that is not here
 """
 
 

@@ -67,12 +67,13 @@ def test_the_mlp_head_is_equation_4():
     def definition(params, levels):
         views = []
         for name in ("c5", "c3", "c2"):
-            view = levels[name] @ params[f"project_{name}"]["kernel"][0, 0] + params[f"project_{name}"]["bias"]
+            project = params[f"project_{name}"]
+            view = levels[name] @ project["kernel"][0, 0] + project["bias"][None, None, None]
             views.append(resize(view, (8, 6)))
         y = jnp.concatenate(views, -1) @ params["fuse"]["conv"]["kernel"][0, 0]
-        mean, var = y.mean((0, 1, 2)), y.var((0, 1, 2))
-        norm = params["fuse"]["norm"]
-        return jax.nn.relu((y - mean) / jnp.sqrt(var + 1e-5) * norm["scale"] + norm["bias"])
+        mean, var = y.mean((0, 1, 2), keepdims=True), y.var((0, 1, 2), keepdims=True)
+        scale, bias = (params["fuse"]["norm"][name][None, None, None] for name in ("scale", "bias"))
+        return jax.nn.relu((y - mean) / jnp.sqrt(var + 1e-5) * scale + bias)
 
     def ours(params, levels):
         return block.apply({**variables, "params": params}, levels, train=True, mutable=["batch_stats"])[0]
