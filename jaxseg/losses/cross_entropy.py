@@ -139,7 +139,7 @@ def of_label(values: Float[Array, "... c"], target: Bool[Array, "... c"]) -> Flo
 
 
 @of_label.defjvp
-def _of_label_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+def _of_label_jvp(primals: tuple[ArrayLike, ArrayLike], tangents: tuple[ArrayLike, Any]) -> tuple[Array, Array]:
     values, target = primals
     return of_label(values, target), jnp.where(target, tangents[0], 0.0).sum(-1)
 
