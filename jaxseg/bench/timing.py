@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WARMUP = 2  # turns before the clock starts: caches fill, and the allocator finds its size
+PAUSE = 0.3  # seconds between turns; with none, SegFormer's step took 1.3 times as long after PyTorch's as by itself
 
 
 def _nothing() -> None:
@@ -50,10 +51,16 @@ def clock(figures: dict[str, Any], key: str) -> Iterator[None]:
 
 
 def alternate(functions: Sequence[Callable[[], object]], count: int, *, warmup: int = WARMUP) -> list[list[float]]:
-    """Calls the functions in turns, and returns `count` times of each in seconds, after `warmup` calls without."""
+    """Calls the functions in turns, and returns `count` times of each in seconds, after `warmup` calls without.
+
+    Before each timed call of several there is a pause: OpenMP's threads spin for a while when their work is done, and
+    would take the processors from whatever comes next.
+    """
     times: list[list[float]] = [[] for _ in functions]
     for n in range(warmup + count):
         for function, seconds in zip(functions, times, strict=True):
+            if n >= warmup and len(functions) > 1:
+                time.sleep(PAUSE)
             start = time.perf_counter()
             function()
             if n >= warmup:
