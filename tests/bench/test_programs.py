@@ -1,31 +1,21 @@
-"""What the programs of training hold on a GPU, of models of every kind: read where no GPU is.
+"""What the programs of training hold on a GPU, of models of every kind: StableHLO lowered for CUDA, where no GPU is.
 
-The first half reads StableHLO lowered for CUDA, which needs jax alone. The second reads what XLA's compiler for GPUs
-makes of it; it needs the packages of `jaxseg.bench.compile_for.PACKAGES` and is skipped without them.
+What XLA's compiler for GPUs makes of it is read in tests/bench/on_cuda_compiler.
 """
 
-import json
 import re
-import subprocess
-import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import jax
 import pytest
 
 from jaxseg.bench.cases import SUITES, smaller
-from jaxseg.bench.compile_for import missing
 from jaxseg.bench.program import make_program
 from jaxseg.ops.conv import conv2d
 
 SIZE, BATCH = 64, 4
 NAMES = ["unet_r34", "segformer_b0", "deeplabv3plus_r50", "upernet_convnext_tiny", "unet_mobilenet_v2"]
 ATROUS = ("deeplabv3plus_r50",)  # whose kernels' gradients are made tap by tap on GPUs, see jaxseg.ops.atrous
-RECORDED = Path(__file__).with_name("recorded_programs.json")  # made by this file as a program, see its end
-FIGURES = ("kernels", "bytes", "temporary_bytes")
-MORE = 1.05  # times the recorded bytes are still as recorded
 
 CONVOLUTION = re.compile(r"stablehlo\.convolution\(.*: \(tensor<([\dx]+)x(\w+)>, tensor<[\dx]+x(\w+)>\)")
 TRANSPOSE = re.compile(r"stablehlo\.transpose .*dims = \[([\d, ]+)\].*: \(tensor<([\dx]+)x\w+>\)")
@@ -83,36 +73,3 @@ def test_the_checks_see_what_they_are_for():
     assert [(a, b) for _, a, b in convolutions(on_gpu)] == [("f32", "f32")]
     assert convolutions(on_cpu) == []  # shifted products
     assert transposed_activations(on_gpu) == [((BATCH, 8, 8, 16), (0, 3, 1, 2))]
-
-
-def read_programs(folder):
-    """What is in the compiled programs of `RECORDED`'s models, by the program and in its own process: JAX looks for
-    compilers but once."""
-    names = ["--only", *NAMES[:3], "--size", "256", "--batch", "8"]  # any size takes as long to compile
-    command = [sys.executable, "-m", "jaxseg", "bench", "--compile-for", "h100", *names, "--out", str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    rows = [json.loads(line) for line in (Path(folder) / "programs.jsonl").read_text().splitlines()]
-    return {row["name"]: row for row in rows}
-
-
-def test_a_program_touches_no_more_than_was_recorded(tmp_path):
-    if (why := missing()) is not None:
-        pytest.skip(f"{why}: the bytes of 3 programs are not read (see jaxseg.bench.compile_for.PACKAGES)")
-    recorded = json.loads(RECORDED.read_text())
-    if recorded.pop("jax") != jax.__version__:
-        pytest.skip(f"the bytes of 3 programs were recorded with another jax; run {Path(__file__).name} as a program")
-    found = read_programs(tmp_path)
-    assert found.keys() == recorded.keys()
-    for name, row in found.items():
-        assert {description.split()[1] for description in row["convolutions"]} == {"bf16"}
-        assert {description.split()[2] for description in row["convolutions"]} == {"b01f_o01i->b01f"}
-        more = {figure: row[figure] / recorded[name][figure] for figure in FIGURES}
-        assert max(more.values()) <= MORE, f"{name}: {more} of what was recorded"
-
-
-if __name__ == "__main__":  # PYTHONPATH=. python tests/bench/test_programs.py records today's programs
-    with tempfile.TemporaryDirectory() as scratch:
-        read = read_programs(scratch)
-    kept = {name: {figure: row[figure] for figure in FIGURES} for name, row in read.items()}
-    RECORDED.write_text(json.dumps({"jax": jax.__version__, **kept}, indent=1) + "\n")
