@@ -143,6 +143,10 @@ def default_config() -> ConfigDict:
     c.eval.bucket = 0  # pixels; padded sizes differ by multiples of it; 0: the model's stride, more for large images
     c.eval.phase = "crop"  # padded sizes are congruent to data.crop modulo the bucket; "none": multiples of the bucket
     c.eval.fill = "auto"  # of padding: "gray" as outside of training's images, "mean" color, "reflect"; "auto" chooses
+    c.eval.tile = "auto"  # sides of tiles, pixels, e.g. "512"; "none" sees images whole, "auto" cuts what does not fit
+    c.eval.overlap = 0.25  # share of a tile that its neighbor has too, 0 to less than 1
+    c.eval.blend = "gaussian"  # of tiles: "gaussian", "constant", or "center", which takes a pixel from one tile
+    c.eval.tta = ""  # test-time augmentation: "flip", "d4" and scales, e.g. "flip,0.75,1.25"; "" is none
     c.eval.threshold = 0.5  # probability above which a pixel is of the class, for data of one class
     c.eval.metrics = ("confusion",)  # keys of jaxseg.metrics.METRICS; "confusion" is always among them
     c.eval.metric_options = ConfigDict()  # open: {metric: {argument: value}}, e.g. {"calibration": {"bins": 10}}

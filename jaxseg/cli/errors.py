@@ -15,6 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     source.arguments(parser)
     source.data_arguments(parser)
+    source.tiling_arguments(parser)
     parser.add_argument("--out", help="folder to write errors.html to (default: MODEL/errors/SPLIT)")
     parser.add_argument("--worst", type=int, default=12, help="images to show")
     parser.add_argument("--pairs", type=int, default=10, help="confused pairs of classes to show")
@@ -35,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     dataset, split = source.data(args, trained)
     out = source.out_folder(args, trained, f"errors/{split}")
     check_writable(out)
-    predictor, records = Predictor(trained), dataset.splits[split]
+    predictor, records = Predictor(trained, **source.tiling(args)), dataset.splits[split]
     found = survey(
         predictor.predict_batch,
         records,

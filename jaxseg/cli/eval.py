@@ -12,6 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", metavar="MODEL", dest="flag", help="the same, as a flag")
     source.checkpoint(parser)
     source.data_arguments(parser)
+    source.tiling_arguments(parser)
     parser.add_argument("--out", help="folder to write to (default: MODEL/eval/SPLIT)")
     parser.add_argument(
         "--metrics", metavar="NAME,NAME", type=_names, help="of `jaxseg list metrics` (default: the run's own)"
@@ -36,7 +37,9 @@ def main(args: argparse.Namespace) -> int:
     args.model = args.model or args.flag
     trained = source.trained(args)
     dataset, split = source.data(args, trained)
-    out = source.out_folder(args, trained, f"eval/{split}-{args.refine}" if args.refine else f"eval/{split}")
+    tta = (args.tta or "").replace(",", "_").replace(" ", "")
+    ways = [split, *filter(None, (args.refine, args.tile and f"tile{args.tile}", tta))]
+    out = source.out_folder(args, trained, f"eval/{'-'.join(ways)}")
     evaluate(
         trained,
         dataset,
@@ -46,5 +49,6 @@ def main(args: argparse.Namespace) -> int:
         calibrate=args.calibrate,
         refine=args.refine,
         strict=args.strict,
+        **source.tiling(args),
     )
     return 0

@@ -11,6 +11,7 @@ from jaxseg.checks import UserError, printable
 from jaxseg.cli import source
 from jaxseg.inference.image_list import Failure, ImagePage
 from jaxseg.inference.predict import Predictor
+from jaxseg.inference.tiling import Strip
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
@@ -55,6 +56,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="pad images to sizes that differ by N pixels, a multiple of the model's own step: fewer sizes to compile"
         " for, and more padding, which costs a little accuracy on small images",
     )
+    source.tiling_arguments(parser)
+    parser.add_argument(
+        "--process",
+        metavar="I/N",
+        default="0/1",
+        help="be the Ith of N processes, from 0, that share the images, and the rows of every large one, by one --out",
+    )
     parser.add_argument("--alpha", type=float, default=0.5, help="weight of the classes' colors in overlays, 0 to 1")
 
 
@@ -66,9 +74,11 @@ def main(args: argparse.Namespace) -> int:
     from jaxseg.inference.files import is_predicted, to_stored
     from jaxseg.inference.folder import predict_pages
     from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, say_programs, sort_by_grid
+    from jaxseg.inference.stream import Share, predict_streams, streamed
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")
+    share = Share.parse(args.process)
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder.")
@@ -88,10 +98,20 @@ def main(args: argparse.Namespace) -> int:
     sizes, seen = read_sizes(images), predictor.trained.preprocessing
     if many := say_programs(filter(None, sizes.values()), seen):
         print(many, file=sys.stderr)
-    images = sort_by_grid(sizes, seen)
+    large = {} if ensemble else {page: tiling for page in images if (tiling := streamed(predictor, page))}
+    small = sort_by_grid({page: size for page, size in sizes.items() if page not in large}, seen)
+    small = small[share.index :: share.count]
+    images = [*small, *large]
     outcome = Outcome(len(images), failures)
+    kinds |= {"alpha": args.alpha}
+
+    def pages() -> Iterator[tuple[ImagePage, list[str] | Exception]]:
+        yield from predict_pages(predictor, small, **kinds)
+        if large:
+            yield from predict_streams(predictor, large, share=share, progress=_rows_bar, **kinds)
+
     try:
-        _predict(predict_pages(predictor, images, alpha=args.alpha, **kinds), outcome)
+        _predict(pages(), outcome)
     finally:  # an interrupted one is reported, too
         there = f", {found - len(images)} were there" if args.skip_existing else ""
         print(f"{outcome.written} of {len(images)} images predicted{there} -> {printable(str(out))}")
@@ -141,6 +161,16 @@ def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: 
             outcome.tried += 1
 
 
+def _rows_bar(strips: Iterator[Strip], rows: int) -> Iterator[Strip]:
+    """The strips, with a bar of the rows that are predicted."""
+    from jaxseg.experiment.log import progress_bar
+
+    with progress_bar((), total=rows, desc="rows", unit="row", leave=False) as bar:
+        for strip in strips:
+            yield strip
+            bar.update(len(strip.result))
+
+
 def _reason(error: Exception) -> str:
     """What went wrong; it names the file."""
     if isinstance(error, OSError) and error.filename is not None:
@@ -163,11 +193,11 @@ def _create_predictor(args: argparse.Namespace) -> Predictor | Ensemble:
     if args.bucket is not None:
         trained = [dataclasses.replace(each, preprocessing=each.preprocessing.coarser(args.bucket)) for each in trained]
     if several:
-        return Ensemble(trained)
+        return Ensemble(trained, **source.tiling(args))
     if args.dropout is not None:
         _check_dropout(trained[0])
-        return Ensemble.from_dropout(trained[0], samples=args.dropout)
-    return Predictor(trained[0], refine=args.refine, programs=PROGRAMS)
+        return Ensemble.from_dropout(trained[0], samples=args.dropout, **source.tiling(args))
+    return Predictor(trained[0], refine=args.refine, programs=PROGRAMS, **source.tiling(args))
 
 
 def _check_dropout(trained: TrainedModel) -> None:

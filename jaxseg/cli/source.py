@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from jaxseg.checks import UserError
 from jaxseg.data import Dataset
@@ -35,6 +36,33 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-data", action="store_true", help="take data that is not what the run's dataset.json says"
     )
+
+
+def tiling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `tiling` reads."""
+    from jaxseg.ops.tiling import BLENDS
+
+    own = "(default: the run's eval.{}, else {})"
+    parser.add_argument(
+        "--tile",
+        metavar="N",
+        help="sides of the tiles, in pixels, that larger images are cut into; none: whole; auto: cut what does not fit"
+        f" into the memory {own.format('tile', 'auto')}",
+    )
+    overlap = f"share of a tile that its neighbor has {own.format('overlap', 0.25)}"
+    parser.add_argument("--overlap", type=float, metavar="X", help=overlap)
+    parser.add_argument("--blend", choices=sorted(BLENDS), help=f"of tiles {own.format('blend', 'gaussian')}")
+    parser.add_argument(
+        "--tta",
+        metavar="NAME,…",
+        help="test-time augmentation: the mean over flip, d4 (flips and turns) and scales, as flip,0.75,1.25"
+        f" {own.format('tta', 'none')}",
+    )
+
+
+def tiling(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the flags of `tiling_arguments` say, arguments of a `Predictor`; None is the run's own."""
+    return {name: getattr(args, name) for name in ("tile", "overlap", "blend", "tta")}
 
 
 def trained(args: argparse.Namespace) -> TrainedModel:

@@ -15,7 +15,7 @@ from jaxseg.evaluation.evaluator import Evaluator
 from jaxseg.experiment.devices import batched, replicated
 from jaxseg.inference.batches import Programs
 from jaxseg.inference.calibration import Calibration, fit_calibration
-from jaxseg.inference.predict import has_sigmoids, native_logits
+from jaxseg.inference.logits import has_sigmoids, native_logits
 
 _PIXELS = 2**20  # that are fitted at most
 _NUMBERS = 2**26  # logits that are kept at most
@@ -41,12 +41,13 @@ def sample_logits(
     each = max(total // len(dataset.splits[split]), 1)
 
     apply = partial(trained.model.apply, train=False)
+    scoring = {"preprocessing": trained.preprocessing, "tta": evaluator.options.tta, "sigmoids": has_sigmoids(trained)}
 
     def step(
         variables: Mapping[str, Any], batch: Mapping[str, Array], canvas: tuple[int, int]
     ) -> Float[Array, "b n c"]:
         places = batch["places"]
-        logits = native_logits(apply, variables, batch, canvas=canvas, preprocessing=trained.preprocessing)
+        logits = native_logits(apply, variables, batch, canvas=canvas, **scoring)
         flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
         return jnp.take_along_axis(flat, places[..., None], axis=1)
 

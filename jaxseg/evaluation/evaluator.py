@@ -27,18 +27,19 @@ from jaxseg.evaluation.readable import Prepared, Readable, summary
 from jaxseg.evaluation.step import CALIBRATED, Loss, make_eval_step
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place
 from jaxseg.experiment.limits import check_metrics
-from jaxseg.inference.batches import Grid, Groups, Programs, find_grid, one_behind, stack
+from jaxseg.inference.batches import Grid, Groups, Programs, find_grid, one_behind, stack, stacked_shapes
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.memory import saying_what_to_lower
+from jaxseg.inference.options import Cutter, Options
 from jaxseg.inference.predict import check_trained
 from jaxseg.inference.refine import Refiner
+from jaxseg.inference.tiling import TiledPredictions, Tiling
+from jaxseg.inference.tta import TTA
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel
 
 Padded = tuple[dict[str, np.ndarray], list[dict[str, Any]], Grid]  # a batch, its records, and what it is compiled for
-_LESS_MEMORY = (
-    "Lower config.eval.batch_size, or leave out --refine; images that are too large by themselves, cut into tiles."
-)
+_LESS_MEMORY = "Lower config.eval.batch_size, leave out --refine, or cut images into tiles: --tile 512."
 _MERGED = 16  # batches whose counts wait to be merged
 
 
@@ -92,6 +93,11 @@ class Evaluator:
       refine: scores are those of the refined predictions; so is the loss.
       threads: that read images; 0 is one per core.
       strict: whether an image that does not read raises its `UserError`. It is else left out, with a warning.
+      tile: as for `jaxseg.Predictor`, as are `overlap`, `blend` and `tta`. The loss of images in tiles is of their
+        native size.
+      overlap: see there.
+      blend: see there.
+      tta: see there.
     """
 
     def __init__(
@@ -107,6 +113,10 @@ class Evaluator:
         refine: Refiner | None = None,
         threads: int = 0,
         strict: bool = False,
+        tile: int | str | None = None,
+        overlap: float | None = None,
+        blend: str | None = None,
+        tta: TTA | str | None = None,
     ):
         self.trained, self.dataset = check_trained(trained), dataset
         self.mesh = local_mesh(make_mesh() if mesh is None else mesh)
@@ -116,8 +126,13 @@ class Evaluator:
         self._unreadable: list[str] = []  # of the last split
         check_classes(trained, dataset)
         check_bands(trained, dataset)
-        step = make_eval_step(trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine)
-        self._step = Programs(step)
+        self.options = options = Options.of(trained, tile=tile, overlap=overlap, blend=blend, tta=tta)
+        step, scored, score = make_eval_step(
+            trained, dataset.ignore, self.mesh, self.metrics, loss, calibration, refine, options.tta
+        )
+        self._step, self._scored = Programs(step), Programs(scored)
+        self._tiles = TiledPredictions(score, lambda logits: logits, trained.preprocessing, mesh=self.mesh)
+        self._cutter = Cutter(options, trained.preprocessing, self.mesh.devices.flat[0])
 
     def __call__(
         self,
@@ -183,13 +198,44 @@ class Evaluator:
         def sent() -> Iterator[tuple[Any, list[dict[str, Any]], Grid]]:
             for batch, records, grid in self.batches(split, progress):
                 with naming(grid):
+                    if tiling := self._tiling(variables, grid):
+                        first, run = self._tiled_logits(variables, batch, records, grid, tiling), self._scored
+                    else:
+                        first, run = variables, self._step
                     batch = jax.device_put(batch, batched(self.mesh))
-                    results = self._step(variables, batch, np.int32(step), canvas=grid.canvas)
+                    results = run(first, batch, np.int32(step), canvas=grid.canvas)
                 yield results, records, grid
 
         for results, records, grid in one_behind(sent()):
             with naming(grid):
                 yield *jax.block_until_ready(results), records
+
+    def _tiling(self, variables: Mapping[str, Any], grid: Grid) -> Tiling | None:
+        """How images of a grid are cut, None if they are whole."""
+
+        def need() -> int:
+            split, count = batched(self.mesh), self.mesh.size
+            batch = stacked_shapes(grid, self.trained.bands, count, split)
+            batch["label"] = jax.ShapeDtypeStruct((count, *grid.canvas), self.dataset.label_type, sharding=split)
+            return self._step.bytes(variables, batch, np.int32(0), canvas=grid.canvas)
+
+        return self._cutter(grid, need)
+
+    def _tiled_logits(
+        self,
+        variables: Mapping[str, Any],
+        batch: dict[str, np.ndarray],
+        records: Sequence[Mapping[str, Any]],
+        grid: Grid,
+        tiling: Tiling,
+    ) -> Float[Array, "b h w k"]:
+        """Predicts the images of a batch one by one, and takes them out of it."""
+        del batch["image"]
+        found = [self._tiles(variables, record["image"], tiling) for record in records]
+        logits = np.zeros((len(batch["label"]), *grid.canvas, found[0].shape[-1]), np.float32)
+        for row, own in zip(logits, found, strict=False):
+            row[: own.shape[0], : own.shape[1]] = own
+        return jax.device_put(logits, batched(self.mesh))
 
     @cached_property
     def variables(self) -> dict[str, Any]:
@@ -241,6 +287,10 @@ def options_of(config: ConfigDict) -> dict[str, Any]:
         "batch_size": c.batch_size,
         "threads": config.data.threads,
         "strict": c.strict,
+        "tile": c.tile,
+        "overlap": c.overlap,
+        "blend": c.blend,
+        "tta": c.tta,
         "loss": _make_loss(config.loss.terms.to_dict(), config.loss.options.to_dict()),
     }
 

@@ -30,6 +30,7 @@ def evaluate(
     calibrate: str | None = None,
     refine: str | None = None,
     strict: bool | None = None,
+    **applied: Any,
 ) -> dict[str, Any]:
     """Scores a trained model on a split: prints the table, writes scores.json, confusion.png and predictions.png.
 
@@ -45,6 +46,7 @@ def evaluate(
       calibrate: "temperature" or "vector": fit a calibration to the split first and write WORKDIR/calibration.json.
       refine: "crf" or "guided": score the predictions after it; not calibrated.
       strict: whether an image that does not read is an error; None is config.eval.strict. It is else left out.
+      **applied: tile, overlap, blend and tta, as for `jaxseg.Predictor`; None is config.eval's.
 
     Returns:
       What scores.json holds.
@@ -59,7 +61,7 @@ def evaluate(
     out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
     for folder in [out, *([trained.workdir] if calibrate else [])]:
         check_writable(folder)
-    options = options_of(config)
+    options = options_of(config) | {name: value for name, value in applied.items() if value is not None}
     if trained.config is None:
         options["loss"] = None
     mesh, count = make_mesh_like(config.train.devices, config.train.fsdp), len(dataset.splits[split])
@@ -77,7 +79,7 @@ def evaluate(
     evaluation = evaluator(split, images=config.log.images, step=trained.step or 0, progress=bar("eval"))
     loss = {"loss": evaluation.loss} if trained.config else {}
     scores = {"split": split, "checkpoint": trained.step, "images": evaluation.images, **loss, "refine": refine}
-    scores |= {"unreadable": evaluation.unreadable}
+    scores |= {"unreadable": evaluation.unreadable, **evaluator.options.to_json()}
     scores |= {"classes": list(trained.classes), **evaluation.scores}
     if other := [difference.text for difference in unlike(trained, dataset, split)]:
         scores["data"] = other

@@ -7,19 +7,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
 from jaxseg import metrics
 from jaxseg.experiment.devices import batched, replicated
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import labels_of, native_logits, probabilities_of, refiner_of
+from jaxseg.inference.logits import (
+    has_sigmoids,
+    labels_of,
+    native_logits,
+    predict_logits,
+    probabilities_of,
+    refiner_of,
+)
 from jaxseg.inference.refine import Refiner
+from jaxseg.inference.tiling import Score
+from jaxseg.inference.tta import ALONE, TTA
 from jaxseg.metrics import Metric
 from jaxseg.trained import TrainedModel
 
 Loss = Callable[
     [Float[Array, "b h w c"], Int[Array, "b h w"], Bool[Array, "b h w"], Int[Array, ""]], Float[Array, ""]
 ]  # (logits, labels, where, step) -> mean over the valid pixels
+Counts = tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, " b"]]
+Step = Callable[..., Counts]
 CALIBRATED = "calibrated "  # before the name of a metric whose probabilities were calibrated
 
 
@@ -31,9 +42,12 @@ def make_eval_step(
     loss_of: Loss | None,
     calibration: Calibration | None,
     refine: Refiner | None,
-) -> Callable[..., tuple[Array, dict[str, metrics.Tally], Array]]:
-    """Returns the jitted function (variables, batch, step, canvas) -> (predictions, tallies, loss of each image).
+    tta: TTA = ALONE,
+) -> tuple[Step, Step, Score]:
+    """Returns two jitted functions (…, batch, step, canvas) -> (predictions, tallies, loss of each image), and a third.
 
+    The first takes the variables and whole images. The second takes logits at the images' native size, of images that
+    were predicted in tiles, and a batch without images. The third makes the logits of tiles (`inference.tiling.Score`).
     Predictions are uint8, or uint16 where there are more classes; the tallies of calibrated probabilities have names
     that begin with `CALIBRATED`.
 
@@ -45,20 +59,32 @@ def make_eval_step(
       loss_of: see `Evaluator`; None is no loss, which is nan.
       calibration: None is none.
       refine: None is none.
+      tta: variants whose probabilities are averaged.
     """
     apply = partial(trained.model.apply, train=False)
     refined, refine = bool(refine), refiner_of(refine, trained)
     if refine:  # each device its own images
         rows = batched(mesh).spec
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows, check_vma=False)
-    predict = partial(native_logits, apply, preprocessing=trained.preprocessing, refine=refine)
+    scoring = {"preprocessing": trained.preprocessing, "refine": refine, "tta": tta, "sigmoids": has_sigmoids(trained)}
     small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
+
+    def gathered(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        return jax.lax.with_sharding_constraint(variables, whole) if divided else variables
 
     def eval_step(
         variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
-    ) -> tuple[Integer[Array, "b h w"], dict[str, metrics.Tally], Float[Array, " b"]]:
-        variables = jax.lax.with_sharding_constraint(variables, whole) if divided else variables
-        logits = predict(variables, batch, canvas=canvas)
+    ) -> Counts:
+        return count(native_logits(apply, gathered(variables), batch, canvas=canvas, **scoring), batch, step, canvas)
+
+    def score(
+        variables: Mapping[str, Any], images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]
+    ) -> Float[Array, "b h w k"]:
+        return predict_logits(apply, gathered(variables), images, sizes, **scoring)
+
+    def count(
+        logits: Float[Array, "b h w k"], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
+    ) -> Counts:
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
         prediction = labels_of(logits, trained)
@@ -85,5 +111,9 @@ def make_eval_step(
         return prediction.astype(small), tallies, each
 
     whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
-    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
-    return jax.jit(eval_step, static_argnums=3, **shardings)
+    out = (split, whole, split)
+    steps = (
+        jax.jit(function, static_argnums=3, in_shardings=(given_as, split, whole), out_shardings=out)
+        for function, given_as in ((eval_step, None if divided else whole), (count, split))
+    )
+    return *steps, score

@@ -116,7 +116,7 @@ def _predict(
     from jaxseg.evaluation.readable import Readable
     from jaxseg.experiment.devices import make_mesh
     from jaxseg.inference.batches import shown_bands
-    from jaxseg.inference.predict import predict_logits
+    from jaxseg.inference.logits import predict_logits
 
     source = dataset.splits[split]
     count = min(count or len(source), len(source))
@@ -143,7 +143,7 @@ def _make_score(
     import jax.numpy as jnp
 
     from jaxseg import metrics
-    from jaxseg.inference.predict import exclusive_logits, labels_of
+    from jaxseg.inference.logits import exclusive_logits, labels_of
     from jaxseg.ops.meanfield import dense_crf
     from jaxseg.ops.resize import resize_within
 

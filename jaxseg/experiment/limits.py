@@ -15,6 +15,7 @@ from jaxseg.experiment.inputs import make_resize
 from jaxseg.experiment.xla import PRESETS
 from jaxseg.files import is_finite
 from jaxseg.models import architecture
+from jaxseg.ops.tiling import BLENDS
 
 DTYPES = ("float32", "bfloat16")
 
@@ -51,6 +52,7 @@ RANGES = {  # key -> (least, greatest) value
     "checkpoint.every": (0, math.inf),
     "eval.every": (0, math.inf),
     "eval.bucket": (0, 8192),
+    "eval.overlap": (0, math.nextafter(1, 0)),
 }
 
 
@@ -73,6 +75,7 @@ def check_config(config: ConfigDict) -> None:
     lookup(PRESETS, c.train.xla, "config.train.xla")
     lookup({"auto": "", **FILLS}, c.eval.fill, "config.eval.fill")
     lookup({"crop": "", "none": ""}, c.eval.phase, "config.eval.phase")
+    lookup(BLENDS, c.eval.blend, "config.eval.blend")
     make_resize(c)
     values = flatten(config)
     check_ranges(config)

@@ -7,7 +7,8 @@ A model of one class gets a second one, the background.
 """
 
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import Predictor, predict_step
+from jaxseg.inference.logits import predict_step
+from jaxseg.inference.predict import Predictor
 from jaxseg.inference.refine import create_refiner
 from jaxseg.inference.uncertainty import Ensemble
 

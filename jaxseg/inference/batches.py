@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num
@@ -70,6 +71,20 @@ def stack(
     batch = preprocessing.pad(resized, grid.padded)
     blank = np.zeros((count - len(images), *batch.shape[1:]), batch.dtype)
     return {"image": np.concatenate([batch, blank]) if len(blank) else batch, "size": sizes, "native": native}
+
+
+def stacked_shapes(grid: Grid, bands: Bands, count: int, sharding: Any = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch of `count` images that `stack` makes.
+
+    Args:
+      grid: of the images.
+      bands: of the model.
+      count: images of the batch.
+      sharding: of the arrays, None on one device.
+    """
+    shapes = {"image": ((count, *grid.padded, bands.count), bands.dtype)}
+    shapes |= {name: ((count, 2), "int32") for name in ("size", "native")}
+    return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}
 
 
 class Groups:
@@ -146,6 +161,20 @@ class Programs:
           *others: further arrays, whose shapes never change.
           canvas: the last argument, which is static.
         """
+        return self._compiled(variables, batch, *others, canvas=canvas)(variables, batch, *others)
+
+    def bytes(self, variables: Mapping[str, Any], batch: Mapping[str, Any], *others: Any, canvas: Size) -> int:
+        """Returns the memory that the program for such arguments takes besides the variables, 0 if it is not known.
+
+        The arguments are those of a call, or their shapes; nothing is computed.
+        """
+        try:
+            found = self._compiled(variables, batch, *others, canvas=canvas).memory_analysis()
+        except NotImplementedError:
+            return 0
+        return 0 if found is None else found.temp_size_in_bytes + found.output_size_in_bytes
+
+    def _compiled(self, variables: Mapping[str, Any], batch: Mapping[str, Any], *others: Any, canvas: Size) -> Any:
         key = (canvas, *((name, value.shape, str(value.dtype)) for name, value in sorted(batch.items())))
         if key not in self._programs:
             self._programs[key] = self._function.lower(variables, batch, *others, canvas).compile()
@@ -153,7 +182,7 @@ class Programs:
                 self._programs.popitem(last=False)
             self._function.clear_cache()  # which would hold every program, too, for ever
         self._programs.move_to_end(key)
-        return self._programs[key](variables, batch, *others)
+        return self._programs[key]
 
 
 def as_stored(image: Array | np.ndarray, bands: Bands) -> Num[np.ndarray, "h w c"]:

@@ -72,12 +72,14 @@ def open_page(trained: TrainedModel, page: ImagePage) -> Opened:
     """Reads an image: the first part of `predict_file`."""
     with saying_what_to_lower(f"{page.file}", _LESS_MEMORY):
         image, notes = read_for(str(page.file), page.page, trained.bands)
-    place, note = _place(str(page.file))
+    place, note = locate(str(page.file))
     return Opened(image, place, notes + note)
 
 
 def label_page(predictor: Predictor | Ensemble, page: ImagePage, opened: Opened) -> Predicted:
     """Predicts an image: the second part of `predict_file`."""
+    if tiling := predictor.tiling(opened.image.shape[:2]):
+        opened.notes.append(f"images of {'x'.join(map(str, opened.image.shape[:2]))} are predicted in {tiling}")
     with _naming(page, opened):
         if not isinstance(predictor, Ensemble):
             return Predicted(predictor(opened.image), {})
@@ -115,8 +117,8 @@ def _naming(page: ImagePage, opened: Opened) -> AbstractContextManager:
 
 
 _LESS_MEMORY = (
-    "Cut it into tiles; or leave out --refine, --dropout or --with, which take more; or predict where more memory is"
-    " free, such as on the CPU (JAX_PLATFORMS=cpu)."
+    "Cut it into tiles (--tile 512); or leave out --refine, --dropout or --with, which take more; or predict where more"
+    " memory is free, such as on the CPU (JAX_PLATFORMS=cpu)."
 )
 
 
@@ -144,6 +146,17 @@ def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, lis
       page: of the file, None if it holds one image.
       bands: of the model.
     """
+    chosen, notes = bands_for(file, bands)
+    return bands.check(readers.read_image(file, page=page or 0, bands=chosen), file), notes
+
+
+def bands_for(file: str, bands: Bands) -> tuple[tuple[int, ...] | None, list[str]]:
+    """Returns the stored bands that a model needs, None if they are as they come, and what is to be said.
+
+    Args:
+      file: the image.
+      bands: of the model.
+    """
     known = readers.header(file)
     chosen, notes = None, []
     if known.names != bands.names and set(bands.names) <= set(known.stored):
@@ -153,7 +166,7 @@ def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, lis
             notes = [f"{file}: the model sees {listing(bands.names, 8)}; not {listing(left, 8)}."]
     if "alpha" in known.stored and "alpha" not in bands.names:  # the same words for all of a folder: said once
         notes.append(f"{Path(file).parent}: the transparency of images is dropped; the colors beneath are used.")
-    return bands.check(readers.read_image(file, page=page or 0, bands=chosen), file), notes
+    return chosen, notes
 
 
 def to_stored(label: np.ndarray, trained: TrainedModel) -> np.ndarray:
@@ -176,8 +189,8 @@ def to_stored(label: np.ndarray, trained: TrainedModel) -> np.ndarray:
     return stored.astype(np.uint8 if max(largest, int(stored.max())) <= 255 else np.uint16)
 
 
-def _place(file: str) -> tuple[geo.Georeference | None, list[str]]:
-    """Where an image lies, and what is to be said if that is lost."""
+def locate(file: str) -> tuple[geo.Georeference | None, list[str]]:
+    """Returns where an image lies, and what is to be said if that is lost."""
     if not geo.is_georeferenced(file):
         return None, []
     if geo.is_installed():
@@ -206,9 +219,7 @@ def _write_figures(
         maps = {name.replace("_", " "): values for name, values in maps.items()}
         with atomic_path(f"{stem}_uncertainty.png") as part:
             visualize.uncertainty_figure(shown, maps, part)
-    tinted = visualize.overlay(shown, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
-    with atomic_path(f"{stem}_overlay.png") as part:
-        Image.fromarray(tinted).save(part)
+    overlay_png(stem, shown, label, trained, alpha)
     if place is not None:
         colors = trained.palette if small else ()
         stored = label.astype(np.uint8 if small else np.uint16)
@@ -221,6 +232,17 @@ def _write_figures(
             visualize.save_label_png(part, label, trained.palette, ignore=trained.ignore)
         else:
             Image.fromarray(label.astype(np.uint16)).save(part)
+
+
+def overlay_png(stem: Path, shown: np.ndarray, label: np.ndarray, trained: TrainedModel, alpha: float) -> None:
+    """Writes STEM_overlay.png: the image, as people see it, tinted by its labels, with a legend."""
+    from PIL import Image
+
+    from jaxseg import visualize
+
+    tinted = visualize.overlay(shown, label, trained.palette, trained.classes, alpha=alpha, ignore=trained.ignore)
+    with atomic_path(f"{stem}_overlay.png") as part:
+        Image.fromarray(tinted).save(part)
 
 
 def _write_gray(stem: Path, stored: np.ndarray, place: geo.Georeference | None) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import jax
 from jax.errors import JaxRuntimeError
 
 from jaxseg.checks import UserError
@@ -49,3 +51,15 @@ def _amount(text: str) -> str:
         return f" ({int(found[1]) / 1e9:.1f} GB at once)"
     found = re.search(r"allocat\w* (?:of )?([\d.]+ ?[KMGT]i?B)", text)
     return f" ({found[1]} at once)" if found else ""
+
+
+def free_memory(device: jax.Device) -> int | None:
+    """Returns the bytes that are free: of the device's memory, on a CPU of this machine's. None if nobody says."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None

@@ -1,10 +1,8 @@
 """Prediction: label maps of images at their native size."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +12,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Num
 
 from jaxseg.checks import UserError
-from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.devices import batched, place, replicated
 from jaxseg.inference.batches import (
     PROGRAMS,
@@ -24,127 +21,29 @@ from jaxseg.inference.batches import (
     as_stored,
     find_grid,
     one_behind,
-    shown_bands,
     stack,
+    stacked_shapes,
 )
 from jaxseg.inference.calibration import Calibration, find_calibration
+from jaxseg.inference.logits import (
+    has_sigmoids,
+    labels_of,
+    native_logits,
+    predict_logits,
+    probabilities_of,
+    refiner_of,
+)
 from jaxseg.inference.memory import saying_what_to_lower
+from jaxseg.inference.options import Cutter, Options
 from jaxseg.inference.refine import Refiner, find_refiner
-from jaxseg.ops.resize import resize_within
+from jaxseg.inference.tiling import Read, Strip, TiledPredictions, Tiling
+from jaxseg.inference.tta import TTA
 from jaxseg.trained import TrainedModel
 
 Image = Num[Array | np.ndarray, "_h _w *_c"]  # as stored; gray, of one channel, or RGBA for RGB
-Apply = Callable[[Any, Float[Array, "b h w c"]], Mapping[str, Float[Array, "b h w k"]]]
 
 
-def predict_logits(
-    apply: Apply,
-    variables: Any,
-    images: Num[Array, "b h w c"],
-    sizes: Int[Array, "b 2"] | None = None,
-    *,
-    preprocessing: Preprocessing,
-    refine: Refiner | None = None,
-) -> Float[Array, "b h w k"]:
-    """Returns the model's logits of stored images; this function normalizes them.
-
-    With `refine`, the refined logits; this needs `sizes`, the sizes of the images before padding. For a model of one
-    class, a background class with logits 0 is added before it: the softmax of the two is the sigmoid of the logit.
-    """
-    logits = two_or_more(apply(variables, preprocessing.normalize(images))["logits"])
-    return refine(logits, shown_bands(images, preprocessing), sizes) if refine else logits
-
-
-def native_logits(
-    apply: Apply,
-    variables: Any,
-    batch: Mapping[str, Array],
-    *,
-    canvas: tuple[int, int],
-    preprocessing: Preprocessing,
-    refine: Refiner | None = None,
-) -> Float[Array, "b h w k"]:
-    """Returns the logits of a batch of `batches.stack`, at the images' native sizes within `canvas`."""
-    logits = predict_logits(apply, variables, batch["image"], batch["size"], preprocessing=preprocessing, refine=refine)
-    return resize_within(logits, batch["size"], batch["native"], canvas) if preprocessing.resize else logits
-
-
-def two_or_more(logits: Float[Array, "b h w c"]) -> Float[Array, "b h w labels"]:
-    """Returns logits of at least two labels: adds a background of 0 before a single class; returns others unchanged.
-
-    >>> two_or_more(jnp.array([[[[3.0]], [[-1.0]]]])).argmax(-1).tolist()
-    [[[1], [0]]]
-    """
-    if logits.shape[-1] > 1:
-        return logits
-    return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
-
-
-def labels_of(logits: Float[Array, "*b c"], trained: TrainedModel) -> Int[Array, "*b"]:
-    """Returns the label of every pixel: the class with the largest logit; of one class, whether it is likely enough.
-
-    Args:
-      logits: of at least two labels.
-      trained: whose threshold counts, if its model has one class.
-    """
-    if trained.num_logits > 1:
-        return jnp.argmax(logits, axis=-1)
-    least = math.log(trained.threshold / (1 - trained.threshold)) if 0 < trained.threshold < 1 else math.inf
-    least = -math.inf if trained.threshold == 0 else least
-    return (logits[..., 1] - logits[..., 0] > least).astype(jnp.int32)
-
-
-def has_sigmoids(trained: TrainedModel) -> bool:
-    """Returns whether a model has several classes, each with a probability of its own that needs no sum of 1.
-
-    A model of one class has two labels, whose softmax is the sigmoid of its logit.
-    """
-    return trained.activation == "sigmoid" and trained.num_logits > 1
-
-
-def probabilities_of(
-    logits: Float[Array, "*b c"], trained: TrainedModel, *, refined: bool = False
-) -> Float[Array, "*b c"]:
-    """Returns the probabilities that the model's activation makes of logits of at least two labels.
-
-    Args:
-      logits: of the model, or of a refiner.
-      trained: whose activation counts.
-      refined: whether a refiner made the logits; they are of exclusive labels, whatever the model's are.
-    """
-    return jax.nn.sigmoid(logits) if has_sigmoids(trained) and not refined else jax.nn.softmax(logits)
-
-
-def exclusive_logits(logits: Float[Array, "*b c"], trained: TrainedModel) -> Float[Array, "*b c"]:
-    """Returns scores whose softmax is the model's probabilities, divided by their sum where they are of sigmoids.
-
-    This is what refiners start from: a CRF knows exclusive labels only. The largest stays the largest.
-    """
-    return jax.nn.log_sigmoid(logits) if has_sigmoids(trained) else logits
-
-
-def refiner_of(refine: Refiner | None, trained: TrainedModel) -> Refiner | None:
-    """Returns `refine` as a function of the model's own logits; see `exclusive_logits`."""
-    if refine is None or not has_sigmoids(trained):
-        return refine
-    return lambda logits, images, sizes: refine(exclusive_logits(logits, trained), images, sizes)
-
-
-def predict_step(
-    apply: Apply,
-    variables: Any,
-    images: Num[Array, "b h w c"],
-    sizes: Int[Array, "b 2"] | None = None,
-    *,
-    preprocessing: Preprocessing,
-    refine: Refiner | None = None,
-) -> Int[Array, "b h w"]:
-    """Returns the most probable label of every pixel, int32; pure, can be jitted. Arguments: see `predict_logits`.
-
-    For a model of one class, 1 where its logit is positive, else 0.
-    """
-    logits = predict_logits(apply, variables, images, sizes, preprocessing=preprocessing, refine=refine)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+_REMEDY = "Cut it into tiles (tile=512), or leave out `refine`."
 
 
 def check_trained(trained: TrainedModel) -> TrainedModel:
@@ -171,7 +70,14 @@ class Predictor:
       mesh: of `jaxseg.training.make_mesh`, of this process: the images of a batch are split over its devices and, if it
         has the axis "fsdp", the variables too. None is the first device.
       programs: compiled ones that are kept, at least 1; a few do where images come ordered by size.
+      tile: sides of the tiles, in pixels, that larger images are cut into; "none" predicts every image whole, "auto"
+        cuts those for which the memory is too small. None is what the run's config has, else "auto". Refinement then
+        sees one tile at a time.
+      overlap: share of a tile that its neighbor has too, 0 to less than 1; None likewise, else 0.25.
+      blend: of tiles: "gaussian", "constant" or "center" (docs/large.md); None likewise, else "gaussian".
+      tta: test-time augmentation: "flip", "d4" and scales, e.g. "flip,0.75,1.25"; None likewise, else none.
 
+    >>> from jaxseg.data.preprocessing import Preprocessing
     >>> class Brightest:  # stands for a model: the class is the brightest channel
     ...     num_classes = 3
     ...     def apply(self, variables, images, *, train):
@@ -193,32 +99,54 @@ class Predictor:
         refine: str | Refiner | None = None,
         mesh: Mesh | None = None,
         programs: int = PROGRAMS,
+        tile: int | str | None = None,
+        overlap: float | None = None,
+        blend: str | None = None,
+        tta: TTA | str | None = None,
     ):
         self.mesh = mesh
         self.trained = trained = with_changes(check_trained(trained), bucket, threshold)
         self.variables = jax.device_put(trained.variables) if mesh is None else place(trained.variables, mesh)
+        self.refined = str(refine or "")
         refine = find_refiner(refine, trained) if isinstance(refine, str) else refine
         calibration = None if refine else calibration or find_calibration(trained)
         self.calibration = calibration
-        apply = partial(trained.model.apply, train=False)
-        predict = partial(
-            native_logits,
-            apply if mesh is None else lambda variables, images: apply(_whole(variables, mesh), images),
-            preprocessing=trained.preprocessing,
-            refine=refiner_of(refine, trained),
-        )
+        options = Options.of(trained, tile=tile, overlap=overlap, blend=blend, tta=tta)
+        self.options = options
+
+        def apply(variables: Any, images: Float[Array, "b h w c"]) -> Mapping[str, Array]:
+            return trained.model.apply(variables if mesh is None else _whole(variables, mesh), images, train=False)
+
+        scoring = {
+            "preprocessing": trained.preprocessing,
+            "refine": refiner_of(refine, trained),
+            "tta": options.tta,
+            "sigmoids": has_sigmoids(trained),
+        }
         small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
 
-        def labels(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Array:
-            return labels_of(predict(variables, batch, canvas=canvas), trained).astype(small)
+        def labels(logits: Float[Array, "*b c"]) -> Array:
+            return labels_of(logits, trained).astype(small)
 
-        def probabilities(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Array:
-            logits = predict(variables, batch, canvas=canvas)
+        def probabilities(logits: Float[Array, "*b c"]) -> Array:
             logits = calibration(logits) if calibration else logits
             return probabilities_of(logits, trained, refined=refine is not None)
 
-        self._labels = Programs(jax.jit(labels, static_argnums=2), programs)
-        self._probabilities = Programs(jax.jit(probabilities, static_argnums=2), programs)
+        def whole(finish: Callable[[Array], Array]) -> Programs:
+            def program(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Array:
+                return finish(native_logits(apply, variables, batch, canvas=canvas, **scoring))
+
+            return Programs(jax.jit(program, static_argnums=2), programs)
+
+        def score(variables: Any, images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]) -> Float[Array, "b h w k"]:
+            return predict_logits(apply, variables, images, sizes, **scoring)
+
+        self._labels, self._probabilities = whole(labels), whole(probabilities)
+        device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+        self._cutter = Cutter(options, trained.preprocessing, device)
+        self._tiled_labels, self._tiled_probabilities = (
+            TiledPredictions(score, finish, trained.preprocessing, mesh=mesh) for finish in (labels, probabilities)
+        )
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the label of every pixel, int32.
@@ -240,10 +168,37 @@ class Predictor:
         """
         image = as_stored(image, self.trained.bands)
         h, w = image.shape[:2]
+        if tiling := self.tiling((h, w)):
+            return self._tiled_probabilities(self.variables, image, tiling)
         grid = find_grid((h, w), self.trained.preprocessing)
-        batch = self._put(stack([image], grid, self.trained.preprocessing, self.mesh.size if self.mesh else 1))
-        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", "Cut it into tiles, or leave out `refine`."):
+        batch = self._put(stack([image], grid, self.trained.preprocessing, self._devices))
+        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", _REMEDY):
             return np.asarray(self._probabilities(self.variables, batch, canvas=grid.canvas))[0, :h, :w]
+
+    def tiling(self, size: tuple[int, int]) -> Tiling | None:
+        """Returns how an image of this (height, width) is cut, None if it is predicted whole."""
+        seen = self.trained.preprocessing
+        grid = find_grid(size, seen)
+
+        def need() -> int:
+            sharding = None if self.mesh is None else batched(self.mesh)
+            batch = stacked_shapes(grid, seen.bands, self._devices, sharding)
+            return self._labels.bytes(self.variables, batch, canvas=grid.canvas)
+
+        return self._cutter(grid, need)
+
+    def label_strips(
+        self, read: Read, size: tuple[int, int], tiling: Tiling, rows: tuple[int, int] | None = None
+    ) -> Iterator[Strip]:
+        """Yields the labels of an image that need not be in memory, from top to bottom: uint8 or uint16 [rows, w].
+
+        Args:
+          read: (top, left, height, width) -> that part of the image, as stored, inside of it.
+          size: (height, width) of the image, pixels.
+          tiling: how it is cut, e.g. by the method `tiling`.
+          rows: (first, end) of the rows that are wanted; None is all.
+        """
+        return self._tiled_labels.strips(self.variables, read, size, tiling, rows)
 
     def predict_batch(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Int[np.ndarray, "_h2 _w2"]]:
         """Returns the label map of every image; images of one padded size are computed together.
@@ -254,7 +209,11 @@ class Predictor:
         """
         images = [as_stored(image, self.trained.bands) for image in images]
         results: list[Any] = [None] * len(images)
-        for labels, grid, indices in one_behind(self._sent(images, batch_size)):
+        cut = {i: tiling for i, image in enumerate(images) if (tiling := self.tiling(image.shape[:2]))}
+        for i, tiling in cut.items():
+            results[i] = self._tiled_labels(self.variables, images[i], tiling).astype(np.int32)
+        whole = {i: image for i, image in enumerate(images) if i not in cut}
+        for labels, grid, indices in one_behind(self._sent(whole, batch_size)):
             with self._naming(grid, len(labels)):
                 labels = np.asarray(labels)
             for i, label in zip(indices, labels, strict=False):
@@ -262,7 +221,7 @@ class Predictor:
         return results
 
     def _sent(
-        self, images: Sequence[Num[np.ndarray, "_h _w c"]], batch_size: int
+        self, images: Mapping[int, Num[np.ndarray, "_h _w c"]], batch_size: int
     ) -> Iterator[tuple[Array, Grid, list[int]]]:
         """Yields (labels, grid, indices of the images) of the batches; the labels may not be computed yet."""
         for grid, indices, count in self._groups(images, batch_size):
@@ -273,19 +232,22 @@ class Predictor:
 
     def _naming(self, grid: Grid, count: int) -> AbstractContextManager:
         what = "An image" if count == 1 else f"A batch of {count} images"
-        remedy = "Cut it into tiles, or leave out `refine`." if count == 1 else "Lower batch_size."
+        remedy = _REMEDY if count == 1 else "Lower batch_size."
         return saying_what_to_lower(f"{what} of {'x'.join(map(str, grid.canvas))} (height x width)", remedy)
+
+    @property
+    def _devices(self) -> int:
+        return self.mesh.size if self.mesh else 1
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         return batch if self.mesh is None else jax.device_put(batch, batched(self.mesh))
 
     def _groups(
-        self, images: Sequence[Num[np.ndarray, "_h _w c"]], batch_size: int
+        self, images: Mapping[int, Num[np.ndarray, "_h _w c"]], batch_size: int
     ) -> Iterator[tuple[Grid, list[int], int]]:
         """Yields (grid, indices of at most `batch_size` images, number that the batch is to have)."""
-        devices = self.mesh.size if self.mesh else 1
-        groups = Groups(-(-batch_size // devices) * devices, devices)
-        for i, image in enumerate(images):
+        groups = Groups(-(-batch_size // self._devices) * self._devices, self._devices)
+        for i, image in images.items():
             full = groups.add(find_grid(image.shape[:2], self.trained.preprocessing), i)
             if full:
                 yield full

@@ -11,14 +11,19 @@ from jaxtyping import Array, Float, Int, Num
 
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.inference.batches import Programs, as_stored, find_grid, stack
+from jaxseg.inference.batches import Programs, as_stored, find_grid, stack, stacked_shapes
+from jaxseg.inference.logits import has_sigmoids, predict_logits, probabilities_of
 from jaxseg.inference.memory import saying_what_to_lower
-from jaxseg.inference.predict import Image, check_trained, has_sigmoids, predict_logits, probabilities_of, with_changes
+from jaxseg.inference.options import Cutter, Options
+from jaxseg.inference.predict import Image, check_trained, with_changes
+from jaxseg.inference.tiling import TiledPredictions, Tiling
+from jaxseg.inference.tta import ALONE, TTA
 from jaxseg.models.parts import title
 from jaxseg.ops.resize import resize_within
 from jaxseg.trained import TrainedModel
 
-Logits = Callable[[Any, Num[Array, "b h w c"]], Float[Array, "n b h w k"]]  # (variables, images) -> n opinions
+Logits = Callable[..., Float[Array, "n b h w k"]]  # (variables, images, their sizes) -> n opinions
+_MAPS = ("entropy", "mutual_information")
 
 
 def uncertainty(probabilities: Float[Array, "n *b h w c"], *, sigmoids: bool = False) -> dict[str, Array]:
@@ -66,6 +71,7 @@ class Ensemble:
         or checkpoints of one run. Their parameters are stacked and the model is vmapped over them: N models in one
         program, and N times the memory.
       bucket: images are padded to a multiple of this, in pixels; None means the models' own.
+      **applied: tile, overlap, blend and tta, as for `Predictor`. The maps of tiles are blended, not the logits.
 
     >>> class Brightness:  # stands for a model: class 0 is what is brighter than a limit
     ...     def apply(self, variables, images, *, train):
@@ -79,7 +85,7 @@ class Ensemble:
     [[1, 0]]
     """
 
-    def __init__(self, members: Sequence[TrainedModel], *, bucket: int | None = None):
+    def __init__(self, members: Sequence[TrainedModel], *, bucket: int | None = None, **applied: Any):
         if not isinstance(members, Sequence) or isinstance(members, str) or not members:
             raise UserError("Expected a list of one or more trained models. Make them with jaxseg.load.")
         first = members[0]
@@ -92,16 +98,26 @@ class Ensemble:
                 )
         apply = partial(first.model.apply, train=False)
 
-        def logits(variables: Any, images: Num[Array, "b h w c"]) -> Float[Array, "n b h w labels"]:
-            predict = partial(predict_logits, apply, preprocessing=first.preprocessing)
-            return jax.vmap(predict, in_axes=(0, None))(variables, images)
+        options = Options.of(first, **applied)
+        predict = partial(
+            predict_logits,
+            apply,
+            preprocessing=first.preprocessing,
+            tta=options.tta,
+            sigmoids=has_sigmoids(first),
+        )
+
+        def logits(
+            variables: Any, images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]
+        ) -> Float[Array, "n b h w labels"]:
+            return jax.vmap(predict, in_axes=(0, None, None))(variables, images, sizes)
 
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(member.variables for member in members))
-        self._set(first, bucket, logits, stacked)
+        self._set(first, bucket, logits, stacked, options)
 
     @classmethod
     def from_dropout(
-        cls, trained: TrainedModel, *, samples: int = 20, seed: int = 0, bucket: int | None = None
+        cls, trained: TrainedModel, *, samples: int = 20, seed: int = 0, bucket: int | None = None, **applied: Any
     ) -> "Ensemble":
         """Makes an ensemble of one model, with dropout left on (Gal & Ghahramani, 2016, arXiv:1506.02142).
 
@@ -112,25 +128,41 @@ class Ensemble:
           samples: number of predictions, at least 1.
           seed: of the dropout; the same image always gets the same predictions.
           bucket: as for `Ensemble`.
+          **applied: likewise.
         """
-        logits = dropout_logits(trained.model, trained.preprocessing, samples=samples, seed=seed)
+        options = Options.of(trained, **applied)
+        logits = dropout_logits(trained.model, trained.preprocessing, samples=samples, seed=seed, tta=options.tta)
         ensemble = cls.__new__(cls)
-        ensemble._set(trained, bucket, logits, trained.variables)
+        ensemble._set(trained, bucket, logits, trained.variables, options)
         return ensemble
 
-    def _set(self, trained: TrainedModel, bucket: int | None, logits: Logits, variables: Any) -> None:
+    def _set(self, trained: TrainedModel, bucket: int | None, logits: Logits, variables: Any, options: Options) -> None:
         self.trained = trained = with_changes(trained, bucket)
         self.variables = jax.device_put(variables)
+        self.options = options
         resized = bool(trained.preprocessing.resize)
 
+        def maps_of(logits: Float[Array, "n b h w c"]) -> dict[str, Array]:
+            return uncertainty(probabilities_of(logits, trained), sigmoids=has_sigmoids(trained))
+
         def maps(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> dict[str, Array]:
-            found = logits(variables, batch["image"])
+            found = logits(variables, batch["image"], batch["size"])
             if resized:
                 enlarge = partial(resize_within, sizes=batch["size"], new_sizes=batch["native"], canvas=canvas)
                 found = jax.vmap(enlarge)(found)
-            return uncertainty(probabilities_of(found, trained), sigmoids=has_sigmoids(trained))
+            return maps_of(found)
+
+        def score(variables: Any, images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]) -> Float[Array, "b h w k"]:
+            found = maps_of(logits(variables, images, sizes))
+            return jnp.concatenate([found["probabilities"], *(found[name][..., None] for name in _MAPS)], axis=-1)
+
+        def finish(found: Float[Array, "h w k"]) -> dict[str, Array]:
+            last = dict(zip(_MAPS, jnp.moveaxis(found[..., -len(_MAPS) :], -1, 0), strict=True))
+            return {"probabilities": found[..., : -len(_MAPS)], **last}
 
         self._maps = Programs(jax.jit(maps, static_argnums=2))
+        self._tiles = TiledPredictions(score, finish, trained.preprocessing)
+        self._cutter = Cutter(options, trained.preprocessing, jax.devices()[0])
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
         """Returns the class with the largest mean probability at every pixel, int32; of a model of one class, 1 where
@@ -156,20 +188,35 @@ class Ensemble:
         seen = self.trained.preprocessing
         image = as_stored(image, seen.bands)
         h, w = image.shape[:2]
+        if tiling := self.tiling((h, w)):
+            return self._tiles(self.variables, image, tiling)
         grid = find_grid((h, w), seen)
-        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", "Cut it into tiles, or take fewer members."):
+        remedy = "Cut it into tiles (tile=512), or take fewer members."
+        with saying_what_to_lower(f"An image of {h}x{w} (height x width)", remedy):
             maps = self._maps(self.variables, stack([image], grid, seen, 1), canvas=grid.canvas)
             return {name: np.asarray(array)[0, :h, :w] for name, array in maps.items()}
 
+    def tiling(self, size: tuple[int, int]) -> Tiling | None:
+        """Returns how an image of this (height, width) is cut, None if it is predicted whole."""
+        grid, bands = find_grid(size, self.trained.preprocessing), self.trained.bands
 
-def dropout_logits(model: Any, preprocessing: Preprocessing, *, samples: int, seed: int = 0) -> Logits:
-    """Returns `(variables, images) -> logits [samples, …]` of a linen module in which only dropout is in training mode.
+        def need() -> int:
+            return self._maps.bytes(self.variables, stacked_shapes(grid, bands, 1), canvas=grid.canvas)
+
+        return self._cutter(grid, need)
+
+
+def dropout_logits(
+    model: Any, preprocessing: Preprocessing, *, samples: int, seed: int = 0, tta: TTA = ALONE
+) -> Logits:
+    """Returns what makes logits [samples, …] of a linen module in which only dropout is in training mode.
 
     Args:
       model: a linen module with the model contract.
       preprocessing: of images, as in training.
       samples: at least 1.
       seed: of the dropout.
+      tta: variants, each of which is dropped out alike; their probabilities are averaged.
     """
     from flax import linen as nn
 
@@ -199,9 +246,12 @@ def dropout_logits(model: Any, preprocessing: Preprocessing, *, samples: int, se
             )
         return outputs
 
-    def logits(variables: Any, images: Num[Array, "b h w c"]) -> Float[Array, "n b h w labels"]:
+    def logits(
+        variables: Any, images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"] | None = None
+    ) -> Float[Array, "n b h w labels"]:
         def one(key: Array) -> Float[Array, "b h w labels"]:
-            return predict_logits(partial(apply, key=key), variables, images, preprocessing=preprocessing)
+            made = partial(apply, key=key)
+            return predict_logits(made, variables, images, sizes, preprocessing=preprocessing, tta=tta)
 
         return jax.vmap(one)(jax.random.split(jax.random.key(seed), samples))
 

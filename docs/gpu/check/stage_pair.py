@@ -25,7 +25,7 @@ from jaxseg.bench.speed import program_size
 from jaxseg.bench.timing import alternate
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.devices import make_mesh, replicate, shard_batch
-from jaxseg.inference.predict import predict_step
+from jaxseg.inference import predict_step
 
 row = dict(kind="pair", name=name, variant=variant, batch=batch, size=size, dtype=dtype, device=jax.devices()[0].device_kind, xla_flags=os.environ.get("XLA_FLAGS", ""))
 images, labels = case.arrays()

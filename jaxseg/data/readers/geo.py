@@ -1,7 +1,7 @@
 """Georeferenced images by rasterio (GDAL): formats that nothing else here reads, and the place of an image on earth."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from jaxseg.data.readers.opening import missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 SUFFIXES = (".jp2", ".vrt", ".img")
+BLOCK = 256  # sides of the tiles of files that are written, pixels
+CACHE = 64  # MB of decoded tiles that GDAL keeps while a large file is written
 _TAGS = (34735, 33550, 34264)  # of a TIFF, that hold GeoTIFF's keys, the size of a pixel, or the whole transform
 
 
@@ -132,7 +134,7 @@ def write_geotiff(
     rasterio = _rasterio(path)
     values = values[..., None] if values.ndim == 2 else values
     height, width, count = values.shape
-    options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
     where = {} if place is None else {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
     with rasterio.open(
         path, "w", driver="GTiff", height=height, width=width, count=count, dtype=values.dtype.name, nodata=nodata,
@@ -141,6 +143,67 @@ def write_geotiff(
         if palette:  # before the pixels: the file's header says that there is one
             file.write_colormap(1, {i: (*color, 255) for i, color in enumerate(palette)})
         file.write(np.moveaxis(values, -1, 0))
+
+
+def write_rows(
+    path: str,
+    rows: Iterable[tuple[int, np.ndarray]],
+    size: tuple[int, int],
+    dtype: np.dtype,
+    place: Georeference | None,
+    *,
+    nodata: float | None = None,
+    palette: Sequence[tuple[int, int, int]] = (),
+    overviews: Sequence[int] = (),
+) -> None:
+    """Writes one band, rows after rows, as `write_geotiff` writes what is in memory.
+
+    Args:
+      path: of the file.
+      rows: (top, values [h, w]) from top to bottom, `BLOCK` rows at a time.
+      size: (height, width), pixels.
+      dtype: of the values.
+      place: as for `write_geotiff`, as are `nodata` and `palette`.
+      nodata: see there.
+      palette: see there.
+      overviews: factors of the reduced versions, by nearest neighbors, that the file has too.
+    """
+    rasterio = _rasterio(path)
+    from rasterio.enums import Resampling
+    from rasterio.windows import Window as Part
+
+    options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
+    where = {} if place is None else {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
+    with rasterio.Env(GDAL_CACHEMAX=CACHE):
+        with rasterio.open(
+            path, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype=dtype.name, nodata=nodata,
+            **options, **where,
+        ) as file:  # fmt: skip
+            if palette:
+                file.write_colormap(1, {i: (*color, 255) for i, color in enumerate(palette)})
+            for top, values in rows:
+                file.write(values, 1, window=Part(0, top, size[1], len(values)))
+        if overviews:
+            with rasterio.open(path, "r+") as file:
+                file.build_overviews(list(overviews), Resampling.nearest)
+
+
+def outlines(path: str) -> tuple[str | None, Iterator[tuple[dict[str, Any], int]]]:
+    """Returns the name of the coordinate reference system of a file of one band, and what `polygons` does of it.
+
+    The file need not fit into memory.
+    """
+    rasterio = _rasterio(path)
+    from rasterio import features
+
+    place = georeference(path)
+
+    def found() -> Iterator[tuple[dict[str, Any], int]]:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE), _open(path, b"") as file:
+            for geometry, value in features.shapes(rasterio.band(file, 1)):
+                yield geometry, int(value)
+
+    return None if place is None else crs_name(place), found()
 
 
 def is_installed() -> bool:

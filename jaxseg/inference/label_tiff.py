@@ -1,0 +1,97 @@
+"""Label maps of large images: tiled TIFFs with reduced versions for viewers, and the outlines of regions, by rows."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from jaxseg.data.readers import geo
+from jaxseg.data.readers.geo import BLOCK
+from jaxseg.files import atomic_path
+
+SMALLEST = 512  # pixels of the longer side of the most reduced version
+ReadRows = Callable[[int, int], Integer[np.ndarray, "h w"]]  # (first, end) -> those rows
+
+
+def write_label_tiff(
+    path: str | Path,
+    read: ReadRows,
+    size: tuple[int, int],
+    dtype: np.dtype,
+    place: geo.Georeference | None,
+    *,
+    palette: Sequence[tuple[int, int, int]] = (),
+    nodata: int | None = None,
+) -> None:
+    """Writes a compressed, tiled (Big)TIFF of labels, whole or not at all.
+
+    With rasterio installed it lies where `place` says and has reduced versions (overviews) by nearest neighbors.
+
+    Args:
+      path: of the file.
+      read: reads rows of the labels.
+      size: (height, width), pixels.
+      dtype: uint8 or uint16.
+      place: where the image lies; None if it does not say.
+      palette: the color, 0..255, of each label, of uint8.
+      nodata: the value that the file declares as holding nothing.
+    """
+    with atomic_path(path) as part:
+        if geo.is_installed():
+            chunks = ((top, read(top, min(top + BLOCK, size[0]))) for top in range(0, size[0], BLOCK))
+            factors = [2**n for n in range(1, 20) if max(size) / 2**n >= SMALLEST]
+            geo.write_rows(str(part), chunks, size, dtype, place, nodata=nodata, palette=palette, overviews=factors)
+            return
+        import tifffile
+
+        options = {"photometric": "minisblack"}
+        if palette:
+            colors = np.zeros((3, 256), np.uint16)
+            colors[:, : len(palette)] = np.asarray(palette, np.uint16).T * 257
+            options = {"photometric": "palette", "colormap": colors}
+        with tifffile.TiffWriter(part, bigtiff=size[0] * size[1] * dtype.itemsize > 2**31) as file:
+            file.write(
+                _blocks(read, size, dtype),
+                shape=size,
+                dtype=dtype,
+                tile=(BLOCK, BLOCK),
+                compression="zlib",
+                **options,
+            )
+
+
+def _blocks(read: ReadRows, size: tuple[int, int], dtype: np.dtype) -> Iterator[Integer[np.ndarray, "h w"]]:
+    """The tiles of the file, from left to right and top to bottom, those at the edges filled up with zeros."""
+    for top in range(0, size[0], BLOCK):
+        rows = np.zeros((BLOCK, -(-size[1] // BLOCK) * BLOCK), dtype)
+        found = read(top, min(top + BLOCK, size[0]))
+        rows[: len(found), : size[1]] = found
+        for left in range(0, rows.shape[1], BLOCK):
+            yield np.ascontiguousarray(rows[:, left : left + BLOCK])
+
+
+def write_outlines(path: str | Path, tiff: str | Path, classes: Mapping[int, tuple[int, str]]) -> None:
+    """Writes GeoJSON: the outline of every connected region of a label TIFF, one feature after the other.
+
+    Args:
+      path: of the file.
+      tiff: of `write_label_tiff`.
+      classes: stored value -> (label, name); regions of other values are left out.
+    """
+    name, found = geo.outlines(str(tiff))
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection"')
+        if name is not None:
+            file.write(f', "crs": {json.dumps({"type": "name", "properties": {"name": name}})}')
+        file.write(', "features": [')
+        first = True
+        for geometry, value in found:
+            if value not in classes:
+                continue
+            label, text = classes[value]
+            feature = {"type": "Feature", "properties": {"label": label, "class": text}, "geometry": geometry}
+            file.write(("" if first else ",\n") + json.dumps(feature))
+            first = False
+        file.write("]}")

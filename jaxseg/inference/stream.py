@@ -1,0 +1,276 @@
+"""Images that are larger than the memory: read, predicted and written strip by strip.
+
+The labels go to a raw file beside the output, whose rows any process can write, and a small JSON file says which rows
+are done: what was stopped goes on there, and several processes share one image. Whoever completes the rows makes the
+label map of them, a tiled TIFF with reduced versions for viewers, and removes both.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Integer, Num
+
+from jaxseg.checks import UserError
+from jaxseg.data import readers
+from jaxseg.data.bands import empty_pixels
+from jaxseg.data.readers import geo, opening
+from jaxseg.files import read_json, write_json
+from jaxseg.inference.files import bands_for, locate, overlay_png, to_stored
+from jaxseg.inference.folder import FAILURES, FULL
+from jaxseg.inference.image_list import ImagePage
+from jaxseg.inference.label_tiff import write_label_tiff, write_outlines
+from jaxseg.inference.predict import Predictor
+from jaxseg.inference.tiling import Strip, Tiling
+
+SUFFIXES = (".tif", ".tiff", ".npy", *geo.SUFFIXES)  # of files of which parts are read
+LEAST = 2**26  # pixels of an image that is streamed; smaller ones are predicted in memory
+SAVED = 5.0  # seconds between two notes of what is done
+PREVIEW = 2048  # pixels of the longer side of the overlay
+Progress = Callable[[Iterator[Strip], int], Iterator[Strip]]  # (strips, rows) -> the same, with a bar
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The part of every large image that a process predicts: `index` of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Returns the share that "1/4" means, the second of four.
+
+        >>> Share.parse("1/4").rows(1000)
+        (250, 500)
+        """
+        try:
+            index, count = map(int, text.split("/"))
+        except ValueError:
+            raise UserError(f"--process is I/N, as 0/4, the first of four; got '{text}'.") from None
+        if not 0 <= index < count:
+            raise UserError(f"--process is I/N with I from 0 to N - 1, got '{text}'.")
+        return cls(index, count)
+
+    def rows(self, height: int) -> tuple[int, int]:
+        """Returns (first, end) of the rows of an image."""
+        return height * self.index // self.count, height * (self.index + 1) // self.count
+
+
+ALL = Share()
+
+
+def streamed(predictor: Predictor, page: ImagePage, *, least: int | None = None) -> Tiling | None:
+    """Returns how an image is cut if it is to be predicted by `predict_stream`, else None.
+
+    Args:
+      predictor: the model.
+      page: the image.
+      least: pixels from which on it is; None is `LEAST`.
+    """
+    if opening.suffix(page.file) not in SUFFIXES or predictor.trained.preprocessing.resize:
+        return None
+    try:
+        known = readers.header(page.file)
+    except (UserError, OSError):  # which reading says
+        return None
+    size = known.height, known.width
+    large = known.height * known.width >= (LEAST if least is None else least)
+    return predictor.tiling(size) if large and not known.turned else None
+
+
+def predict_stream(
+    predictor: Predictor,
+    page: ImagePage,
+    tiling: Tiling,
+    *,
+    alpha: float = 0.5,
+    values: bool = False,
+    geojson: bool = False,
+    share: Share = ALL,
+    progress: Progress = lambda strips, rows: strips,
+) -> list[str]:
+    """Predicts an image that need not fit into memory, and writes STEM_label.tif and a reduced STEM_overlay.png.
+
+    Stopped, the same call goes on. With a share, the process that completes the image writes the files.
+
+    Args:
+      predictor: the model.
+      page: the image, of a file of which parts can be read (`SUFFIXES`).
+      tiling: how it is cut.
+      alpha: as for `jaxseg.inference.files.predict_file`, as are `values` and `geojson`.
+      values: see there; the file is STEM.tif, and there is no overlay.
+      geojson: see there.
+      share: of the image that this process predicts.
+      progress: draws a bar.
+
+    Returns:
+      what is to be said of the image, sentences.
+    """
+    file, bands, trained = str(page.file), predictor.trained.bands, predictor.trained
+    known = readers.header(file)
+    size = known.height, known.width
+    chosen, notes = bands_for(file, bands)
+    place, lost = locate(file)
+    kind = to_stored(np.array([[trained.ignore]]), trained).dtype if values else np.dtype(np.uint8)
+    if not values and max(len(trained.classes), trained.ignore + 1) > 256:
+        kind = np.dtype(np.uint16)
+    empties: list[tuple[int, Bool[np.ndarray, "h w"]]] = []  # (top, pixels that hold nothing) of what was read
+
+    def read(top: int, left: int, height: int, width: int) -> Num[np.ndarray, "h w c"]:
+        image = readers.read_image(file, page=page.page or 0, window=(top, left, height, width), bands=chosen)
+        empty = empty_pixels(bands, bands.check(image, file))
+        if empty is not None:
+            empties.append((top, empty))
+        return image
+
+    rows = _Rows(page.stem, size, kind, _identity(predictor, page, tiling, values), share)
+    first, end = rows.left()
+    strips = predictor.label_strips(read, size, tiling, (first, end)) if first < end else iter(())
+    for strip in progress(strips, end - first):
+        label = strip.result
+        if (empty := _taken(empties, strip.top, len(label))) is not None:
+            label = np.where(empty, trained.ignore, label)
+        rows.write(strip.top, (to_stored(label, trained) if values else label).astype(kind))
+    rows.done()
+    notes = [f"{file} is predicted in {tiling}, strip by strip", *notes, *lost]
+    if not rows.complete():
+        return [*notes, f"{page.stem.name}: rows {first} to {end} are done; the process that ends last writes the file"]
+    path = f"{page.stem}.tif" if values else f"{page.stem}_label.tif"
+    palette = () if values or kind.itemsize > 1 else trained.palette
+    nodata = None if values else trained.ignore
+    if not values:
+        _write_overlay(page, chosen, size, rows, predictor, alpha)
+    write_label_tiff(path, rows.read, size, kind, place, palette=palette, nodata=nodata)
+    if geojson:
+        stored = trained.values if values else range(len(trained.classes))
+        classes = {value: (label, trained.classes[label]) for label, value in enumerate(stored)}
+        write_outlines(f"{page.stem}.geojson", path, classes)
+    rows.remove()
+    return notes
+
+
+def predict_streams(
+    predictor: Predictor, pages: Mapping[ImagePage, Tiling], **options: Any
+) -> Iterator[tuple[ImagePage, list[str] | Exception]]:
+    """Does what `predict_stream` does for all `pages`, and yields each with what came of it, see `predict_pages`."""
+    for page, tiling in pages.items():
+        try:
+            yield page, predict_stream(predictor, page, tiling, **options)
+        except FAILURES as error:
+            yield page, error
+            if isinstance(error, OSError) and error.errno in FULL:
+                return
+
+
+def _write_overlay(
+    page: ImagePage, chosen: tuple[int, ...] | None, size: tuple[int, int], rows: "_Rows", predictor: Predictor,
+    alpha: float,
+) -> None:  # fmt: skip
+    """Writes the overlay of every nth pixel, read a few rows at a time."""
+    every = -(-max(size) // PREVIEW)
+    images, labels = [], []
+    for top in range(0, size[0], every):
+        window = (top, 0, 1, size[1])
+        images.append(readers.read_image(page.file, page=page.page or 0, window=window, bands=chosen)[:, ::every])
+        labels.append(rows.read(top, top + 1)[:, ::every])
+    shown = predictor.trained.bands.to_show(np.concatenate(images))
+    overlay_png(page.stem, shown, np.concatenate(labels), predictor.trained, alpha)
+
+
+def _taken(empties: list[tuple[int, Bool[np.ndarray, "_h w"]]], top: int, count: int) -> Bool[np.ndarray, "h w"] | None:
+    """The pixels that hold nothing of some rows; what lies above them is forgotten."""
+    if not empties:
+        return None
+    while empties[0][0] + len(empties[0][1]) <= top:
+        empties.pop(0)
+    parts = [mask[max(top - at, 0) : max(top + count - at, 0)] for at, mask in empties]
+    return np.concatenate(parts)[:count]
+
+
+def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, values: bool) -> str:
+    """A digest of all that decides the labels: rows of another image, model or way are not gone on with."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(predictor.variables):
+        digest.update(np.asarray(leaf).tobytes())
+    found, trained = os.stat(page.file), predictor.trained
+    told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), values]
+    told += [trained.preprocessing.to_json(), trained.threshold, trained.ignore, list(trained.classes)]
+    told += [predictor.refined]
+    digest.update(json.dumps(told, default=str).encode())
+    return digest.hexdigest()
+
+
+class _Rows:
+    """The labels of an image in a raw file, and which of its rows are done."""
+
+    def __init__(self, stem: Path, size: tuple[int, int], dtype: np.dtype, identity: str, share: Share):
+        self._size, self._dtype, self._identity, self._share = size, dtype, identity, share
+        self._file = stem.with_name(f".{stem.name}.rows")
+        self._first, self._end = share.rows(size[0])
+        self._done, self._saved = self._first, time.monotonic()
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        self._done = max(self._done, self._noted(self._note(share)))
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        self._handle = os.open(self._file, flags, 0o644)
+        os.ftruncate(self._handle, size[0] * size[1] * dtype.itemsize)
+
+    def left(self) -> tuple[int, int]:
+        """(first, end) of this process's rows that are not done."""
+        return self._done, self._end
+
+    def write(self, top: int, label: Integer[np.ndarray, "h w"]) -> None:
+        data, at = memoryview(np.ascontiguousarray(label).tobytes()), top * self._row
+        while data:
+            written = os.pwrite(self._handle, data, at)
+            data, at = data[written:], at + written
+        self._done = top + len(label)
+        if time.monotonic() - self._saved > SAVED:
+            self.done()
+
+    def done(self) -> None:
+        """Notes what is done, after it is on the disk."""
+        os.fsync(self._handle)
+        write_json(self._note(self._share), {"identity": self._identity, "done": self._done, "end": self._end})
+        self._saved = time.monotonic()
+
+    def read(self, top: int, bottom: int) -> Integer[np.ndarray, "h w"]:
+        data = os.pread(self._handle, (bottom - top) * self._row, top * self._row)
+        return np.frombuffer(data, self._dtype).reshape(bottom - top, self._size[1])
+
+    def complete(self) -> bool:
+        """Whether all processes have done their rows."""
+        shares = [Share(i, self._share.count) for i in range(self._share.count)]
+        return all(self._noted(self._note(share)) >= share.rows(self._size[0])[1] for share in shares)
+
+    def remove(self) -> None:
+        os.close(self._handle)
+        for path in (self._file, *(self._note(Share(i, self._share.count)) for i in range(self._share.count))):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @property
+    def _row(self) -> int:
+        return self._size[1] * self._dtype.itemsize
+
+    def _note(self, share: Share) -> Path:
+        return self._file.with_name(f"{self._file.name}.{share.index}-{share.count}.json")
+
+    def _noted(self, path: Path) -> int:
+        """Up to which row a process says that it is done, 0 where it says so of something else, or nothing."""
+        try:
+            found: Any = read_json(path, "") if path.exists() and self._file.exists() else {}
+        except UserError:
+            return 0
+        if not isinstance(found, dict) or found.get("identity") != self._identity:
+            return 0
+        done = found.get("done")
+        return done if isinstance(done, int) and 0 <= done <= self._size[0] else 0

@@ -1,0 +1,131 @@
+"""Images in tiles: what a network says of the whole image, in one program, to the bit however rows are divided."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.checks import UserError
+from jaxseg.data.bands import Bands
+from jaxseg.data.resize import Resize
+from jaxseg.inference import Ensemble, Predictor
+from jaxseg.inference.options import Options
+from jaxseg.inference.tiling import make_tiling
+from tests.inference.strided import image, model
+
+
+@pytest.mark.parametrize("fill,phase", [("gray", (1, 1)), ("reflect", (0, 1)), ("mean", (0, 0))])
+def test_a_network_that_looks_no_further_says_what_it_says_of_the_whole(fill, phase):
+    trained, x = model(fill=fill, phase=phase), image(75, 112)
+    whole = Predictor(trained, tile="none")
+    tiled = Predictor(trained, tile=32, overlap=0.4, blend="center")
+    assert whole.tiling(x.shape[:2]) is None
+    assert tiled.tiling(x.shape[:2]).tile == tuple(32 + p for p in phase)
+    np.testing.assert_allclose(tiled.probabilities(x), whole.probabilities(x), atol=1e-4)
+    np.testing.assert_array_equal(tiled(x), whole(x))
+    assert np.bincount(whole(x).ravel(), minlength=3).min() > 100  # all labels are there
+
+
+def test_the_edges_of_tiles_count_less():
+    """Without enough overlap tiles differ from the whole, and the Gaussian's less than the mean."""
+    trained, x = model(), image(100, 100)
+    whole = Predictor(trained, tile="none").probabilities(x)
+    errors = [
+        np.abs(Predictor(trained, tile=24, overlap=0.5, blend=blend).probabilities(x) - whole).mean()
+        for blend in ("constant", "gaussian", "center")
+    ]
+    assert errors[0] > 2 * errors[1] > 0
+    assert errors[2] < errors[0]
+
+
+def test_one_program_whatever_the_sizes():
+    predictor = Predictor(model(), tile=32)
+    for n in range(20):
+        x = image(33 + 3 * n, 101 - 2 * n)
+        assert predictor(x).shape == x.shape[:2]
+    (tiles,) = predictor._tiled_labels._tiles.values()
+    assert tiles.programs == 1
+    assert len(predictor._labels) == 0
+
+
+def test_rows_are_the_same_however_they_are_divided():
+    predictor, x = Predictor(model(), tile=32), image(150, 70)
+
+    def read(top, left, height, width):
+        return x[top : top + height, left : left + width]
+
+    whole, tiling = predictor(x), predictor.tiling(x.shape[:2])
+    for rows in [(0, 60), (60, 61), (61, 150)]:
+        strips = list(predictor.label_strips(read, x.shape[:2], tiling, rows))
+        assert strips[0].top == rows[0]
+        np.testing.assert_array_equal(np.concatenate([strip.result for strip in strips]), whole[slice(*rows)])
+
+
+def test_images_that_the_network_sees_smaller():
+    trained, x = model(resize=Resize(factor=0.5)), image(150, 213)
+    whole, tiled = Predictor(trained, tile="none"), Predictor(trained, tile=32, overlap=0.4, blend="center")
+    np.testing.assert_allclose(tiled.probabilities(x), whole.probabilities(x), atol=1e-4)
+    np.testing.assert_array_equal(tiled(x), whole(x))
+
+
+def test_tiles_that_hold_nothing_are_not_computed(monkeypatch):
+    bands = Bands(("r", "g", "b"), "float32", (0, 255), nodata=-1)
+    trained = model(bands=bands)
+    x = image(64, 160).astype(np.float32)
+    x[:, 60:] = -1
+    seen = []
+
+    def score(variables, images, sizes):
+        jax.debug.callback(lambda sizes: seen.append(int((sizes > 0).all(-1).sum())), sizes)
+        return trained.model.apply(variables, trained.preprocessing.normalize(images), train=False)["logits"]
+
+    predictor = Predictor(trained, tile=32)
+    predictor._tiled_labels._score = score
+    label = predictor(x)
+    jax.effects_barrier()
+    assert sum(seen) == 9  # three rows of tiles; of the columns, those that begin at 0, 24 and 48
+    monkeypatch.setattr("jaxseg.inference.tiling.empty_pixels", lambda bands, image: None)
+    np.testing.assert_array_equal(label[:, :60], Predictor(trained, tile=32)(x)[:, :60])
+
+
+def test_an_ensemble_in_tiles():
+    first = model()
+    second = dataclasses.replace(first, variables=jax.tree.map(lambda x: 1.1 * x, first.variables))
+    x = image(75, 90)
+    whole, tiled = (
+        Ensemble([first, second], **w) for w in ({"tile": "none"}, {"tile": 40, "overlap": 0.5, "blend": "center"})
+    )
+    expected, found = whole.uncertainty(x), tiled.uncertainty(x)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+    assert expected["mutual_information"].max() > 1e-3
+
+
+def test_auto_cuts_what_does_not_fit(monkeypatch):
+    from jaxseg.inference import options
+
+    predictor, x = Predictor(model()), image(600, 700)
+    assert predictor.tiling((600, 700)) is None
+    monkeypatch.setattr(options, "ALWAYS_WHOLE", 0)
+    assert Predictor(model()).tiling((600, 700)) is None  # it fits
+    monkeypatch.setattr(options, "free_memory", lambda device: 10**6)
+    cut = Predictor(model())
+    assert str(cut.tiling((600, 700))) == "tiles of 512x512 every 384x384 pixels"
+    assert cut(x).shape == (600, 700)
+    monkeypatch.setattr(options, "NEVER_WHOLE", 0)
+    monkeypatch.setattr(options, "free_memory", lambda device: 2**40)
+    assert Predictor(model()).tiling((1200, 600)).tile == (1024, 1024)
+
+
+def test_what_is_no_tiling_is_an_error():
+    trained = model()
+    with pytest.raises(UserError, match="number of pixels, 'auto' or 'none', got 'big'"):
+        Options.of(trained, tile="big")
+    with pytest.raises(UserError, match="from 2 pixels, the step of the model's sizes"):
+        Options.of(trained, tile=1)
+    with pytest.raises(UserError, match="from 0 to less than 1, got 1.0"):
+        Options.of(trained, overlap=1.0)
+    with pytest.raises(UserError, match="Unknown way to blend tiles 'gauss'. Did you mean 'gaussian'"):
+        make_tiling(trained.preprocessing, 32, 0.5, "gauss")
