@@ -34,6 +34,7 @@ from jaxseg.inference.tiling import Strip, Tiling
 SUFFIXES = (".tif", ".tiff", ".npy", *geo.SUFFIXES)  # of files of which parts are read
 LEAST = 2**26  # pixels of an image that is streamed; smaller ones are predicted in memory
 SAVED = 5.0  # seconds between two notes of what is done
+_CHUNK = 32  # rows of the overlay whose pixels are read at a time
 PREVIEW = 2048  # pixels of the longer side of the overlay
 Progress = Callable[[Iterator[Strip], int], Iterator[Strip]]  # (strips, rows) -> the same, with a bar
 
@@ -178,10 +179,11 @@ def _write_overlay(
     """Writes the overlay of every nth pixel, read a few rows at a time."""
     every = -(-max(size) // PREVIEW)
     images, labels = [], []
-    for top in range(0, size[0], every):
-        window = (top, 0, 1, size[1])
-        images.append(readers.read_image(page.file, page=page.page or 0, window=window, bands=chosen)[:, ::every])
-        labels.append(rows.read(top, top + 1)[:, ::every])
+    for top in range(0, size[0], every * _CHUNK):
+        count = min(every * _CHUNK, size[0] - top)
+        part = readers.read_image(page.file, page=page.page or 0, window=(top, 0, count, size[1]), bands=chosen)
+        images.append(part[::every, ::every].copy())
+        labels.append(rows.read(top, top + count)[::every, ::every].copy())
     shown = predictor.trained.bands.to_show(np.concatenate(images))
     overlay_png(page.stem, shown, np.concatenate(labels), predictor.trained, alpha)
 

@@ -1,6 +1,7 @@
 """Georeferenced images by rasterio (GDAL): formats that nothing else here reads, and the place of an image on earth."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -174,7 +175,8 @@ def write_rows(
 
     options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
     where = {} if place is None else {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
-    with rasterio.Env(GDAL_CACHEMAX=CACHE):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(
             path, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype=dtype.name, nodata=nodata,
             **options, **where,
@@ -222,8 +224,6 @@ def _rasterio(path: str) -> Any:
 
 
 def _open(path: str, start: bytes) -> Any:
-    import warnings
-
     rasterio = _rasterio(path)
     try:
         with warnings.catch_warnings():
