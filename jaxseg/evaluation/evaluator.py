@@ -198,12 +198,12 @@ class Evaluator:
         def sent() -> Iterator[tuple[Any, list[dict[str, Any]], Grid]]:
             for batch, records, grid in self.batches(split, progress):
                 with naming(grid):
-                    if tiling := self._tiling(variables, grid):
-                        first, run = self._tiled_logits(variables, batch, records, grid, tiling), self._scored
-                    else:
-                        first, run = variables, self._step
+                    tiling = self._tiling(variables, grid)
+                    if tiling:
+                        batch["logits"] = self._tiled_logits(variables, records, len(batch.pop("image")), grid, tiling)
                     batch = jax.device_put(batch, batched(self.mesh))
-                    results = run(first, batch, np.int32(step), canvas=grid.canvas)
+                    given = ({} if tiling else variables, batch, np.int32(step))
+                    results = (self._scored if tiling else self._step)(*given, canvas=grid.canvas)
                 yield results, records, grid
 
         for results, records, grid in one_behind(sent()):
@@ -224,18 +224,17 @@ class Evaluator:
     def _tiled_logits(
         self,
         variables: Mapping[str, Any],
-        batch: dict[str, np.ndarray],
         records: Sequence[Mapping[str, Any]],
+        count: int,
         grid: Grid,
         tiling: Tiling,
-    ) -> Float[Array, "b h w k"]:
-        """Predicts the images of a batch one by one, and takes them out of it."""
-        del batch["image"]
+    ) -> Float[np.ndarray, "b h w k"]:
+        """Predicts the images of a batch of `count` one by one."""
         found = [self._tiles(variables, record["image"], tiling) for record in records]
-        logits = np.zeros((len(batch["label"]), *grid.canvas, found[0].shape[-1]), np.float32)
+        logits = np.zeros((count, *grid.canvas, found[0].shape[-1]), np.float32)
         for row, own in zip(logits, found, strict=False):
             row[: own.shape[0], : own.shape[1]] = own
-        return jax.device_put(logits, batched(self.mesh))
+        return logits
 
     @cached_property
     def variables(self) -> dict[str, Any]:

@@ -44,10 +44,10 @@ def make_eval_step(
     refine: Refiner | None,
     tta: TTA = ALONE,
 ) -> tuple[Step, Step, Score]:
-    """Returns two jitted functions (…, batch, step, canvas) -> (predictions, tallies, loss of each image), and a third.
+    """Returns two jitted functions (variables, batch, step, canvas) -> (predictions, tallies, losses), and a third.
 
-    The first takes the variables and whole images. The second takes logits at the images' native size, of images that
-    were predicted in tiles, and a batch without images. The third makes the logits of tiles (`inference.tiling.Score`).
+    The first takes whole images. The second is for images that were predicted in tiles: it takes no variables, {}, and
+    a batch with "logits" at the native size for "image". The third makes the logits of tiles, a `tiling.Score`.
     Predictions are uint8, or uint16 where there are more classes; the tallies of calibrated probabilities have names
     that begin with `CALIBRATED`.
 
@@ -75,16 +75,20 @@ def make_eval_step(
     def eval_step(
         variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
     ) -> Counts:
-        return count(native_logits(apply, gathered(variables), batch, canvas=canvas, **scoring), batch, step, canvas)
+        return count(native_logits(apply, gathered(variables), batch, canvas=canvas, **scoring), batch, step)
 
     def score(
         variables: Mapping[str, Any], images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]
     ) -> Float[Array, "b h w k"]:
         return predict_logits(apply, gathered(variables), images, sizes, **scoring)
 
-    def count(
-        logits: Float[Array, "b h w k"], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
+    def tiled_step(
+        variables: Mapping[str, Any], batch: Mapping[str, Array], step: Int[Array, ""], canvas: tuple[int, int]
     ) -> Counts:
+        del variables
+        return count(batch["logits"], batch, step)
+
+    def count(logits: Float[Array, "b h w k"], batch: Mapping[str, Array], step: Int[Array, ""]) -> Counts:
         where = batch["label"] != ignore
         label = jnp.where(where, batch["label"], 0).astype(jnp.int32)
         prediction = labels_of(logits, trained)
@@ -111,9 +115,5 @@ def make_eval_step(
         return prediction.astype(small), tallies, each
 
     whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
-    out = (split, whole, split)
-    steps = (
-        jax.jit(function, static_argnums=3, in_shardings=(given_as, split, whole), out_shardings=out)
-        for function, given_as in ((eval_step, None if divided else whole), (count, split))
-    )
-    return *steps, score
+    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
+    return *(jax.jit(step, static_argnums=3, **shardings) for step in (eval_step, tiled_step)), score

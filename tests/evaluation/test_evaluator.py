@@ -13,10 +13,11 @@ from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import Dataset, create_dataset
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.data.resize import Resize
 from jaxseg.evaluation.data import find_dataset
 from jaxseg.evaluation.evaluator import Evaluator, options_of
 from jaxseg.experiment.devices import make_mesh
-from jaxseg.inference import Calibration
+from jaxseg.inference import Calibration, Predictor
 from jaxseg.inference.predict import with_changes
 from jaxseg.metrics import Metric, Tally, create_metrics
 from jaxseg.models import create_model, init
@@ -252,3 +253,29 @@ def test_data_is_the_runs_own_or_named(dataset):
         find_dataset(bundle)
     with pytest.raises(UserError, match="Unknown split 'tset'"):
         find_dataset(run, "tset")
+
+
+@pytest.mark.parametrize("resize", [Resize(), Resize(factor=0.5)])
+def test_images_in_tiles_score_what_is_predicted(dataset, resize):
+    """Whatever cuts, averages and enlarges: the scores are those of the labels that a user gets."""
+    trained = _trained(dataset)
+    trained = dataclasses.replace(trained, preprocessing=dataclasses.replace(trained.preprocessing, resize=resize))
+    ways = {"tile": 32, "overlap": 0.5, "blend": "gaussian", "tta": "flip,1.5"}
+    metrics = create_metrics(("confusion", "calibration"), {})
+    options = {"metrics": metrics, "batch_size": 3, "loss": lambda logits, labels, where, step: logits.mean()}
+    predictor, matrix, mean = Predictor(trained, **ways), 0, []
+    found = Evaluator(trained, dataset, make_mesh(1), **options, **ways)("val", images=len(SIZES))
+    assert found.images == len(SIZES)
+    cut = 0
+    for record, sample in zip(dataset.splits["val"], found.samples, strict=True):
+        label = predictor(record["image"])
+        counts = record["label"] != dataset.ignore
+        matrix = matrix + confusion_matrix(record["label"][counts], label[counts], labels=range(dataset.num_classes))
+        np.testing.assert_array_equal(sample["prediction"], label)
+        cut += predictor.tiling(label.shape) is not None
+        p = predictor.probabilities(record["image"])[counts]
+        mean.append(-np.log(p[np.arange(len(p)), record["label"][counts]]).sum())
+    assert 0 < cut < len(SIZES) or resize
+    np.testing.assert_array_equal(found.matrix, matrix)
+    np.testing.assert_allclose(found.scores["nll"], sum(mean) / matrix.sum(), rtol=1e-4)
+    assert np.isfinite(found.loss)
