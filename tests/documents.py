@@ -150,6 +150,8 @@ def lay_out(folder: Path, text: str) -> None:
         (folder / "photos").mkdir()
         for name in ("a.png", "b.jpg"):
             Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / "photos" / name)
+    if "scene.tif" in text:
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "scene.tif")
     if "resnet50.safetensors" in text:
         save_file(torch_state_dict("resnet50"), folder / "resnet50.safetensors")
     for root in {"DIR", "CAMVID"} & set(re.split(r"[\s=]", text)):

@@ -87,6 +87,10 @@ DEFAULTS = {
     "eval.phase": "crop",
     "eval.strict": False,
     "eval.fill": "auto",
+    "eval.tile": "auto",
+    "eval.overlap": 0.25,
+    "eval.blend": "gaussian",
+    "eval.tta": "",
     "eval.threshold": 0.5,
     "eval.metrics": ("confusion",),
     # In the ranges that DeepLabV2 searched (arXiv:1606.00915, section 4.1).

@@ -26,6 +26,12 @@ GIVEN = {
 import numpy as _np
 image = _np.random.default_rng(0).integers(0, 255, (32, 32, 3), _np.uint8)
 """,
+    "docs/large.md": """
+import numpy as _np
+import jaxseg
+array = _np.random.default_rng(0).integers(0, 255, (600, 40, 3), _np.uint8)
+out = _np.full((600, 40), 255, _np.uint8)
+""",
     "docs/losses.md": ARRAYS
     + """
 logits = _jax.random.normal(_key, (2, 8, 8, 3))
@@ -63,6 +69,7 @@ value, updated = jax.eval_shape(loss, variables["params"], variables["batch_stat
 assert value.shape == ()
 assert set(updated) == {"batch_stats"}
 """,
+    "docs/large.md": "assert out.max() < 255",
     "docs/models.md": """
 model = jaxseg.create_model("unet", "plain", num_classes=19, dtype="bfloat16")
 outputs, updates = jax.eval_shape(forward, jaxseg.init(model, jax.random.key(0)), images, jax.random.key(1))

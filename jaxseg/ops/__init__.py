@@ -14,6 +14,7 @@ Distances          distance_transform, squared_distance_transform, signed_distan
 Morphology         erode, dilate, soft_skeleton, connected_components
 Refinement         dense_crf, mean_field, guided_filter
 Sampling           crop_coordinates, elastic_displacement, sample_bilinear, sample_nearest
+Tiling             map_tiles, tile_starts
 Pixel values       normalize
 """
 
@@ -29,6 +30,7 @@ from jaxseg.ops.morphology import dilate, erode, soft_skeleton
 from jaxseg.ops.normalize import normalize
 from jaxseg.ops.pool import adaptive_avg_pool, avg_pool, global_avg_pool
 from jaxseg.ops.resize import repeat, resize, resize_like
+from jaxseg.ops.tiling import map_tiles, tile_starts
 from jaxseg.ops.transposed import conv_transpose1d, conv_transpose2d
 from jaxseg.ops.upsample import bed_of_nails, bilinear, bilinear_kernel, max_pool_with_positions, max_unpool, nearest
 from jaxseg.ops.warp import crop_coordinates, elastic_displacement, sample_bilinear, sample_nearest
@@ -53,6 +55,7 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "guided_filter",
+    "map_tiles",
     "max_pool",
     "max_pool_with_positions",
     "max_unpool",
@@ -67,5 +70,6 @@ __all__ = [
     "signed_distance",
     "soft_skeleton",
     "squared_distance_transform",
+    "tile_starts",
     "two_nearest",
 ]
