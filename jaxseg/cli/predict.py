@@ -50,6 +50,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--geojson", action="store_true", help="also write NAME.geojson: the outlines of all regions of every class"
     )
     parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="also write NAME_probabilities.tif: the probability of every label, a band each, in units of 1/255",
+    )
+    parser.add_argument(
         "--bucket",
         type=int,
         metavar="N",
@@ -71,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
 
     from jaxseg.data.readers import geo
-    from jaxseg.inference.files import is_predicted, to_stored
+    from jaxseg.inference.files import Outputs, is_predicted, to_stored
     from jaxseg.inference.folder import predict_pages
     from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, say_programs, sort_by_grid
     from jaxseg.inference.stream import Share, predict_streams, streamed
@@ -89,11 +94,11 @@ def main(args: argparse.Namespace) -> int:
     predictor = _create_predictor(args)
     if args.values:
         to_stored(np.zeros((1, 1), np.int32), predictor.trained)  # raises if the model does not know the values
-    kinds = dict(values=args.values, geojson=args.geojson)
+    outputs = Outputs(args.alpha, args.values, args.geojson, args.probabilities)
     ensemble = isinstance(predictor, Ensemble)
     found = len(images)
     if args.skip_existing:
-        images = [page for page in images if not is_predicted(page, ensemble=ensemble, **kinds)]
+        images = [page for page in images if not is_predicted(page, outputs, ensemble=ensemble)]
     out.mkdir(parents=True, exist_ok=True)
     sizes, seen = read_sizes(images), predictor.trained.preprocessing
     if many := say_programs(filter(None, sizes.values()), seen):
@@ -103,12 +108,11 @@ def main(args: argparse.Namespace) -> int:
     small = small[share.index :: share.count]
     images = [*small, *large]
     outcome = Outcome(len(images), failures)
-    kinds |= {"alpha": args.alpha}
 
     def pages() -> Iterator[tuple[ImagePage, list[str] | Exception]]:
-        yield from predict_pages(predictor, small, **kinds)
+        yield from predict_pages(predictor, small, outputs)
         if large:
-            yield from predict_streams(predictor, large, share=share, progress=_rows_bar, **kinds)
+            yield from predict_streams(predictor, large, outputs, share=share, progress=_rows_bar)
 
     try:
         _predict(pages(), outcome)

@@ -1,5 +1,6 @@
 """Label maps and overlays of image files: what `jaxseg predict` writes."""
 
+import dataclasses
 import json
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,20 +14,35 @@ from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.data.readers import geo
 from jaxseg.files import atomic_path, write_text
 from jaxseg.inference.image_list import ImagePage
+from jaxseg.inference.large_tiff import write_tiff
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
 
 
-def predict_file(
-    predictor: Predictor | Ensemble,
-    page: ImagePage,
-    *,
-    alpha: float = 0.5,
-    values: bool = False,
-    geojson: bool = False,
-) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What is written of an image.
+
+    Args:
+      alpha: weight of the overlay's tint, 0 to 1.
+      values: writes STEM.png alone (of a georeferenced image STEM.tif), gray: the values that the data set's own label
+        files have, as its server wants them.
+      geojson: also writes STEM.geojson, the outlines of the connected regions of every class.
+      probabilities: also writes STEM_probabilities.tif, a band a label, in units of 1/255.
+    """
+
+    alpha: float = 0.5
+    values: bool = False
+    geojson: bool = False
+    probabilities: bool = False
+
+
+DEFAULT = Outputs()
+
+
+def predict_file(predictor: Predictor | Ensemble, page: ImagePage, outputs: Outputs = DEFAULT) -> list[str]:
     """Writes STEM_label.png, a palette PNG of class ids, and STEM_overlay.png, the tinted image with a legend.
 
     Where the image says where on earth it lies, the label map is STEM_label.tif, a GeoTIFF that lies there too. Pixels
@@ -39,17 +55,14 @@ def predict_file(
     Args:
       predictor: the model, or several.
       page: the image, a file or a page of one.
-      alpha: weight of the tint, 0 to 1.
-      values: writes STEM.png alone (of a georeferenced image STEM.tif), gray: the values that the data set's own label
-        files have, as its server wants them.
-      geojson: also writes STEM.geojson, the outlines of the connected regions of every class.
+      outputs: what is written.
 
     Returns:
       what is to be said of the image, sentences.
     """
     opened = open_page(predictor.trained, page)
-    predicted = label_page(predictor, page, opened)
-    write_page(predictor.trained, page, opened, predicted, alpha=alpha, values=values, geojson=geojson)
+    predicted = label_page(predictor, page, opened, outputs)
+    write_page(predictor.trained, page, opened, predicted, outputs)
     return opened.notes
 
 
@@ -66,6 +79,7 @@ class Predicted(NamedTuple):
 
     label: np.ndarray
     maps: dict[str, np.ndarray]  # of an ensemble's uncertainty
+    probabilities: np.ndarray | None = None  # uint8[h, w, labels], where they are wanted
 
 
 def open_page(trained: TrainedModel, page: ImagePage) -> Opened:
@@ -76,15 +90,22 @@ def open_page(trained: TrainedModel, page: ImagePage) -> Opened:
     return Opened(image, place, notes + note)
 
 
-def label_page(predictor: Predictor | Ensemble, page: ImagePage, opened: Opened) -> Predicted:
+def label_page(
+    predictor: Predictor | Ensemble, page: ImagePage, opened: Opened, outputs: Outputs = DEFAULT
+) -> Predicted:
     """Predicts an image: the second part of `predict_file`."""
     if tiling := predictor.tiling(opened.image.shape[:2]):
         opened.notes.append(f"images of {'x'.join(map(str, opened.image.shape[:2]))} are predicted in {tiling}")
     with _naming(page, opened):
-        if not isinstance(predictor, Ensemble):
-            return Predicted(predictor(opened.image), {})
-        maps = predictor.uncertainty(opened.image)
-        return Predicted(predictor.label_of(maps.pop("probabilities")), maps)
+        if isinstance(predictor, Ensemble):
+            maps = predictor.uncertainty(opened.image)
+            p = maps.pop("probabilities")
+            small = np.round(255 * p).astype(np.uint8) if outputs.probabilities else None
+            return Predicted(predictor.label_of(p), maps, small)
+        if outputs.probabilities:
+            label, p = predictor.label_and_probabilities(opened.image)
+            return Predicted(label, {}, p)
+        return Predicted(predictor(opened.image), {})
 
 
 def write_page(
@@ -92,10 +113,7 @@ def write_page(
     page: ImagePage,
     opened: Opened,
     predicted: Predicted,
-    *,
-    alpha: float,
-    values: bool,
-    geojson: bool,
+    outputs: Outputs = DEFAULT,
 ) -> None:
     """Writes what was predicted of an image: the third part of `predict_file`."""
     image, label, place = opened.image, predicted.label, opened.place
@@ -103,12 +121,15 @@ def write_page(
         empty = empty_pixels(trained.bands, image)
         if empty is not None:
             label = np.where(empty, trained.ignore, label)
-        if geojson:
+        if outputs.geojson:
             _write_geojson(page.stem, label, trained, place)
-        if values:
+        if (p := predicted.probabilities) is not None:
+            path = f"{page.stem}_probabilities.tif"
+            write_tiff(path, lambda a, b: p[a:b], label.shape, p.dtype, place, names=trained.classes)
+        if outputs.values:
             _write_gray(page.stem, to_stored(label, trained), place)
         else:
-            _write_figures(page.stem, image, label, predicted.maps, trained, alpha, place)
+            _write_figures(page.stem, image, label, predicted.maps, trained, outputs.alpha, place)
 
 
 def _naming(page: ImagePage, opened: Opened) -> AbstractContextManager:
@@ -122,17 +143,17 @@ _LESS_MEMORY = (
 )
 
 
-def is_predicted(page: ImagePage, *, ensemble: bool = False, values: bool = False, geojson: bool = False) -> bool:
+def is_predicted(page: ImagePage, outputs: Outputs = DEFAULT, *, ensemble: bool = False) -> bool:
     """Says whether all files of an image that `predict_file` writes are there, of whatever model.
 
     Args:
       page: the image.
+      outputs: as for `predict_file`.
       ensemble: whether it is of an ensemble, which writes STEM_uncertainty.png.
-      values: as for `predict_file`, as is `geojson`.
-      geojson: whether the outlines are asked for.
     """
-    kinds = [(".png", ".tif")] if values else [("_label.png", "_label.tif"), ("_overlay.png",)]
-    kinds += [("_uncertainty.png",)] * (ensemble and not values) + [(".geojson",)] * geojson
+    kinds = [(".png", ".tif")] if outputs.values else [("_label.png", "_label.tif"), ("_overlay.png",)]
+    kinds += [("_uncertainty.png",)] * (ensemble and not outputs.values) + [(".geojson",)] * outputs.geojson
+    kinds += [("_probabilities.tif",)] * outputs.probabilities
     return all(any(page.stem.with_name(page.stem.name + ending).exists() for ending in kind) for kind in kinds)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from jaxseg.checks import UserError
 from jaxseg.inference.batches import one_behind
-from jaxseg.inference.files import Opened, Predicted, label_page, open_page, write_page
+from jaxseg.inference.files import DEFAULT, Opened, Outputs, Predicted, label_page, open_page, write_page
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
@@ -19,10 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of the disk: no
 def predict_pages(
     predictor: Predictor | Ensemble,
     pages: Sequence[ImagePage],
-    *,
-    alpha: float = 0.5,
-    values: bool = False,
-    geojson: bool = False,
+    outputs: Outputs = DEFAULT,
 ) -> Iterator[tuple[ImagePage, list[str] | Exception]]:
     """Does what `predict_file` does for all `pages`, and yields each, in order, with what came of it.
 
@@ -32,9 +29,7 @@ def predict_pages(
     Args:
       predictor: the model, or several.
       pages: the images.
-      alpha: as for `predict_file`, as are `values` and `geojson`.
-      values: see there.
-      geojson: see there.
+      outputs: as for `predict_file`.
     """
     stopped = threading.Event()
 
@@ -42,7 +37,7 @@ def predict_pages(
         if stopped.is_set():
             raise CancelledError
         try:
-            write_page(predictor.trained, page, opened, predicted, alpha=alpha, values=values, geojson=geojson)
+            write_page(predictor.trained, page, opened, predicted, outputs)
         except OSError as error:
             if error.errno in FULL:
                 stopped.set()
@@ -53,7 +48,7 @@ def predict_pages(
             opened = None
             try:
                 opened = reading.result()
-                writing = writer.submit(write, page, opened, label_page(predictor, page, opened))
+                writing = writer.submit(write, page, opened, label_page(predictor, page, opened, outputs))
             except FAILURES as error:
                 writing = Future()
                 writing.set_exception(error)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.experiment.devices import batched, place, replicated
@@ -132,8 +132,12 @@ class Predictor:
             logits = calibration(logits) if calibration else logits
             return probabilities_of(logits, trained, refined=refine is not None)
 
-        def whole(finish: Callable[[Array], Array]) -> Programs:
-            def program(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Array:
+        def both(logits: Float[Array, "*b c"]) -> dict[str, Array]:
+            p = probabilities(logits)
+            return {"label": labels(logits), "probabilities": jnp.round(255 * p).astype(jnp.uint8)}
+
+        def whole(finish: Callable[[Array], Any]) -> Programs:
+            def program(variables: Any, batch: Mapping[str, Array], canvas: tuple[int, int]) -> Any:
                 return finish(native_logits(apply, variables, batch, canvas=canvas, **scoring))
 
             return Programs(jax.jit(program, static_argnums=2), programs)
@@ -141,11 +145,12 @@ class Predictor:
         def score(variables: Any, images: Num[Array, "b h w c"], sizes: Int[Array, "b 2"]) -> Float[Array, "b h w k"]:
             return predict_logits(apply, variables, images, sizes, **scoring)
 
-        self._labels, self._probabilities = whole(labels), whole(probabilities)
+        kinds = labels, probabilities, both
+        self._labels, self._probabilities, self._both = map(whole, kinds)
         device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
         self._cutter = Cutter(options, trained.preprocessing, device)
-        self._tiled_labels, self._tiled_probabilities = (
-            TiledPredictions(score, finish, trained.preprocessing, mesh=mesh) for finish in (labels, probabilities)
+        self._tiled_labels, self._tiled_probabilities, self._tiled_both = (
+            TiledPredictions(score, finish, trained.preprocessing, mesh=mesh) for finish in kinds
         )
 
     def __call__(self, image: Image) -> Int[np.ndarray, "h w"]:
@@ -166,14 +171,26 @@ class Predictor:
         Args:
           image: as for a call.
         """
+        return self._one(image, self._probabilities, self._tiled_probabilities)
+
+    def label_and_probabilities(self, image: Image) -> tuple[Int[np.ndarray, "h w"], UInt8[np.ndarray, "h w c"]]:
+        """Returns the labels, and the probabilities in units of 1/255: the network is run once.
+
+        Args:
+          image: as for a call.
+        """
+        found = self._one(image, self._both, self._tiled_both)
+        return found["label"].astype(np.int32), found["probabilities"]
+
+    def _one(self, image: Image, whole: Programs, tiled: TiledPredictions) -> Any:
         image = as_stored(image, self.trained.bands)
         h, w = image.shape[:2]
         if tiling := self.tiling((h, w)):
-            return self._tiled_probabilities(self.variables, image, tiling)
+            return tiled(self.variables, image, tiling)
         grid = find_grid((h, w), self.trained.preprocessing)
         batch = self._put(stack([image], grid, self.trained.preprocessing, self._devices))
         with saying_what_to_lower(f"An image of {h}x{w} (height x width)", _REMEDY):
-            return np.asarray(self._probabilities(self.variables, batch, canvas=grid.canvas))[0, :h, :w]
+            return jax.tree.map(lambda x: np.asarray(x)[0, :h, :w], whole(self.variables, batch, canvas=grid.canvas))
 
     def tiling(self, size: tuple[int, int]) -> Tiling | None:
         """Returns how an image of this (height, width) is cut, None if it is predicted whole."""
@@ -188,17 +205,27 @@ class Predictor:
         return self._cutter(grid, need)
 
     def label_strips(
-        self, read: Read, size: tuple[int, int], tiling: Tiling, rows: tuple[int, int] | None = None
+        self,
+        read: Read,
+        size: tuple[int, int],
+        tiling: Tiling,
+        rows: tuple[int, int] | None = None,
+        *,
+        probabilities: bool = False,
     ) -> Iterator[Strip]:
         """Yields the labels of an image that need not be in memory, from top to bottom: uint8 or uint16 [rows, w].
+
+        With probabilities, {"label", "probabilities"}, the latter uint8 [rows, w, c] in units of 1/255.
 
         Args:
           read: (top, left, height, width) -> that part of the image, as stored, inside of it.
           size: (height, width) of the image, pixels.
           tiling: how it is cut, e.g. by the method `tiling`.
           rows: (first, end) of the rows that are wanted; None is all.
+          probabilities: whether they are wanted, too.
         """
-        return self._tiled_labels.strips(self.variables, read, size, tiling, rows)
+        tiled = self._tiled_both if probabilities else self._tiled_labels
+        return tiled.strips(self.variables, read, size, tiling, rows)
 
     def predict_batch(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Int[np.ndarray, "_h2 _w2"]]:
         """Returns the label map of every image; images of one padded size are computed together.

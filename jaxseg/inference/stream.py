@@ -17,17 +17,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Integer, Num
+from jaxtyping import Bool, Num, Shaped
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.readers import geo, opening
 from jaxseg.files import read_json, write_json
-from jaxseg.inference.files import bands_for, locate, overlay_png, to_stored
+from jaxseg.inference.files import DEFAULT, Outputs, bands_for, locate, overlay_png, to_stored
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
-from jaxseg.inference.label_tiff import write_label_tiff, write_outlines
+from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.tiling import Strip, Tiling
 
@@ -92,10 +92,8 @@ def predict_stream(
     predictor: Predictor,
     page: ImagePage,
     tiling: Tiling,
+    outputs: Outputs = DEFAULT,
     *,
-    alpha: float = 0.5,
-    values: bool = False,
-    geojson: bool = False,
     share: Share = ALL,
     progress: Progress = lambda strips, rows: strips,
 ) -> list[str]:
@@ -107,9 +105,7 @@ def predict_stream(
       predictor: the model.
       page: the image, of a file of which parts can be read (`SUFFIXES`).
       tiling: how it is cut.
-      alpha: as for `jaxseg.inference.files.predict_file`, as are `values` and `geojson`.
-      values: see there; the file is STEM.tif, and there is no overlay.
-      geojson: see there.
+      outputs: as for `jaxseg.inference.files.predict_file`; values are STEM.tif, and there is then no overlay.
       share: of the image that this process predicts.
       progress: draws a bar.
 
@@ -117,7 +113,7 @@ def predict_stream(
       what is to be said of the image, sentences.
     """
     file, bands, trained = str(page.file), predictor.trained.bands, predictor.trained
-    known = readers.header(file)
+    known, (values, probabilities) = readers.header(file), (outputs.values, outputs.probabilities)
     size = known.height, known.width
     chosen, notes = bands_for(file, bands)
     place, lost = locate(file)
@@ -133,39 +129,49 @@ def predict_stream(
             empties.append((top, empty))
         return image
 
-    rows = _Rows(page.stem, size, kind, _identity(predictor, page, tiling, values), share)
-    first, end = rows.left()
-    strips = predictor.label_strips(read, size, tiling, (first, end)) if first < end else iter(())
-    for strip in progress(strips, end - first):
-        label = strip.result
-        if (empty := _taken(empties, strip.top, len(label))) is not None:
-            label = np.where(empty, trained.ignore, label)
-        rows.write(strip.top, (to_stored(label, trained) if values else label).astype(kind))
-    rows.done()
-    notes = [f"{file} is predicted in {tiling}, strip by strip", *notes, *lost]
-    if not rows.complete():
-        return [*notes, f"{page.stem.name}: rows {first} to {end} are done; the process that ends last writes the file"]
-    path = f"{page.stem}.tif" if values else f"{page.stem}_label.tif"
-    palette = () if values or kind.itemsize > 1 else trained.palette
-    nodata = None if values else trained.ignore
-    if not values:
-        _write_overlay(page, chosen, size, rows, predictor, alpha)
-    write_label_tiff(path, rows.read, size, kind, place, palette=palette, nodata=nodata)
-    if geojson:
-        stored = trained.values if values else range(len(trained.classes))
-        classes = {value: (label, trained.classes[label]) for label, value in enumerate(stored)}
-        write_outlines(f"{page.stem}.geojson", path, classes)
-    rows.remove()
+    layers = {"label": (kind, 1)}
+    if probabilities:
+        layers["probabilities"] = (np.dtype(np.uint8), len(trained.classes))
+    identity = _identity(predictor, page, tiling, [values, probabilities])
+    with _Rows(page.stem, size, layers, identity, share) as rows:
+        first, end = rows.left()
+        found = predictor.label_strips(read, size, tiling, (first, end), probabilities=probabilities)
+        for strip in progress(found if first < end else iter(()), end - first):
+            result = strip.result if probabilities else {"label": strip.result}
+            label = result["label"]
+            if (empty := _taken(empties, strip.top, len(label))) is not None:
+                label = np.where(empty, trained.ignore, label)
+            label = (to_stored(label, trained) if values else label).astype(kind)
+            rows.write(strip.top, {**result, "label": label})
+        rows.note()
+        notes = [f"{file} is predicted in {tiling}, strip by strip", *notes, *lost]
+        if not rows.complete():
+            last = "the process that ends last writes the file"
+            return [*notes, f"{page.stem.name}: rows {first} to {end} are done; {last}"]
+        path = f"{page.stem}.tif" if values else f"{page.stem}_label.tif"
+        palette = () if values or kind.itemsize > 1 else trained.palette
+        nodata = None if values else trained.ignore
+        if probabilities:
+            read_rows, (dtype, _) = rows.reader("probabilities"), layers["probabilities"]
+            write_tiff(f"{page.stem}_probabilities.tif", read_rows, size, dtype, place, names=trained.classes)
+        if not values:
+            _write_overlay(page, chosen, size, rows, predictor, outputs.alpha)
+        write_tiff(path, rows.reader("label"), size, kind, place, palette=palette, nodata=nodata)
+        if outputs.geojson:
+            stored = trained.values if values else range(len(trained.classes))
+            classes = {value: (label, trained.classes[label]) for label, value in enumerate(stored)}
+            write_outlines(f"{page.stem}.geojson", path, classes)
+        rows.remove()
     return notes
 
 
 def predict_streams(
-    predictor: Predictor, pages: Mapping[ImagePage, Tiling], **options: Any
+    predictor: Predictor, pages: Mapping[ImagePage, Tiling], outputs: Outputs = DEFAULT, **options: Any
 ) -> Iterator[tuple[ImagePage, list[str] | Exception]]:
     """Does what `predict_stream` does for all `pages`, and yields each with what came of it, see `predict_pages`."""
     for page, tiling in pages.items():
         try:
-            yield page, predict_stream(predictor, page, tiling, **options)
+            yield page, predict_stream(predictor, page, tiling, outputs, **options)
         except FAILURES as error:
             yield page, error
             if isinstance(error, OSError) and error.errno in FULL:
@@ -177,13 +183,13 @@ def _write_overlay(
     alpha: float,
 ) -> None:  # fmt: skip
     """Writes the overlay of every nth pixel, read a few rows at a time."""
-    every = -(-max(size) // PREVIEW)
+    every, read_labels = -(-max(size) // PREVIEW), rows.reader("label")
     images, labels = [], []
     for top in range(0, size[0], every * _CHUNK):
         count = min(every * _CHUNK, size[0] - top)
         part = readers.read_image(page.file, page=page.page or 0, window=(top, 0, count, size[1]), bands=chosen)
         images.append(part[::every, ::every].copy())
-        labels.append(rows.read(top, top + count)[::every, ::every].copy())
+        labels.append(read_labels(top, top + count)[::every, ::every, 0].copy())
     shown = predictor.trained.bands.to_show(np.concatenate(images))
     overlay_png(page.stem, shown, np.concatenate(labels), predictor.trained, alpha)
 
@@ -198,13 +204,13 @@ def _taken(empties: list[tuple[int, Bool[np.ndarray, "_h w"]]], top: int, count:
     return np.concatenate(parts)[:count]
 
 
-def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, values: bool) -> str:
+def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, wanted: list[bool]) -> str:
     """A digest of all that decides the labels: rows of another image, model or way are not gone on with."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(predictor.variables):
         digest.update(np.asarray(leaf).tobytes())
     found, trained = os.stat(page.file), predictor.trained
-    told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), values]
+    told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), wanted]
     told += [trained.preprocessing.to_json(), trained.threshold, trained.ignore, list(trained.classes)]
     told += [predictor.refined]
     digest.update(json.dumps(told, default=str).encode())
@@ -212,67 +218,102 @@ def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, values: boo
 
 
 class _Rows:
-    """The labels of an image in a raw file, and which of its rows are done."""
+    """The rows of an image's results in raw files, one a layer, and which of them are done; a context that closes them.
 
-    def __init__(self, stem: Path, size: tuple[int, int], dtype: np.dtype, identity: str, share: Share):
-        self._size, self._dtype, self._identity, self._share = size, dtype, identity, share
-        self._file = stem.with_name(f".{stem.name}.rows")
-        self._first, self._end = share.rows(size[0])
-        self._done, self._saved = self._first, time.monotonic()
+    Args:
+      stem: of the files.
+      size: (height, width) of the image, pixels.
+      layers: name -> (dtype, numbers of each pixel).
+      identity: of what they are the results; rows of something else are not gone on with.
+      share: of this process.
+    """
+
+    def __init__(
+        self,
+        stem: Path,
+        size: tuple[int, int],
+        layers: Mapping[str, tuple[np.dtype, int]],
+        identity: str,
+        share: Share,
+    ):
+        self._size, self._layers, self._identity, self._share = size, layers, identity, share
+        self._files = {name: stem.with_name(f".{stem.name}.{name}") for name in layers}
+        self._saved = time.monotonic()
         stem.parent.mkdir(parents=True, exist_ok=True)
-        self._done = max(self._done, self._noted(self._note(share)))
+        first, self._end = share.rows(size[0])
+        self._done = max(first, self._noted(share))
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        self._handle = os.open(self._file, flags, 0o644)
-        os.ftruncate(self._handle, size[0] * size[1] * dtype.itemsize)
+        self._handles = {name: os.open(file, flags, 0o644) for name, file in self._files.items()}
+        for name, handle in self._handles.items():
+            os.ftruncate(handle, size[0] * self._row(name))
+
+    def __enter__(self) -> "_Rows":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
 
     def left(self) -> tuple[int, int]:
         """(first, end) of this process's rows that are not done."""
         return self._done, self._end
 
-    def write(self, top: int, label: Integer[np.ndarray, "h w"]) -> None:
-        data, at = memoryview(np.ascontiguousarray(label).tobytes()), top * self._row
-        while data:
-            written = os.pwrite(self._handle, data, at)
-            data, at = data[written:], at + written
-        self._done = top + len(label)
+    def write(self, top: int, rows: Mapping[str, Shaped[np.ndarray, "h w *_c"]]) -> None:
+        """Writes rows of every layer, and notes from time to time that they are done."""
+        for name, handle in self._handles.items():
+            data, at = memoryview(np.ascontiguousarray(rows[name]).tobytes()), top * self._row(name)
+            while data:
+                written = os.pwrite(handle, data, at)
+                data, at = data[written:], at + written
+        self._done = top + len(rows["label"])
         if time.monotonic() - self._saved > SAVED:
-            self.done()
+            self.note()
 
-    def done(self) -> None:
+    def note(self) -> None:
         """Notes what is done, after it is on the disk."""
-        os.fsync(self._handle)
-        write_json(self._note(self._share), {"identity": self._identity, "done": self._done, "end": self._end})
+        for handle in self._handles.values():
+            os.fsync(handle)
+        write_json(self._note(self._share), {"identity": self._identity, "done": self._done})
         self._saved = time.monotonic()
 
-    def read(self, top: int, bottom: int) -> Integer[np.ndarray, "h w"]:
-        data = os.pread(self._handle, (bottom - top) * self._row, top * self._row)
-        return np.frombuffer(data, self._dtype).reshape(bottom - top, self._size[1])
+    def reader(self, name: str) -> ReadRows:
+        """Returns what reads rows of a layer."""
+        handle, (dtype, count) = self._handles[name], self._layers[name]
+
+        def read(top: int, bottom: int) -> Shaped[np.ndarray, "h w c"]:
+            data = os.pread(handle, (bottom - top) * self._row(name), top * self._row(name))
+            return np.frombuffer(data, dtype).reshape(bottom - top, self._size[1], count)
+
+        return read
 
     def complete(self) -> bool:
         """Whether all processes have done their rows."""
-        shares = [Share(i, self._share.count) for i in range(self._share.count)]
-        return all(self._noted(self._note(share)) >= share.rows(self._size[0])[1] for share in shares)
+        return all(self._noted(share) >= share.rows(self._size[0])[1] for share in self._shares())
 
     def remove(self) -> None:
-        os.close(self._handle)
-        for path in (self._file, *(self._note(Share(i, self._share.count)) for i in range(self._share.count))):
+        """Removes the files."""
+        for path in (*self._files.values(), *map(self._note, self._shares())):
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    @property
-    def _row(self) -> int:
-        return self._size[1] * self._dtype.itemsize
+    def _shares(self) -> list[Share]:
+        return [Share(i, self._share.count) for i in range(self._share.count)]
+
+    def _row(self, name: str) -> int:
+        dtype, count = self._layers[name]
+        return self._size[1] * dtype.itemsize * count
 
     def _note(self, share: Share) -> Path:
-        return self._file.with_name(f"{self._file.name}.{share.index}-{share.count}.json")
+        file = self._files["label"]
+        return file.with_name(f"{file.name}.{share.index}-{share.count}.json")
 
-    def _noted(self, path: Path) -> int:
+    def _noted(self, share: Share) -> int:
         """Up to which row a process says that it is done, 0 where it says so of something else, or nothing."""
+        path = self._note(share)
         try:
-            found: Any = read_json(path, "") if path.exists() and self._file.exists() else {}
+            there = path.exists() and all(file.exists() for file in self._files.values())
+            found: Any = read_json(path, "") if there else {}
         except UserError:
             return 0
-        if not isinstance(found, dict) or found.get("identity") != self._identity:
-            return 0
-        done = found.get("done")
+        done = found.get("done") if isinstance(found, dict) and found.get("identity") == self._identity else 0
         return done if isinstance(done, int) and 0 <= done <= self._size[0] else 0

@@ -61,8 +61,8 @@ def test_an_image_is_written_while_the_next_is_predicted(folder, tmp_path, monke
     predicted, seen = threading.Event(), []
     label, write = module.label_page, module.write_page
 
-    def watched(predictor, page, opened):
-        result = label(predictor, page, opened)
+    def watched(*args):
+        result, page = label(*args), args[1]
         seen.append(page.file.name)
         if len(seen) == 2:
             predicted.set()

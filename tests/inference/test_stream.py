@@ -14,6 +14,7 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import main
 from jaxseg.data.bands import Bands
 from jaxseg.inference import Predictor, stream
+from jaxseg.inference.files import Outputs
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.stream import Share, predict_stream, streamed
 from jaxseg.models import create_model, init
@@ -53,8 +54,12 @@ def stop_after(count):
 def test_the_labels_are_those_of_the_image_in_memory(page):
     predictor = Predictor(model(), tile=32)
     tiling = streamed(predictor, page, least=1)
-    notes = predict_stream(predictor, page, tiling, geojson=True)
-    np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
+    notes = predict_stream(predictor, page, tiling, Outputs(geojson=True, probabilities=True))
+    label, p = predictor.label_and_probabilities(image(300, 210))
+    np.testing.assert_array_equal(label_of(page), label)
+    np.testing.assert_array_equal(label, predictor(image(300, 210)))
+    np.testing.assert_array_equal(tifffile.imread(f"{page.stem}_probabilities.tif"), p)
+    np.testing.assert_allclose(p, 255 * predictor.probabilities(image(300, 210)), atol=0.51)
     assert notes[0].endswith("is predicted in tiles of 32x32 every 24x24 pixels, strip by strip")
     assert leftovers(page) == []
     with rasterio.open(f"{page.stem}_label.tif") as file:
@@ -67,10 +72,10 @@ def test_the_labels_are_those_of_the_image_in_memory(page):
 
 
 def test_a_large_file_has_reduced_versions(page, tmp_path):
-    from jaxseg.inference.label_tiff import write_label_tiff
+    from jaxseg.inference.large_tiff import write_tiff
 
     label = np.random.default_rng(0).integers(0, 3, (2100, 700)).astype(np.uint8)
-    write_label_tiff(tmp_path / "a.tif", lambda a, b: label[a:b], label.shape, label.dtype, None)
+    write_tiff(tmp_path / "a.tif", lambda a, b: label[a:b, :, None], label.shape, label.dtype, None)
     with rasterio.open(tmp_path / "a.tif") as file:
         assert file.overviews(1) == [2, 4]
         np.testing.assert_array_equal(file.read(1), label)
@@ -92,7 +97,7 @@ def test_what_was_stopped_goes_on(page, monkeypatch):
     tiling = streamed(predictor, page, least=1)
     with pytest.raises(Stopped):
         predict_stream(predictor, page, tiling, progress=stop_after(5))
-    assert leftovers(page) == [".scene.rows", ".scene.rows.0-1.json"]
+    assert leftovers(page) == [".scene.label", ".scene.label.0-1.json"]
     done = []
     predict_stream(predictor, page, tiling, progress=lambda strips, rows: (done.append(rows), strips)[1])
     assert done == [300 - 5 * 24]
@@ -163,7 +168,7 @@ def test_the_command(tmp_path, page, monkeypatch, capsys):
     monkeypatch.setattr(stream, "LEAST", 300 * 210)
     Image.fromarray(image(80, 50)).save(tmp_path / "small.png")
     command = ["predict", str(tmp_path / "bundle"), str(page.file), str(tmp_path / "small.png"), "--out"]
-    command += [str(tmp_path / "out"), "--tile", "32", "--tta", "flip"]
+    command += [str(tmp_path / "out"), "--tile", "32", "--tta", "flip", "--probabilities"]
     assert main(command) == 0
     said = capsys.readouterr()
     assert "2 of 2 images predicted" in said.out

@@ -156,18 +156,20 @@ def write_rows(
     nodata: float | None = None,
     palette: Sequence[tuple[int, int, int]] = (),
     overviews: Sequence[int] = (),
+    names: Sequence[str] = ("",),
 ) -> None:
-    """Writes one band, rows after rows, as `write_geotiff` writes what is in memory.
+    """Writes bands, rows after rows, as `write_geotiff` writes what is in memory.
 
     Args:
       path: of the file.
-      rows: (top, values [h, w]) from top to bottom, `BLOCK` rows at a time.
+      rows: (top, values [h, w, bands]) from top to bottom, `BLOCK` rows at a time.
       size: (height, width), pixels.
       dtype: of the values.
       place: as for `write_geotiff`, as are `nodata` and `palette`.
       nodata: see there.
       palette: see there.
       overviews: factors of the reduced versions, by nearest neighbors, that the file has too.
+      names: of the bands.
     """
     rasterio = _rasterio(path)
     from rasterio.enums import Resampling
@@ -178,13 +180,14 @@ def write_rows(
     with rasterio.Env(GDAL_CACHEMAX=CACHE), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with rasterio.open(
-            path, "w", driver="GTiff", height=size[0], width=size[1], count=1, dtype=dtype.name, nodata=nodata,
+            path, "w", driver="GTiff", height=size[0], width=size[1], count=len(names), dtype=dtype.name, nodata=nodata,
             **options, **where,
         ) as file:  # fmt: skip
             if palette:
                 file.write_colormap(1, {i: (*color, 255) for i, color in enumerate(palette)})
+            file.descriptions = tuple(name or None for name in names)
             for top, values in rows:
-                file.write(values, 1, window=Part(0, top, size[1], len(values)))
+                file.write(np.moveaxis(values, -1, 0), window=Part(0, top, size[1], len(values)))
         if overviews:
             with rasterio.open(path, "r+") as file:
                 file.build_overviews(list(overviews), Resampling.nearest)
