@@ -181,7 +181,8 @@ def walk(where: Path, on_error: Callable[[OSError], None] | None = None) -> list
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        names = [*names, *(name for name in below if opening.suffix(name) == opening.FOLDER)]  # which are images
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in names)
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(files)
 

@@ -59,7 +59,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the files named, and the images in the folders named, in order and once each; not hidden ones."""
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.is_dir():
+        if opening.is_folder(path):
             inside = sorted(file for file in path.iterdir() if _is_image(file) and not file.name.startswith("."))
             if not inside:
                 raise _no_image(path)
@@ -83,7 +83,7 @@ def find_below(paths: Sequence[str], out: Path) -> tuple[list[Found], list[Failu
     Returns:
       The files, and the folders that may not be listed.
     """
-    folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]
+    folders = [os.path.abspath(path) for path in paths if opening.is_folder(path)]
     above = os.path.commonpath(folders) if folders else ""
     ours = os.path.realpath(out)
     failures: list[Failure] = []
@@ -93,7 +93,7 @@ def find_below(paths: Sequence[str], out: Path) -> tuple[list[Found], list[Failu
 
     found: dict[str, Found] = {}
     for path in paths:
-        if not os.path.isdir(path):
+        if not opening.is_folder(path):
             found.setdefault(os.path.abspath(path), Found(_existing(Path(path)), PurePath(Path(path).name)))
             continue
         inside = [file for file in walk(Path(path), note) if _is_image(file)]

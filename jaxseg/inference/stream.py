@@ -31,7 +31,7 @@ from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.tiling import Strip, Tiling
 
-SUFFIXES = (".tif", ".tiff", ".npy", *geo.SUFFIXES)  # of files of which parts are read
+SUFFIXES = (".tif", ".tiff", ".npy", opening.FOLDER, *geo.SUFFIXES)  # of files of which parts are read
 LEAST = 2**26  # pixels of an image that is streamed; smaller ones are predicted in memory
 SAVED = 5.0  # seconds between two notes of what is done
 _CHUNK = 32  # rows of the overlay whose pixels are read at a time

@@ -6,6 +6,7 @@
 | tif tiff | tifffile, and Pillow for simple ones | the core |
 | npy | NumPy | the core |
 | nii nii.gz, dcm | nibabel, pydicom | `pip install 'jaxseg[medical]'` |
+| zarr (a folder: Zarr, OME-Zarr) | zarr | `pip install 'jaxseg[zarr]'` |
 | jp2 vrt img, and TIFF of rare compression | rasterio | `pip install 'jaxseg[geo]'` |
 
 Whatever keeps a file from being read raises a `UserError` that names the file and says what it is.
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _PILLOW = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-_FURTHER = (".tif", ".tiff", ".npy", ".nii", ".nii.gz", ".dcm", *geo.SUFFIXES)
+_FURTHER = (".tif", ".tiff", ".npy", ".nii", ".nii.gz", ".dcm", opening.FOLDER, *geo.SUFFIXES)
 IMAGE_SUFFIXES = (*_PILLOW, *_FURTHER)
 LABEL_SUFFIXES = tuple(s for s in IMAGE_SUFFIXES if s not in (".jpg", ".jpeg", ".jp2"))
 
@@ -180,6 +181,10 @@ def _module(path: str) -> tuple[ModuleType, bytes]:
         from jaxseg.data.readers import mat
 
         return mat, start
+    if end == opening.FOLDER:
+        from jaxseg.data.readers import ome_zarr
+
+        return ome_zarr, start
     if end == ".dcm" or start[128:132] == b"DICM":
         from jaxseg.data.readers import dicom
 

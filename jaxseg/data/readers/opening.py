@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers.stored import WindowError
 
+FOLDER = ".zarr"  # extension of folders that are one image
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAGIC = {
     b"\x89HDF": "an HDF5 file",
@@ -25,7 +26,8 @@ _MAGIC = {
 def check_file(path: str) -> bytes:
     """Returns the first bytes of a file; raises a `UserError` if there are none to read.
 
-    Only regular files are opened, since opening a pipe or a device may wait for ever.
+    Only regular files are opened, since opening a pipe or a device may wait for ever. Of a folder that is an image
+    (`FOLDER`) there are no first bytes, b"".
     """
     try:
         mode = os.stat(path).st_mode
@@ -36,6 +38,8 @@ def check_file(path: str) -> bytes:
         if isinstance(error, FileNotFoundError):
             raise Unreadable(f"{path} does not exist.") from None
         raise Unreadable(f"{path} may not be opened: {error.strerror}.") from None
+    if stat.S_ISDIR(mode) and suffix(path) == FOLDER:
+        return b""
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe (FIFO)"), (stat.S_ISSOCK, "a socket"))
         kind = next((name for test, name in kinds if test(mode)), "a device")
@@ -48,6 +52,11 @@ def check_file(path: str) -> bytes:
     if not start:
         raise Unreadable(f"{path} does not read: it is empty (0 bytes). Replace it, or remove it with its counterpart.")
     return start
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is a folder of images, not one that is an image."""
+    return os.path.isdir(path) and suffix(path) != FOLDER
 
 
 def is_tiff(start: bytes) -> bool:

@@ -153,12 +153,17 @@ def check_size(width: int, height: int, path: str, pixel: int = 3) -> None:
       path: of the file.
       pixel: bytes of a pixel in memory.
     """
+    check_pixels(width, height, path)
+    check_memory(width * height * pixel, path)
+
+
+def check_pixels(width: int, height: int, path: str) -> None:
+    """Raises a `UserError` for an image of more than a gigapixel, that is to be read whole."""
     if width * height > LARGEST:
         raise Unreadable(
             f"{path} is {width}x{height} (width x height), {width * height / 1e6:.0f} megapixels; whole images are read"
             f" up to {LARGEST / 1e6:.0f}. Cut it into tiles, or save it as a tiled TIFF, of which windows are read."
         )
-    check_memory(width * height * pixel, path)
 
 
 def check_memory(needed: int, path: str) -> None:
