@@ -250,7 +250,10 @@ class _Rows:
     def __enter__(self) -> "_Rows":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and not issubclass(kind, OSError):  # interrupted: what is done is kept
+            with contextlib.suppress(OSError):
+                self.note()
         for handle in self._handles.values():
             os.close(handle)
 
@@ -311,7 +314,8 @@ class _Rows:
         """Up to which row a process says that it is done, 0 where it says so of something else, or nothing."""
         path = self._note(share)
         try:
-            there = path.exists() and all(file.exists() for file in self._files.values())
+            wanted = {file: self._size[0] * self._row(name) for name, file in self._files.items()}
+            there = path.exists() and all(file.exists() and file.stat().st_size == n for file, n in wanted.items())
             found: Any = read_json(path, "") if there else {}
         except UserError:
             return 0

@@ -91,8 +91,7 @@ def test_without_rasterio_it_is_a_tiff_all_the_same(page, monkeypatch):
         assert (file.pages[0].colormap[:, 1] // 257).tolist() == [0, 1, 0]
 
 
-def test_what_was_stopped_goes_on(page, monkeypatch):
-    monkeypatch.setattr(stream, "SAVED", 0.0)
+def test_what_was_stopped_goes_on(page):
     predictor = Predictor(model(), tile=32)
     tiling = streamed(predictor, page, least=1)
     with pytest.raises(Stopped):
@@ -110,6 +109,17 @@ def test_rows_of_another_model_are_not_gone_on_with(page, monkeypatch):
     with pytest.raises(Stopped):
         predict_stream(other, page, streamed(other, page, least=1), progress=stop_after(5))
     predict_stream(predictor, page, streamed(predictor, page, least=1))
+    np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
+
+
+def test_rows_that_were_cut_off_are_made_again(page):
+    predictor = Predictor(model(), tile=32)
+    tiling = streamed(predictor, page, least=1)
+    with pytest.raises(Stopped):
+        predict_stream(predictor, page, tiling, progress=stop_after(5))
+    raw = page.stem.parent / ".scene.label"
+    raw.write_bytes(raw.read_bytes()[:1000])
+    predict_stream(predictor, page, tiling)
     np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
 
 
