@@ -28,17 +28,10 @@ from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, re
 from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
-from jaxseg.pretrained.bundle import (
-    LABELS,
-    check_fits,
-    is_bundle,
-    is_ignored,
-    load_bundle,
-    replace_variables,
-    save_bundle,
-)
+from jaxseg.pretrained.bundle import LABELS, is_bundle, is_ignored, load_bundle, save_bundle
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.hub import locate
+from jaxseg.pretrained.matching import check_fits, replace_variables
 from jaxseg.pretrained.smp import read_smp_folder
 
 __all__ = ["TrainedModel", "load", "load_weights"]

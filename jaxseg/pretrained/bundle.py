@@ -10,12 +10,11 @@ A bundle of an encoder alone has "encoder": {"name", "options"} instead of "mode
 "activation", which is then "softmax", and less of the preprocessing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -40,6 +39,7 @@ from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
 from jaxseg.pretrained.convert import input_channels, variables_template
 from jaxseg.pretrained.described import check_values, making
+from jaxseg.pretrained.matching import check_arrays, check_finite
 from jaxseg.pretrained.state_dict import read_safetensors
 
 FORMAT = "jaxseg 1"
@@ -176,7 +176,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
             options = {k: tuple(v) if isinstance(v, list) else v for k, v in description["options"].items()}
             module = create_encoder(description["name"], **options)
         template = flatten_dict(variables_template(module, channels), sep="/")
-    _check_arrays(arrays, template, directory)
+    check_arrays(arrays, template, directory)
     check_finite(arrays, directory / WEIGHTS)
     config = {**config, "in_channels": channels, **_meaning(fields, getattr(module, "num_classes", None), channels)}
     return Bundle(module, {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}, config)
@@ -203,80 +203,3 @@ def is_ignored(num_classes: int) -> Callable[[Any], bool]:
     """Returns what says whether a value can be the ignore label: it is no class, or 255 where that was the default."""
     whole, taken = is_whole(-LABELS, LABELS), max(num_classes, 2) if num_classes else 0
     return lambda value: whole(value) and (value == 255 or not 0 <= value < taken)
-
-
-def check_finite(arrays: Mapping[str, Any], source: str | Path) -> None:
-    """Raises a `UserError` where a weight is nan or infinite: every prediction would be, too."""
-    for name, array in arrays.items():
-        if not np.isfinite(np.asarray(array, np.float32)).all():
-            raise UserError(f"{source}: the array {short(name)} holds nan or infinity. The weights are damaged.")
-
-
-def replace_variables(
-    variables: dict[str, Any], theirs: dict[str, Any], source: str | Path, *, replace_head: bool = False
-) -> dict[str, Any]:
-    """Returns the variables of a trained model, checked against those of the model that training continues with.
-
-    Args:
-      variables: of the model to train.
-      theirs: of the trained model.
-      source: where `theirs` come from, for messages.
-      replace_head: whether arrays outside "encoder" and "decoder" whose shapes differ (those of a head for another
-        number of classes) keep the values of `variables`; otherwise they are an error.
-
-    Raises:
-      UserError: an array is missing, or has another shape.
-    """
-    fresh = [path for path in _differing(theirs, variables) if path.split("/")[1] not in ("encoder", "decoder")]
-    if replace_head:
-        old, new = (flatten_dict(tree, sep="/") for tree in (variables, theirs))
-        theirs = unflatten_dict(new | {path: old[path] for path in fresh if path in old and path in new}, sep="/")
-    elif fresh and len(fresh) == len(_differing(theirs, variables)):
-        raise UserError(
-            f"The model {source} has another head than this one, in {', '.join(fresh[:3])}; probably other classes."
-            " To start with a fresh head, set config.model.replace_head=True."
-        )
-    _check(theirs, variables, source)
-    return theirs
-
-
-def check_fits(variables: Mapping[str, Any], module: nn.Module, source: str | Path) -> None:
-    """Raises a `UserError` if `variables` are not those of a model for images of as many channels as they are for.
-
-    Args:
-      variables: {"params", "batch_stats"}.
-      module: a model or an encoder.
-      source: where they come from, for messages.
-    """
-    stem = "/".join((*getattr(getattr(module, "encoder", module), "stem", ("stem", "conv")), "kernel"))
-    found = flatten_dict(variables, sep="/")
-    channels = next((x.shape[-2] for path, x in found.items() if path.endswith(stem) and len(x.shape) == 4), 3)
-    _check_arrays(found, flatten_dict(variables_template(module, channels), sep="/"), source)
-
-
-def _differing(variables: Mapping[str, Any], template: Mapping[str, Any]) -> list[str]:
-    """The sorted paths of arrays that only one of the two has, or that have two shapes."""
-    found, wanted = ({p: x.shape for p, x in flatten_dict(t, sep="/").items()} for t in (variables, template))
-    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-
-
-def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: str | Path) -> None:
-    """Raises if the arrays are not those that the module has."""
-    found, wanted = (flatten_dict(tree, sep="/") for tree in (variables, template))
-    _check_arrays(found, wanted, source)
-
-
-def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], source: str | Path) -> None:
-    """Raises if the arrays, by path, are not those that the module has."""
-    shapes, expected = ({path: x.shape for path, x in arrays.items()} for arrays in (found, wanted))
-    differing = sorted(path for path in shapes.keys() | expected.keys() if shapes.get(path) != expected.get(path))
-    if differing:
-        name = differing[0]
-        raise UserError(
-            f"{source} does not fit the model in {len(differing)} arrays; the first is {short(name)}: expected"
-            f" {expected.get(name, 'none')}, got {shapes.get(name, 'none')}."
-            " The weights belong to a different model."
-        )
-    for name, array in found.items():
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise UserError(f"{source}: the array '{name}' holds {array.dtype}, expected float32. Write it anew.")

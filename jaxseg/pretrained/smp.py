@@ -10,11 +10,11 @@ from flax import linen as nn
 from jaxseg.checks import UserError, check_options, lookup
 from jaxseg.files import Fields, is_text, is_whole, read_json
 from jaxseg.models import create_model
-from jaxseg.pretrained.bundle import check_finite
 from jaxseg.pretrained.convert import convert_model
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.encoder import OF_TIMM, read_encoder
 from jaxseg.pretrained.imported import Imported
+from jaxseg.pretrained.matching import check_finite
 from jaxseg.pretrained.names import SMP_MODELS
 from jaxseg.pretrained.names.origin import smp_encoder
 from jaxseg.pretrained.names.recipe import SEQUENTIAL, Recipe

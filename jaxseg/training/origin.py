@@ -10,8 +10,8 @@ from jaxseg.checks import UserError, listing
 from jaxseg.experiment.build import Experiment
 from jaxseg.experiment.log import say
 from jaxseg.models.describe import describe
-from jaxseg.pretrained.bundle import replace_variables
 from jaxseg.pretrained.convert import adapt_input
+from jaxseg.pretrained.matching import replace_variables
 from jaxseg.trained import TrainedModel, load
 
 Shapes = dict[str, tuple[int, ...]]

@@ -14,7 +14,7 @@ from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, create_model, init
 from jaxseg.models.describe import describe
 from jaxseg.pretrained import load_bundle, load_encoder, save_bundle
-from jaxseg.pretrained.bundle import check_fits, replace_variables
+from jaxseg.pretrained.matching import check_fits, replace_variables
 
 WIDTHS = {"widths": (4, 6, 8)}
 OPTIONS = {"decoder_channels": (8, 6, 4)}
