@@ -23,18 +23,20 @@ from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
 from jaxseg.experiment.build import Experiment, build_model
 from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.limits import check_ranges
+from jaxseg.experiment.scores import run_scores
 from jaxseg.experiment.workdir import read_config
 from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain, read_json
 from jaxseg.losses import LOSSES, is_multilabel
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe
 from jaxseg.pretrained.bundle import LABELS, is_bundle, is_ignored, load_bundle, save_bundle
+from jaxseg.pretrained.calibration import Calibration, load_calibration
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.hub import locate
 from jaxseg.pretrained.matching import check_fits, replace_variables
 from jaxseg.pretrained.smp import read_smp_folder
 
-__all__ = ["TrainedModel", "load", "load_weights"]
+__all__ = ["TrainedModel", "find_calibration", "load", "load_weights"]
 
 Color = tuple[int, int, int]
 Activation = Literal["softmax", "sigmoid"]
@@ -63,6 +65,10 @@ class TrainedModel:
       source: where the weights come from, as a sentence.
       threshold: of a model of one class, the probability above which a pixel is labeled 1.
       values: of each label, the value that stands for it in the label files of the data set; None where ids do.
+      calibration: of the probabilities; of a run it is in the workdir, see `find_calibration`.
+      scores: what was measured with these weights: {"data", "split", "date", "checkpoint", "metrics": {name: number}};
+        of a run they are in the workdir.
+      license: of the weights, as the Hugging Face hub names it: "apache-2.0", "cc-by-4.0", ...
       step: of the training run, in batches; None if it is not known.
       config: of the training run; None if the model was not loaded from a workdir.
       workdir: of the training run; None likewise. It also holds calibration.json and crf.json, if they were made.
@@ -78,6 +84,9 @@ class TrainedModel:
     source: str = ""
     threshold: float = 0.5
     values: tuple[int, ...] | None = None
+    calibration: Calibration | None = None
+    scores: Mapping[str, Any] | None = None
+    license: str = ""
     step: int | None = None
     config: ConfigDict | None = None
     workdir: Path | None = None
@@ -92,13 +101,15 @@ class TrainedModel:
         """Of the images that the model predicts."""
         return self.preprocessing.bands
 
-    def save(self, directory: str | Path) -> None:
-        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `values`.
+    def save(self, directory: str | Path, *, with_golden: bool = True) -> None:
+        """Writes a bundle, a folder that `load` reads: the weights and all fields down to `license`.
 
-        A run's calibration and tuned CRF stay with the run.
+        A run's calibration, if it is of this checkpoint, and its scores of this checkpoint are written too; a tuned CRF
+        stays with the run. See `jaxseg.pretrained.save_bundle`.
 
         Args:
           directory: of the bundle: a new or empty folder, or a bundle, which is overwritten.
+          with_golden: whether the model is shown an image, whose result is kept for `jaxseg verify`.
         """
         save_bundle(
             directory,
@@ -111,8 +122,24 @@ class TrainedModel:
             activation=self.activation,
             threshold=self.threshold,
             values=self.values,
+            calibration=find_calibration(self),
+            scores=self.scores or run_scores(self.workdir, self.step, self.config),
             source=self.source,
+            license=self.license,
+            with_golden=with_golden,
         )
+
+
+def find_calibration(trained: TrainedModel) -> Calibration | None:
+    """Returns the calibration of a trained model: its own, or the one in its workdir if that is of its checkpoint.
+
+    Args:
+      trained: of a bundle or a run.
+    """
+    if trained.calibration or trained.workdir is None or trained.step is None:
+        return trained.calibration
+    sigmoids = trained.activation == "sigmoid" and trained.num_logits > 1
+    return load_calibration(trained.workdir, trained.step, activation="sigmoid" if sigmoids else "softmax")
 
 
 def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = None) -> TrainedModel:
@@ -260,6 +287,9 @@ def _from_bundle(path: Path, source: str | Path) -> TrainedModel:
         source=config["source"],
         threshold=config["threshold"],
         values=config["values"],
+        calibration=config["calibration"],
+        scores=config["scores"],
+        license=config["license"],
     )
 
 

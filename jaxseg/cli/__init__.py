@@ -10,6 +10,7 @@ COMMANDS = {
     "eval": ("eval", "score a trained model: table, scores.json, figures"),
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
+    "verify": ("verify", "whether a bundle says here what it said where it was written"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
     "data": ("data", "what a data set holds and what is wrong with it; statistics"),
     "list": ("list", "names of configs, models, encoders, losses, ..."),

@@ -1,10 +1,7 @@
 """Calibration of probabilities: a scale and a bias of the logits, fitted after training on a held-out split."""
 
-import dataclasses
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,45 +11,24 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxseg.checks import UserError, lookup
-from jaxseg.files import Fields, is_finite, is_list, is_text, is_whole, read_json, write_json
-from jaxseg.trained import TrainedModel
+from jaxseg.pretrained.calibration import FILE, Calibration, load_calibration, save_calibration
+from jaxseg.trained import find_calibration
 
-FILE = "calibration.json"
+__all__ = [
+    "FILE",
+    "KINDS",
+    "Calibration",
+    "find_calibration",
+    "fit_calibration",
+    "fit_temperature",
+    "fit_vector",
+    "load_calibration",
+    "save_calibration",
+]
+
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures; a fit without a minimum ends at one of them
 _RIDGE = 1e-6  # pulls the bias of a class that the split lacks towards 0
 _STEPS = 200  # of L-BFGS at most
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """A calibration of the logits before the softmax or the sigmoids: logits · scale + bias.
-
-    Args:
-      kind: "temperature" or "vector".
-      scale: one number for all classes, 1 / temperature, or one per class.
-      bias: as many numbers.
-      checkpoint: the step whose scores were fitted.
-      split: of the data set, that they were fitted on.
-      report: what was measured: {"pixels": int, "nll": {"before": float, "after": float}, "ece": …}.
-      activation: "softmax" or "sigmoid", of what it was fitted to.
-
-    >>> calibration = Calibration("temperature", (0.5,), (0.0,), checkpoint=100, split="val")
-    >>> calibration(jnp.array([[2.0, -4.0]])).tolist()
-    [[1.0, -2.0]]
-    """
-
-    kind: str
-    scale: tuple[float, ...]
-    bias: tuple[float, ...]
-    checkpoint: int
-    split: str
-    report: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    activation: str = "softmax"
-
-    def __call__(self, logits: Float[Array | np.ndarray, "... c"]) -> Float[Array, "... c"]:
-        """Returns the calibrated logits, float32."""
-        scale, bias = (jnp.broadcast_to(jnp.array(v, jnp.float32), logits.shape) for v in (self.scale, self.bias))
-        return logits.astype(jnp.float32) * scale + bias
 
 
 def fit_calibration(
@@ -158,63 +134,6 @@ def fit_vector(
 
 
 KINDS: dict[str, Callable] = {"temperature": fit_temperature, "vector": fit_vector}
-
-
-def save_calibration(calibration: Calibration, workdir: str | Path) -> Path:
-    """Writes `workdir`/calibration.json and returns its path."""
-    values = dataclasses.asdict(calibration)
-    if calibration.kind == "temperature":
-        values["temperature"] = 1 / calibration.scale[0]
-    path = Path(workdir) / FILE
-    write_json(path, values)
-    return path
-
-
-def find_calibration(trained: TrainedModel) -> Calibration | None:
-    """Returns the calibration that was fitted to a trained model, or None; see `load_calibration`."""
-    if trained.workdir is None or trained.step is None:
-        return None
-    sigmoids = trained.activation == "sigmoid" and trained.num_logits > 1
-    return load_calibration(trained.workdir, trained.step, activation="sigmoid" if sigmoids else "softmax")
-
-
-def load_calibration(workdir: str | Path, checkpoint: int, *, activation: str = "softmax") -> Calibration | None:
-    """Returns the calibration of a checkpoint in `workdir`; None if there is none, with a warning if it is of another.
-
-    Args:
-      workdir: the folder that `jaxseg train` wrote.
-      checkpoint: a step.
-      activation: of the probabilities; a calibration that was fitted to the other's is not used either.
-    """
-    path = Path(workdir) / FILE
-    if not path.exists():
-        return None
-    remedy = "Remove it, or fit it again with jaxseg eval --calibrate."
-    fields = Fields(read_json(path, remedy), path, remedy)
-    kind = fields.take("kind", lambda value: value in list(KINDS), " or ".join(KINDS))
-    fitted = fields.take("checkpoint", is_whole(0, 2**63), "a step")
-    to = fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax")
-    if to != activation:
-        warnings.warn(
-            f"{path} was fitted to the probabilities of a {to}, and the model has {activation}s: it is not used. Fit it"
-            f" again: jaxseg eval --calibrate {kind}",
-            stacklevel=2,
-        )
-        return None
-    if fitted != checkpoint:
-        warnings.warn(
-            f"{path} was fitted to checkpoint {fitted}, not to {checkpoint}, and is not used."
-            f" Fit it again: jaxseg eval --calibrate {kind} --checkpoint {checkpoint}",
-            stacklevel=2,
-        )
-        return None
-    counts = (1,) if kind == "temperature" else range(1, 2**16)
-    numbers = is_list(is_finite, counts)
-    scale = fields.take("scale", numbers, "one finite number" if counts == (1,) else "a finite number for each class")
-    bias = fields.take("bias", is_list(is_finite, (len(scale),)), f"{len(scale)} finite numbers")
-    split = fields.take("split", is_text, "text")
-    report = fields.take("report", lambda value: isinstance(value, Mapping), "an object")
-    return Calibration(kind, tuple(scale), tuple(bias), fitted, split, report, to)
 
 
 def _one_hot(labels: Int[Array | np.ndarray, " n"], logits: Float[Array, "n c"]) -> Bool[Array, "n c"]:

@@ -4,13 +4,21 @@
     DIR/config.json         {"format": "jaxseg 1", "model": arguments of create_model,
                              "in_channels": of the images, 3 where it is missing,
                              "preprocessing": fields of `jaxseg.data.preprocessing.Preprocessing`,
-                             "classes", "palette", "ignore", "activation", "threshold", "values", "source"}
+                             "classes", "palette", "ignore", "activation", "threshold", "values", "source",
+                             "license", "calibration": fields of `jaxseg.inference.Calibration` or null,
+                             "scores": {"data", "split", "date", "checkpoint", "metrics": {name: number}} or null,
+                             "made": {"date", "versions", "backend", "weights": the SHA-256 of model.safetensors}}
+    DIR/golden.safetensors  an image and what the model said of it, see `jaxseg.pretrained.golden`
+    DIR/README.md           the model card, see `jaxseg.pretrained.card`
 
-A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model". Bundles of older versions have no
-"activation", which is then "softmax", and less of the preprocessing.
+A bundle of an encoder alone has "encoder": {"name", "options"} instead of "model", and no golden image. Bundles of
+older versions have no "activation", which is then "softmax", and less of the rest; only the first two files are needed.
 """
 
-from collections.abc import Callable, Sequence
+import datetime
+import importlib.metadata
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +45,9 @@ from jaxseg.files import (
 )
 from jaxseg.models import create_model, pixel_statistics
 from jaxseg.models.describe import describe, describe_encoder
+from jaxseg.pretrained import golden
+from jaxseg.pretrained.calibration import Calibration, read_calibration
+from jaxseg.pretrained.card import write_card
 from jaxseg.pretrained.convert import input_channels, variables_template
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.matching import check_arrays, check_finite
@@ -45,6 +56,7 @@ from jaxseg.pretrained.state_dict import read_safetensors
 FORMAT = "jaxseg 1"
 LABELS = 65535  # the greatest label that a file of labels can hold
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+SCORES = 2**14  # numbers that "scores" may hold, one for each class among them
 
 
 class Bundle(NamedTuple):
@@ -67,9 +79,15 @@ def save_bundle(
     activation: str = "softmax",
     threshold: float = 0.5,
     values: Sequence[int] | None = None,
+    calibration: Calibration | None = None,
+    scores: Mapping[str, Any] | None = None,
     source: str = "",
+    license: str = "",
+    with_golden: bool = True,
 ) -> None:
     """Writes a model or an encoder and its variables to a folder, which is made if it does not exist.
+
+    A model card is written beside them. One that was edited is kept, and a warning says where the new one is.
 
     Args:
       directory: the folder: a new or an empty one, or one with a bundle, which is then overwritten.
@@ -82,23 +100,15 @@ def save_bundle(
       activation: "softmax" or "sigmoid", what makes probabilities of the logits.
       threshold: of a model of one class, the probability above which a pixel is labeled 1.
       values: of each label, the value that stands for it in label files; None where ids do.
+      calibration: of the probabilities.
+      scores: {"data", "split", "date", "checkpoint", "metrics": {name: number}}, what was measured with these weights.
       source: a sentence about where the weights come from.
+      license: of the weights, as the Hugging Face hub names it: "apache-2.0", "cc-by-4.0", ...
+      with_golden: whether the model is shown an image, whose result is kept for `jaxseg verify`. This compiles it.
     """
-    from safetensors.numpy import save_file
-
     directory = Path(directory)
-    _check_free(directory)
-    if hasattr(module, "num_classes"):
-        what = {"model": describe(module)}
-    else:
-        name, options = describe_encoder(module)
-        what = {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
-    channels = input_channels(module, variables)
-    if (getattr(module, "in_channels", None) or channels) != channels:
-        raise UserError(
-            f"The model was made for images of {module.in_channels} channels, in_channels={module.in_channels}, and its"
-            f" variables are for images of {channels}. Make the model with in_channels={channels}."
-        )
+    check_free(directory)
+    what, channels = _describe(module), _channels(module, variables)
     if preprocessing is None:
         preprocessing = Preprocessing.from_json(
             dict(zip(("mean", "std"), pixel_statistics(module, channels), strict=True))
@@ -114,16 +124,85 @@ def save_bundle(
         "activation": activation,
         "threshold": threshold,
         "values": None if values is None else list(map(int, values)),
+        "calibration": calibration.to_json() if calibration else None,
+        "scores": _finite(scores),
         "source": source,
+        "license": license,
     }
-    arrays = flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/")
+    shown = None
+    if with_golden and "model" in what and golden.can_have(preprocessing):
+        model = _make_model(what["model"], "float32")
+        shown = golden.make_golden(model, dict(variables), preprocessing, activation, threshold, calibration)
+        if not np.isfinite(shown.probabilities).all():
+            warnings.warn(
+                "The model makes nan of its golden image, which is left out: its weights are damaged, or untrained.",
+                stacklevel=2,
+            )
+            shown = None
+    _write(directory, flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/"), config, shown)
+
+
+def _finite(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Scores without those that are nan, of classes that no image has."""
+    if scores is None:
+        return None
+    return {**scores, "metrics": {name: value for name, value in scores["metrics"].items() if is_finite(value)}}
+
+
+def _describe(module: nn.Module) -> dict[str, Any]:
+    """The entry of config.json that says how a module is made: "model" or "encoder"."""
+    if hasattr(module, "num_classes"):
+        return {"model": describe(module)}
+    name, options = describe_encoder(module)
+    return {"encoder": {"name": name, "options": options | {"output_stride": module.output_stride}}}
+
+
+def _channels(module: nn.Module, variables: dict[str, Any]) -> int:
+    """The channels of the images that variables are for, which must be the module's."""
+    channels = input_channels(module, variables)
+    if (getattr(module, "in_channels", None) or channels) != channels:
+        raise UserError(
+            f"The model was made for images of {module.in_channels} channels, in_channels={module.in_channels}, and its"
+            f" variables are for images of {channels}. Make the model with in_channels={channels}."
+        )
+    return channels
+
+
+def _write(directory: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], shown: golden.Golden | None) -> None:
+    """Writes the files of a bundle, each whole or not at all."""
+    from safetensors.numpy import save_file
+
     directory.mkdir(parents=True, exist_ok=True)
     with atomic_path(directory / WEIGHTS) as part:
         save_file(arrays, part)
+    (directory / golden.FILE).unlink(missing_ok=True)  # which was of other weights
+    if shown is not None:
+        golden.write_golden(directory, shown)
+    config |= {"made": _made() | {"weights": golden.digest(directory / WEIGHTS)}}
     write_json(directory / CONFIG, config)
+    write_card(directory, config, sum(array.size for array in arrays.values()))
 
 
-def _check_free(directory: Path) -> None:
+def _make_model(description: Mapping[str, Any], dtype: Any) -> nn.Module:
+    """The model of an entry "model" of config.json."""
+    description = dict(description)
+    return create_model(**description.pop("options"), **description, dtype=dtype)
+
+
+def _made() -> dict[str, Any]:
+    """When and with what a bundle is written."""
+    names = ("jaxseg", "jax", "flax")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "versions": found, "backend": jax.default_backend()}
+
+
+def check_free(directory: Path) -> None:
     """Raises where a bundle would be written over a file, or among other files, a run's for example."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file, and a bundle is a folder. Name another.")
@@ -171,7 +250,7 @@ def load_bundle(directory: str | Path, *, dtype: Any = "float32") -> Bundle:
     arrays = read_safetensors(directory / WEIGHTS)
     with making(path, len(arrays)):
         if what == "model":
-            module = create_model(**description.pop("options"), **description, dtype=dtype)
+            module = _make_model(description, dtype)
         else:
             options = {k: tuple(v) if isinstance(v, list) else v for k, v in description["options"].items()}
             module = create_encoder(description["name"], **options)
@@ -187,6 +266,7 @@ def _meaning(fields: Fields, num_classes: int | None, channels: int) -> dict[str
     counts = range(LABELS + 1) if num_classes is None else (0, num_classes, max(num_classes, 2))
     values = is_list(is_whole(-LABELS, LABELS), counts)
     stored = fields.take("values", lambda v: v is None or values(v), "a stored value for each class, or null", None)
+    activation = fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax")
     return {
         "preprocessing": read_preprocessing(fields.group("preprocessing"), channels),
         "classes": list(map(plain, fields.take("classes", is_list(is_text, counts), "a name for each class, or none"))),
@@ -194,8 +274,38 @@ def _meaning(fields: Fields, num_classes: int | None, channels: int) -> dict[str
         "ignore": fields.take("ignore", is_ignored(num_classes or 0), "a whole number, a label that no class has"),
         "threshold": fields.take("threshold", lambda v: is_finite(v) and 0 <= v <= 1, "a number from 0 to 1", 0.5),
         "values": tuple(stored) if stored else None,
-        "activation": fields.take("activation", ("softmax", "sigmoid").__contains__, "softmax or sigmoid", "softmax"),
+        "activation": activation,
+        "calibration": _calibration(fields, activation, num_classes),
+        "scores": _scores(fields),
         "source": plain(fields.take("source", is_text, "text")),
+        "license": plain(fields.take("license", is_text, "text", "")),
+    }
+
+
+def _calibration(fields: Fields, activation: str, num_classes: int | None) -> Calibration | None:
+    if fields.values.get("calibration") is None or num_classes is None:
+        return None
+    calibration = read_calibration(fields.group("calibration"), max(num_classes, 2))
+    to = activation if num_classes > 1 else "softmax"  # of the two labels of one class
+    if calibration.activation != to:
+        raise UserError(
+            f"{fields.path}: the calibration is of the probabilities of a {calibration.activation}, and the model's are"
+            f" of a {to}. {fields.remedy}"
+        )
+    return calibration
+
+
+def _scores(fields: Fields) -> dict[str, Any] | None:
+    if fields.values.get("scores") is None:
+        return None
+    inside = fields.group("scores")
+    metrics = inside.group("metrics")
+    named = len(metrics.values) <= SCORES and all(map(is_text, metrics.values))
+    inside.take("metrics", lambda _: named, f"an object of at most {SCORES} numbers")
+    optional = is_whole(0, 2**63)
+    return {name: plain(inside.take(name, is_text, "text", "")) for name in ("data", "split", "date")} | {
+        "checkpoint": inside.take("checkpoint", lambda v: v is None or optional(v), "a step, or null", None),
+        "metrics": {plain(name): metrics.take(name, is_finite, "a finite number") for name in metrics.values},
     }
 
 
