@@ -11,6 +11,8 @@ COMMANDS = {
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
     "verify": ("verify", "whether a bundle says here what it said where it was written"),
+    "push": ("push", "send a bundle to the Hugging Face hub"),
+    "pull": ("pull", "fetch a bundle from the Hugging Face hub into a folder"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
     "data": ("data", "what a data set holds and what is wrong with it; statistics"),
     "list": ("list", "names of configs, models, encoders, losses, ..."),
