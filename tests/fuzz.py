@@ -37,10 +37,12 @@ from PIL import Image
 from jaxseg.checks import UserError
 from jaxseg.cli import launch
 from jaxseg.data import readers
+from jaxseg.data.bands import RGB
 from jaxseg.data.legend import read_legend
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.log import read_rows
 from jaxseg.inference.calibration import load_calibration
-from jaxseg.pretrained import read_state_dict
+from jaxseg.pretrained import golden, read_state_dict
 from jaxseg.trained import load
 
 BEFORE = Path(__file__).parent / "data_before"
@@ -117,6 +119,23 @@ def _safetensors(folder: Path) -> None:
     save_file({"w": np.ones((3, 4), "f4"), "b": np.zeros(5, "f2")}, folder / "a.safetensors")
 
 
+def _golden(folder: Path) -> None:
+    places = np.array([(0, 0), (8, 13)], np.int32)
+    probabilities = np.full((2, 3), 1 / 3, np.float32)
+    image = golden.draw_image(RGB, (9, 14))
+    golden.write_golden(folder, golden.Golden(image, np.ones((9, 14), np.uint8), places, probabilities))
+
+
+def _load_golden(folder: Path, file: Path) -> None:
+    golden.read_golden(folder, Preprocessing((0.0,) * 3, (1.0,) * 3), 3)
+
+
+def _onnx(folder: Path) -> None:
+    from tests.pretrained.test_onnx_file import write
+
+    write(folder / "a.onnx", {"fc.weight": np.ones((3, 4), "f4"), "fc.bias": np.zeros(5, "f2"), "count": 3})
+
+
 def _classes(folder: Path) -> None:
     entries = [{"id": i, "name": f"class {i}", "color": [i, 2, 3], "values": [i, i + 10]} for i in range(3)]
     (folder / "classes.json").write_text(json.dumps({"ignore": 255, "classes": entries}))
@@ -170,6 +189,8 @@ LOADERS = {
     "images and labels": Loader(_images, ("*",), _load_image, 10),
     "torch": Loader(_torch, ("*.pth",), lambda folder, file: read_state_dict(file), 4),
     "safetensors": Loader(_safetensors, ("*",), lambda folder, file: read_state_dict(file), 2),
+    "golden": Loader(_golden, ("*",), _load_golden, 1),
+    "onnx": Loader(_onnx, ("*",), lambda folder, file: read_state_dict(file), 1),
     "classes.json": Loader(_classes, ("*",), lambda folder, file: read_legend(file, None), 2),
     "bundle": Loader(_bundle, ("config.json", "model.safetensors"), lambda folder, file: load(folder), 1),
     "smp": Loader(_smp, ("config.json", "model.safetensors"), lambda folder, file: load(folder), 0.5),

@@ -133,6 +133,10 @@ READ_ONLY = {
     "tune-crf runs/camvid --split train": "the shorter command of the same page runs",
     "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",
     "convert torchvision": "needs a model of torchvision; tests/parity converts",
+    "convert onnx": "needs a model; tests/pretrained/test_onnx_file.py converts",
+    "verify": "it writes nothing; tests/pretrained/test_golden.py verifies",
+    "push": "it sends; tests/pretrained/test_hub.py does, to a hub of its own",
+    "pull": "it downloads; tests/pretrained/test_hub.py does, from a hub of its own",
 }
 FEWER = {  # what makes a command quick
     "receptive-field": ["--draws", "0"],  # the theory alone

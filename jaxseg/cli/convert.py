@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from jaxseg.checks import UserError, printable
+from jaxseg.cli import seen
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.models import pixel_statistics
 from jaxseg.models.parts import title
@@ -25,16 +26,24 @@ EPILOG = """examples:
     jaxseg convert torchvision deeplab.pth --arch deeplabv3_resnet50 \\
       --out bundles/deeplab
     jaxseg convert timm a.safetensors --encoder resnet50 --out bundles/resnet50
+  the weights of an ONNX file that PyTorch exported from smp's model (needs
+  jaxseg[onnx]), of satellite images:
+    jaxseg convert onnx clouds.onnx --arch Unet --encoder efficientnet-b4 \\
+      --option in_channels=4 --bands red,green,blue,nir --dtype float32 \\
+      --window 0 2 --mean 0.2,0.2,0.2,0.3 --std 0.2,0.2,0.2,0.2 \\
+      --class-names clear,cloud,shadow --out bundles/clouds
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.epilog = EPILOG
-    parser.add_argument("source", choices=LIBRARIES, help="the library that wrote the file")
+    parser.add_argument(
+        "source", choices=LIBRARIES, help="the library that wrote the file; onnx: smp's model, exported"
+    )
     parser.add_argument(
         "file",
-        help="state dict or checkpoint (.safetensors, .pth, .ckpt), smp's save_pretrained folder, or hf:OWNER/REPO",
+        help="state dict (.safetensors, .pth, .ckpt, .onnx), smp's save_pretrained folder, or hf:OWNER/REPO",
     )
     parser.add_argument("--out", required=True, help="folder to write the bundle to")
     parser.add_argument(
@@ -49,15 +58,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a further argument that the model was made with, by the library's name for it; may be repeated",
     )
-    parser.add_argument("--note", default="", help="a sentence on where the weights come from, and their license")
+    parser.add_argument("--note", default="", help="a sentence on where the weights come from")
+    seen.arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Converts and writes the bundle; returns the exit status."""
     note = args.note or f"converted from {args.source}: {Path(args.file).name}"
     if args.source == "smp" and locate(args.file).is_dir():
-        trained = dataclasses.replace(load(args.file), source=note)
-        trained.save(args.out)
+        trained = load(args.file)
+        meaning = seen.classes(args, trained.num_logits)
+        meaning["preprocessing"] = seen.preprocessing(args, trained.preprocessing)
+        dataclasses.replace(trained, source=note, license=args.license, **meaning).save(args.out)
         print(f"{title(trained.model)} of smp -> {args.out}")
         return 0
     imported = import_weights(
@@ -71,8 +83,14 @@ def main(args: argparse.Namespace) -> int:
     for sentence in imported.notes:
         print(printable(sentence), file=sys.stderr)
     mean, std = pixel_statistics(imported.module, imported.in_channels)
-    seen = Preprocessing.from_json({"mean": mean, "std": std, "bucket": imported.bucket})
-    meaning = {"preprocessing": seen, "activation": imported.activation, "source": note}
+    default = Preprocessing.from_json({"mean": mean, "std": std, "bucket": imported.bucket})
+    meaning = {
+        "preprocessing": seen.preprocessing(args, default),
+        "activation": imported.activation,
+        "source": note,
+        "license": args.license,
+        **seen.classes(args, getattr(imported.module, "num_classes", None)),
+    }
     save_bundle(args.out, imported.module, imported.variables, **meaning)
     print(f"{title(imported.module)} of {args.source} -> {args.out}")
     return 0

@@ -10,7 +10,7 @@ from jaxseg.pretrained.imported import Imported
 from jaxseg.pretrained.smp import read_smp, read_smp_folder
 from jaxseg.pretrained.torchvision import read_torchvision
 
-LIBRARIES = ("torchvision", "timm", "smp")
+LIBRARIES = ("torchvision", "timm", "smp", "onnx")
 
 
 def import_weights(
@@ -25,7 +25,7 @@ def import_weights(
     """Imports a model, or an encoder alone, of another library.
 
     Args:
-      library: one of `LIBRARIES`, which wrote the file.
+      library: one of `LIBRARIES`, which wrote the file; "onnx" is a model of smp that PyTorch exported to ONNX.
       source: the path of a state dict or of a trainer's checkpoint with one; a folder of smp's `save_pretrained`; or
         either as `hf:OWNER/REPO`.
       arch: the library's name of the model, in upper or lower case; None imports the encoder alone.
@@ -37,6 +37,10 @@ def import_weights(
     path = locate(source)
     if library not in LIBRARIES:
         raise UserError(f"Unknown library '{library}'. Known: {', '.join(LIBRARIES)}.")
+    if library == "onnx":
+        if path.suffix != ".onnx":
+            raise UserError(f"Expected a file whose name ends in .onnx, got '{path}'.")
+        library = "smp"
     if library == "smp" and path.is_dir():
         return read_smp_folder(path)
     if arch is None or library == "smp":

@@ -13,7 +13,7 @@ StateDict = str | Path | Mapping[str, Any]
 
 
 def read_state_dict(source: StateDict) -> dict[str, np.ndarray]:
-    """Returns the arrays of a `.safetensors` or PyTorch file, or of a mapping of arrays or tensors.
+    """Returns the arrays of a `.safetensors`, `.onnx` or PyTorch file, or of a mapping of arrays or tensors.
 
     In a trainer's checkpoint the state dict may be under "state_dict", "model_state_dict", "model" or a similar name.
     The prefix that `torch.compile` gives to names is left out. Reading needs no PyTorch and runs no code of the file,
@@ -40,6 +40,10 @@ def read_entries(source: StateDict | Entries) -> Entries:
         raise UserError(f"There is no file '{path}' to read a state dict from.")
     if path.suffix == ".safetensors":
         return drop_compiled(Entries(read_safetensors(path)))
+    if path.suffix == ".onnx":
+        from jaxseg.pretrained.onnx_file import read_onnx
+
+        return drop_compiled(read_onnx(path))
     from jaxseg.pretrained.torch_file import read_torch_file
 
     return drop_compiled(read_torch_file(path))
