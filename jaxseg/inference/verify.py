@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from jaxseg.checks import UserError
 from jaxseg.files import is_text, plain, read_json
@@ -97,7 +97,7 @@ def verify(bundle: str | Path, *, tolerance: float = TOLERANCE) -> Verification:
 
 def compare(
     golden: Golden,
-    labels: Int[np.ndarray, "h w"],
+    labels: Integer[np.ndarray, "h w"],
     probabilities: Float[np.ndarray, "h w k"],
     *,
     tolerance: float = TOLERANCE,

@@ -32,7 +32,6 @@ from jaxseg.data.preprocessing import Preprocessing, read_preprocessing
 from jaxseg.encoders import create_encoder
 from jaxseg.files import (
     Fields,
-    atomic_path,
     is_color,
     is_finite,
     is_list,
@@ -51,7 +50,7 @@ from jaxseg.pretrained.card import write_card
 from jaxseg.pretrained.convert import input_channels, variables_template
 from jaxseg.pretrained.described import check_values, making
 from jaxseg.pretrained.matching import check_arrays, check_finite
-from jaxseg.pretrained.state_dict import read_safetensors
+from jaxseg.pretrained.state_dict import read_safetensors, write_safetensors
 
 FORMAT = "jaxseg 1"
 LABELS = 65535  # the greatest label that a file of labels can hold
@@ -139,7 +138,7 @@ def save_bundle(
                 stacklevel=2,
             )
             shown = None
-    _write(directory, flatten_dict(jax.tree.map(np.ascontiguousarray, dict(variables)), sep="/"), config, shown)
+    _write(directory, flatten_dict(jax.tree.map(np.asarray, dict(variables)), sep="/"), config, shown)
 
 
 def _finite(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -170,11 +169,8 @@ def _channels(module: nn.Module, variables: dict[str, Any]) -> int:
 
 def _write(directory: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], shown: golden.Golden | None) -> None:
     """Writes the files of a bundle, each whole or not at all."""
-    from safetensors.numpy import save_file
-
     directory.mkdir(parents=True, exist_ok=True)
-    with atomic_path(directory / WEIGHTS) as part:
-        save_file(arrays, part)
+    write_safetensors(directory / WEIGHTS, arrays)
     (directory / golden.FILE).unlink(missing_ok=True)  # which was of other weights
     if shown is not None:
         golden.write_golden(directory, shown)

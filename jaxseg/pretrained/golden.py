@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Integer, Num
 
 from jaxseg.checks import UserError
 from jaxseg.data.bands import Bands, resize_bands
 from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.files import atomic_path, short
+from jaxseg.files import short
 from jaxseg.ops.resize import resize_within
-from jaxseg.pretrained.state_dict import read_safetensors
+from jaxseg.pretrained.state_dict import read_safetensors, write_safetensors
 
 FILE = "golden.safetensors"
 SIZE = (61, 75)  # pixels: no multiple of a stride, so that padding is seen, too
@@ -40,7 +40,7 @@ class Golden(NamedTuple):
     """An image, and what a model said of it."""
 
     image: Num[np.ndarray, "h w c"]  # as stored
-    labels: Int[np.ndarray, "h w"]  # uint8 or uint16
+    labels: Integer[np.ndarray, "h w"]  # uint8 or uint16
     places: Int[np.ndarray, "n 2"]  # (row, column)
     probabilities: Float[np.ndarray, "n k"]  # at `places`
 
@@ -143,10 +143,7 @@ def draw_image(bands: Bands, size: tuple[int, int] = SIZE) -> Num[np.ndarray, "h
 
 def write_golden(directory: Path, golden: Golden) -> None:
     """Writes the file into the folder of a bundle."""
-    from safetensors.numpy import save_file
-
-    with atomic_path(directory / FILE) as part:
-        save_file({name: np.ascontiguousarray(array) for name, array in golden._asdict().items()}, part)
+    write_safetensors(directory / FILE, golden._asdict())
 
 
 def read_golden(directory: str | Path, preprocessing: Preprocessing, num_labels: int) -> Golden:

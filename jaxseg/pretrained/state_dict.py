@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError
+from jaxseg.files import atomic_path
 from jaxseg.pretrained.wrapping import Entries, drop_compiled, unwrap
 
 StateDict = str | Path | Mapping[str, Any]
@@ -62,6 +63,22 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} is no .safetensors file that can be read: {type(error).__name__}: {error}. Copy it again, or save"
             " it again as float32."
         ) from error
+
+
+def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays to a `.safetensors` file, whole or not at all, which others may read as they may read the folder's.
+
+    Args:
+      path: of the file.
+      arrays: by name.
+    """
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+        part.chmod(mode)  # safetensors writes for its user alone, whatever the umask
 
 
 def _arrays(content: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -175,3 +175,4 @@ def test_a_bundle_is_not_written_over_other_files(tmp_path, model_and_variables)
         save_bundle(tmp_path / "config.json", *model_and_variables)
     save_bundle(tmp_path / "new", *model_and_variables)
     save_bundle(tmp_path / "new", *model_and_variables)  # a bundle may be written anew
+    assert len({path.stat().st_mode for path in (tmp_path / "new").iterdir()}) == 1  # others may read all or nothing

@@ -27,8 +27,7 @@ BANDS = Bands(("red", "green", "blue", "nir", "swir"), "uint16", ((0, 900), (0, 
 def tiny(num_classes, **options):
     options |= {"encoder_options": {"widths": (4, 6), "convs": 1}, "decoder_channels": (6, 4)}
     model = create_model("unet", "plain", num_classes=num_classes, **options)
-    # larger than at the start of training, so that every class is somewhere
-    return model, jax.tree.map(lambda x: 3 * np.asarray(x), init(model, jax.random.key(1)))
+    return model, jax.tree.map(np.asarray, init(model, jax.random.key(1)))  # with which every class is somewhere
 
 
 def saved(folder, num_classes=3, **fields):
@@ -57,7 +56,7 @@ def test_every_part_of_a_bundles_meaning_is_in_it(tmp_path):
     assert found.holds and found.agreeing == found.pixels == 61 * 75 and found.compared == 256 * 3
     assert found.difference < 1e-5 and found.intact is True
     golden = read_golden(folder, seen, 3)
-    assert len(np.unique(golden.labels)) > 1 and golden.probabilities.std() > 0.01
+    assert len(np.unique(golden.labels)) == 3 and golden.probabilities.std() > 0.05
     assert golden.image.dtype == np.uint16 and golden.image.shape == (61, 75, 5)
     trained = load(folder)
     assert trained.calibration == calibration
@@ -68,13 +67,13 @@ def test_every_part_of_a_bundles_meaning_is_in_it(tmp_path):
 
 
 def test_one_class_has_its_threshold(tmp_path):
-    folder = saved(tmp_path, 1, threshold=0.62, activation="sigmoid")
+    folder = saved(tmp_path, 1, threshold=0.52, activation="sigmoid")
     found = verify(folder)
     assert found.holds and found.agreeing == found.pixels
     golden = read_golden(folder, load(folder).preprocessing, 2)
     p = golden.probabilities[:, 1]
-    np.testing.assert_array_equal(golden.labels[tuple(golden.places.T)], p > 0.62)
-    assert 0 < (p > 0.62).mean() < 1
+    np.testing.assert_array_equal(golden.labels[tuple(golden.places.T)], p > 0.52)
+    assert 0 < (p > 0.52).mean() < 1
 
 
 def test_the_command_says_what_agrees(bundle, copy, capsys):
@@ -202,13 +201,15 @@ def test_a_runs_calibration_and_scores_are_in_its_bundle(tmp_path):
         archive.extractall(tmp_path, filter="data")
     run = load(tmp_path / "workdir")
     count = len(run.classes)
+    with (run.workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "eval", "step": 99, "miou": 0.001}\n')  # of a checkpoint that is not there any more
     save_calibration(Calibration("temperature", (0.5,), (0.0,), run.step, "val"), run.workdir)
     run.save(tmp_path / "bundle", with_golden=False)
     bundle = load(tmp_path / "bundle")
     assert bundle.calibration.scale == (0.5,) and bundle.calibration.split == "val"
     assert bundle.scores["checkpoint"] == run.step and bundle.scores["split"] == "val"
     assert bundle.scores["data"] == "shapes" and bundle.scores["date"].startswith("20")
-    assert 0 <= bundle.scores["metrics"]["miou"] <= 1 and "loss" not in bundle.scores["metrics"]
+    assert 0.001 < bundle.scores["metrics"]["miou"] <= 1 and "loss" not in bundle.scores["metrics"]
     assert sum(name.startswith("iou/") for name in bundle.scores["metrics"]) <= count
     save_calibration(Calibration("temperature", (0.5,), (0.0,), run.step + 1, "val"), run.workdir)
     with pytest.warns(UserWarning, match="and is not used"):
