@@ -51,10 +51,10 @@ class Verification:
         """Returns what agrees, a line each, and what follows from it."""
         weights = {True: "unchanged", False: "CHANGED since it was written", None: "no digest to compare"}[self.intact]
         lines = [
-            f"written        {self.made or 'not said where'}",
-            f"{WEIGHTS:<14} {weights}",
-            f"labels         {self.agreeing} of {self.pixels} agree (at least {AGREEING:.1%} must)",
-            f"probabilities  {self.compared} compared, max |difference| {self.difference:.2e} (at most"
+            f"{'written':<17}  {self.made or 'not said where'}",
+            f"{WEIGHTS:<17}  {weights}",
+            f"{'labels':<17}  {self.agreeing} of {self.pixels} agree (at least {AGREEING:.1%} must)",
+            f"{'probabilities':<17}  {self.compared} compared, max |difference| {self.difference:.2e} (at most"
             f" {self.tolerance:g})",
         ]
         return [*lines, "The bundle says here what it said where it was written." if self.holds else self._why()]

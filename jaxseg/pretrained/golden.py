@@ -161,8 +161,8 @@ def read_golden(directory: str | Path, preprocessing: Preprocessing, num_labels:
     remedy = "Copy the bundle again, or write it anew."
     if not path.exists():
         raise UserError(
-            f"{directory} has no {FILE}: the bundle was written before there were golden images, or without one. Load"
-            " it and save it again to have one; what it then holds is what the weights say today."
+            f"{directory} has no {FILE}: the bundle was written before there were golden images, or without one."
+            f" `jaxseg bundle {directory} --out NEW` writes one with what the weights say today."
         )
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise UserError(f"{path} is no file, or of more than {LARGEST // 2**20} MiB. {remedy}")

@@ -187,4 +187,4 @@ def _remedy(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    return f"{type(error).__name__}: {text[0].rstrip('.') if text else 'no message'}."

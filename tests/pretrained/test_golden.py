@@ -79,7 +79,7 @@ def test_one_class_has_its_threshold(tmp_path):
 def test_the_command_says_what_agrees(bundle, copy, capsys):
     assert main(["verify", str(bundle)]) == 0
     said = capsys.readouterr().out
-    assert "labels         4575 of 4575 agree" in said and "max |difference| " in said
+    assert "labels             4575 of 4575 agree" in said and "max |difference| " in said
     assert said.endswith("The bundle says here what it said where it was written.\n")
     arrays = load_file(copy / "model.safetensors")
     arrays["params/head/conv/bias"] = arrays["params/head/conv/bias"] + np.float32([0.5, 0, 0])
