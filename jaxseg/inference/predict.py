@@ -64,7 +64,7 @@ class Predictor:
       bucket: in pixels; larger values compile less often and compute more. None means the model's own.
       threshold: of a model of one class, the probability above which a pixel is labeled 1. None means the model's own.
       calibration: of the probabilities (docs/calibration.md); label maps are those of the model's own logits. None is
-        what `jaxseg eval --calibrate` left in the model's workdir, if it is of this checkpoint.
+        the bundle's, or what `jaxseg eval --calibrate` left in the model's workdir, if it is of this checkpoint.
       refine: "crf" or "guided", with the run's settings, or a function of `create_refiner`: refines the logits
         using the image; the probabilities are then not calibrated (docs/refinement.md).
       mesh: of `jaxseg.training.make_mesh`, of this process: the images of a batch are split over its devices and, if it

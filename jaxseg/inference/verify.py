@@ -86,7 +86,7 @@ def verify(bundle: str | Path, *, tolerance: float = TOLERANCE) -> Verification:
         raise UserError(f"The tolerance is of probabilities, 0 to 1, got {tolerance}.")
     trained = load(folder)
     golden = read_golden(folder, trained.preprocessing, len(trained.classes))
-    predictor = Predictor(trained)
+    predictor = Predictor(trained, tile="none")
     found = compare(golden, predictor(golden.image), predictor.probabilities(golden.image), tolerance=tolerance)
     made = read_json(folder / CONFIG).get("made")
     made = made if isinstance(made, Mapping) else {}
