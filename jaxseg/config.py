@@ -90,6 +90,7 @@ def default_config() -> ConfigDict:
     c.model.options = ConfigDict()  # open: further fields of the model's module
     c.model.encoder_options = ConfigDict()  # open: further fields of the encoder's module
     c.model.dtype = "float32"  # of the computation, "float32" or "bfloat16"; parameters stay float32
+    c.model.head_dtype = ""  # of the last convolution and what follows; "float32" beside a "bfloat16" rest; "" is dtype
 
     c.loss = ConfigDict()
     # A weight that changes over the steps is {"start": 0.0, "end": 1.0, "begin_step": 0, "end_step": 1000}.

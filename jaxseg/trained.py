@@ -177,7 +177,10 @@ def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = Non
                 " a folder of smp's save_pretrained, each of which has a config.json."
             )
     if dtype is not None:
-        trained = dataclasses.replace(trained, model=create_model(**_arguments(trained.model), dtype=dtype))
+        head = getattr(trained.model, "head_dtype", None)
+        trained = dataclasses.replace(
+            trained, model=create_model(**_arguments(trained.model), dtype=dtype, head_dtype=head)
+        )
     return trained
 
 

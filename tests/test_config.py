@@ -46,6 +46,7 @@ DEFAULTS = {
     "model.replace_head": False,
     "model.output_stride": None,
     "model.dtype": "float32",
+    "model.head_dtype": "",
     "loss.terms.cross_entropy": 1.0,
     "loss.heads.logits": 1.0,
     # AdamW as Loshchilov and Hutter have it, with a decay that short runs stand; poly as in DeepLab.

@@ -91,7 +91,17 @@ def test_datasets_take_a_root_and_keywords(name):
     [
         (
             jaxseg.create_model,
-            ["name", "encoder", "num_classes", "in_channels", "output_stride", "dtype", "encoder_options", "options"],
+            [
+                "name",
+                "encoder",
+                "num_classes",
+                "in_channels",
+                "output_stride",
+                "dtype",
+                "head_dtype",
+                "encoder_options",
+                "options",
+            ],
         ),
         (jaxseg.init, ["model", "key", "image_size", "in_channels"]),
         (jaxseg.create_dataset, ["name", "root", "label_offset", "label_ignore", "options"]),

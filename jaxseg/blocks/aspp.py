@@ -70,27 +70,30 @@ class ASPPSum(nn.Module):
     hidden: int = 0
     dropout: float = 0.0  # after each hidden layer
     dtype: Any = jnp.float32
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
-        def conv(features, kernel_size, kernel_init, name, dilation=1):
+        scores = self.head_dtype or self.dtype
+
+        def conv(features, kernel_size, kernel_init, name, dilation=1, dtype=self.dtype):
             return Conv(
                 features,
                 kernel_size,
                 dilation=dilation,
                 use_bias=True,
-                dtype=self.dtype,
+                dtype=dtype,
                 kernel_init=kernel_init,
                 name=name,
             )
 
         def direct(name, dilation):
-            return conv(self.num_classes, 3, xavier_uniform, name, dilation)
+            return conv(self.num_classes, 3, xavier_uniform, name, dilation, scores)
 
         def deep(name, dilation):
             fc6 = conv(self.hidden, 3, he_uniform, f"{name}_fc6", dilation)
             fc7 = conv(self.hidden, 1, he_uniform, f"{name}_fc7")
-            fc8 = conv(self.num_classes, 1, xavier_uniform, f"{name}_fc8")
+            fc8 = conv(self.num_classes, 1, xavier_uniform, f"{name}_fc8", dtype=scores)
 
             def drop(x):
                 return nn.Dropout(self.dropout)(x, deterministic=not train)

@@ -14,8 +14,9 @@ from jaxseg.ops.resize import resize
 class Head(nn.Module):
     """One convolution to the classes' scores, which are resized bilinearly to the image's own size.
 
-    Both are computed in `dtype`, as at full size the scores are the largest arrays of many models; the result is
-    float32. `align_corners`, as in segmentation_models_pytorch, keeps the centers of the corner pixels in place.
+    Both are computed in `dtype`, or in `head_dtype` if it is not None: at full size the scores are the largest arrays
+    of many models. The result is float32. `align_corners`, as in segmentation_models_pytorch, keeps the centers of the
+    corner pixels in place.
     """
 
     num_classes: int
@@ -23,6 +24,7 @@ class Head(nn.Module):
     align_corners: bool = True
     dtype: Any = jnp.float32
     kernel_init: Any = xavier_uniform
+    head_dtype: Any = None
 
     @nn.compact
     def __call__(
@@ -33,7 +35,7 @@ class Head(nn.Module):
             self.num_classes,
             self.kernel_size,
             use_bias=True,
-            dtype=self.dtype,
+            dtype=self.head_dtype or self.dtype,
             kernel_init=self.kernel_init,
             name="conv",
         )
@@ -52,9 +54,11 @@ class FCNHead(nn.Module):
     align_corners: bool = True
     dtype: Any = jnp.float32
     kernel_init: Any = he_uniform
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int], *, train: bool) -> Float[Array, "b h2 w2 num_classes"]:
         conv = ConvNormAct(x.shape[-1] // 4, dtype=self.dtype, kernel_init=self.kernel_init, name="conv")
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2))(conv(x, train=train), deterministic=not train)
-        return Head(self.num_classes, align_corners=self.align_corners, dtype=self.dtype, name="head")(x, size)
+        dtypes = {"dtype": self.dtype, "head_dtype": self.head_dtype}
+        return Head(self.num_classes, align_corners=self.align_corners, **dtypes, name="head")(x, size)

@@ -132,8 +132,10 @@ class StageHead(nn.Module):
 
     num_classes: int
     dtype: Any = jnp.float32
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     @nn.compact
     def __call__(self, x: Feature, size: tuple[int, int], *, train: bool) -> Float[Array, "b h w k"]:
         x = nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
-        return Head(self.num_classes, align_corners=False, dtype=self.dtype, name="scores")(x, size)
+        dtypes = {"dtype": self.dtype, "head_dtype": self.head_dtype}
+        return Head(self.num_classes, align_corners=False, **dtypes, name="scores")(x, size)

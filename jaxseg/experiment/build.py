@@ -107,6 +107,7 @@ def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
         num_classes=num_classes,
         output_stride=c.output_stride,
         dtype=c.dtype,
+        head_dtype=c.head_dtype or None,
         encoder_options=c.encoder_options.to_dict(),
         **c.options.to_dict(),
     )

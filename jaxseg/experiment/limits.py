@@ -72,6 +72,7 @@ def check_config(config: ConfigDict) -> None:
             f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
+    lookup({"": "", "float32": ""}, c.model.head_dtype, "config.model.head_dtype")
     lookup(PRESETS, c.train.xla, "config.train.xla")
     lookup({"auto": "", **FILLS}, c.eval.fill, "config.eval.fill")
     lookup({"crop": "", "none": ""}, c.eval.phase, "config.eval.phase")

@@ -16,9 +16,10 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   any width, or absent (a "c1", and those deeper than the encoder goes); the image's size changes no parameter's shape.
 - Every module has a `name`. The docstring of the decoder (of the head, if there is no decoder) is the architecture's:
   its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
-- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype`, `in_channels` and its own,
-  all but the first with a default, `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it
-  calls `check_images` first, and looks at the array that it returns.
+- An architecture that is its own encoder is a module with the fields `num_classes`, `dtype`, `in_channels`,
+  `head_dtype` (of the last convolution; None is `dtype`) and its own, all but the first with a default,
+  `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it calls `check_images` first, and looks
+  at the array that it returns.
 - Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
   own, under "attention".
 """
@@ -119,6 +120,7 @@ def create_model(
     in_channels: int | None = None,
     output_stride: int | None = None,
     dtype: Any = jnp.float32,
+    head_dtype: Any = None,
     encoder_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -132,6 +134,7 @@ def create_model(
         error. None takes any number: variables are then for 3 channels, or for as many as `init` is told.
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
       dtype: of the computation, e.g. `jnp.bfloat16` or "bfloat16"; parameters and logits stay float32.
+      head_dtype: of the last convolution of every head and of what follows it, e.g. "float32"; None is `dtype`.
       encoder_options: further fields of the encoder's module, when it is given by name.
       **options: of the architecture, see `jaxseg.models.parts`.
 
@@ -148,13 +151,11 @@ def create_model(
     for key, count in (("num_classes", num_classes), ("in_channels", 3 if in_channels is None else in_channels)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{key} must be a whole number of at least 1, got {count!r}.")
-    if not isinstance(dtype, str):
-        try:
-            dtype = jnp.dtype(dtype).name
-        except TypeError:
-            raise UserError(f"Unknown compute type {dtype!r}. Known: {', '.join(DTYPES)}.") from None
-    dtype = lookup(DTYPES, dtype, "compute type")
+    dtype = _compute_type(dtype)
+    head_dtype = dtype if head_dtype is None else _compute_type(head_dtype)
     options = {"num_classes": num_classes, "dtype": dtype, "in_channels": in_channels, **_frozen(options)}
+    if head_dtype != dtype:
+        options["head_dtype"] = head_dtype
     encoder = encoder or entry.default_encoder
     if entry.default_encoder is None:
         if encoder or output_stride or encoder_options:
@@ -175,6 +176,16 @@ def create_model(
             " Set them as the module's fields."
         )
     return entry(encoder=encoder, **options)
+
+
+def _compute_type(dtype: Any) -> Any:
+    """The type of `DTYPES` that a name or a type means."""
+    if not isinstance(dtype, str):
+        try:
+            dtype = jnp.dtype(dtype).name
+        except TypeError:
+            raise UserError(f"Unknown compute type {dtype!r}. Known: {', '.join(DTYPES)}.") from None
+    return lookup(DTYPES, dtype, "compute type")
 
 
 def architecture(name: str) -> Any:

@@ -127,6 +127,7 @@ class CUNet(nn.Module):
     growth: int = 32  # new features of a block
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -145,7 +146,7 @@ class CUNet(nn.Module):
         x = max_pool(stem(image, train=train), 2)
         unets = CoupledUNets(self.units, order, self.features, self.growth, self.dtype, name="decoder")
         *earlier, last = unets(x, train=train)
-        head, size = partial(StageHead, self.num_classes, self.dtype), image.shape[1:3]
+        head, size = partial(StageHead, self.num_classes, self.dtype, self.head_dtype), image.shape[1:3]
         outputs = {"logits": head(name="head")(last, size, train=train)}
         for number, features in enumerate(earlier, start=1):
             outputs[f"stage{number}"] = head(name=f"stage{number}")(features, size, train=train)

@@ -85,6 +85,7 @@ class DeconvNet(nn.Module):
     kernel_size: int = 7  # of fc6
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -101,7 +102,8 @@ class DeconvNet(nn.Module):
         up = mirrored(self.widths, self.convs)
         decoder = DeconvNetDecoder(up, self.features, self.kernel_size, self.dtype, name="decoder")
         x = decoder(x, memory, train=train)
-        head = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, kernel_init=xavier_uniform, name="head")
+        dtype = self.head_dtype or self.dtype
+        head = Conv(self.num_classes, 1, use_bias=True, dtype=dtype, kernel_init=xavier_uniform, name="head")
         return {"logits": head(x).astype(jnp.float32)}
 
 

@@ -10,7 +10,7 @@ from jaxseg.models.parts import described
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """Returns the arguments of `create_model` that make `model`, as JSON types, without the compute type.
+    """Returns the arguments of `create_model` that make `model`, as JSON types, without the compute types.
 
     >>> from jaxseg.models import create_model
     >>> describe(create_model("fpn", "resnet18", num_classes=5, dropout=0.0))  # doctest: +NORMALIZE_WHITESPACE

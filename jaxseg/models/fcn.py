@@ -83,10 +83,12 @@ class FCNScores(nn.Module):
 
     num_classes: int
     dtype: Any = jnp.float32
+    head_dtype: Any = None  # None is `dtype`
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
-        score = partial(Conv, self.num_classes, 1, use_bias=True, dtype=self.dtype)
+        dtype = self.head_dtype or self.dtype
+        score = partial(Conv, self.num_classes, 1, use_bias=True, dtype=dtype)
 
         def enlarge(name: str, skip: Feature, times: int) -> Function:
             if times == 1:
@@ -96,7 +98,7 @@ class FCNScores(nn.Module):
                 kernel_size=2 * times,
                 stride=times,
                 padding=times // 2,
-                dtype=self.dtype,
+                dtype=dtype,
                 kernel_init=bilinear_init,
                 name=f"enlarge_{name}",
             )

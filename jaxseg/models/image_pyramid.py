@@ -50,6 +50,11 @@ class ImagePyramid(nn.Module):
         """Of the computation."""
         return self.network.dtype
 
+    @property
+    def head_dtype(self) -> Any:
+        """Of the network's scores; None is `dtype`."""
+        return self.network.head_dtype
+
     def setup(self) -> None:
         lookup(dict.fromkeys(MERGES), self.merge, "way to merge scales")
         segmenter = self.network(encoder=self.encoder)
@@ -110,11 +115,13 @@ class PyramidOf:
         merge: str = ImagePyramid.merge,
         features: int = ImagePyramid.features,
         in_channels: int | None = None,
+        head_dtype: Any = None,
     ) -> ImagePyramid:
         entry = lookup(self.networks, architecture, "architecture for an image pyramid")
         check_options(entry, architecture_options, f"model '{architecture}'")
         options = {**defaults(entry), **architecture_options}
-        network = Variant(entry, **{**options, "num_classes": num_classes, "dtype": dtype})
+        common = {"num_classes": num_classes, "dtype": dtype, "head_dtype": head_dtype}
+        network = Variant(entry, **{**options, **common})
         return ImagePyramid(encoder, network, scales, merge, features, in_channels)
 
     def options_of(self, model: nn.Module) -> dict[str, Any] | None:
@@ -128,7 +135,7 @@ class PyramidOf:
         options = {
             key: value
             for key, value in model.network.options.items()
-            if key not in ("num_classes", "dtype") and value != preset[key]
+            if key not in ("num_classes", "dtype", "head_dtype") and value != preset[key]
         }
         own = {key: getattr(model, key) for key in ("scales", "merge", "features")}
         return {"architecture": name, "architecture_options": FrozenDict(options), **own}

@@ -43,18 +43,20 @@ class LRASPPHead(nn.Module):
     features: int = 128  # of the deep branch
     fine_level: str = "c3"
     dtype: Any = jnp.float32
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
-        conv = partial(Conv, kernel_size=1, dtype=self.dtype, kernel_init=pytorch_uniform)
+        conv = partial(Conv, kernel_size=1, kernel_init=pytorch_uniform)
+        score = partial(conv, self.num_classes, use_bias=True, dtype=self.head_dtype or self.dtype)
         project = ConvNormAct(self.features, 1, dtype=self.dtype, kernel_init=pytorch_uniform, name="project")
         scores = lraspp(
             levels["c5"],
             levels[self.fine_level],
             project=partial(project, train=train),
-            weigh=conv(self.features, name="weigh"),
-            predict_deep=conv(self.num_classes, use_bias=True, name="deep"),
-            predict_fine=conv(self.num_classes, use_bias=True, name="fine"),
+            weigh=conv(self.features, dtype=self.dtype, name="weigh"),
+            predict_deep=score(name="deep"),
+            predict_fine=score(name="fine"),
         )
         return resize(scores, size).astype(jnp.float32)
 

@@ -16,7 +16,7 @@ from jaxseg.models.segmenter import Segmenter
 from jaxseg.variants import Variant, defaults
 
 Part = type[nn.Module] | Variant
-COMMON = ("num_classes", "dtype", "in_channels")  # every part gets them that has such fields
+COMMON = ("num_classes", "dtype", "in_channels", "head_dtype")  # every part gets them that has such fields
 # Fields of the parts that are no options of the model.
 RESERVED = ("parent", "name", "encoder", "decoder", "head", "auxiliary", "kernel_init", *COMMON)
 
@@ -33,7 +33,7 @@ DROPPING = Variant(Segmenter, dropout=Option("dropout", 0.2))  # whole channels,
 
 
 class Architecture:
-    """An entry of `MODELS`: makes a `Segmenter` from an encoder, num_classes, dtype and options.
+    """An entry of `MODELS`: makes a `Segmenter` from an encoder, num_classes, dtypes and options.
 
     The options are the fields of the decoder (of the head, where there is no decoder), and those fields of the other
     parts whose value is an `Option`; with `auxiliary`, also a switch of that name. Its documentation is that of
@@ -89,10 +89,11 @@ class Architecture:
         num_classes: int,
         dtype: Any = jnp.float32,
         in_channels: int | None = None,
+        head_dtype: Any = None,
         **options: Any,
     ) -> nn.Module:
         check_options(self, options, "the model")
-        common = {"num_classes": num_classes, "dtype": dtype, "in_channels": in_channels}
+        common = dict(zip(COMMON, (num_classes, dtype, in_channels, head_dtype), strict=True))
         values = {**defaults(self), **options, **common}
         names = [name for name in ("decoder", "head", "auxiliary") if name in self.parts and values.get(name, True)]
         made = {name: self.parts[name](**self._fill(name, values)) for name in names}

@@ -86,14 +86,22 @@ class PatchHead(nn.Module):
     hidden: int = 200
     dilation: int = 1  # between the positions of one patch
     dtype: Any = jnp.float32
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     @nn.compact
     def __call__(self, x: Feature) -> Float[Array, "b h w num_classes"]:
-        options = {"padding": 0, "use_bias": True, "dtype": self.dtype}
+        options = {"padding": 0, "use_bias": True}
         full = Conv(
-            self.hidden, self.positions, dilation=self.dilation, kernel_init=he_normal_in, name="hidden", **options
+            self.hidden,
+            self.positions,
+            dilation=self.dilation,
+            dtype=self.dtype,
+            kernel_init=he_normal_in,
+            name="hidden",
+            **options,
         )
-        score = Conv(self.num_classes, 1, kernel_init=xavier_uniform, name="scores", **options)
+        dtype = self.head_dtype or self.dtype
+        score = Conv(self.num_classes, 1, dtype=dtype, kernel_init=xavier_uniform, name="scores", **options)
         return score(nn.relu(full(x))).astype(jnp.float32)
 
 
@@ -116,6 +124,7 @@ class PatchCNN(nn.Module):
     hidden: int = 200
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -140,7 +149,8 @@ class PatchCNN(nn.Module):
         image = check_images(self, image, self.in_channels)
         x = extend(image, self.patch)
         x, dilation = PatchEncoder(self.widths, self.kernel_sizes, dense=True, dtype=self.dtype, name="encoder")(x)
-        head = PatchHead(self.num_classes, self.positions, self.hidden, dilation, self.dtype, name="head")
+        dtypes = (self.dtype, self.head_dtype)
+        head = PatchHead(self.num_classes, self.positions, self.hidden, dilation, *dtypes, name="head")
         return {"logits": head(x)}
 
 
@@ -166,7 +176,8 @@ def classify(
         )
     params = variables["params"]
     encoder = PatchEncoder(model.widths, model.kernel_sizes, dtype=model.dtype)
-    head = PatchHead(model.num_classes, model.positions, model.hidden, dtype=model.dtype)
+    dtypes = {"dtype": model.dtype, "head_dtype": model.head_dtype}
+    head = PatchHead(model.num_classes, model.positions, model.hidden, **dtypes)
     x, _ = encoder.apply({"params": params["encoder"]}, patches)
     return head.apply({"params": params["head"]}, x)[:, 0, 0]
 

@@ -25,7 +25,7 @@ class Segmenter(nn.Module):
       decoder: (levels, size, *, train) -> features; None hands the levels themselves to the head. Where an encoder has
         fewer levels than its class attribute `least_levels`, if it has one, it finds the image itself as "c0".
       head: (features, size, *, train) -> scores f32[B,H,W,num_classes] at `size`; has the fields `num_classes` and
-        `dtype`.
+        `dtype`, and may have `head_dtype`.
       auxiliary: (levels, size, *, train) -> scores, the output "auxiliary"; None for a model without.
       dropout: probability that training drops a whole channel between decoder and head.
       in_channels: of the images, as for `create_model`.
@@ -49,6 +49,11 @@ class Segmenter(nn.Module):
     def dtype(self) -> Any:
         """Of the computation after the encoder."""
         return self.head.dtype
+
+    @property
+    def head_dtype(self) -> Any:
+        """Of the scores; None is `dtype`."""
+        return getattr(self.head, "head_dtype", None)
 
     def __call__(self, image: Float[ArrayLike, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w k"]]:
         return self.decode(self.encode(image, train=train), image.shape[1:3], train=train)

@@ -37,6 +37,7 @@ class SegNet(nn.Module):
     basic: bool = False  # the decoder ends with features too, and has no ReLU
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -55,7 +56,8 @@ class SegNet(nn.Module):
         size = self.kernel_size
         x, memory = PoolingEncoder(down, size, self.dtype, name="encoder")(image, train=train)
         x = UnpoolingDecoder(up, size, not self.basic, self.dtype, name="decoder")(x, memory, train=train)
-        head = partial(Conv, self.num_classes, 1 if self.basic else size, use_bias=True, dtype=self.dtype)
+        dtype = self.head_dtype or self.dtype
+        head = partial(Conv, self.num_classes, 1 if self.basic else size, use_bias=True, dtype=dtype)
         return {"logits": head(kernel_init=xavier_uniform, name="head")(x).astype(jnp.float32)}
 
 

@@ -71,6 +71,7 @@ class StackedUNet(nn.Module):
     every_stage: bool = False
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -89,7 +90,7 @@ class StackedUNet(nn.Module):
             self.features, self.stem_features, self.widths, self.counts, self.finest, self.dtype, name="encoder"
         )
         *earlier, last = encoder(image, train=train)
-        head, size = partial(StageHead, self.num_classes, self.dtype), image.shape[1:3]
+        head, size = partial(StageHead, self.num_classes, self.dtype, self.head_dtype), image.shape[1:3]
         outputs = {"logits": head(name="head")(last, size, train=train)}
         for number, x in enumerate(earlier if self.every_stage else [], start=1):
             outputs[f"stage{number}"] = head(name=f"stage{number}")(x, size, train=train)

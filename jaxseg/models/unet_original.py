@@ -108,6 +108,7 @@ class UNetOriginal(nn.Module):
     dropout: float = 0.5
     dtype: Any = jnp.float32
     in_channels: int | None = None  # of the images, as for `create_model`
+    head_dtype: Any = None  # of the scores; None is `dtype`
 
     default_encoder = None
     pixel_mean = IMAGENET_MEAN
@@ -123,7 +124,8 @@ class UNetOriginal(nn.Module):
         x = mirror(image, margins, tuple(t.seen for t in tiles))
         x = UDecoder(self.widths, self.dropout, self.dtype, name="decoder")(x, train=train)
         x = x[:, : size[0], : size[1]]
-        head = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, kernel_init=he_normal_in, name="head")
+        dtype = self.head_dtype or self.dtype
+        head = Conv(self.num_classes, 1, use_bias=True, dtype=dtype, kernel_init=he_normal_in, name="head")
         return {"logits": head(x).astype(jnp.float32)}
 
 

@@ -115,7 +115,8 @@ class UNetPlusPlus(Segmenter):
         def score(level: int) -> Float[Array, "b h w k"]:
             if level == whole:
                 return self.head(views[level], size)
-            return Head(self.num_classes, dtype=self.dtype, name=f"level{level}")(views[level], size)
+            dtypes = {"dtype": self.dtype, "head_dtype": self.head_dtype}
+            return Head(self.num_classes, **dtypes, name=f"level{level}")(views[level], size)
 
         outputs = {"logits": score(wanted)}
         if self.deep_supervision:

@@ -43,3 +43,15 @@ def test_float32_scores_are_enlarged_as_they_are():
     scores = Head(3).apply(variables, x, (5, 6))
     expected = resize(scores, (10, 12), align_corners=True)
     np.testing.assert_array_equal(Head(3).apply(variables, x, (10, 12)), expected)
+
+
+def test_with_a_type_of_their_own_the_scores_never_have_eight_bits():
+    x, variables = features(jnp.bfloat16)
+    head = Head(3, dtype=jnp.bfloat16, head_dtype=jnp.float32)
+    program = jax.jit(head.apply, static_argnums=2).trace(variables, x, (10, 12))
+    text = program.lower(lowering_platforms=("cuda",)).as_text()
+    operands = re.findall(r"stablehlo\.(convolution|dot_general)\W.* : \((.*)\) -> (.*)", text)
+    assert len(operands) >= 3  # the convolution, and an enlargement along each axis
+    assert not any("bf16" in types or "bf16" in result for _, types, result in operands)
+    exact = Head(3).apply(variables, x.astype(jnp.float32), (10, 12))
+    np.testing.assert_array_equal(head.apply(variables, x, (10, 12)), exact)

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from jaxseg.blocks.conv import Conv
+from jaxseg.blocks.upsample import ConvTranspose
 from jaxseg.checks import UserError
 from jaxseg.encoders import create_encoder
 from jaxseg.models import MODELS, architecture, create_model, init
+from jaxseg.models.describe import describe
 from jaxseg.variants import defaults
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,6 +128,21 @@ def test_logits_are_float32_at_the_images_own_size(case, size):
     for key, logits in outputs.items():
         found = (logits.shape, logits.dtype)
         assert found == ((2, *size, CLASSES), jnp.float32), f"{key} is not float32 at the image's own size"
+
+
+def test_a_type_for_the_scores_is_that_of_the_last_convolutions_alone(case):
+    found = set()
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, Conv | ConvTranspose):
+            found.add((context.module.features == CLASSES, context.module.dtype))
+        return call(*args, **kwargs)
+
+    model = tiny(case.name, dtype="bfloat16", head_dtype="float32")
+    with nn.intercept_methods(note):
+        shapes(model, case.variables, case.images)
+    assert found == {(False, jnp.bfloat16), (True, jnp.float32)}, "(whether it makes scores, its type)"
+    assert describe(model) == describe(case.model), "a description has no compute types"
 
 
 @pytest.mark.parametrize("output_stride", [8, 32])

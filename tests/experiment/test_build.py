@@ -91,6 +91,7 @@ def test_a_file_is_no_workdir(tmp_path, dataset):
         ("data.crop", (8,), "both positive"),
         ("data.crop", (500, 8), "can never be filled: its height is 500"),
         ("model.dtype", "float16", "Known: bfloat16, float32"),
+        ("model.head_dtype", "bfloat16", "Unknown config.model.head_dtype 'bfloat16'"),
         ("loss.terms", {"dise": 1.0}, "Did you mean 'dice'"),
         ("eval.metrics", ("confusion", "spraed"), "Unknown metric 'spraed'. Did you mean 'spread'"),
         ("eval.metrics", (3,), "config.eval.metrics must have texts only"),

@@ -26,6 +26,11 @@ def test_fields_reach_the_model_and_its_encoder():
     assert {part.dtype for part in (model, model.encoder, model.decoder, model.head)} == {jnp.bfloat16}
     assert (model.encoder.output_stride, model.encoder.widths) == (16, (4, 8, 8, 8, 8))
     hash(model)  # a static argument of jit
+    other = create_model("unet", "plain", num_classes=2, head_dtype="float32", **options)
+    assert (other.dtype, other.head_dtype, other.decoder.dtype) == (jnp.bfloat16, jnp.float32, jnp.bfloat16)
+    options["dtype"] = "float32"
+    plain = create_model("unet", "plain", num_classes=2, **options)
+    assert create_model("unet", "plain", num_classes=2, head_dtype="float32", **options) == plain
 
 
 def test_the_output_stride_is_the_architectures_own_unless_given():
@@ -110,6 +115,7 @@ def test_init_runs_no_forward_pass():
         ({"num_classes": True}, "num_classes must be a whole number"),
         ({"encoder": ["plain"]}, "Expected the name of a known encoder, got"),
         ({"dtype": 3}, "Unknown compute type 3"),
+        ({"head_dtype": "float23"}, "Did you mean 'float32'"),
     ],
 )
 def test_arguments_of_other_types_are_refused(arguments, said):
