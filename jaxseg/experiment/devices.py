@@ -4,8 +4,9 @@ Fully sharded data parallelism (Rajbhandari et al., 2020, arXiv:1910.02054, call
 not what it computes: the parameters are gathered for a step, and the gradient is summed into the parts.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -167,6 +168,23 @@ def wait_for_all(event: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(event)
+
+
+def any_of_processes(flags: Sequence[bool]) -> jax.Array:
+    """Returns, for every flag, whether it is true in at least one process. All processes must call it.
+
+    The result, bool, lies on a device of this process, which computes it after what was sent to it before; nothing is
+    waited for until it is read.
+    """
+    mesh = make_mesh()
+    own = np.tile(np.asarray(flags, bool), (jax.local_device_count(), 1))
+    everywhere = jax.make_array_from_process_local_data(batched(mesh), own)
+    return _any_row(mesh)(everywhere).addressable_data(0)
+
+
+@functools.cache
+def _any_row(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda rows: rows.any(axis=0), out_shardings=replicated(mesh))
 
 
 def any_process(flag: bool) -> bool:

@@ -8,8 +8,6 @@ from types import FrameType
 
 import jax
 
-from jaxseg.experiment import devices as shard
-
 # A closed terminal sends SIGHUP; Slurm sends SIGTERM, or what `--signal` names, mostly SIGUSR1.
 ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGQUIT")
 LEAVING = ("SIGINT", "SIGQUIT")  # the second of these ends the program
@@ -50,20 +48,6 @@ class Interrupts:
             signal.set_wakeup_fd(self._wakeup)
             os.close(self._pipe[1])  # which ends the thread, once it has said what it has to say
             self._thread.join(5)
-
-    def stopping(self, *, ask: bool) -> bool:
-        """Returns whether to stop after this step.
-
-        Args:
-          ask: whether several processes agree now on the answer, which all of them must do at the same step. Until then
-            the answer of several processes is no.
-        """
-        if jax.process_count() == 1:
-            return self.received is not None
-        if ask and shard.any_process(self.received is not None):
-            self.received = self.received or signal.SIGTERM
-            return True
-        return False
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if number == getattr(signal, "SIGHUP", None):

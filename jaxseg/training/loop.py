@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from jaxseg.experiment.log import Log, progress_bar, say, train_bar, train_line
 from jaxseg.experiment.state import TrainState, eval_variables
 from jaxseg.experiment.workdir import check_workdir, enable_compilation_cache
 from jaxseg.trained import of_experiment
+from jaxseg.training.agreement import Agreement
 from jaxseg.training.figures import Figures
 from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.memory import check_memory, out_of_memory, what_to_lower
@@ -142,6 +144,7 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
         accumulate=config.optim.accumulate,
         written=lambda loss, speed: bar.set_postfix_str(train_line(loss, speed, _last_score(run)), refresh=False),
     )
+    agreement = Agreement(config.log.every)
     with Interrupts() as interrupts, bar, out_of_memory(lambda: _lower(run)):
         for step in bar:
             with _saved_first(run, state, step, rows, batches, started=step > start):
@@ -154,11 +157,11 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                 jax.block_until_ready(metrics)
                 run.claim.write(start)
             rows.add(done, metrics)
-            ask = done % config.log.every == 0
-            stopping = interrupts.stopping(ask=ask)
+            ends_row = done % config.log.every == 0
+            stopping, late = agreement(done, interrupts.received is not None, saver.late())
             evaluating = _is_due(run, done)
-            saving = saver.due(done, ask=ask) or evaluating or stopping
-            if saving or ask or saver.by_step(done):
+            saving = saver.due(done, late=late and ends_row) or evaluating or stopping
+            if saving or ends_row or saver.by_step(done):
                 rows.end(done)
                 if saving:  # no state is saved before it is known that its loss is a number
                     rows.flush()
@@ -172,7 +175,7 @@ def _loop(run: Run, state: TrainState, batches: pipeline.TrainIterator, train_st
                 raise Interrupted(
                     f"Stopped at step {done} of {steps}; checkpoint {done} is saved in {checkpoints.directory}."
                     " Run the same command to go on.",
-                    code=128 + interrupts.received,
+                    code=128 + (interrupts.received or signal.SIGTERM),  # of another process, it is not known
                 )
             if evaluating:
                 try:

@@ -45,18 +45,21 @@ class Saving:
         """Returns whether the number of `step` asks for a checkpoint, whatever the time and the disk say."""
         return bool(self._every) and step % self._every == 0
 
-    def due(self, step: int, *, ask: bool) -> bool:
+    def late(self) -> bool:
+        """Returns whether the clock asks for a checkpoint."""
+        return bool(self._minutes) and self._clock() - self._last >= 60 * self._minutes
+
+    def due(self, step: int, *, late: bool) -> bool:
         """Returns whether to save after `step`; all processes of the run are told the same.
 
         A save that is due while one is being written is left out: the next one comes as much later.
 
         Args:
           step: that was just made.
-          ask: whether the clock is asked now, on which several processes have to agree. Ask at steps of which
-            metrics.jsonl has a row anyway, so that its rows do not depend on the time.
+          late: what `late` says, and all processes agree on. Ask at steps of which metrics.jsonl has a row anyway, so
+            that its rows do not depend on the time.
         """
-        late = ask and bool(self._minutes) and self._clock() - self._last >= 60 * self._minutes
-        if not (self.by_step(step) or (ask and shard.any_process(late))):
+        if not (self.by_step(step) or late):
             return False
         if shard.any_process(self.checkpoints.saving()):
             if not self._said:

@@ -18,8 +18,8 @@ def test_saves_by_time_count_from_the_last_one_whatever_made_it():
     due = {}
     for step, minute in enumerate([5, 9.9, 10, 11, 19, 23, 32, 33]):
         disk.now = 60 * minute
-        assert not saving.due(step, ask=False)
-        due[minute] = saving.due(step, ask=True)
+        assert not saving.due(step, late=False)
+        due[minute] = saving.due(step, late=saving.late())
         if due[minute] or minute == 23:  # an evaluation saves at that time
             saving.save(step, None, {"next_index": step})
     assert [minute for minute, saved in due.items() if saved] == [10, 23, 33]
@@ -28,14 +28,14 @@ def test_saves_by_time_count_from_the_last_one_whatever_made_it():
 
 def test_saves_by_steps_are_the_same_at_any_speed():
     saving, _ = _saving(every=4)
-    assert [step for step in range(1, 13) if saving.due(step, ask=False)] == [4, 8, 12]
-    assert not any(_saving()[0].due(step, ask=True) for step in range(1, 13))
+    assert [step for step in range(1, 13) if saving.due(step, late=saving.late())] == [4, 8, 12]
+    assert not _saving()[0].late()
 
 
 def test_what_is_due_while_the_disk_is_busy_is_left_out_and_said_once(capsys):
     saving, disk = _saving(minutes=10, every=2)
     disk.busy, disk.now = True, 601
-    assert not any(saving.due(step, ask=True) for step in (1, 2, 3, 4))
+    assert not any(saving.due(step, late=saving.late()) for step in (1, 2, 3, 4))
     assert capsys.readouterr().err.count("Step 1 is not saved: an earlier checkpoint is still being written.") == 1
     disk.busy = False
-    assert saving.due(5, ask=True), "it is late"
+    assert saving.due(5, late=saving.late()), "it is late"
