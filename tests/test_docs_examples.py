@@ -120,6 +120,8 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
     ("python", "tests/fuzz.py"): "minutes; tests/test_fuzz.py breaks a few files",
     ("python", "-m", "tests.drill"): "up to an hour of kills",
+    ("python", "-m", "jaxseg.serve.load"): "it asks a server; tests/serve runs it",
+    ("curl",): "it asks a server; tests/serve asks one",
 }
 # Commands that are read, but not run.
 READ_ONLY = {
@@ -127,6 +129,8 @@ READ_ONLY = {
     "league": "hours; tests/bench measures a model of it",
     "ablation": "hours; the league's test measures the same",
     "bench": "minutes; tests/bench times a small model",
+    "serve": "it ends when it is told to; tests/serve serves",
+    "demo": "it ends when it is told to; tests/serve has its page",
     "refinement": "half a minute; tests/bench has it, smaller",
     "predict runs/camvid photos/ --out out --crf": "the CRF runs in eval --crf; predict runs without it",
     "errors runs/camvid --split val": "the README's errors runs/shapes runs, on that split",

@@ -34,7 +34,8 @@ BELOW = {
     "training": ("evaluation",),
     "analysis": ("trained", "visualize", "inference"),
     "bench": ("training", "analysis"),
-    "cli": ("bench",),
+    "serve": ("inference",),
+    "cli": ("bench", "serve"),
     "__main__": ("cli",),
 }
 # The public face reaches everything, and only when it is asked for.
@@ -50,7 +51,7 @@ FORBIDDEN = {
     "data": {"flax", "optax"},
 }
 HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
-HEAVY |= {"nibabel", "pydicom", "rasterio", "tifffile"}
+HEAVY |= {"nibabel", "pydicom", "rasterio", "starlette", "tifffile", "uvicorn"}
 ABSENT = {"tensorflow", "torch", "pickle"}
 EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 

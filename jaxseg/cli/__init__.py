@@ -9,6 +9,8 @@ COMMANDS = {
     "train": ("train", "train a model of a recipe or config file, in a folder"),
     "eval": ("eval", "score a trained model: table, scores.json, figures"),
     "predict": ("predict", "label images with a trained model: label maps and overlays"),
+    "serve": ("serve", "a trained model behind HTTP: images in, label maps out"),
+    "demo": ("demo", "a local page: drop an image, see what a trained model says"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
     "verify": ("verify", "whether a bundle says here what it said where it was written"),
     "push": ("push", "send a bundle to the Hugging Face hub"),

@@ -169,17 +169,23 @@ def save_label_png(path: str | Path, label: np.ndarray, palette: Palette, *, ign
       palette: a color per class, at most 256.
       ignore: drawn white.
     """
-    from PIL import Image
-
     if len(palette) > 256:
         raise UserError(f"{path}: a palette PNG holds at most 256 classes, got {len(palette)}. Save the array instead.")
+    image = palette_image(label, palette, ignore=ignore)
+    with atomic_path(path) as part:
+        image.save(part, optimize=False)
+
+
+def palette_image(label: np.ndarray, palette: Palette, *, ignore: int = 255) -> "PIL.Image.Image":
+    """Returns the image that `save_label_png` writes; the arguments are its."""
+    from PIL import Image
+
     _ignored(label, palette, ignore)
     colors = np.full((256, 3), 255, np.uint8)
     colors[: len(palette)] = palette
     image = Image.fromarray(np.asarray(label).astype(np.uint8))
     image.putpalette(colors.tobytes())
-    with atomic_path(path) as part:
-        image.save(part, optimize=False)
+    return image
 
 
 def _ignored(label: np.ndarray, palette: Palette, ignore: int) -> Bool[np.ndarray, "h w"]:

@@ -1,0 +1,117 @@
+"""What a client gets: a label map as PNG or as numbers, its regions as GeoJSON, or probabilities."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from jaxseg.data.readers import geo
+from jaxseg.serve.uploads import Refused
+from jaxseg.trained import TrainedModel
+from jaxseg.visualize.images import palette_image
+
+LABEL, IDS, POLYGONS, PROBABILITIES = "label", "ids", "polygons", "probabilities"
+ANSWERS = (LABEL, IDS, POLYGONS, PROBABILITIES)
+TYPES = ("float32", "float16", "uint8")
+
+
+class Answer(NamedTuple):
+    """A body and its media type."""
+
+    body: bytes
+    media_type: str
+
+
+class Wish(NamedTuple):
+    """What a request asks for.
+
+    Args:
+      answer: one of `ANSWERS`.
+      type: one of `TYPES`, of probabilities.
+    """
+
+    answer: str = LABEL
+    type: str = "float32"
+
+
+def read_wish(query: Mapping[str, str]) -> Wish:
+    """Returns what the parameters of a request ask for.
+
+    >>> read_wish({"answer": "probabilities", "type": "uint8"})
+    Wish(answer='probabilities', type='uint8')
+    """
+    known = {"answer": ANSWERS, "type": TYPES}
+    for name, value in query.items():
+        if name not in known:
+            raise Refused(400, f"Unknown parameter {name!r}. Known: {', '.join(known)}.")
+        if value not in known[name]:
+            raise Refused(400, f"The parameter {name} is one of {', '.join(known[name])}, got {value!r}.")
+    wish = Wish(**query)
+    if wish.answer == POLYGONS and not geo.is_installed():
+        raise Refused(501, "Polygons need rasterio, which this server lacks: pip install 'jaxseg[geo]'.")
+    return wish
+
+
+def label_answer(label: Integer[np.ndarray, "h w"], trained: TrainedModel) -> Answer:
+    """Returns a palette PNG of class ids; of more than 256 classes a gray one of 16 bits."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    if len(trained.classes) <= 256 and label.max() <= 255:
+        palette_image(label, trained.palette, ignore=trained.ignore).save(buffer, "PNG", compress_level=1)
+    else:
+        Image.fromarray(label.astype(np.uint16)).save(buffer, "PNG", compress_level=1)
+    return Answer(buffer.getvalue(), "image/png")
+
+
+def ids_answer(label: Integer[np.ndarray, "h w"], trained: TrainedModel) -> Answer:
+    """Returns a .npy file of class ids [h, w], uint8 or, where that does not hold them, uint16."""
+    largest = max(len(trained.classes) - 1, int(label.max()))
+    return _npy(label.astype(np.uint8 if largest <= 255 else np.uint16))
+
+
+def polygons_answer(label: Integer[np.ndarray, "h w"], trained: TrainedModel) -> Answer:
+    """Returns GeoJSON: the outline, (column, row) in pixels, of every connected region of a class."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"label": value, "class": trained.classes[value]},
+            "geometry": geometry,
+        }
+        for geometry, value in geo.polygons(label, None, label != trained.ignore)
+    ]
+    document = {"type": "FeatureCollection", "features": features}
+    return Answer(json.dumps(document).encode(), "application/geo+json")
+
+
+def probabilities_answer(probabilities: Float[np.ndarray, "h w c"], dtype: str) -> Answer:
+    """Returns a .npy file [h, w, label]; of uint8, 255 stands for 1.
+
+    >>> np.load(io.BytesIO(probabilities_answer(np.array([[[0.2, 0.8]]]), "uint8").body)).tolist()
+    [[[51, 204]]]
+    """
+    values = np.rint(probabilities * 255) if dtype == "uint8" else probabilities
+    return _npy(values.astype(dtype))
+
+
+def _npy(values: np.ndarray) -> Answer:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    return Answer(buffer.getvalue(), "application/x-npy")
+
+
+def describe(trained: TrainedModel) -> dict[str, object]:
+    """Returns what a client must know of a model: its classes, colors and bands, as JSON types."""
+    bands = trained.bands
+    return {
+        "classes": list(trained.classes),
+        "palette": [list(color) for color in trained.palette],
+        "ignore": trained.ignore,
+        "bands": list(bands.names),
+        "dtype": bands.dtype,
+        "activation": trained.activation,
+        "source": trained.source,
+    }
