@@ -4,19 +4,30 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer, Num
 
 from jaxseg.inference.batches import Grid, find_grid
-from jaxseg.inference.predict import Predictor
+from jaxseg.trained import TrainedModel
 
 LABEL, PROBABILITIES = "label", "probabilities"
-Image = Num[np.ndarray, "h w c"]
-Result = Integer[np.ndarray, "h w"] | Float[np.ndarray, "h w c"]
+Image = Num[np.ndarray, "_h _w _c"]
+Result = Integer[np.ndarray, "_h _w"] | Float[np.ndarray, "_h _w _c"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What is asked of a model, as of a `Predictor`."""
+
+    trained: TrainedModel
+
+    def predict_batch(self, images: Sequence[Image], *, batch_size: int) -> list[Any]: ...
+
+    def probabilities(self, image: Image) -> Any: ...
 
 
 class _Waiting(NamedTuple):
@@ -44,7 +55,7 @@ class Batcher:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: Model,
         *,
         batch: int = 8,
         wait: float = 0.005,
