@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Predictor
 from jaxseg.serve import Limits, Service, serve
 from jaxseg.serve.load import measure
+from jaxseg.serve.server import _listen
 from jaxseg.trained import TrainedModel
 
 
@@ -232,6 +234,17 @@ def test_requests_are_batched_and_counted(address):
     assert float(values['jaxseg_requests_total{status="200"}']) >= 40
     assert float(values["jaxseg_requests_running"]) == float(values["jaxseg_images_waiting"]) == 0
     assert float(values["process_resident_memory_bytes"]) > 1e7
+
+
+def test_answers_do_not_wait_for_the_client_to_have_read_their_beginning():
+    """asyncio turns Nagle's algorithm off only for sockets that are of TCP by name: it cost 40 ms a request."""
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_an_address_that_is_taken_is_told():
+    with _listen("127.0.0.1", 0) as listening, pytest.raises(UserError, match="can't be listened at"):
+        _listen("127.0.0.1", listening.getsockname()[1])
 
 
 def test_the_demo_is_one_page_that_asks_nobody_else():
