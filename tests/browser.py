@@ -50,15 +50,11 @@ class Browser:
         flags += ["--remote-debugging-pipe", f"--user-data-dir={folder}", f"--window-size={size[0]},{size[1]}"]
         flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "about:blank"]
 
-        def pipes() -> None:  # it reads from 3 and writes to 4
-            read, write = os.dup(their_in), os.dup(their_out)
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
+        # It reads from 3 and writes to 4. A shell puts the pipes there: code between fork and exec may wait for ever.
+        shell = f'exec "$@" 3<&{their_in} 4>&{their_out}'
         self._process = subprocess.Popen(
-            [str(CHROMIUM), *flags],
-            preexec_fn=pipes,
-            close_fds=False,
+            ["bash", "-c", shell, "bash", str(CHROMIUM), *flags],
+            pass_fds=(their_in, their_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -105,9 +101,17 @@ class Browser:
 
     def wait_for(self, expression: str, seconds: float = 60) -> Any:
         """Returns the value of an expression as soon as it is true."""
-        waiting = f"new Promise((done, failed) => {{ const end = Date.now() + {1000 * seconds}; const look = () => {{"
-        waiting += f" let value; try {{ value = {expression}; }} catch (error) {{}} if (value) done(value); else if (Date.now() > end)"
-        waiting += " failed(new Error(document.body.innerText)); else setTimeout(look, 20); }; look(); })"
+        waiting = """new Promise((done, failed) => {
+            const end = Date.now() + SECONDS * 1000;
+            (function look() {
+                let value;
+                try { value = EXPRESSION; } catch (error) { value = null; }
+                if (value) done(value);
+                else if (Date.now() > end) failed(new Error(document.body.innerText));
+                else setTimeout(look, 20);
+            })();
+        })"""
+        waiting = waiting.replace("SECONDS", str(seconds)).replace("EXPRESSION", expression)
         return self.evaluate(waiting)
 
     def give_file(self, selector: str, path: Path) -> None:
