@@ -13,17 +13,15 @@ docs/serve.md tells of requests, answers and limits.
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
+    parser.epilog = EPILOG
+    all_arguments(parser)
+
+
+def all_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `run` reads."""
     from jaxseg.inference.refine import REFINERS
 
-    parser.epilog = EPILOG
     source.arguments(parser)
-    listening(parser)
-    parser.add_argument("--refine", choices=REFINERS, help="refine predictions, with the run's settings")
-    parser.add_argument("--threshold", type=float, help="of a model of one class (default: the model's own)")
-
-
-def listening(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that `run` reads."""
     parser.add_argument("--host", default="127.0.0.1", help="to listen at; 0.0.0.0 is heard by other machines, too")
     parser.add_argument("--port", type=int, default=8000, help="to listen at; 0 takes a free one")
     parser.add_argument("--batch", type=int, default=8, help="images that are computed together, at most")
@@ -39,15 +37,18 @@ def listening(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warm", metavar="HxW", nargs="+", default=[], help="compile for images of these sizes before the start"
     )
+    parser.add_argument("--refine", choices=REFINERS, help="refine predictions, with the run's settings")
+    parser.add_argument("--threshold", type=float, help="of a model of one class (default: the model's own)")
+    source.tiling_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="say nothing of requests")
 
 
 def main(args: argparse.Namespace) -> int:
     """Serves until it is asked to stop, and returns the exit status."""
-    return run(args, refine=args.refine, threshold=args.threshold, page=False)
+    return run(args, page=False)
 
 
-def run(args: argparse.Namespace, *, refine: str | None, threshold: float | None, page: bool) -> int:
+def run(args: argparse.Namespace, *, page: bool) -> int:
     """Serves the model that the flags name; with `page` also the page of `jaxseg demo`."""
     from jaxseg.inference.predict import Predictor
     from jaxseg.serve.app import check_installed
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace, *, refine: str | None, threshold: float | None
         raise UserError("--wait and --threads must not be negative.")
     sizes = [_size(text) for text in args.warm]
     check_installed()
-    predictor = Predictor(source.trained(args), bucket=args.bucket, refine=refine, threshold=threshold)
+    options = {"bucket": args.bucket, "refine": args.refine, "threshold": args.threshold, **source.tiling(args)}
+    predictor = Predictor(source.trained(args), **options)
     limits = Limits(args.max_bytes, args.max_pixels, args.timeout, args.requests)
     service = Service(predictor, limits=limits, batch=args.batch, wait=args.wait / 1e3, threads=args.threads)
     for height, width in sizes:
