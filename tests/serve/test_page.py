@@ -10,6 +10,11 @@ from tests.browser import Browser
 from tests.serve.test_server import COLORS, PIXELS, TRAINED, running
 
 
+def uncertainty(p):
+    """The entropy, in units of the largest that there is."""
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1) / np.log(p.shape[-1])
+
+
 def test_an_image_that_is_chosen_is_labeled(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     predictor = Predictor(TRAINED)
@@ -27,6 +32,11 @@ def test_an_image_that_is_chosen_is_labeled(tmp_path):
         part = browser.evaluate("document.querySelector('#classes input').click(), " + drawn)
         shown = np.array(part).reshape(*found.shape, 4)[..., :3]
         np.testing.assert_array_equal(shown[found == 0], PIXELS[found == 0])
+        tinted = browser.evaluate("$('view').value = 'uncertainty', draw(), " + drawn)
+        weight = uncertainty(np.rint(255 * predictor.probabilities(PIXELS)) / 255)[..., None]
+        assert weight.max() > 0.5
+        expected = PIXELS + weight * (np.array([255, 120, 0]) - PIXELS)
+        np.testing.assert_allclose(np.array(tinted).reshape(*found.shape, 4)[..., :3], expected, atol=1)
         (tmp_path / "b.png").write_text("no image")
         browser.give_file("#file", tmp_path / "b.png")
         browser.wait_for("$('error').textContent.startsWith('The image does not read')")

@@ -154,6 +154,7 @@ def test_what_the_model_is_can_be_asked(address):
         ("/predict?size=3", png(), {}, 400, "Unknown parameter 'size'"),
         ("/predicted", png(), {}, 404, "This server knows POST /predict"),
     ],
+    ids=["empty", "text", "cut", "large", "long", "form", "boundary", "answer", "parameter", "path"],
 )
 def test_bad_requests_get_a_sentence(address, path, body, headers, status, said):
     found, _, content = ask(address, path=path, body=body, headers=headers)
