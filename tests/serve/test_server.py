@@ -20,6 +20,7 @@ from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Predictor
 from jaxseg.serve import Limits, Service, serve
+from jaxseg.serve.app import check_installed
 from jaxseg.serve.load import measure
 from jaxseg.serve.server import _listen
 from jaxseg.trained import TrainedModel
@@ -241,6 +242,12 @@ def test_answers_do_not_wait_for_the_client_to_have_read_their_beginning():
     """asyncio turns Nagle's algorithm off only for sockets that are of TCP by name: it cost 40 ms a request."""
     with _listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_missing_packages_are_told_with_what_installs_them(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs starlette and uvicorn.*pip install 'jaxseg\[serve\]'"):
+        check_installed()
 
 
 def test_an_address_that_is_taken_is_told():
