@@ -2,7 +2,7 @@
 
 Each is mapped back to the image's pixels, and their probabilities are averaged. What is mirrored is the image, not its
 padding: the network sees every variant padded as training showed it, at the same phase. So mirroring the image mirrors
-what comes out, to the bit.
+what comes out; only the last bit of an exponential may depend on where in memory it is computed.
 """
 
 import dataclasses
@@ -150,7 +150,7 @@ def _mean_of_flips(
 
 
 def _tree_sum(values: Sequence[Float[Array, "b h w k"]]) -> Float[Array, "b h w k"]:
-    """The sum, of neighbors first: so a flip, which exchanges neighbors, gives the same bits."""
+    """The sum, of neighbors first: a flip exchanges neighbors, which does not change their sum."""
     values = list(values)
     while len(values) > 1:
         values = [sum(values[i + 1 : i + 2], values[i]) for i in range(0, len(values), 2)]
