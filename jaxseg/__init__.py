@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, said to editors and type checkers
         encoders,
         evaluation,
         experiment,
+        export,
         inference,
         losses,
         metrics,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, said to editors and type checkers
     from jaxseg.checks import UserError
     from jaxseg.data import DATASETS, Dataset, create_dataset
     from jaxseg.encoders import ENCODERS, create_encoder
+    from jaxseg.export import load_exported
     from jaxseg.inference import Ensemble, Predictor
     from jaxseg.losses import LOSSES
     from jaxseg.metrics import METRICS
@@ -60,6 +62,7 @@ _HOMES = {  # name -> the package that it is imported from; the other public nam
     "create_model": "models",
     "init": "models",
     "load": "trained",
+    "load_exported": "export",
 }
 
 __all__ = [
@@ -84,9 +87,11 @@ __all__ = [
     "encoders",
     "evaluation",
     "experiment",
+    "export",
     "inference",
     "init",
     "load",
+    "load_exported",
     "losses",
     "metrics",
     "models",

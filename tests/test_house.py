@@ -30,12 +30,15 @@ BELOW = {
     "experiment": ("pretrained", "config", "data", "losses", "metrics"),
     "trained": ("experiment",),
     "inference": ("trained", "visualize"),
+    "export": ("inference",),
     "evaluation": ("inference",),
     "training": ("evaluation",),
     "analysis": ("trained", "visualize", "inference"),
     "bench": ("training", "analysis"),
     "serve": ("inference",),
     "cli": ("bench", "serve"),
+    "bench": ("training", "analysis", "export"),
+    "cli": ("bench",),
     "__main__": ("cli",),
 }
 # The public face reaches everything, and only when it is asked for.
@@ -52,6 +55,7 @@ FORBIDDEN = {
 }
 HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
 HEAVY |= {"nibabel", "pydicom", "rasterio", "starlette", "tifffile", "uvicorn"}
+HEAVY |= {"nibabel", "pydicom", "rasterio", "tifffile", "onnx", "onnxruntime", "flatbuffers"}
 ABSENT = {"tensorflow", "torch", "pickle"}
 EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 

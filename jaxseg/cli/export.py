@@ -1,0 +1,92 @@
+"""jaxseg export: a trained model's whole predictor as one file that runs without jaxseg."""
+
+import argparse
+from pathlib import Path
+
+from jaxseg.checks import UserError, printable
+from jaxseg.cli import source
+from jaxseg.trained import TrainedModel
+
+FORMATS = ("onnx", "stablehlo", "web")
+EPILOG = """examples:
+  for onnxruntime, of images of 360 x 480 pixels:
+    jaxseg export runs/camvid --out camvid.onnx --size 360 480
+  any number of images, up to that size, and probabilities:
+    jaxseg export runs/camvid --out camvid.onnx --size 360 480 \\
+      --dynamic batch size --output probabilities
+  for JAX on CPUs, NVIDIA GPUs and TPUs:
+    jaxseg export runs/camvid --out camvid.stablehlo --format stablehlo
+  a page that runs it in the browser, on images and the camera:
+    npm install onnxruntime-web
+    jaxseg export runs/camvid --format web --out site/ \\
+      --runtime node_modules/onnxruntime-web
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
+    from jaxseg.export.function import DYNAMIC, OUTPUTS
+
+    parser.epilog = EPILOG
+    source.arguments(parser)
+    parser.add_argument("--out", metavar="FILE", required=True, help="file to write; of a page, the folder")
+    parser.add_argument("--format", choices=FORMATS, help="of the file (default: what its ending says, else onnx)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of the images, in pixels (default: of the training crop, else 512 512)",
+    )
+    parser.add_argument("--output", choices=OUTPUTS, default="labels", help="what the file returns of every pixel")
+    parser.add_argument(
+        "--dynamic",
+        choices=DYNAMIC,
+        nargs="+",
+        default=[],
+        help="what a caller may choose: the number of images; their size, up to --size",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", default=1, help="number of images, where it is not dynamic")
+    parser.add_argument(
+        "--runtime", metavar="DIR", help="of a page: the folder of the npm package onnxruntime-web, which is copied"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the file, if it says what the model says; returns the exit status."""
+    from jaxseg.export import Form, export_onnx, export_stablehlo
+    from jaxseg.export.function import default_size
+    from jaxseg.inference.calibration import find_calibration
+
+    out = Path(args.out)
+    kind = args.format or ("stablehlo" if out.suffix in (".stablehlo", ".zip") else "onnx")
+    if out.is_dir() and kind != "web":
+        raise UserError(f"--out: {out} is a folder, expected the name of a file.")
+    if kind != "web" and args.runtime:
+        raise UserError("--runtime is of --format web.")
+    trained = source.trained(args)
+    size = tuple(args.size or default_size(trained))
+    if kind == "web":
+        return _write_page(args, trained, size)
+    form = Form(size, args.output, tuple(args.dynamic), args.batch)
+    write = {"onnx": export_onnx, "stablehlo": export_stablehlo}[kind]
+    calibration = find_calibration(trained) if form.output == "probabilities" else None
+    agreement = write(trained, out, form, calibration=calibration)
+    shape = ", ".join(map(str, form.shape(trained.bands.count)))
+    print(f"{form.output} of {trained.bands.dtype}[{shape}], {kind} -> {printable(str(out))}")
+    print(f"compared with the model: {agreement}; {out.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def _write_page(args: argparse.Namespace, trained: TrainedModel, size: tuple[int, int]) -> int:
+    """Writes the folder of a page."""
+    from jaxseg.export.web import REMEDY, export_web
+
+    if args.runtime is None:
+        raise UserError(f"The page runs the network with onnxruntime-web. {REMEDY}")
+    if args.output != "labels" or args.dynamic or args.batch != 1:
+        raise UserError("A page shows labels, of one image at a time: leave out --output, --dynamic and --batch.")
+    agreement = export_web(trained, args.out, size, args.runtime)
+    print(f"a page -> {printable(args.out)}: serve it, say with `python -m http.server --directory {args.out}`")
+    print(f"compared with the model: {agreement}")
+    return 0

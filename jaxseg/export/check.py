@@ -1,0 +1,131 @@
+"""Whether an exported function says what the model says: both are given one image of random pixels."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Num
+
+from jaxseg.checks import UserError
+from jaxseg.export.function import Form, network_size
+from jaxseg.inference.batches import Grid, stack
+from jaxseg.inference.calibration import Calibration
+from jaxseg.inference.predict import labels_of, native_logits, probabilities_of
+from jaxseg.trained import TrainedModel
+
+TOLERANCE = 1e-3  # of probabilities
+TIED = 2 * TOLERANCE  # how much less likely than the most probable label another one may be that is taken for it
+
+
+class Agreement(NamedTuple):
+    """How far an exported function is from the model, on the images of `golden_images`.
+
+    Labels differ only where two are as good as equally probable, or `compare` raises.
+    """
+
+    difference: float  # the greatest of a probability; nan where labels alone come out
+    labels: float  # share of the pixels whose most probable label is the same
+
+    def __str__(self) -> str:
+        told = "" if math.isnan(self.difference) else f", probabilities within {self.difference:.1e}"
+        return f"the same label at {100 * self.labels:.3f} % of the pixels{told}"
+
+
+def golden_images(trained: TrainedModel, form: Form, seed: int = 0) -> Num[np.ndarray, "b h w c"]:
+    """Returns random stored images: patches of colors, and noise.
+
+    Args:
+      trained: whose bands they have.
+      form: their size, and number; two where the number is free, and smaller ones where the size is.
+      seed: of the random numbers.
+    """
+    rng, bands = np.random.default_rng(seed), trained.bands
+    count = 2 if "batch" in form.dynamic else form.batch
+    height, width = (max(n - n // 4, 1) for n in form.size) if "size" in form.dynamic else form.size
+    patches = rng.uniform(0, 255, (count, -(-height // 16), -(-width // 16), bands.count))
+    patches = patches.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
+    shown = np.clip(patches + rng.normal(0, 20, patches.shape), 0, 255)
+    return np.stack([_store(image, trained) for image in shown])
+
+
+def _store(image: Float[np.ndarray, "h w c"], trained: TrainedModel) -> Num[np.ndarray, "h w c"]:
+    """Values from 0 to 255 as the bands store them."""
+    low, high = np.asarray(trained.bands.window or ((0, 255),) * trained.bands.count, np.float64).T
+    values = low + image * (high - low) / 255
+    return (
+        values.astype(np.float32) if trained.bands.dtype == "float32" else np.round(values).astype(trained.bands.dtype)
+    )
+
+
+def expected(
+    trained: TrainedModel, form: Form, images: Num[np.ndarray, "b h w c"], calibration: Calibration | None = None
+) -> tuple[Float[np.ndarray, "b h w k"], Num[np.ndarray, "b h w"]]:
+    """Returns the probabilities and the labels that `Predictor` gives images, padded as the exported function does."""
+    native = images.shape[1:3]
+    canvas = native if trained.preprocessing.resize else network_size(trained, form)
+    grid = Grid(network_size(trained, form), canvas)
+    batch = stack(list(images), grid, trained.preprocessing, len(images))
+    predict = partial(native_logits, partial(trained.model.apply, train=False), preprocessing=trained.preprocessing)
+    logits = jax.jit(predict, static_argnames="canvas")(trained.variables, batch, canvas=grid.canvas)
+    logits = logits[:, : native[0], : native[1]]
+    scores = calibration(logits) if calibration else logits
+    return np.asarray(probabilities_of(scores, trained)), np.asarray(labels_of(logits, trained))
+
+
+def compare(
+    run: Callable[[Num[np.ndarray, "b h w c"]], Any],
+    trained: TrainedModel,
+    form: Form,
+    calibration: Calibration | None = None,
+) -> Agreement:
+    """Returns how far an exported function is from the model, or raises a `UserError` where it is too far.
+
+    Args:
+      run: the exported function.
+      trained: the model.
+      form: of the function.
+      calibration: of the probabilities.
+    """
+    images = golden_images(trained, form)
+    probabilities, labels = expected(trained, form, images, calibration)
+    got = np.asarray(run(images))
+    wanted = labels.shape if form.output == "labels" else probabilities.shape
+    if got.shape != wanted:
+        raise UserError(f"The exported function returns {got.shape}, expected {wanted}. {REPORT}")
+    if form.output == "logits":
+        calibrated = calibration(got) if calibration else got
+        found, got = np.asarray(probabilities_of(jax.numpy.asarray(calibrated), trained)), got
+        said = np.asarray(labels_of(jax.numpy.asarray(got), trained))
+    elif form.output == "probabilities":
+        found, said = got, _most_probable(got, trained)
+        labels = _most_probable(probabilities, trained)
+    else:
+        found, said = None, got
+    difference = math.nan if found is None else float(np.abs(found - probabilities).max())
+    same = said == labels
+    if difference > TOLERANCE or not (same | _tied(probabilities, trained)).all():
+        agreement = Agreement(difference, float(same.mean()))
+        raise UserError(f"The exported function does not say what the model says: {agreement}. {REPORT}")
+    return Agreement(difference, float(same.mean()))
+
+
+REPORT = (
+    "Nothing was written. This is an error of jaxseg or of the converter; please report the model and both versions."
+)
+
+
+def _most_probable(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Num[np.ndarray, "b h w"]:
+    if trained.num_logits == 1:
+        return probabilities[..., 1] > trained.threshold
+    return probabilities.argmax(-1)
+
+
+def _tied(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Num[np.ndarray, "b h w"]:
+    """Where rounding may decide which label it is."""
+    if trained.num_logits == 1:
+        return np.abs(probabilities[..., 1] - trained.threshold) < TIED
+    second, first = np.sort(probabilities, axis=-1)[..., -2:].transpose(3, 0, 1, 2)
+    return first - second < TIED

@@ -1,0 +1,125 @@
+"""ONNX files: the predictor for onnxruntime and whatever else reads ONNX.
+
+`jaxseg.export.operations` converts the program that `jaxseg.export.program` makes flat. The description is in the
+file's metadata, each of its entries as JSON under a key of its own, so that onnxruntime shows them.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Num
+
+from jaxseg.checks import UserError
+from jaxseg.export.check import Agreement, compare
+from jaxseg.export.function import Form, create_function
+from jaxseg.export.meaning import INPUT, describe, read_description
+from jaxseg.export.operations import to_onnx
+from jaxseg.export.program import flatten
+from jaxseg.export.stablehlo import image_spec
+from jaxseg.files import atomic_path, short
+from jaxseg.inference.calibration import Calibration
+from jaxseg.trained import TrainedModel
+
+KEY = "jaxseg."  # before the names of the description's entries
+LARGEST = 2**31  # bytes of a file: what protobuf allows
+AGAIN = "Copy the file again, or export the model again."
+
+
+def export_onnx(
+    trained: TrainedModel, path: str | Path, form: Form, *, calibration: Calibration | None = None
+) -> Agreement:
+    """Writes the predictor of a trained model as ONNX, if onnxruntime says what the model says.
+
+    Args:
+      trained: the model.
+      path: of the file to write.
+      form: of the function.
+      calibration: of the probabilities.
+
+    Returns:
+      How far onnxruntime's results are from the model's.
+    """
+    need("onnx", "onnxruntime")
+    proto = convert(trained, form, calibration)
+    for name, value in describe(trained, form, calibration, "onnx").items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = KEY + name, json.dumps(value, allow_nan=False)
+    with atomic_path(path) as part:
+        part.write_bytes(proto.SerializeToString())
+        _, run = read_onnx(part)
+        return compare(run, trained, form, calibration)
+
+
+def convert(trained: TrainedModel, form: Form, calibration: Calibration | None = None) -> Any:
+    """Returns the predictor as an `onnx.ModelProto`, without a description.
+
+    Args:
+      trained: the model.
+      form: of the function.
+      calibration: of the probabilities.
+    """
+    import onnx
+
+    function, spec = create_function(trained, form, calibration), image_spec(trained, form)
+    variables = jax.device_get(trained.variables)
+    program = flatten(lambda image: function(variables, image), spec)
+    try:
+        proto = to_onnx(program, INPUT, form.output)
+    except NotImplementedError as error:
+        raise UserError(
+            f"This model cannot be written as ONNX: {error}. Export it as StableHLO: --format stablehlo."
+        ) from None
+    if proto.ByteSize() >= LARGEST:
+        raise UserError(f"The model has more than {LARGEST // 2**30} GiB, which no ONNX file holds. Use StableHLO.")
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def read_onnx(
+    path: str | Path,
+) -> tuple[dict[str, Any], Callable[[Num[np.ndarray, "b h w c"]], Num[np.ndarray, "..."]]]:
+    """Returns the description of a file of `export_onnx`, and its function in onnxruntime, whoever wrote the file.
+
+    Raises:
+      UserError: it is damaged, is no ONNX, or needs other files.
+    """
+    need("onnx", "onnxruntime")
+    import onnx
+    import onnxruntime
+
+    if Path(path).stat().st_size >= LARGEST:
+        raise UserError(f"{path} has more than {LARGEST // 2**30} GiB, which no file of `jaxseg export` has. {AGAIN}")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+        outside = any(array.external_data for array in proto.graph.initializer)
+    except Exception as error:  # protobuf's DecodeError, and what comes of a damaged field
+        raise UserError(f"{path} is damaged, or no file of `jaxseg export`: {short(str(error))}. {AGAIN}") from None
+    if outside:
+        raise UserError(f"{path} has its weights in other files, which are not opened. {AGAIN}")
+    entries = {p.key.removeprefix(KEY): p.value for p in proto.metadata_props if p.key.startswith(KEY)}
+    if not entries:
+        raise UserError(f"{path} is no file of `jaxseg export`: it does not say what its classes are. {AGAIN}")
+    description = read_description("{" + ", ".join(f"{json.dumps(k)}: {v}" for k, v in entries.items()) + "}", path)
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        (given,), (returned,) = session.get_inputs(), session.get_outputs()
+    except Exception as error:  # onnxruntime has a dozen, of no common kind
+        raise UserError(f"{path} cannot be run by onnxruntime: {short(str(error))}. {AGAIN}") from None
+
+    def run(images: Num[np.ndarray, "b h w c"]) -> Num[np.ndarray, "..."]:
+        return session.run([returned.name], {given.name: images})[0]
+
+    return description, run
+
+
+def need(*packages: str) -> None:
+    """Raises a `UserError` where one of the packages of the extra "onnx" is missing."""
+    import importlib.util
+
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX needs {', '.join(missing)}, which is not installed: pip install 'jaxseg[export]'")
