@@ -30,16 +30,7 @@ def reshape(graph: Graph, equation: Any) -> str:
 def transpose(graph: Graph, equation: Any) -> tuple[str, tuple[Any, ...]]:
     """The same values, their axes in another order."""
     (x,), order = equation.invars, list(equation.params["permutation"])
-    return permute(graph, graph.loose(x), order), tuple(graph.shape(x)[i] for i in order)
-
-
-def permute(graph: Graph, name: str, order: list[int]) -> str:
-    """Returns the name of values whose axes are in another order."""
-    if order == sorted(order):
-        return name
-    if name in graph.arrays:
-        return graph.array(np.ascontiguousarray(graph.arrays[name].transpose(order)))
-    return graph.node("Transpose", [name], perm=order)
+    return graph.permute(graph.loose(x), order), tuple(graph.shape(x)[i] for i in order)
 
 
 def rev(graph: Graph, equation: Any) -> str:
@@ -110,7 +101,12 @@ def pad(graph: Graph, equation: Any) -> str:
 
 def concatenate(graph: Graph, equation: Any) -> str:
     """Values one after the other along an axis."""
-    return graph.node("Concat", [graph.name(x) for x in equation.invars], axis=equation.params["dimension"])
+    names, axis = [graph.name(x) for x in equation.invars], equation.params["dimension"]
+    if all(name in graph.turned for name in names):
+        names, order = graph.before_turning(names, [x.aval.shape for x in equation.invars])
+        if order:
+            return graph.permute(graph.node("Concat", names, axis=order[axis]), order)
+    return graph.node("Concat", names, axis=axis)
 
 
 def split(graph: Graph, equation: Any) -> list[str]:

@@ -15,7 +15,17 @@ def elementwise(graph: Graph, equation: Any, operator: str, **attributes: Any) -
     if operator in ("And", "Or", "Xor", "Not") and equation.outvars[0].aval.dtype != bool:
         raise NotImplementedError(f"{operator} of bits")
     shapes = [graph.shape(atom) for atom in equation.invars]
-    return graph.node(operator, [graph.loose(a) for a in equation.invars], **attributes), _joined(shapes)
+    names, order = graph.before_turning([graph.loose(a) for a in equation.invars], shapes)
+    zeros = [name for name in names if operator == "Max" and _is_zero(graph, name)]
+    if len(names) == 2 and len(zeros) == 1 and is_float(equation.outvars[0].aval.dtype):
+        operator, names = "Relu", [name for name in names if name not in zeros]  # which convolutions take along
+    found = graph.node(operator, names, **attributes)
+    return (graph.permute(found, order) if order else found), _joined(shapes)
+
+
+def _is_zero(graph: Graph, name: str) -> bool:
+    """Whether a value is a constant of one number, 0."""
+    return name in graph.arrays and graph.arrays[name].size == 1 and not graph.arrays[name].any()
 
 
 def _joined(shapes: list[tuple[Any, ...]]) -> tuple[Any, ...]:

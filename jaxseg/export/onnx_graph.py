@@ -24,6 +24,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.arrays: dict[str, np.ndarray] = {}  # the initializers
+        self.turned: dict[str, tuple[str, tuple[int, ...]]] = {}  # result -> what was transposed, and how
         self._values: dict[Var, Value] = {}
         self._shapes: dict[str, tuple[Any, ...]] = {}  # of the results, as they are in the graph
         self._known: dict[Any, str] = {}  # arrays and nodes that are there already
@@ -92,6 +93,42 @@ class Graph:
         names = self._known[key]
         return names if outputs > 1 else names[0]
 
+    def permute(self, name: str, order: Sequence[int]) -> str:
+        """Returns the name of values whose axes are in another order; what was turned before is turned once."""
+        while name in self.turned:
+            name, before = self.turned[name]
+            order = [before[axis] for axis in order]
+        if list(order) == sorted(order):
+            return name
+        if name in self.arrays:
+            return self.array(np.ascontiguousarray(self.arrays[name].transpose(order)))
+        found = self.node("Transpose", [name], perm=list(order))
+        self.turned[found] = name, tuple(order)
+        return found
+
+    def before_turning(self, names: Sequence[str], shapes: Sequence[Shape]) -> tuple[list[str], tuple[int, ...] | None]:
+        """Returns the names of operands as they were before all were transposed alike, and that order of the axes.
+
+        A convolution puts the channels first and its result's last, and what is done element by element is the same
+        before the latter: then nothing is transposed between two convolutions. Where operands differ, the names are
+        those given, and there is no order.
+        """
+        orders = {self.turned[name][1] for name in names if name in self.turned}
+        if len(orders) != 1:
+            return list(names), None
+        (order,) = orders
+        back, found = np.argsort(order).tolist(), []
+        for name, shape in zip(names, shapes, strict=True):
+            if name in self.turned:
+                found.append(self.turned[name][0])
+            elif not shape:
+                found.append(name)
+            elif len(shape) == len(order) and (name in self.arrays or list(shape[1:-1]) == [1] * (len(shape) - 2)):
+                found.append(self.permute(name, back))
+            else:
+                return list(names), None
+        return found, order
+
     def cast(self, name: str, dtype: Any) -> str:
         """Returns the name of values turned into another type."""
         from onnx import helper
@@ -149,7 +186,7 @@ class Graph:
         from onnx import helper, numpy_helper
 
         last = helper.make_node("Identity", [self.name(result)], [returned])
-        nodes = [*self.nodes, last]
+        nodes = _read(self.nodes, last)
         ends = [
             helper.make_tensor_value_info(
                 name,
@@ -170,6 +207,16 @@ class Graph:
         """The constants that some node reads."""
         read = {name for node in nodes for name in node.input}
         return {name: value for name, value in self.arrays.items() if name in read}
+
+
+def _read(nodes: list[Any], last: Any) -> list[Any]:
+    """The nodes, in order, whose results are read on the way to the last one, and that one."""
+    read, kept = set(last.input), [last]
+    for node in reversed(nodes):
+        if read & set(node.output):
+            read |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def product(shape: Shape) -> Any:

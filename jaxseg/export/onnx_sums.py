@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.export.onnx_arrange import cut, permute
+from jaxseg.export.onnx_arrange import cut
 from jaxseg.export.onnx_graph import Graph, product
 
 
@@ -46,7 +46,7 @@ def dot_general(graph: Graph, equation: Any) -> str:
         ready = len(loose) == len(shape) and all(loose[n] == shape[n] for n in (*inner, *rest))
         ready = ready and (all(loose[n] == 1 for n in batch) or loose == tuple(shape))
         name, sides = (graph.loose(atom), loose) if ready else (graph.name(atom), shape)
-        name = permute(graph, name, [*batch, *rest, *inner] if last else [*batch, *inner, *rest])
+        name = graph.permute(name, [*batch, *rest, *inner] if last else [*batch, *inner, *rest])
         around, within = product([sides[n] for n in batch]), product([shape[n] for n in inner])
         matrix = [product([shape[n] for n in rest]), within] if last else [within, product([shape[n] for n in rest])]
         wanted = [around, *matrix] if batch else matrix
@@ -75,10 +75,10 @@ def convolution(graph: Graph, equation: Any) -> str:
     if spread and set(p["window_strides"]) != {1}:
         raise NotImplementedError("a strided convolution with zeros between its pixels")
     low, high = zip(*p["padding"], strict=True)
-    image = permute(graph, graph.name(x), list(numbers.lhs_spec))
+    image = graph.permute(graph.name(x), list(numbers.lhs_spec))
     order = list(numbers.rhs_spec)
     if spread:
-        weights = permute(graph, graph.name(kernel), [order[1], order[0], *order[2:]])
+        weights = graph.permute(graph.name(kernel), [order[1], order[0], *order[2:]])
         weights = _turned(graph, weights, size)
         sides = [(k - 1 - a, k - 1 - b) for k, a, b in zip(shapes[2:], low, high, strict=True)]
         begin, end = [a for a, _ in sides], [max(b, 0) for _, b in sides]
@@ -92,13 +92,13 @@ def convolution(graph: Graph, equation: Any) -> str:
             raise NotImplementedError("a convolution with negative padding")
         found = graph.node(
             "Conv",
-            [image, permute(graph, graph.name(kernel), order)],
+            [image, graph.permute(graph.name(kernel), order)],
             strides=list(p["window_strides"]),
             pads=[*low, *high],
             dilations=list(p["rhs_dilation"]),
             group=p["feature_group_count"],
         )
-    return permute(graph, found, np.argsort(numbers.out_spec).tolist())
+    return graph.permute(found, np.argsort(numbers.out_spec).tolist())
 
 
 def _turned(graph: Graph, weights: str, size: int) -> str:
