@@ -13,7 +13,7 @@ from jaxseg.checks import UserError
 from jaxseg.export.function import Form, network_size
 from jaxseg.inference.batches import Grid, stack
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import labels_of, native_logits, probabilities_of
+from jaxseg.inference.logits import labels_of, native_logits, probabilities_of
 from jaxseg.trained import TrainedModel
 
 TOLERANCE = 1e-3  # of probabilities

@@ -16,7 +16,7 @@ from jaxseg.data.bands import FILL, RGB, Bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import resize_image
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.predict import labels_of, predict_logits, probabilities_of
+from jaxseg.inference.logits import labels_of, predict_logits, probabilities_of
 from jaxseg.ops.resize import resize
 from jaxseg.trained import TrainedModel
 
