@@ -61,9 +61,8 @@ class Browser:
             os.dup2(write, 4)
 
         self._process = subprocess.Popen(
-            [str(CHROMIUM), *flags],
-            preexec_fn=pipes,
-            close_fds=False,
+            ["bash", "-c", shell, "bash", str(CHROMIUM), *flags],
+            pass_fds=(their_in, their_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -26,6 +26,15 @@ GIVEN = {
 import numpy as _np
 image = _np.random.default_rng(0).integers(0, 255, (32, 32, 3), _np.uint8)
 """,
+    "docs/export.md": f"""
+import numpy as _np
+import jaxseg as _jaxseg
+from jaxseg.export import Form as _Form
+image = _np.random.default_rng(0).integers(0, 255, (24, 32, 3), _np.uint8)
+_trained = _jaxseg.load({str(ROOT / "tests/data_before/bundle")!r})
+_jaxseg.export.export_onnx(_trained, "camvid.onnx", _Form((24, 32)))
+_jaxseg.export.export_stablehlo(_trained, "camvid.stablehlo", _Form((24, 32)))
+""",
     "docs/large.md": """
 import numpy as _np
 import jaxseg
@@ -115,6 +124,8 @@ def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
 COMMANDS = list({command.words: command for page in PAGES for command in commands(page)}.values())
 NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("pip", "install"): "it changes the environment",
+    ("npm", "install"): ".ci/run installs it",
+    ("python", "-m", "http.server"): "it never ends",
     ("ruff",): ".ci/run runs it",
     ("python", "-m", "pytest"): "it is what runs this test",
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
@@ -126,6 +137,8 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
 # Commands that are read, but not run.
 READ_ONLY = {
     "train": "minutes; tests/end_to_end trains",
+    "export runs/camvid --format web": "needs a package of npm; tests/export writes a page and opens it",
+    "export-table": "minutes; tests/export writes files of three of the models",
     "league": "hours; tests/bench measures a model of it",
     "ablation": "hours; the league's test measures the same",
     "bench": "minutes; tests/bench times a small model",

@@ -118,17 +118,24 @@ def split(graph: Graph, equation: Any) -> list[str]:
 
 
 def gather(graph: Graph, equation: Any) -> str:
-    """Whole slices of one axis, as `jnp.take` picks them."""
+    """Places of some axes by themselves, as `jnp.take` and strides pick them."""
     x, indices = equation.invars
     numbers, sizes, shape = equation.params["dimension_numbers"], equation.params["slice_sizes"], x.aval.shape
-    rank = len(indices.aval.shape) - 1
-    if len(numbers.start_index_map) == 1:
-        (axis,) = numbers.start_index_map
-        rest = tuple(n for n in range(len(equation.outvars[0].aval.shape)) if not axis <= n < axis + rank)
-        whole = all(n == axis or size == length for n, (size, length) in enumerate(zip(sizes, shape, strict=True)))
-        if sizes[axis] == 1 and whole and numbers.collapsed_slice_dims == (axis,) and numbers.offset_dims == rest:
-            where = graph.reshape(graph.name(indices), indices.aval.shape[:-1])
-            return graph.node("Gather", [graph.name(x), where], axis=axis)
+    axes, rank = numbers.start_index_map, len(equation.outvars[0].aval.shape)
+    picked = tuple(n for n in range(rank) if n not in numbers.offset_dims)
+    whole = all(size == 1 if n in axes else size == shape[n] for n, size in enumerate(sizes))
+    places, name = graph.value(indices), graph.name(x)
+    if whole and numbers.collapsed_slice_dims == tuple(axes) == picked:
+        if len(axes) == 1:
+            return graph.node(
+                "Gather", [name, graph.reshape(graph.name(indices), indices.aval.shape[:-1])], axis=axes[0]
+            )
+        if isinstance(places, np.ndarray) and places.ndim == len(axes) + 1:
+            lines = [np.moveaxis(places[..., n], n, 0).reshape(places.shape[n], -1)[:, 0] for n in range(len(axes))]
+            if np.array_equal(np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1), places):
+                for axis, line in zip(axes, lines, strict=True):
+                    name = graph.node("Gather", [name, graph.array(line)], axis=axis)
+                return name
     raise NotImplementedError(f"gather of {numbers}")
 
 

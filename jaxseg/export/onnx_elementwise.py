@@ -61,6 +61,12 @@ def rsqrt(graph: Graph, x: str) -> str:
     return graph.node("Reciprocal", [graph.node("Sqrt", [x])])
 
 
+def erfc(graph: Graph, x: str) -> str:
+    """1 - the error function."""
+    erf = graph.node("Erf", [x])
+    return graph.node("Sub", [graph.array(np.float32(1)), erf])
+
+
 def not_equal(graph: Graph, x: str, y: str) -> str:
     """Where two differ."""
     return graph.node("Not", [graph.node("Equal", [x, y])])

@@ -4,12 +4,14 @@
 file's metadata, each of its entries as JSON under a key of its own, so that onnxruntime shows them.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Num
 
@@ -22,6 +24,8 @@ from jaxseg.export.program import flatten
 from jaxseg.export.stablehlo import image_spec
 from jaxseg.files import atomic_path, short
 from jaxseg.inference.calibration import Calibration
+from jaxseg.models import create_model
+from jaxseg.models.describe import describe as describe_model
 from jaxseg.trained import TrainedModel
 
 KEY = "jaxseg."  # before the names of the description's entries
@@ -44,6 +48,7 @@ def export_onnx(
       How far onnxruntime's results are from the model's.
     """
     need("onnx", "onnxruntime")
+    trained = in_float32(trained)
     proto = convert(trained, form, calibration)
     for name, value in describe(trained, form, calibration, "onnx").items():
         entry = proto.metadata_props.add()
@@ -52,6 +57,15 @@ def export_onnx(
         part.write_bytes(proto.SerializeToString())
         _, run = read_onnx(part)
         return compare(run, trained, form, calibration)
+
+
+def in_float32(trained: TrainedModel) -> TrainedModel:
+    """Returns the trained model, computed in float32: few runtimes have bfloat16's convolutions."""
+    if getattr(trained.model, "dtype", jnp.float32) == jnp.float32 or not hasattr(trained.model, "num_classes"):
+        return trained
+    described = dict(describe_model(trained.model))
+    model = create_model(**described.pop("options"), **described, dtype=jnp.float32)
+    return dataclasses.replace(trained, model=model)
 
 
 def convert(trained: TrainedModel, form: Form, calibration: Calibration | None = None) -> Any:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.encoders import create_encoder
 from jaxseg.models import create_model, init
 from jaxseg.trained import TrainedModel
 
@@ -14,12 +13,13 @@ COLORS = ((0, 0, 0), (200, 30, 30), (30, 200, 30))
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 
 
-def small(classes: int = 3, preprocessing: Preprocessing | None = None, **fields: Any) -> TrainedModel:
+def small(
+    classes: int = 3, preprocessing: Preprocessing | None = None, dtype: str = "float32", **fields: Any
+) -> TrainedModel:
     """A narrow U-Net, whose logits differ from pixel to pixel."""
     seen = preprocessing or Preprocessing(MEAN, STD, bucket=8)
-    encoder = create_encoder("plain", widths=(4, 6, 8))
-    options = {"in_channels": seen.bands.count, "decoder_channels": (8, 6, 6)}
-    model = create_model("unet", encoder, num_classes=classes, **options)
+    options = {"in_channels": seen.bands.count, "decoder_channels": (8, 6, 6), "dtype": dtype}
+    model = create_model("unet", "plain", num_classes=classes, encoder_options={"widths": (4, 6, 8)}, **options)
     variables = jax.device_get(init(model, jax.random.key(0)))
     labels = max(classes, 2)
     names = tuple("abc"[:labels])

@@ -61,7 +61,7 @@ def test_the_function_gives_the_probabilities_of_the_predictor(rule):
 def test_one_class_has_a_threshold():
     trained, form = small(1, threshold=0.4, activation="sigmoid"), Form((16, 16))
     image = random_image(16, 16, 3)
-    labels = np.asarray(create_function(trained, form)(trained.variables, image[None]))
+    labels = np.asarray(jax.jit(create_function(trained, form))(trained.variables, image[None]))
     np.testing.assert_array_equal(labels[0], Predictor(trained)(image))
     assert labels.dtype == np.uint8
 
@@ -95,8 +95,8 @@ def test_a_wrong_function_is_told_from_the_model():
 
 def test_labels_may_differ_only_where_two_classes_tie():
     trained, form = small(), Form((16, 16))
-    probabilities = create_function(trained, Form((16, 16), "probabilities"))
-    right = create_function(trained, form)
+    probabilities = jax.jit(create_function(trained, Form((16, 16), "probabilities")))
+    right = jax.jit(create_function(trained, form))
 
     def nudged(images, gap):
         labels, scores = np.array(right(trained.variables, images)), np.sort(probabilities(trained.variables, images))

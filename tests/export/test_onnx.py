@@ -1,8 +1,10 @@
 """ONNX files: what onnxruntime says of them, and files that are not what they should be."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
@@ -74,6 +76,13 @@ def test_what_models_may_be_is_in_the_file(kind, tmp_path):
     assert agreement.labels == 1
 
 
+def test_a_bfloat16_model_is_written_in_float32(tmp_path):
+    export_onnx(small(dtype="bfloat16"), tmp_path / "model.onnx", Form((16, 16), "probabilities"))
+    image = random_image(16, 16, 3)
+    found = jaxseg.load_exported(tmp_path / "model.onnx")(image)
+    np.testing.assert_allclose(found, Predictor(small()).probabilities(image), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["segnet", "patch_cnn", "segformer"])
 def test_architectures_of_other_operations(name, tmp_path):
     """What all others are is in docs/export.md, by `jaxseg export-table`."""
@@ -86,13 +95,9 @@ def test_a_program_that_onnx_does_not_know_is_told_before_anything_is_written(tm
         num_classes = 3
 
         def apply(self, variables, images, *, train):
-            import jax.numpy as jnp
-
             return {"logits": jnp.sort(images, axis=1)}
 
     trained = small()
-    import dataclasses
-
     with pytest.raises(UserError, match="sort"):
         export_onnx(dataclasses.replace(trained, model=Sorting(), variables={}), tmp_path / "no.onnx", Form((8, 8)))
     assert list(tmp_path.iterdir()) == []
