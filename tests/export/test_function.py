@@ -89,6 +89,8 @@ def test_a_wrong_function_is_told_from_the_model():
     assert agreement.labels == 1
     with pytest.raises(UserError, match="does not say what the model says"):
         compare(lambda images: right(trained.variables, images[:, :, :, ::-1]), trained, form)
+    with pytest.raises(UserError, match="does not say what the model says"):  # the same labels
+        compare(lambda images: 0.99 * right(trained.variables, images), trained, form)
     with pytest.raises(UserError, match="returns \\(1, 16, 16\\)"):
         compare(lambda images: right(trained.variables, images)[..., 0], trained, form)
 
