@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num, Shaped
 
 from jaxseg.checks import UserError
 from jaxseg.export.function import Form, network_size
@@ -117,13 +117,13 @@ REPORT = (
 )
 
 
-def _most_probable(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Num[np.ndarray, "b h w"]:
+def _most_probable(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Shaped[np.ndarray, "b h w"]:
     if trained.num_logits == 1:
         return probabilities[..., 1] > trained.threshold
     return probabilities.argmax(-1)
 
 
-def _tied(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Num[np.ndarray, "b h w"]:
+def _tied(probabilities: Float[np.ndarray, "b h w k"], trained: TrainedModel) -> Bool[np.ndarray, "b h w"]:
     """Where rounding may decide which label it is."""
     if trained.num_logits == 1:
         return np.abs(probabilities[..., 1] - trained.threshold) < TIED

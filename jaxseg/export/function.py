@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Num
 
 from jaxseg.checks import UserError, lookup
@@ -91,7 +92,7 @@ def check_form(trained: TrainedModel, form: Form) -> None:
 
 def create_function(
     trained: TrainedModel, form: Form, calibration: Calibration | None = None
-) -> Callable[[Any, Num[Array, "b h w c"]], Array]:
+) -> Callable[[Any, Num[ArrayLike, "b h w c"]], Array]:
     """Returns the function (variables, images) -> labels, probabilities or logits at the images' own size.
 
     Args:
@@ -105,7 +106,7 @@ def create_function(
     padded = network_size(trained, form)
     apply = partial(trained.model.apply, train=False)
 
-    def function(variables: Any, images: Num[Array, "b h w c"]) -> Array:
+    def function(variables: Any, images: Num[ArrayLike, "b h w c"]) -> Array:
         native = images.shape[1:3]
         if seen.resize:
             images = resize_stored(images, seen.resize(*native), seen.bands)
@@ -124,7 +125,7 @@ def create_function(
 
 
 def fill_up(
-    images: Num[Array, "b _h _w c"], size: tuple[int, int], preprocessing: Preprocessing
+    images: Num[ArrayLike, "b _h _w c"], size: tuple[int, int], preprocessing: Preprocessing
 ) -> Num[Array, "b _h2 _w2 c"]:
     """Returns `Preprocessing.pad` of images of one size, which may be symbols.
 
@@ -132,7 +133,7 @@ def fill_up(
     >>> fill_up(jnp.zeros((1, 1, 1, 3), jnp.uint8), (1, 2), p).tolist()
     [[[[0, 0, 0], [9, 8, 7]]]]
     """
-    bands = preprocessing.bands
+    images, bands = jnp.asarray(images), preprocessing.bands
     color = bands.stored(preprocessing.mean if preprocessing.fill == "mean" else FILL)
     for axis, new in zip((1, 2), size, strict=True):
         length = images.shape[axis]
@@ -152,17 +153,20 @@ def fill_up(
     return images
 
 
-def resize_stored(images: Num[Array, "b _h _w c"], size: tuple[int, int], bands: Bands) -> Num[Array, "b _h2 _w2 c"]:
+def resize_stored(
+    images: Num[ArrayLike, "b _h _w c"], size: tuple[int, int], bands: Bands
+) -> Num[Array, "b _h2 _w2 c"]:
     """Returns what `jaxseg.data.resize.resize_image` makes of images, by the same weights in the same order.
 
     Where an integer lies between two, floats may round to the other one.
     """
+    images = jnp.asarray(images)
     old = images.shape[1:3]
     return images if old == tuple(size) else _resize(images, tuple(size), bands, _first_axis(old, tuple(size)))
 
 
 def _resize(
-    images: Num[Array, "b _h _w c"], size: tuple[int, int], bands: Bands, first: int
+    images: Num[ArrayLike, "b _h _w c"], size: tuple[int, int], bands: Bands, first: int
 ) -> Num[Array, "b _h2 _w2 c"]:
     """Resizes along one axis and then along the other."""
     limits = np.iinfo(bands.dtype)

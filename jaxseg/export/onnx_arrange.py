@@ -112,7 +112,7 @@ def concatenate(graph: Graph, equation: Any) -> str:
 def split(graph: Graph, equation: Any) -> list[str]:
     """Parts of values along an axis."""
     sizes, axis = equation.params["sizes"], equation.params["axis"]
-    names = [graph.name(equation.invars[0]), graph.integers(*sizes)]
+    names = [graph.name(equation.invars[0]), graph.integers(*map(int, sizes))]
     found = graph.node("Split", names, outputs=len(sizes), axis=axis)
     return found if len(sizes) > 1 else [found]
 

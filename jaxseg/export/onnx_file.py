@@ -79,7 +79,7 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
     import onnx
 
     function, spec = create_function(trained, form, calibration), image_spec(trained, form)
-    variables = jax.device_get(trained.variables)
+    variables = jax.tree.map(jnp.asarray, trained.variables)
     program = flatten(lambda image: function(variables, image), spec)
     try:
         proto = to_onnx(program, INPUT, form.output)

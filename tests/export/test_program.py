@@ -42,7 +42,7 @@ def test_a_flat_program_computes_the_same_and_calls_nothing(name):
     assert not names & {"jit", "pjit", "cond", "scan", "platform_index", "platform_bilinear", "custom_jvp_call"}
     assert not {name for name in names if name.startswith(("custom_", "remat", "checkpoint"))}
     (got,) = jax.jit(lambda x: evaluate(program, [x]))(X)
-    np.testing.assert_allclose(got, CASES[name](X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, CASES[name](jnp.asarray(X)), rtol=1e-4, atol=1e-5)
 
 
 def test_what_depends_on_constants_alone_is_computed():

@@ -7,6 +7,7 @@ other the pixels that every tap meets, which stay in the cache. `jaxseg.ops.conv
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -25,7 +26,7 @@ PIXELS = 2**14  # of the result, so that it matters
 TILE = 2**20  # bytes of a tile's shifted pixels; 2^19 is as fast
 
 
-def is_tiled(x: tuple[int, ...], kernel: tuple[int, ...], window: Window) -> bool:
+def is_tiled(x: tuple[Any, ...], kernel: tuple[int, ...], window: Window) -> bool:
     """Says whether the gradient of `kernel`, of at most nine taps, is computed tile by tile, given the shape of `x`.
 
     >>> is_tiled((8, 80, 80, 256), (3, 3, 256, 128), Window(padding=((1, 1), (1, 1))))
