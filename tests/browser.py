@@ -55,14 +55,6 @@ class Browser:
         self._process = subprocess.Popen(
             ["bash", "-c", shell, "bash", str(CHROMIUM), *flags],
             pass_fds=(their_in, their_out),
-        def pipes() -> None:  # it reads from 3 and writes to 4
-            read, write = os.dup(their_in), os.dup(their_out)
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
-        self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", str(CHROMIUM), *flags],
-            pass_fds=(their_in, their_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

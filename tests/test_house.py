@@ -34,11 +34,9 @@ BELOW = {
     "evaluation": ("inference",),
     "training": ("evaluation",),
     "analysis": ("trained", "visualize", "inference"),
-    "bench": ("training", "analysis"),
+    "bench": ("training", "analysis", "export"),
     "serve": ("inference",),
     "cli": ("bench", "serve"),
-    "bench": ("training", "analysis", "export"),
-    "cli": ("bench",),
     "__main__": ("cli",),
 }
 # The public face reaches everything, and only when it is asked for.
@@ -54,8 +52,7 @@ FORBIDDEN = {
     "data": {"flax", "optax"},
 }
 HEAVY = {"grain", "orbax", "matplotlib", "PIL", "tensorflow_datasets", "tensorboardX", "scipy", "tqdm"}
-HEAVY |= {"nibabel", "pydicom", "rasterio", "starlette", "tifffile", "uvicorn"}
-HEAVY |= {"nibabel", "pydicom", "rasterio", "tifffile", "onnx", "onnxruntime", "flatbuffers"}
+HEAVY |= {"nibabel", "pydicom", "rasterio", "starlette", "tifffile", "uvicorn", "flatbuffers", "onnx", "onnxruntime"}
 ABSENT = {"tensorflow", "torch", "pickle"}
 EXEMPT = {"pretrained/torch_file.py": {"pickle"}}  # docs/decisions.md: reads .pth through an allowlist
 
