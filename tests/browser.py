@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+SILENCE = 180  # seconds after which a browser is taken to hang
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -87,6 +90,8 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._in], [], [], SILENCE)
+            assert ready, f"the browser has said nothing for {SILENCE} s"
             part = os.read(self._in, 1 << 20)
             assert part, "the browser has ended"
             self._rest += part
