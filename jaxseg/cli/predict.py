@@ -79,7 +79,8 @@ def main(args: argparse.Namespace) -> int:
     from jaxseg.inference.files import Outputs, is_predicted, to_stored
     from jaxseg.inference.folder import predict_pages
     from jaxseg.inference.image_list import find_below, name_outputs, read_sizes, say_programs, sort_by_grid
-    from jaxseg.inference.stream import Share, predict_streams, streamed
+    from jaxseg.inference.raw_rows import Share
+    from jaxseg.inference.stream import predict_streams, streamed
 
     if not 0 <= args.alpha <= 1:
         raise UserError(f"--alpha must be from 0 to 1, got {args.alpha}.")

@@ -5,68 +5,33 @@ are done: what was stopped goes on there, and several processes share one image.
 label map of them, a tiled TIFF with reduced versions for viewers, and removes both.
 """
 
-import contextlib
-import dataclasses
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Num, Shaped
+from jaxtyping import Bool, Num
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.readers import geo, opening
-from jaxseg.files import read_json, write_json
 from jaxseg.inference.files import DEFAULT, Outputs, bands_for, locate, overlay_png, to_stored
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
-from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
+from jaxseg.inference.large_tiff import write_outlines, write_tiff
 from jaxseg.inference.predict import Predictor
+from jaxseg.inference.raw_rows import ALL, RawRows, Share
 from jaxseg.inference.tiling import Strip, Tiling
 
 SUFFIXES = (".tif", ".tiff", ".npy", opening.FOLDER, *geo.SUFFIXES)  # of files of which parts are read
 LEAST = 2**26  # pixels of an image that is streamed; smaller ones are predicted in memory
-SAVED = 5.0  # seconds between two notes of what is done
 _CHUNK = 32  # rows of the overlay whose pixels are read at a time
 PREVIEW = 2048  # pixels of the longer side of the overlay
 Progress = Callable[[Iterator[Strip], int], Iterator[Strip]]  # (strips, rows) -> the same, with a bar
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """The part of every large image that a process predicts: `index` of `count`."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Share":
-        """Returns the share that "1/4" means, the second of four.
-
-        >>> Share.parse("1/4").rows(1000)
-        (250, 500)
-        """
-        try:
-            index, count = map(int, text.split("/"))
-        except ValueError:
-            raise UserError(f"--process is I/N, as 0/4, the first of four; got '{text}'.") from None
-        if not 0 <= index < count:
-            raise UserError(f"--process is I/N with I from 0 to N - 1, got '{text}'.")
-        return cls(index, count)
-
-    def rows(self, height: int) -> tuple[int, int]:
-        """Returns (first, end) of the rows of an image."""
-        return height * self.index // self.count, height * (self.index + 1) // self.count
-
-
-ALL = Share()
 
 
 def streamed(predictor: Predictor, page: ImagePage, *, least: int | None = None) -> Tiling | None:
@@ -133,7 +98,7 @@ def predict_stream(
     if probabilities:
         layers["probabilities"] = (np.dtype(np.uint8), len(trained.classes))
     identity = _identity(predictor, page, tiling, [values, probabilities])
-    with _Rows(page.stem, size, layers, identity, share) as rows:
+    with RawRows(page.stem, size, layers, identity, share) as rows:
         first, end = rows.left()
         found = predictor.label_strips(read, size, tiling, (first, end), probabilities=probabilities)
         for strip in progress(found if first < end else iter(()), end - first):
@@ -179,7 +144,7 @@ def predict_streams(
 
 
 def _write_overlay(
-    page: ImagePage, chosen: tuple[int, ...] | None, size: tuple[int, int], rows: "_Rows", predictor: Predictor,
+    page: ImagePage, chosen: tuple[int, ...] | None, size: tuple[int, int], rows: RawRows, predictor: Predictor,
     alpha: float,
 ) -> None:  # fmt: skip
     """Writes the overlay of every nth pixel, read a few rows at a time."""
@@ -215,109 +180,3 @@ def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, wanted: lis
     told += [predictor.refined]
     digest.update(json.dumps(told, default=str).encode())
     return digest.hexdigest()
-
-
-class _Rows:
-    """The rows of an image's results in raw files, one a layer, and which of them are done; a context that closes them.
-
-    Args:
-      stem: of the files.
-      size: (height, width) of the image, pixels.
-      layers: name -> (dtype, numbers of each pixel).
-      identity: of what they are the results; rows of something else are not gone on with.
-      share: of this process.
-    """
-
-    def __init__(
-        self,
-        stem: Path,
-        size: tuple[int, int],
-        layers: Mapping[str, tuple[np.dtype, int]],
-        identity: str,
-        share: Share,
-    ):
-        self._size, self._layers, self._identity, self._share = size, layers, identity, share
-        self._files = {name: stem.with_name(f".{stem.name}.{name}") for name in layers}
-        self._saved = time.monotonic()
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        first, self._end = share.rows(size[0])
-        self._done = max(first, self._noted(share))
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        self._handles = {name: os.open(file, flags, 0o644) for name, file in self._files.items()}
-        for name, handle in self._handles.items():
-            os.ftruncate(handle, size[0] * self._row(name))
-
-    def __enter__(self) -> "_Rows":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None and not issubclass(kind, OSError):  # interrupted: what is done is kept
-            with contextlib.suppress(OSError):
-                self.note()
-        for handle in self._handles.values():
-            os.close(handle)
-
-    def left(self) -> tuple[int, int]:
-        """(first, end) of this process's rows that are not done."""
-        return self._done, self._end
-
-    def write(self, top: int, rows: Mapping[str, Shaped[np.ndarray, "h w *_c"]]) -> None:
-        """Writes rows of every layer, and notes from time to time that they are done."""
-        for name, handle in self._handles.items():
-            data, at = memoryview(np.ascontiguousarray(rows[name]).tobytes()), top * self._row(name)
-            while data:
-                written = os.pwrite(handle, data, at)
-                data, at = data[written:], at + written
-        self._done = top + len(rows["label"])
-        if time.monotonic() - self._saved > SAVED:
-            self.note()
-
-    def note(self) -> None:
-        """Notes what is done, after it is on the disk."""
-        for handle in self._handles.values():
-            os.fsync(handle)
-        write_json(self._note(self._share), {"identity": self._identity, "done": self._done})
-        self._saved = time.monotonic()
-
-    def reader(self, name: str) -> ReadRows:
-        """Returns what reads rows of a layer."""
-        handle, (dtype, count) = self._handles[name], self._layers[name]
-
-        def read(top: int, bottom: int) -> Shaped[np.ndarray, "h w c"]:
-            data = os.pread(handle, (bottom - top) * self._row(name), top * self._row(name))
-            return np.frombuffer(data, dtype).reshape(bottom - top, self._size[1], count)
-
-        return read
-
-    def complete(self) -> bool:
-        """Whether all processes have done their rows."""
-        return all(self._noted(share) >= share.rows(self._size[0])[1] for share in self._shares())
-
-    def remove(self) -> None:
-        """Removes the files."""
-        for path in (*self._files.values(), *map(self._note, self._shares())):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-    def _shares(self) -> list[Share]:
-        return [Share(i, self._share.count) for i in range(self._share.count)]
-
-    def _row(self, name: str) -> int:
-        dtype, count = self._layers[name]
-        return self._size[1] * dtype.itemsize * count
-
-    def _note(self, share: Share) -> Path:
-        file = self._files["label"]
-        return file.with_name(f"{file.name}.{share.index}-{share.count}.json")
-
-    def _noted(self, share: Share) -> int:
-        """Up to which row a process says that it is done, 0 where it says so of something else, or nothing."""
-        path = self._note(share)
-        try:
-            wanted = {file: self._size[0] * self._row(name) for name, file in self._files.items()}
-            there = path.exists() and all(file.exists() and file.stat().st_size == n for file, n in wanted.items())
-            found: Any = read_json(path, "") if there else {}
-        except UserError:
-            return 0
-        done = found.get("done") if isinstance(found, dict) and found.get("identity") == self._identity else 0
-        return done if isinstance(done, int) and 0 <= done <= self._size[0] else 0

@@ -16,7 +16,8 @@ from jaxseg.data.bands import Bands
 from jaxseg.inference import Predictor, stream
 from jaxseg.inference.files import Outputs
 from jaxseg.inference.image_list import ImagePage
-from jaxseg.inference.stream import Share, predict_stream, streamed
+from jaxseg.inference.raw_rows import Share
+from jaxseg.inference.stream import predict_stream, streamed
 from jaxseg.models import create_model, init
 from jaxseg.trained import TrainedModel
 from tests.inference.strided import image, model
@@ -103,8 +104,7 @@ def test_what_was_stopped_goes_on(page):
     np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
 
 
-def test_rows_of_another_model_are_not_gone_on_with(page, monkeypatch):
-    monkeypatch.setattr(stream, "SAVED", 0.0)
+def test_rows_of_another_model_are_not_gone_on_with(page):
     predictor, other = Predictor(model(), tile=32), Predictor(model(fill="reflect"), tile=32)
     with pytest.raises(Stopped):
         predict_stream(other, page, streamed(other, page, least=1), progress=stop_after(5))
