@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import glob
 import os
+import stat
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ from jaxseg.files import read_json, write_json
 from jaxseg.inference.large_tiff import ReadRows
 
 SAVED = 5.0  # seconds between two notes of what is done
+_TOKEN = 16  # random bytes at the end of a raw file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +72,17 @@ class RawRows:
         share: Share,
     ):
         self._size, self._layers, self._identity, self._share = size, layers, identity, share
-        self._files = {name: stem.with_name(f".{stem.name}.{name}") for name in layers}
+        # Results of another model or setting have other files: what is written here can't get among them.
+        self._files = {name: stem.with_name(f".{stem.name}.{identity[:8]}.{name}") for name in layers}
         self._saved = time.monotonic()
         stem.parent.mkdir(parents=True, exist_ok=True)
         first, self._end = share.rows(size[0])
+        self._handles = {name: self._open(name) for name in layers}
+        # A file ends in random bytes of its own, which notes repeat: those of a file that is gone are of no other.
+        self._tokens = {
+            name: os.pread(handle, _TOKEN, size[0] * self._row(name)).hex() for name, handle in self._handles.items()
+        }
         self._done = max(first, self._noted(share))
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        self._handles = {name: os.open(file, flags, 0o644) for name, file in self._files.items()}
-        for name, handle in self._handles.items():
-            os.ftruncate(handle, size[0] * self._row(name))
 
     def __enter__(self) -> "RawRows":
         return self
@@ -107,7 +113,8 @@ class RawRows:
         """Notes what is done, after it is on the disk."""
         for handle in self._handles.values():
             os.fsync(handle)
-        write_json(self._note(self._share), {"identity": self._identity, "done": self._done})
+        told = {"identity": self._identity, "files": self._tokens, "done": self._done}
+        write_json(self._note(self._share), told)
         self._saved = time.monotonic()
 
     def reader(self, name: str) -> ReadRows:
@@ -126,9 +133,34 @@ class RawRows:
 
     def remove(self) -> None:
         """Removes the files."""
-        for path in (*self._files.values(), *map(self._note, self._shares())):
+        label = self._files["label"]
+        notes = label.parent.glob(f"{glob.escape(label.name)}.*-*.json")  # of however many processes
+        for path in (*self._files.values(), *notes):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+    def _open(self, name: str) -> int:
+        """Opens the file of a layer; one that is not as long as it must be, or no file, is made anew."""
+        file, length = self._files[name], self._size[0] * self._row(name)
+        try:
+            found = os.lstat(file)
+            right = stat.S_ISREG(found.st_mode) and found.st_size == length + _TOKEN
+        except FileNotFoundError:
+            found, right = None, False
+        if not right:
+            handle, part = tempfile.mkstemp(prefix=f"{file.name}.", dir=file.parent)
+            try:
+                os.pwrite(handle, os.urandom(_TOKEN), length)
+                if found is not None:
+                    os.replace(part, file)
+                else:
+                    with contextlib.suppress(FileExistsError):  # another process was faster
+                        os.link(part, file)
+            finally:
+                os.close(handle)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part)
+        return os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
 
     def _shares(self) -> list[Share]:
         return [Share(i, self._share.count) for i in range(self._share.count)]
@@ -145,10 +177,9 @@ class RawRows:
         """Up to which row a process says that it is done, 0 where it says so of something else, or nothing."""
         path = self._note(share)
         try:
-            wanted = {file: self._size[0] * self._row(name) for name, file in self._files.items()}
-            there = path.exists() and all(file.exists() and file.stat().st_size == n for file, n in wanted.items())
-            found: Any = read_json(path, "") if there else {}
+            found: Any = read_json(path, "") if path.exists() else {}
         except UserError:
             return 0
-        done = found.get("done") if isinstance(found, dict) and found.get("identity") == self._identity else 0
+        own = isinstance(found, dict) and (found.get("identity"), found.get("files")) == (self._identity, self._tokens)
+        done = found.get("done") if own else 0
         return done if isinstance(done, int) and 0 <= done <= self._size[0] else 0

@@ -25,6 +25,7 @@ from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.large_tiff import write_outlines, write_tiff
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.raw_rows import ALL, RawRows, Share
+from jaxseg.inference.refine import FILE
 from jaxseg.inference.tiling import Strip, Tiling
 
 SUFFIXES = (".tif", ".tiff", ".npy", opening.FOLDER, *geo.SUFFIXES)  # of files of which parts are read
@@ -177,6 +178,10 @@ def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, wanted: lis
     found, trained = os.stat(page.file), predictor.trained
     told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), wanted]
     told += [trained.preprocessing.to_json(), trained.threshold, trained.ignore, list(trained.classes)]
-    told += [predictor.refined]
+    told += [predictor.refined, predictor.calibration]
+    if predictor.refined and trained.config is not None:
+        told += [trained.config.eval.crf.to_dict(), trained.config.eval.guided.to_dict()]
+    if predictor.refined and trained.workdir is not None and (trained.workdir / FILE).is_file():
+        told += [(trained.workdir / FILE).read_text()]
     digest.update(json.dumps(told, default=str).encode())
     return digest.hexdigest()

@@ -97,7 +97,8 @@ def test_what_was_stopped_goes_on(page):
     tiling = streamed(predictor, page, least=1)
     with pytest.raises(Stopped):
         predict_stream(predictor, page, tiling, progress=stop_after(5))
-    assert leftovers(page) == [".scene.label", ".scene.label.0-1.json"]
+    raw, note = leftovers(page)
+    assert raw.startswith(".scene.") and note == f"{raw}.0-1.json"
     done = []
     predict_stream(predictor, page, tiling, progress=lambda strips, rows: (done.append(rows), strips)[1])
     assert done == [300 - 5 * 24]
@@ -117,7 +118,7 @@ def test_rows_that_were_cut_off_are_made_again(page):
     tiling = streamed(predictor, page, least=1)
     with pytest.raises(Stopped):
         predict_stream(predictor, page, tiling, progress=stop_after(5))
-    raw = page.stem.parent / ".scene.label"
+    raw = page.stem.parent / leftovers(page)[0]
     raw.write_bytes(raw.read_bytes()[:1000])
     predict_stream(predictor, page, tiling)
     np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
@@ -133,6 +134,38 @@ def test_processes_share_an_image(page):
     predict_stream(predictor, page, tiling, share=Share(1, 3))
     np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
     assert leftovers(page) == []
+
+
+def test_notes_of_rows_that_are_gone_count_for_nothing(page):
+    """Half of the rows done, then the whole image, or the raw file removed; then the other half: no row is blank."""
+    predictor = Predictor(model(), tile=32)
+    tiling = streamed(predictor, page, least=1)
+    for between in ("whole", "removed"):
+        predict_stream(predictor, page, tiling, share=Share(0, 2))
+        note = page.stem.parent / leftovers(page)[1]
+        kept = note.read_text()
+        if between == "whole":
+            predict_stream(predictor, page, tiling)
+            assert leftovers(page) == []
+        else:
+            (page.stem.parent / leftovers(page)[0]).unlink()
+        note.write_text(kept)
+        notes = predict_stream(predictor, page, tiling, share=Share(1, 2))
+        assert "the process that ends last writes the file" in notes[-1]
+        predict_stream(predictor, page, tiling, share=Share(0, 2))
+        np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
+        assert leftovers(page) == []
+
+
+def test_rows_of_another_model_stay_out(page):
+    """A second model that fails amid an image of the first leaves the first one's rows as they are."""
+    first, second = Predictor(model(), tile=32), Predictor(model(fill="reflect"), tile=32)
+    tiling = streamed(first, page, least=1)
+    for predictor, count in ((first, 5), (second, 2)):
+        with pytest.raises(Stopped):
+            predict_stream(predictor, page, tiling, progress=stop_after(count))
+    predict_stream(first, page, tiling)
+    np.testing.assert_array_equal(label_of(page), first(image(300, 210)))
 
 
 def test_pixels_without_data_are_ignored(tmp_path):
