@@ -102,7 +102,11 @@ def _default_branch(params: dict[str, Any]) -> ClosedJaxpr:
 
 def _unroll(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
     """The results of a loop whose number of steps is known, each step by itself."""
-    fixed, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
+    if "num_consts" in params:
+        fixed, count = params["num_consts"], params["num_carry"]
+    else:  # jax 0.11 has trees of what goes in: constants, what is carried, rows
+        fixed, count, _ = (len(part) for part in params["ft_in"].unpack())
+    carried = fixed + count
     carry, rows = operands[fixed:carried], operands[carried:]
     made: list[list[Any]] = []
     steps = range(params["length"])
@@ -110,7 +114,7 @@ def _unroll(params: dict[str, Any], operands: list[Any]) -> Sequence[Any]:
         results = evaluate(
             params["jaxpr"], [*operands[:fixed], *carry, *(lax.index_in_dim(row, i, keepdims=False) for row in rows)]
         )
-        carry = results[: params["num_carry"]]
-        made.append(results[params["num_carry"] :])
+        carry = results[:count]
+        made.append(results[count:])
     made = made[::-1] if params["reverse"] else made
     return [*carry, *(jnp.stack(column) for column in zip(*made, strict=True))]
