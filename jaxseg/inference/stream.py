@@ -178,7 +178,7 @@ def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, wanted: lis
     found, trained = os.stat(page.file), predictor.trained
     told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), wanted]
     told += [trained.preprocessing.to_json(), trained.threshold, trained.ignore, list(trained.classes)]
-    told += [predictor.refined, predictor.calibration]
+    told += [predictor.refined, predictor.calibration, trained.activation, trained.values]
     if predictor.refined and trained.config is not None:
         told += [trained.config.eval.crf.to_dict(), trained.config.eval.guided.to_dict()]
     if predictor.refined and trained.workdir is not None and (trained.workdir / FILE).is_file():
