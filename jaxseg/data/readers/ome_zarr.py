@@ -5,6 +5,8 @@ A folder `NAME.zarr` is one image: a Zarr array [h, w], [h, w, c] or [n, h, w, c
 channels bands.
 """
 
+import os
+import stat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +15,11 @@ from jaxseg.checks import Unreadable, UserError, listing
 from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
+from jaxseg.files import LARGEST
 
 CHUNK = 2**30  # bytes of a chunk in memory; one of more is refused
+METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+BANDS = 65535  # as many as a TIFF may have
 
 # What chunks may be coded with: numbers in, numbers out. Others run code that the file holds (pickle).
 CODECS = {
@@ -76,6 +81,9 @@ def _pixels(image: _Image, path: str, page: int, window: Window | None) -> np.nd
         stored.check_pixels(width, height, path)
     box = window or (0, 0, height, width)
     stored.check_window(box, (height, width))
+    needed = box[2] * box[3] * image.bands * image.array.dtype.itemsize
+    if needed > stored.SMALL:
+        stored.check_memory(needed, path, _size(path))
     index: list[Any] = [slice(None)] * image.array.ndim
     places = np.unravel_index(page, [image.array.shape[axis] for axis in pages]) if pages else ()
     for axis, place in zip(pages, places, strict=True):
@@ -97,7 +105,7 @@ def _open(path: str) -> _Image:
     except ImportError:
         raise missing(path, "zarr", "zarr") from None
     try:
-        found = zarr.open(path, mode="r")
+        found = zarr.open(_store(path), mode="r")
         image = _of_group(found, path) if isinstance(found, zarr.Group) else _of_array(found, path)
     except Exception as error:
         raise unreadable(path, error) from None
@@ -110,9 +118,51 @@ def _open(path: str) -> _Image:
             f"{path} has chunks of {size / 1e9:.1f} GB, each of which is read whole; expected up to {CHUNK / 1e9:.1f}."
             " Save it with smaller chunks, such as 512x512."
         )
+    if image.bands > BANDS:
+        raise Unreadable(f"{path} has {image.bands} bands, expected up to {BANDS}: are its axes in another order?")
     if not min(image.array.shape):
         raise Unreadable(f"{path} holds no pixel: its shape is {image.array.shape}.")
     return image
+
+
+def _store(path: str) -> Any:
+    """The folder as zarr's store, whose files are looked at before they are opened: a pipe may wait for ever."""
+    from zarr.storage import LocalStore
+
+    class Regular(LocalStore):
+        async def get(self, key: str, *arguments: Any, **more: Any) -> Any:
+            self._look_at(key)
+            return await super().get(key, *arguments, **more)
+
+        def get_sync(self, key: str, *arguments: Any, **more: Any) -> Any:
+            self._look_at(key)
+            return super().get_sync(key, *arguments, **more)
+
+        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+            key_ranges = list(key_ranges)
+            for key, _ in key_ranges:
+                self._look_at(key)
+            return await super().get_partial_values(prototype, key_ranges)
+
+        def _look_at(self, key: str) -> None:
+            file = os.path.join(path, key)
+            try:
+                found = os.stat(file)
+            except OSError:  # there is none: the chunk is blank
+                return
+            if stat.S_ISDIR(found.st_mode):
+                return
+            largest = LARGEST if os.path.basename(key) in METADATA else CHUNK
+            if not stat.S_ISREG(found.st_mode) or found.st_size > largest:
+                raise Unreadable(f"{file} is no regular file, or has more than {largest} bytes. Copy the folder again.")
+
+    return Regular(path, read_only=True)
+
+
+def _size(path: str) -> int:
+    """Bytes of the files in a folder."""
+    sizes = (os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+    return sum(sizes)
 
 
 def _check_codecs(told: Any, path: str) -> None:

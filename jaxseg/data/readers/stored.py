@@ -166,14 +166,15 @@ def check_pixels(width: int, height: int, path: str) -> None:
         )
 
 
-def check_memory(needed: int, path: str) -> None:
+def check_memory(needed: int, path: str, held: int | None = None) -> None:
     """Raises a `UserError` for a small file that would take much memory, as those take that are made to fill it.
 
     Args:
       needed: bytes of what the file says that it holds.
       path: of the file.
+      held: bytes that it has; None looks.
     """
-    held = os.path.getsize(path)
+    held = os.path.getsize(path) if held is None else held
     if needed > max(SMALL, RATIO * held):
         raise Unreadable(
             f"{path} has {held} bytes and says that it holds {needed / 1e6:.0f} MB, {needed // max(held, 1)} times as"

@@ -1,6 +1,7 @@
 """Zarr and OME-Zarr: the pixels that zarr itself reads, by windows, and what is wrong with a folder."""
 
 import json
+import os
 import pickle
 import sys
 
@@ -147,6 +148,33 @@ def test_the_codecs_of_shards_are_looked_at(tmp_path):
     (path / "zarr.json").write_text(text.replace('"zstd"', '"numcodecs.pickle"'))
     with pytest.raises(UserError, match="pickle"):
         readers.read_image(path)
+
+
+@pytest.mark.parametrize("name", ["c/0/0", "zarr.json", ".zarray"])
+def test_a_pipe_in_the_folder_does_not_wait(tmp_path, name):
+    path = write(tmp_path / "a.zarr", stack((4, 4)), zarr_format=2 if name == ".zarray" else 3)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(UserError, match="is no regular file"):
+        readers.read_image(path)
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path):
+    path = write(tmp_path / "a.zarr", stack((4, 4)))
+    with open(path / "zarr.json", "r+b") as file:
+        file.truncate(2**25)
+    with pytest.raises(UserError, match="has more than 16777216 bytes"):
+        readers.header(path)
+    bands = zarr.create_array(str(tmp_path / "b.zarr"), shape=(8, 8, 10**9), chunks=(8, 8, 1), dtype="uint8")
+    assert bands.nbytes > 10**10
+    with pytest.raises(UserError, match="has 1000000000 bands, expected up to 65535"):
+        readers.header(tmp_path / "b.zarr")
+    zarr.create_array(str(tmp_path / "c.zarr"), shape=(30000, 30000, 3), chunks=(512, 512, 3), dtype="uint8")
+    with pytest.raises(UserError, match="says that it holds 2700 MB"):
+        readers.read_image(tmp_path / "c.zarr")
+    with pytest.raises(UserError, match="says that it holds 300 MB"):
+        readers.read_image(tmp_path / "c.zarr", window=(0, 0, 10000, 10000))
+    assert readers.read_image(tmp_path / "c.zarr", window=(5, 5, 20, 30)).shape == (20, 30, 3)
 
 
 class Evil:
