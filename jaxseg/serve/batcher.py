@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -82,10 +83,22 @@ class Batcher:
         with self._changed:
             if self._closing:
                 raise RuntimeError("The batcher is closed.")
-            group = self._waiting.setdefault((kind, grid), deque())
-            group.append(_Waiting(image, future, self._clock()))
+            self._waiting.setdefault((kind, grid), deque()).append(_Waiting(image, future, self._clock()))
             self._changed.notify()
+        future.add_done_callback(partial(self._forget, (kind, grid)))
         return future
+
+    def _forget(self, key: tuple[str, Grid], future: "Future[Result]") -> None:
+        """Lets go of an image whose future was cancelled while it waited: its batch may come much later."""
+        if not future.cancelled():
+            return
+        with self._changed:
+            group = [one for one in self._waiting.get(key, ()) if one.future is not future]
+            if group:
+                self._waiting[key] = deque(group)
+            else:
+                self._waiting.pop(key, None)
+            self._changed.notify()
 
     def waiting(self) -> int:
         """Returns the number of images that are not being computed yet."""

@@ -2,6 +2,7 @@
 
 import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -86,3 +87,23 @@ def test_what_nobody_waits_for_is_not_computed(predictor):
     predictor.go.set()
     batcher.close()
     assert predictor.batches == ["probabilities"]
+
+
+def test_an_image_that_nobody_waits_for_is_let_go_at_once(predictor):
+    """A device that is busy for long must not gather the images of requests that were given up."""
+    batcher = Batcher(predictor, batch=1, wait=0)
+    first = batcher.submit(images(8)[0])
+    while batcher.waiting():
+        pass
+    waiting = [batcher.submit(image) for image in images(9, 10, 40)]
+    assert waiting[0].cancel()
+    assert waiting[2].cancel()
+    assert batcher.waiting() == 1
+    held = weakref.ref(given := images(11)[0])
+    batcher.submit(given).cancel()
+    del given
+    assert held() is None
+    predictor.go.set()
+    batcher.close()
+    assert predictor.batches == [[8], [10]]
+    assert first.result(0).shape == (8, 8)
