@@ -110,22 +110,30 @@ def read_onnx(
     try:
         proto = onnx.load(path, load_external_data=False)
         outside = any(array.external_data for array in proto.graph.initializer)
+        entries = {p.key.removeprefix(KEY): p.value for p in proto.metadata_props if p.key.startswith(KEY)}
+        told = "{" + ", ".join(f"{json.dumps(key)}: {value}" for key, value in entries.items()) + "}"
     except Exception as error:  # protobuf's DecodeError, and what comes of a damaged field
         raise UserError(f"{path} is damaged, or no file of `jaxseg export`: {short(str(error))}. {AGAIN}") from None
     if outside:
         raise UserError(f"{path} has its weights in other files, which are not opened. {AGAIN}")
-    entries = {p.key.removeprefix(KEY): p.value for p in proto.metadata_props if p.key.startswith(KEY)}
     if not entries:
         raise UserError(f"{path} is no file of `jaxseg export`: it does not say what its classes are. {AGAIN}")
-    description = read_description("{" + ", ".join(f"{json.dumps(k)}: {v}" for k, v in entries.items()) + "}", path)
+    description = read_description(told, path)
     try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what matters is raised
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"], disable_fallback=True
+        )
         (given,), (returned,) = session.get_inputs(), session.get_outputs()
     except Exception as error:  # onnxruntime has a dozen, of no common kind
         raise UserError(f"{path} cannot be run by onnxruntime: {short(str(error))}. {AGAIN}") from None
 
     def run(images: Num[np.ndarray, "b h w c"]) -> Num[np.ndarray, "..."]:
-        return session.run([returned.name], {given.name: images})[0]
+        try:
+            return session.run([returned.name], {given.name: images})[0]
+        except Exception as error:
+            raise UserError(f"{path} cannot be run by onnxruntime: {short(str(error))}. {AGAIN}") from None
 
     return description, run
 

@@ -147,6 +147,24 @@ def test_a_damaged_file_is_told_in_a_sentence(file, tmp_path):
             jaxseg.load_exported(path)
 
 
+def test_files_with_bytes_that_are_others_are_told_in_sentences(file, tmp_path):
+    """Each of 50 files, a few bytes of which are random: a sentence, or labels; nothing else is raised."""
+    rng, content = np.random.default_rng(0), np.frombuffer(file.read_bytes(), np.uint8)
+    said = 0
+    for _ in range(50):
+        damaged = content.copy()
+        places = rng.integers(0, len(damaged), 3)
+        if rng.random() < 0.5:  # the description is at the end
+            places = len(damaged) - 1 - places % 3000
+        damaged[places] = rng.integers(0, 256, 3)
+        (tmp_path / "damaged.onnx").write_bytes(damaged.tobytes())
+        try:
+            jaxseg.load_exported(tmp_path / "damaged.onnx")(np.zeros((21, 30, 3), np.uint8))
+        except UserError:
+            said += 1
+    assert 5 < said < 50
+
+
 def test_the_command_writes_a_file_and_says_what_it_is(tmp_path, capsys):
     small().save(tmp_path / "bundle")
     out = tmp_path / "model.onnx"
