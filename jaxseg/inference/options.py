@@ -11,7 +11,7 @@ from jaxseg.config import default_config
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import Grid
 from jaxseg.inference.memory import free_memory
-from jaxseg.inference.tiling import BLEND, OVERLAP, TILE, Tiling, make_tiling
+from jaxseg.inference.tiling import BLEND, OVERLAP, TILE, Tiling, least_tile, make_tiling
 from jaxseg.inference.tta import ALONE, TTA
 from jaxseg.trained import TrainedModel
 
@@ -68,15 +68,16 @@ class Options:
             except ValueError:
                 raise UserError(f"tile is a number of pixels, 'auto' or 'none', got '{found['tile']}'.") from None
         options = cls(**found)
-        make_tiling(trained.preprocessing, **options._sizes(TILE))  # raises for what is no way to cut images
+        seen = trained.preprocessing
+        make_tiling(seen, **options._sizes(TILE, seen))  # raises for what is no way to cut images
         return options
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON holds them."""
         return {"tile": self.tile, "overlap": self.overlap, "blend": self.blend, "tta": str(self.tta)}
 
-    def _sizes(self, auto: int) -> dict[str, Any]:
-        tile = self.tile if isinstance(self.tile, int) else auto
+    def _sizes(self, auto: int, preprocessing: Preprocessing) -> dict[str, Any]:
+        tile = self.tile if isinstance(self.tile, int) else max(auto, least_tile(preprocessing, self.overlap))
         return {"tile": tile, "overlap": self.overlap, "blend": self.blend}
 
 
@@ -112,7 +113,7 @@ class Cutter:
             return None
         free = free_memory(self._device) if tile == "auto" else None
         auto = LARGE_TILE if free is not None and free >= LARGE else TILE
-        tiling = make_tiling(self._preprocessing, **self._options._sizes(auto))
+        tiling = make_tiling(self._preprocessing, **self._options._sizes(auto, self._preprocessing))
         if all(n <= t for n, t in zip(grid.padded, tiling.tile, strict=True)):
             return None
         whole = tile == "auto" and area <= NEVER_WHOLE and (free is None or need() <= SHARE * free)

@@ -6,6 +6,7 @@ looks no further than half of the overlap says of each pixel what it says of the
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from jaxseg.ops import tiling as ops
 from jaxseg.ops.resize import bilinear_taps
 
 TILE, OVERLAP, BLEND = 512, 0.25, "gaussian"
+LARGEST = 2**15  # sides of a tile, pixels
 BATCH = 4  # tiles at a time, on each device
 Read = Callable[[int, int, int, int], Num[np.ndarray, "h w c"]]  # (top, left, height, width) -> that part of the image
 Score = Callable[[Any, Num[Array, "b h w c"], Int[Array, "b 2"]], Float[Array, "b h w k"]]
@@ -57,7 +59,7 @@ def make_tiling(preprocessing: Preprocessing, tile: int = TILE, overlap: float =
     Args:
       preprocessing: of the model; tiles are congruent to its phase, and their distance is a multiple of its bucket.
       tile: least height and width, pixels.
-      overlap: share of a tile that its neighbor has too, 0 to less than 1; a little more where the bucket asks for it.
+      overlap: share of a tile that its neighbor has too, 0 to less than 1; more where the bucket asks for it.
       blend: a key of `jaxseg.ops.tiling.BLENDS`.
 
     >>> p = Preprocessing((0,) * 3, (1,) * 3, phase=(1, 0))
@@ -65,11 +67,26 @@ def make_tiling(preprocessing: Preprocessing, tile: int = TILE, overlap: float =
     tiles of 513x512 every 384x384 pixels
     """
     lookup(ops.BLENDS, blend, "way to blend tiles")
-    bucket = preprocessing.bucket
-    if not bucket <= tile <= 2**15:
-        raise UserError(f"Tiles have from {bucket} pixels, the step of the model's sizes, to {2**15}; got {tile}.")
+    bucket, least = preprocessing.bucket, least_tile(preprocessing, overlap)
+    if not least <= tile <= LARGEST:
+        raise UserError(
+            f"Tiles that overlap by {overlap:g} have from {least} to {LARGEST} pixels, got {tile}: they lie {bucket}"
+            " pixels apart or a multiple of it, the step of the model's sizes. Take larger tiles, or a smaller overlap."
+        )
     sides = tuple(tile + (phase - tile) % bucket for phase in preprocessing.phase)
     return Tiling(sides, tuple(ops.tile_step(side, overlap, bucket) for side in sides), blend)
+
+
+def least_tile(preprocessing: Preprocessing, overlap: float) -> int:
+    """Returns the least side of tiles, in pixels, whose neighbors can be a bucket away and overlap so much.
+
+    >>> least_tile(Preprocessing((0,) * 3, (1,) * 3, bucket=32), 0.5)
+    64
+    """
+    if not 0 <= overlap < 1:
+        raise UserError(f"The overlap of tiles is a share of them, from 0 to less than 1, got {overlap}.")
+    least = math.ceil(preprocessing.bucket / (1 - overlap))
+    return least + (int(least * (1 - overlap)) < preprocessing.bucket)  # a product may be rounded below
 
 
 class Strip(NamedTuple):

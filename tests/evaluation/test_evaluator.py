@@ -259,7 +259,8 @@ def test_data_is_the_runs_own_or_named(dataset):
 def test_images_in_tiles_score_what_is_predicted(dataset, resize):
     """Whatever cuts, averages and enlarges: the scores are those of the labels that a user gets."""
     trained = _trained(dataset)
-    trained = dataclasses.replace(trained, preprocessing=dataclasses.replace(trained.preprocessing, resize=resize))
+    seen = dataclasses.replace(trained.preprocessing, resize=resize, bucket=8)
+    trained = dataclasses.replace(trained, preprocessing=seen)
     ways = {"tile": 32, "overlap": 0.5, "blend": "gaussian", "tta": "flip,1.5"}
     metrics = create_metrics(("confusion", "calibration"), {})
     options = {"metrics": metrics, "batch_size": 3, "loss": lambda logits, labels, where, step: logits.mean()}

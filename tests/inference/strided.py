@@ -31,7 +31,7 @@ def model(**changes):
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = {"a": (3, 3, 3, 8), "b": (3, 3, 8, 8), "c": (3, 3, 8, 3)}
     variables = {name: jax.random.normal(k, s) * 0.5 for k, (name, s) in zip(keys, shapes.items(), strict=True)}
-    seen = Preprocessing((100.0,) * 3, (50.0,) * 3, bucket=2, **changes)
+    seen = Preprocessing((100.0,) * 3, (50.0,) * 3, **{"bucket": 2, **changes})
     return TrainedModel(Strided(), variables, preprocessing=seen, **FIELDS)
 
 

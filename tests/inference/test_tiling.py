@@ -11,7 +11,7 @@ from jaxseg.data.bands import Bands
 from jaxseg.data.resize import Resize
 from jaxseg.inference import Ensemble, Predictor
 from jaxseg.inference.options import Options
-from jaxseg.inference.tiling import make_tiling
+from jaxseg.inference.tiling import least_tile, make_tiling
 from tests.inference.strided import image, model
 
 
@@ -123,8 +123,18 @@ def test_what_is_no_tiling_is_an_error():
     trained = model()
     with pytest.raises(UserError, match="number of pixels, 'auto' or 'none', got 'big'"):
         Options.of(trained, tile="big")
-    with pytest.raises(UserError, match="from 2 pixels, the step of the model's sizes"):
+    with pytest.raises(UserError, match="overlap by 0.25 have from 3 to 32768 pixels, got 1"):
         Options.of(trained, tile=1)
+    coarse = model(bucket=32)
+    with pytest.raises(
+        UserError, match="overlap by 0.9 have from 32[01] to 32768 pixels, got 64: they lie 32 pixels apart"
+    ):
+        Options.of(coarse, tile=64, overlap=0.9)
+    for overlap in (0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.9, 0.99):
+        tiling = make_tiling(coarse.preprocessing, least_tile(coarse.preprocessing, overlap), overlap)
+        assert tiling.step == (32, 32)
+        assert 1 - tiling.step[0] / tiling.tile[0] >= overlap
+    Options.of(model(bucket=1024))  # "auto" takes larger tiles then
     with pytest.raises(UserError, match="from 0 to less than 1, got 1.0"):
         Options.of(trained, overlap=1.0)
     with pytest.raises(UserError, match="Unknown way to blend tiles 'gauss'. Did you mean 'gaussian'"):
