@@ -278,14 +278,8 @@ def _write_gray(stem: Path, stored: np.ndarray, place: geo.Georeference | None) 
 
 def _write_geojson(stem: Path, label: np.ndarray, trained: TrainedModel, place: geo.Georeference | None) -> None:
     """Writes a feature for each region; in the coordinates of the image, which "crs" names as GeoJSON did in 2008."""
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"label": value, "class": trained.classes[value]},
-            "geometry": geometry,
-        }
-        for geometry, value in geo.polygons(label, place, label != trained.ignore)
-    ]
+    found = geo.polygons(label, place, label != trained.ignore)
+    features = list(geo.region_features(found, dict(enumerate(enumerate(trained.classes)))))
     document = {"type": "FeatureCollection", "features": features}
     name = None if place is None else geo.crs_name(place)
     if name is not None:

@@ -88,12 +88,6 @@ def write_outlines(path: str | Path, tiff: str | Path, classes: Mapping[int, tup
         if name is not None:
             file.write(f', "crs": {json.dumps({"type": "name", "properties": {"name": name}})}')
         file.write(', "features": [')
-        first = True
-        for geometry, value in found:
-            if value not in classes:
-                continue
-            label, text = classes[value]
-            feature = {"type": "Feature", "properties": {"label": label, "class": text}, "geometry": geometry}
-            file.write(("" if first else ",\n") + json.dumps(feature))
-            first = False
+        for i, feature in enumerate(geo.region_features(found, classes)):
+            file.write((",\n" if i else "") + json.dumps(feature))
         file.write("]}")

@@ -75,14 +75,8 @@ def ids_answer(label: Integer[np.ndarray, "h w"], trained: TrainedModel) -> Answ
 
 def polygons_answer(label: Integer[np.ndarray, "h w"], trained: TrainedModel) -> Answer:
     """Returns GeoJSON: the outline, (column, row) in pixels, of every connected region of a class."""
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"label": value, "class": trained.classes[value]},
-            "geometry": geometry,
-        }
-        for geometry, value in geo.polygons(label, None, label != trained.ignore)
-    ]
+    found = geo.polygons(label, None, label != trained.ignore)
+    features = list(geo.region_features(found, dict(enumerate(enumerate(trained.classes)))))
     document = {"type": "FeatureCollection", "features": features}
     return Answer(json.dumps(document).encode(), "application/geo+json")
 

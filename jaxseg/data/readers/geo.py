@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,24 @@ def polygons(values: np.ndarray, place: Georeference | None, where: np.ndarray) 
     transform = rasterio.Affine.identity() if place is None else rasterio.Affine(*place.transform)
     found = features.shapes(values.astype(np.int32), mask=where, transform=transform)
     return [(geometry, int(value)) for geometry, value in found]
+
+
+def region_features(
+    found: Iterable[tuple[dict[str, Any], int]], classes: Mapping[int, tuple[int, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yields regions as GeoJSON's features, with the properties "label" and "class".
+
+    Args:
+      found: (geometry, value) of each, as `polygons` and `outlines` return them.
+      classes: value -> (label, name); regions of other values are left out.
+
+    >>> list(region_features([({"type": "Polygon"}, 7), ({"type": "Polygon"}, 255)], {7: (0, "road")}))
+    [{'type': 'Feature', 'properties': {'label': 0, 'class': 'road'}, 'geometry': {'type': 'Polygon'}}]
+    """
+    for geometry, value in found:
+        if value in classes:
+            label, name = classes[value]
+            yield {"type": "Feature", "properties": {"label": label, "class": name}, "geometry": geometry}
 
 
 def crs_name(place: Georeference) -> str | None:
