@@ -154,8 +154,7 @@ class RawRows:
                 if found is not None:
                     os.replace(part, file)
                 else:
-                    with contextlib.suppress(FileExistsError):  # another process was faster
-                        os.link(part, file)
+                    _take_name(part, file)
             finally:
                 os.close(handle)
                 with contextlib.suppress(FileNotFoundError):
@@ -183,3 +182,14 @@ class RawRows:
         own = isinstance(found, dict) and (found.get("identity"), found.get("files")) == (self._identity, self._tokens)
         done = found.get("done") if own else 0
         return done if isinstance(done, int) and 0 <= done <= self._size[0] else 0
+
+
+def _take_name(part: str, file: Path) -> None:
+    """Gives a file its name, unless another process was faster, whose file then stays."""
+    try:
+        os.link(part, file)
+    except FileExistsError:
+        pass
+    except OSError:  # of a disk that has no links, such as exFAT: there the last one wins
+        if not file.exists():
+            os.replace(part, file)

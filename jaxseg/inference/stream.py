@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,11 +23,13 @@ from jaxseg.data.readers import geo, opening
 from jaxseg.inference.files import DEFAULT, Outputs, bands_for, locate, overlay_png, to_stored
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
-from jaxseg.inference.large_tiff import write_outlines, write_tiff
+from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.raw_rows import ALL, RawRows, Share
 from jaxseg.inference.refine import FILE
 from jaxseg.inference.tiling import Strip, Tiling
+from jaxseg.models.describe import describe
+from jaxseg.trained import Model, TrainedModel
 
 SUFFIXES = (".tif", ".tiff", ".npy", opening.FOLDER, *geo.SUFFIXES)  # of files of which parts are read
 LEAST = 2**26  # pixels of an image that is streamed; smaller ones are predicted in memory
@@ -114,19 +117,12 @@ def predict_stream(
         if not rows.complete():
             last = "the process that ends last writes the file"
             return [*notes, f"{page.stem.name}: rows {first} to {end} are done; {last}"]
-        path = f"{page.stem}.tif" if values else f"{page.stem}_label.tif"
-        palette = () if values or kind.itemsize > 1 else trained.palette
-        nodata = None if values else trained.ignore
         if probabilities:
             read_rows, (dtype, _) = rows.reader("probabilities"), layers["probabilities"]
             write_tiff(f"{page.stem}_probabilities.tif", read_rows, size, dtype, place, names=trained.classes)
         if not values:
             _write_overlay(page, chosen, size, rows, predictor, outputs.alpha)
-        write_tiff(path, rows.reader("label"), size, kind, place, palette=palette, nodata=nodata)
-        if outputs.geojson:
-            stored = trained.values if values else range(len(trained.classes))
-            classes = {value: (label, trained.classes[label]) for label, value in enumerate(stored)}
-            write_outlines(f"{page.stem}.geojson", path, classes)
+        _write_labels(page.stem, trained, outputs, rows.reader("label"), size, kind, place)
         rows.remove()
     return notes
 
@@ -142,6 +138,24 @@ def predict_streams(
             yield page, error
             if isinstance(error, OSError) and error.errno in FULL:
                 return
+
+
+def _write_labels(
+    stem: Path,
+    trained: TrainedModel,
+    outputs: Outputs,
+    read: ReadRows,
+    size: tuple[int, int],
+    dtype: np.dtype,
+    place: geo.Georeference | None,
+) -> None:
+    """Writes the label map, with the palette where it is of labels, and the outlines of its regions."""
+    path = f"{stem}.tif" if outputs.values else f"{stem}_label.tif"
+    palette = () if outputs.values or dtype.itemsize > 1 else trained.palette
+    write_tiff(path, read, size, dtype, place, palette=palette, nodata=None if outputs.values else trained.ignore)
+    if outputs.geojson:
+        stored = trained.values if outputs.values else range(len(trained.classes))
+        write_outlines(f"{stem}.geojson", path, dict(zip(stored, enumerate(trained.classes), strict=True)))
 
 
 def _write_overlay(
@@ -178,10 +192,19 @@ def _identity(predictor: Predictor, page: ImagePage, tiling: Tiling, wanted: lis
     found, trained = os.stat(page.file), predictor.trained
     told = [found.st_size, found.st_mtime_ns, page.page, str(tiling), tiling.blend, str(predictor.options.tta), wanted]
     told += [trained.preprocessing.to_json(), trained.threshold, trained.ignore, list(trained.classes)]
-    told += [predictor.refined, predictor.calibration, trained.activation, trained.values]
+    told += [predictor.refined, predictor.calibration, trained.activation, trained.values, _network(trained.model)]
     if predictor.refined and trained.config is not None:
         told += [trained.config.eval.crf.to_dict(), trained.config.eval.guided.to_dict()]
     if predictor.refined and trained.workdir is not None and (trained.workdir / FILE).is_file():
         told += [(trained.workdir / FILE).read_text()]
     digest.update(json.dumps(told, default=str).encode())
     return digest.hexdigest()
+
+
+def _network(model: Model) -> Any:
+    """What distinguishes a network from one of the same weights; of a model that is not jaxseg's, the object."""
+    try:
+        types = [str(getattr(model, name)) for name in ("dtype", "head_dtype")]
+        return [describe(model), *types]
+    except (UserError, AttributeError):
+        return model

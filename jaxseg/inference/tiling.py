@@ -161,6 +161,8 @@ class Tiles:
             is divided.
         """
         first, end = rows or (0, size[0])
+        if not 0 <= first <= end <= size[0]:
+            raise UserError(f"Rows are (first, end) within the image's {size[0]}, got ({first}, {end}).")
         with ThreadPoolExecutor(1) as reader:
             for top, count, results in one_behind(self._sent(variables, read, size, first, end, reader)):
                 start, stop = max(first - top, 0), min(end - top, count)

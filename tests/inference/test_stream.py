@@ -1,5 +1,6 @@
 """Images larger than the memory: strip by strip, stopped and gone on with, shared by processes: always the same."""
 
+import dataclasses
 import itertools
 import json
 
@@ -18,6 +19,7 @@ from jaxseg.inference.files import Outputs
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.raw_rows import Share
 from jaxseg.inference.stream import predict_stream, streamed
+from jaxseg.inference.tiling import make_tiling
 from jaxseg.models import create_model, init
 from jaxseg.trained import TrainedModel
 from tests.inference.strided import image, model
@@ -70,6 +72,45 @@ def test_the_labels_are_those_of_the_image_in_memory(page):
     assert Image.open(f"{page.stem}_overlay.png").size[1] >= 300
     found = json.loads((page.stem.parent / "scene.geojson").read_text())
     assert {feature["properties"]["class"] for feature in found["features"]} == {"a", "b", "c"}
+
+
+def test_values_are_those_of_the_data_set(page):
+    trained = dataclasses.replace(model(), values=(7, 11, 26))
+    predictor = Predictor(trained, tile=32)
+    predict_stream(predictor, page, streamed(predictor, page, least=1), Outputs(values=True, geojson=True))
+    expected = np.array([7, 11, 26])[predictor(image(300, 210))]
+    np.testing.assert_array_equal(tifffile.imread(f"{page.stem}.tif"), expected)
+    found = json.loads((page.stem.parent / "scene.geojson").read_text())["features"]
+    assert {(f["properties"]["label"], f["properties"]["class"]) for f in found} == {(0, "a"), (1, "b"), (2, "c")}
+    assert sorted(path.name for path in page.stem.parent.iterdir()) == ["scene.geojson", "scene.tif"]
+
+
+def test_a_disk_without_links(page, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    predictor = Predictor(model(), tile=32)
+    predict_stream(predictor, page, streamed(predictor, page, least=1))
+    np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
+    assert leftovers(page) == []
+
+
+def test_what_decides_the_labels_is_in_the_identity(page):
+    net = create_model("deeplabv3plus", "resnet18", num_classes=3)
+    variables = init(net, jax.random.key(0))
+    fields = dict(classes=("a", "b", "c"), palette=((1, 0, 0),) * 3, ignore=255, preprocessing=model().preprocessing)
+    trained = TrainedModel(net, variables, **fields)
+    others = [
+        dataclasses.replace(trained, model=create_model("deeplabv3plus", "resnet18", num_classes=3, output_stride=8)),
+        dataclasses.replace(trained, model=create_model("deeplabv3plus", "resnet18", num_classes=3, dtype="bfloat16")),
+        dataclasses.replace(trained, activation="sigmoid"),
+        dataclasses.replace(trained, values=(3, 4, 5)),
+        dataclasses.replace(trained, variables=jax.tree.map(lambda x: -x, variables)),
+    ]
+    tiling = make_tiling(trained.preprocessing, 32)
+    seen = {stream._identity(Predictor(one), page, tiling, [False]) for one in (trained, trained, *others)}
+    assert len(seen) == 1 + len(others)
 
 
 def test_a_large_file_has_reduced_versions(page, tmp_path):

@@ -61,6 +61,10 @@ def test_rows_are_the_same_however_they_are_divided():
         assert strips[0].top == rows[0]
         np.testing.assert_array_equal(np.concatenate([strip.result for strip in strips]), whole[slice(*rows)])
 
+    for rows in [(-1, 10), (140, 151), (10, 5)]:
+        with pytest.raises(UserError, match="Rows are .first, end. within the image's 150"):
+            list(predictor.label_strips(read, x.shape[:2], tiling, rows))
+
 
 def test_images_that_the_network_sees_smaller():
     trained, x = model(resize=Resize(factor=0.5)), image(150, 213)
