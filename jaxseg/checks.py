@@ -18,6 +18,10 @@ class Unreadable(UserError):
     """A file of a data set that does not read; the others may."""
 
 
+class TooLarge(Unreadable):
+    """A file of more pixels than are read at a time."""
+
+
 class Interrupted(Exception):
     """A run stopped on request, after saving; `code` is the shell's exit status for the signal."""
 

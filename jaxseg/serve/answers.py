@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from jaxseg.data.readers import geo
+from jaxseg.files import short
 from jaxseg.serve.uploads import Refused
 from jaxseg.trained import TrainedModel
 from jaxseg.visualize.images import palette_image
@@ -46,9 +47,9 @@ def read_wish(query: Mapping[str, str]) -> Wish:
     known = {"answer": ANSWERS, "type": TYPES}
     for name, value in query.items():
         if name not in known:
-            raise Refused(400, f"Unknown parameter {name!r}. Known: {', '.join(known)}.")
+            raise Refused(400, f"Unknown parameter {short(name)}. Known: {', '.join(known)}.")
         if value not in known[name]:
-            raise Refused(400, f"The parameter {name} is one of {', '.join(known[name])}, got {value!r}.")
+            raise Refused(400, f"The parameter {name} is one of {', '.join(known[name])}, got {short(value)}.")
     wish = Wish(**query)
     if wish.answer == POLYGONS and not geo.is_installed():
         raise Refused(501, "Polygons need rasterio, which this server lacks: pip install 'jaxseg[geo]'.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxtyping import Num
 from numpy import ndarray
 
-from jaxseg.checks import UserError
+from jaxseg.checks import TooLarge, UserError
 from jaxseg.data import readers
 from jaxseg.data.readers import opening
 from jaxseg.inference.batches import as_stored
@@ -65,11 +65,16 @@ def image_bytes(body: bytes, content_type: str) -> bytes:
         if content_type.lower().startswith("multipart/"):
             raise Refused(400, f"The content type {content_type!r} has no boundary. Send a form as clients make it.")
         return body
-    parts = (b"\r\n" + body).split(b"\r\n--" + found[1].strip('"').encode("latin-1"))
-    for part in parts[1:]:
-        head, separator, content = part.partition(b"\r\n\r\n")
-        if separator and _FILE.search(head.lstrip(b" \t\r\n")):
-            return content
+    boundary = b"\r\n--" + found[1].strip('"').encode("latin-1", "replace")
+    body = b"\r\n" + body
+    start = body.find(boundary)
+    while start >= 0:  # one part at a time: a body may be millions of empty ones
+        end = body.find(boundary, start + len(boundary))
+        part = slice(start + len(boundary), end if end >= 0 else len(body))
+        head = body.find(b"\r\n\r\n", part.start, part.stop)
+        if head >= 0 and _FILE.search(body[part.start : head].lstrip(b" \t\r\n")):
+            return body[head + 4 : part.stop]
+        start = end
     raise Refused(400, 'The form has no field "image". Send the image as that field, or as the body itself.')
 
 
@@ -108,7 +113,8 @@ def read_upload(content: bytes, trained: TrainedModel, limits: Limits, folder: P
         except OutOfMemory as error:
             raise Refused(413, str(error)) from None
         except UserError as error:
-            raise Refused(400, str(error).replace(file.name, "The image")) from None
+            status = 413 if isinstance(error, TooLarge) else 400
+            raise Refused(status, str(error).replace(file.name, "The image")) from None
 
 
 def _suffix(content: bytes) -> str:

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path, PurePath
 
-from jaxseg.checks import Unreadable, UserError
+from jaxseg.checks import TooLarge, Unreadable, UserError
 from jaxseg.data.readers.stored import WindowError
 
 FOLDER = ".zarr"  # extension of folders that are one image
@@ -70,6 +70,10 @@ def unreadable(path: str, error: Exception, start: bytes = b"") -> ValueError:
         return error
     if isinstance(error, MemoryError):
         return Unreadable(f"{path} is too large for the memory of this machine. Cut it into tiles.")
+    if type(error).__name__ == "DecompressionBombError":  # Pillow's, before it looks at a pixel
+        return TooLarge(
+            f"{path} has more pixels than are read ({error}) Cut it into tiles, or save it as a tiled TIFF."
+        )
     if isinstance(error, PermissionError):
         return Unreadable(f"{path} may not be read: {error.strerror}.")
     what = _recognize(start)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import Unreadable, UserError
+from jaxseg.checks import TooLarge, Unreadable, UserError
 
 RGB = ("red", "green", "blue")
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -160,7 +160,7 @@ def check_size(width: int, height: int, path: str, pixel: int = 3) -> None:
 def check_pixels(width: int, height: int, path: str) -> None:
     """Raises a `UserError` for an image of more than a gigapixel, that is to be read whole."""
     if width * height > LARGEST:
-        raise Unreadable(
+        raise TooLarge(
             f"{path} is {width}x{height} (width x height), {width * height / 1e6:.0f} megapixels; whole images are read"
             f" up to {LARGEST / 1e6:.0f}. Cut it into tiles, or save it as a tiled TIFF, of which windows are read."
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.checks import UserError
+from jaxseg.checks import TooLarge, UserError
 from jaxseg.data import readers
 from jaxseg.data.readers import geo
 
@@ -111,6 +111,11 @@ def test_196_megapixels(tmp_path):
     (tmp_path / "more.png").write_bytes(data)
     message = refusal(tmp_path / "more.png")
     assert "is 40000x40000 (width x height), 1600 megapixels" in message
+    data[16:24] = struct.pack(">II", 100000, 100000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "most.png").write_bytes(data)
+    with pytest.raises(TooLarge, match=r"has more pixels than are read .* Cut it into tiles"):
+        readers.header(tmp_path / "most.png")
     assert "Cut it into tiles" in message
     assert "damaged" not in message
 
