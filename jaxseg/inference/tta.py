@@ -21,8 +21,9 @@ from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.ops.resize import resize_within
 
 Logits = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w k"]]  # of normalized, padded images
-_FLIPS = {"flip": ((False, False), (False, True)), "none": ((False, False),)}
-_ALL_FLIPS = ((False, False), (False, True), (True, False), (True, True))
+_NONE = ((False, False),)  # (up to down, left to right) of each variant
+_MIRRORED = (*_NONE, (False, True))
+_ALL = (*_MIRRORED, (True, False), (True, True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class TTA:
     """
 
     scales: tuple[float, ...] = (1.0,)
-    flips: tuple[tuple[bool, bool], ...] = _FLIPS["none"]
+    flips: tuple[tuple[bool, bool], ...] = _NONE
     turns: bool = False
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class TTA:
             except ValueError:
                 known = "flip, d4, and scales as 0.75"
                 raise UserError(f"Unknown test-time augmentation '{name}'. Known: {known}.") from None
-        flips = _ALL_FLIPS if "d4" in names else _FLIPS["flip" if "flip" in names else "none"]
+        flips = _ALL if "d4" in names else _MIRRORED if "flip" in names else _NONE
         return cls(tuple(scales), flips, "d4" in names)
 
     def __str__(self) -> str:

@@ -281,7 +281,7 @@ def test_the_demo_is_one_page_that_asks_nobody_else():
 
 
 def test_a_form_of_many_parts_is_taken_apart_one_by_one():
-    body = b"--x\r\n" * 200_000 + b'Content-Disposition: form-data; name="image"\r\n\r\nPNG\r\n--x--'
+    body = b"--x\r\nab\r\n" * 200_000 + b"--x\r\n" + b'Content-Disposition: form-data; name="image"\r\n\r\nPNG\r\n--x--'
     tracemalloc.start()
     try:
         assert image_bytes(body, "multipart/form-data; boundary=x") == b"PNG"
