@@ -340,7 +340,7 @@ def kill_all():
 if __name__ == "__main__":
     warnings.simplefilter("always")
     ours, whole = batches(1), batches(0)
-    for step in range(8):
+    for step in range(40):  # more than can lie in buffers when the worker dies
         if step == 3:
             kill_all()
         ours_next, whole_next = next(ours), next(whole)
