@@ -189,7 +189,8 @@ def resize_bands(
         limits = np.iinfo(bands.dtype)
         values = np.clip(np.round(values), limits.min, limits.max)
     nothing = np.nan if bands.nodata is None else bands.nodata
-    return np.where(share < 0.5, nothing, values).astype(image.dtype)
+    # A share of just half is met by a sum that may be rounded below it.
+    return np.where(share < 0.5 - 1e-5, nothing, values).astype(image.dtype)
 
 
 def empty_pixels(bands: Bands, image: Num[np.ndarray, "h w c"]) -> Bool[np.ndarray, "h w"] | None:

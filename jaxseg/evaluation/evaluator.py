@@ -33,7 +33,8 @@ from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.options import Cutter, Options
 from jaxseg.inference.predict import check_trained
 from jaxseg.inference.refine import Refiner
-from jaxseg.inference.tiling import TiledPredictions, Tiling
+from jaxseg.inference.tiled import TiledPredictions
+from jaxseg.inference.tiling import Tiling
 from jaxseg.inference.tta import TTA
 from jaxseg.metrics import Metric, create_metrics
 from jaxseg.trained import TrainedModel

@@ -36,7 +36,8 @@ from jaxseg.inference.logits import (
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.options import Cutter, Options
 from jaxseg.inference.refine import Refiner, find_refiner
-from jaxseg.inference.tiling import Read, Strip, TiledPredictions, Tiling
+from jaxseg.inference.tiled import TiledPredictions
+from jaxseg.inference.tiling import Read, Strip, Tiling
 from jaxseg.inference.tta import TTA
 from jaxseg.trained import TrainedModel
 

@@ -46,7 +46,7 @@ def streamed(predictor: Predictor, page: ImagePage, *, least: int | None = None)
       page: the image.
       least: pixels from which on it is; None is `LEAST`.
     """
-    if opening.suffix(page.file) not in SUFFIXES or predictor.trained.preprocessing.resize:
+    if opening.suffix(page.file) not in SUFFIXES:
         return None
     try:
         known = readers.header(page.file)

@@ -21,10 +21,9 @@ from jaxseg.checks import UserError, lookup
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.experiment.devices import batched, replicated
-from jaxseg.inference.batches import Size, one_behind, resize_image
+from jaxseg.inference.batches import Size, one_behind
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.ops import tiling as ops
-from jaxseg.ops.resize import bilinear_taps
 
 TILE, OVERLAP, BLEND = 512, 0.25, "gaussian"
 LARGEST = 2**15  # sides of a tile, pixels
@@ -96,6 +95,14 @@ class Strip(NamedTuple):
     result: Any
 
 
+def check_rows(rows: tuple[int, int] | None, size: Size) -> tuple[int, int]:
+    """Returns the (first, end) of the rows that are wanted of an image of this size; None is all."""
+    first, end = rows or (0, size[0])
+    if not 0 <= first <= end <= size[0]:
+        raise UserError(f"Rows are (first, end) within the image's {size[0]}, got ({first}, {end}).")
+    return first, end
+
+
 class Tiles:
     """Computes maps of images of any size, tile by tile.
 
@@ -160,9 +167,7 @@ class Tiles:
           rows: (first, end) of the rows that are wanted; None is all. They are the same, to the bit, however the image
             is divided.
         """
-        first, end = rows or (0, size[0])
-        if not 0 <= first <= end <= size[0]:
-            raise UserError(f"Rows are (first, end) within the image's {size[0]}, got ({first}, {end}).")
+        first, end = check_rows(rows, size)
         with ThreadPoolExecutor(1) as reader:
             for top, count, results in one_behind(self._sent(variables, read, size, first, end, reader)):
                 start, stop = max(first - top, 0), min(end - top, count)
@@ -222,72 +227,6 @@ class Tiles:
             rows = np.broadcast_to(by_row, (self.batch_size, tile[0]))
             batch = {"image": image, "size": sizes, "rows": np.array(rows), "columns": columns}
             yield batch, np.concatenate([lefts[own], np.zeros(missing, int)]).astype(np.int32)
-
-
-class TiledPredictions:
-    """Predicts images of any size in tiles: what `finish` makes of the blended logits, at the native size.
-
-    Args:
-      score: as for `Tiles`, as are `finish`, `preprocessing` and `mesh`.
-      finish: see there.
-      preprocessing: see there.
-      mesh: see there.
-    """
-
-    def __init__(self, score: Score, finish: Finish, preprocessing: Preprocessing, *, mesh: Mesh | None = None):
-        self._score, self._finish, self._preprocessing, self._mesh = score, finish, preprocessing, mesh
-        self._tiles: dict[Tiling, Tiles] = {}
-        self._enlarge = jax.jit(lambda *logits_and_taps: finish(_interpolate(*logits_and_taps)))
-
-    def __call__(self, variables: Any, image: Num[np.ndarray, "h w c"], tiling: Tiling) -> Any:
-        """Returns `finish`'s arrays, [h, w, …], of an image as stored."""
-        small = resize_image(image, self._preprocessing)
-
-        def read(top: int, left: int, height: int, width: int) -> Num[np.ndarray, "h w c"]:
-            return small[top : top + height, left : left + width]
-
-        found = self.of(tiling)(variables, read, small.shape[:2])
-        return self._at_native_size(found, image.shape[:2]) if self._preprocessing.resize else found
-
-    def strips(
-        self, variables: Any, read: Read, size: Size, tiling: Tiling, rows: tuple[int, int] | None = None
-    ) -> Iterator[Strip]:
-        """Yields the result from top to bottom, see `Tiles.strips`; of models that see images at their size."""
-        if self._preprocessing.resize:
-            raise UserError("The model sees images at another size (data.resize): they can't be predicted in strips.")
-        return self.of(tiling).strips(variables, read, size, rows)
-
-    def of(self, tiling: Tiling) -> Tiles:
-        """Returns what cuts in this way; of models that see images at another size it returns the logits there."""
-        if tiling not in self._tiles:
-            finish = (lambda logits: logits) if self._preprocessing.resize else self._finish
-            self._tiles[tiling] = Tiles(self._score, finish, tiling, self._preprocessing, mesh=self._mesh)
-        return self._tiles[tiling]
-
-    def _at_native_size(self, logits: Float[np.ndarray, "h w k"], native: Size) -> Any:
-        """Enlarges logits as `resize_within` does, some rows at a time."""
-        taps = [bilinear_taps(old, new, False) for old, new in zip(logits.shape[:2], native, strict=True)]
-        parts = []
-        for top in range(0, native[0], _ROWS):
-            before, after, weight = (part[top : top + _ROWS] for part in taps[0])
-            rows = (logits[before], logits[after], weight.astype(np.float32))
-            parts.append(jax.tree.map(np.asarray, self._enlarge(*rows, *taps[1][:2], taps[1][2].astype(np.float32))))
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-
-
-_ROWS = 256  # of a result that are enlarged at a time
-
-
-def _interpolate(
-    above: Float[Array, "r w k"],
-    below: Float[Array, "r w k"],
-    by_row: Float[Array, " r"],
-    left: Int[Array, " n"],
-    right: Int[Array, " n"],
-    by_column: Float[Array, " n"],
-) -> Float[Array, "r n k"]:
-    x = above + (below - above) * by_row[:, None, None]
-    return x[:, left] + (x[:, right] - x[:, left]) * by_column[:, None]
 
 
 def _read_ahead(

@@ -16,7 +16,8 @@ from jaxseg.inference.logits import has_sigmoids, predict_logits, probabilities_
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.options import Cutter, Options
 from jaxseg.inference.predict import Image, check_trained, with_changes
-from jaxseg.inference.tiling import TiledPredictions, Tiling
+from jaxseg.inference.tiled import TiledPredictions
+from jaxseg.inference.tiling import Tiling
 from jaxseg.inference.tta import ALONE, TTA
 from jaxseg.models.parts import title
 from jaxseg.ops.resize import resize_within

@@ -14,6 +14,7 @@ from PIL import Image
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
 from jaxseg.data.bands import Bands
+from jaxseg.data.resize import Resize
 from jaxseg.inference import Predictor, stream
 from jaxseg.inference.files import Outputs
 from jaxseg.inference.image_list import ImagePage
@@ -72,6 +73,15 @@ def test_the_labels_are_those_of_the_image_in_memory(page):
     assert Image.open(f"{page.stem}_overlay.png").size[1] >= 300
     found = json.loads((page.stem.parent / "scene.geojson").read_text())
     assert {feature["properties"]["class"] for feature in found["features"]} == {"a", "b", "c"}
+
+
+def test_a_model_that_sees_images_smaller(page):
+    predictor = Predictor(model(resize=Resize(factor=0.5)), tile=32)
+    tiling = streamed(predictor, page, least=1)
+    for index in range(3):
+        notes = predict_stream(predictor, page, tiling, share=Share(index, 3))
+    assert leftovers(page) == [] and "strip by strip" in notes[0]
+    np.testing.assert_array_equal(label_of(page), predictor(image(300, 210)))
 
 
 def test_values_are_those_of_the_data_set(page):

@@ -1,6 +1,7 @@
 """Images in tiles: what a network says of the whole image, in one program, to the bit however rows are divided."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -71,6 +72,40 @@ def test_images_that_the_network_sees_smaller():
     whole, tiled = Predictor(trained, tile="none"), Predictor(trained, tile=32, overlap=0.4, blend="center")
     np.testing.assert_allclose(tiled.probabilities(x), whole.probabilities(x), atol=1e-4)
     np.testing.assert_array_equal(tiled(x), whole(x))
+
+
+@pytest.mark.parametrize("rule", [{"factor": 0.5}, {"factor": 0.37}, {"factor": 1.7}, {"size": (64, 80)}], ids=str)
+def test_strips_of_images_that_the_network_sees_at_another_size(rule):
+    x = image(150, 213)
+    x[40:90] = x[40:90] // 8 + 100
+    nothing = x[:, :, :1] > 250
+    x = np.where(nothing, 0, np.maximum(x, 1))
+    trained = model(resize=Resize(**rule), bands=Bands(("r", "g", "b"), "uint8", nodata=0))
+    predictor = Predictor(trained, tile=32, overlap=0.4, blend="center")
+    tiling, reads = predictor.tiling(x.shape[:2]), []
+
+    def read(top, left, height, width):
+        reads.append((top, height))
+        return x[top : top + height, left : left + width]
+
+    label, p = predictor.label_and_probabilities(x)
+    whole = None
+    for rows in [(0, 150), (0, 60), (60, 61), (61, 150)]:
+        reads.clear()
+        strips = list(predictor.label_strips(read, x.shape[:2], tiling, rows, probabilities=True))
+        ends = np.cumsum([rows[0], *(len(strip.result["label"]) for strip in strips)])
+        assert [*(strip.top for strip in strips), rows[1]] == ends.tolist()
+        found = {name: np.concatenate([strip.result[name] for strip in strips]) for name in strips[0].result}
+        whole = found if whole is None else whole
+        for name in found:
+            np.testing.assert_array_equal(found[name], whole[name][slice(*rows)])
+        assert all(a + n == b for (a, n), (b, _) in itertools.pairwise(reads)), "a row is read once"
+    assert not list(predictor.label_strips(read, x.shape[:2], tiling, (7, 7)))
+    if rule.get("factor") == 1.7:  # the image in memory: of sums that end in a half some are rounded otherwise
+        assert np.mean(whole["label"] == label) > 0.998
+    else:
+        np.testing.assert_array_equal(whole["label"], label)
+        np.testing.assert_array_equal(whole["probabilities"], p)
 
 
 def test_tiles_that_hold_nothing_are_not_computed(monkeypatch):
