@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, *, page: bool) -> int:
     from jaxseg.inference.predict import Predictor
     from jaxseg.serve.app import check_installed
     from jaxseg.serve.server import serve
-    from jaxseg.serve.service import Service
+    from jaxseg.serve.service import Service, choosing
     from jaxseg.serve.uploads import Limits
 
     for name in ("batch", "requests", "max_pixels", "max_bytes", "timeout"):
@@ -66,7 +66,15 @@ def run(args: argparse.Namespace, *, page: bool) -> int:
     options = {"bucket": args.bucket, "refine": args.refine, "threshold": args.threshold, **source.tiling(args)}
     predictor = Predictor(source.trained(args), **options)
     limits = Limits(args.max_bytes, args.max_pixels, args.timeout, args.requests)
-    service = Service(predictor, limits=limits, batch=args.batch, wait=args.wait / 1e3, threads=args.threads)
+
+    service = Service(
+        predictor,
+        limits=limits,
+        batch=args.batch,
+        wait=args.wait / 1e3,
+        threads=args.threads,
+        predictor_of=choosing(predictor, options) if page else None,
+    )
     for height, width in sizes:
         service.warm(height, width)
 

@@ -36,7 +36,7 @@ def make_app(service: Service, *, page: bool = False) -> "starlette.applications
     from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from starlette.routing import Route
 
-    described = answers.describe(service.trained)
+    described = answers.describe(service.trained, choices=service.choices)
     html = resources.files("jaxseg.serve").joinpath("page.html").read_text(encoding="utf-8") if page else ""
 
     async def health(request: "starlette.requests.Request") -> "starlette.responses.Response":

@@ -1,25 +1,28 @@
 """A model behind HTTP: how a request becomes an answer, whatever happens to it."""
 
 import asyncio
+import dataclasses
+import functools
 import os
 import sys
 import tempfile
 import time
 import traceback
 import uuid
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxseg.checks import printable
+from jaxseg.checks import UserError, printable
 from jaxseg.data.bands import empty_pixels
 from jaxseg.inference.memory import OutOfMemory
 from jaxseg.inference.predict import Predictor
 from jaxseg.serve import answers
 from jaxseg.serve.answers import Answer, Wish
-from jaxseg.serve.batcher import LABEL, PROBABILITIES, Batcher, Image, Result
+from jaxseg.serve.batcher import BOTH, LABEL, PROBABILITIES, Batcher, Image, Result
 from jaxseg.serve.counters import Counters
 from jaxseg.serve.uploads import Limits, Refused, image_bytes, read_upload
 
@@ -40,6 +43,8 @@ class Service:
       batch: largest number of images that are computed together.
       wait: seconds that an image waits for others of its size.
       threads: that read images and write answers; 0 is one per core.
+      predictor_of: makes the predictor of a choice, {"tta", "refine"}, each a value of `answers.CHOICES` but "none", or
+        "" for the server's own; None lets no request choose.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Service:
         batch: int = 8,
         wait: float = 0.005,
         threads: int = 0,
+        predictor_of: Callable[..., Predictor] | None = None,
     ):
         self.predictor, self.trained = predictor, predictor.trained
         self.limits = limits or Limits()
@@ -59,7 +65,9 @@ class Service:
             "jaxseg_images_waiting": ("Images that are not being computed yet.", lambda: self.batcher.waiting()),
         }
         self.counters = Counters(gauges)
-        self.batcher = Batcher(predictor, batch=batch, wait=wait, computed=self.counters.computed)
+        self.choices = predictor_of is not None
+        chosen = functools.cache(lambda way: predictor_of(**dict(way))) if predictor_of else None
+        self.batcher = Batcher(predictor, batch=batch, wait=wait, computed=self.counters.computed, model_of=chosen)
         self._batch = batch
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="images")
         self._folder = tempfile.TemporaryDirectory(prefix="jaxseg-serve-")
@@ -116,19 +124,22 @@ class Service:
         stage = "uploaded"
         try:
             async with asyncio.timeout(self.limits.seconds):
-                wish = answers.read_wish(request.query_params)
+                wish = answers.read_wish(request.query_params, choices=self.choices)
                 body = await self._body(request)
                 stage = "computed"
                 loop = asyncio.get_running_loop()
                 image = await loop.run_in_executor(self._pool, self._read, body, request.headers)
-                kind = PROBABILITIES if wish.answer == answers.PROBABILITIES else LABEL
-                result = await asyncio.wrap_future(self.batcher.submit(image, kind))
+                kind = {answers.PROBABILITIES: PROBABILITIES, answers.BOTH: BOTH}.get(wish.answer, LABEL)
+                way = (("tta", wish.tta), ("refine", wish.refine)) if wish.tta or wish.refine else None
+                result = await asyncio.wrap_future(self.batcher.submit(image, kind, way))
                 return await loop.run_in_executor(self._pool, self._write, wish, image, result)
         except TimeoutError:
             status = 408 if stage == "uploaded" else 504
             raise Refused(status, f"The image was not {stage} within {self.limits.seconds:g} s.") from None
         except OutOfMemory as error:
             raise Refused(413, str(error)) from None
+        except UserError as error:  # of a choice that this model does not know
+            raise Refused(400, str(error)) from None
         finally:
             self.running -= 1
 
@@ -165,10 +176,32 @@ class Service:
         if wish.answer == answers.PROBABILITIES:
             return answers.probabilities_answer(result, wish.type)
         empty = empty_pixels(self.trained.bands, image)
+        result, probabilities = result if wish.answer == answers.BOTH else (result, None)
         label = result if empty is None else np.where(empty, self.trained.ignore, result)
+        if probabilities is not None:
+            return answers.both_answer(label, probabilities, self.trained)
         make = {
             answers.LABEL: answers.label_answer,
             answers.IDS: answers.ids_answer,
             answers.POLYGONS: answers.polygons_answer,
         }
         return make[wish.answer](label, self.trained)
+
+
+def choosing(predictor: Predictor, options: Mapping[str, Any]) -> Callable[..., Predictor]:
+    """Returns a `predictor_of` for `Service`: the model, applied in other ways; its variables stay where they are.
+
+    Args:
+      predictor: the server's.
+      options: that it was made with, as `jaxseg.Predictor` takes them.
+    """
+    trained, nothing = (
+        dataclasses.replace(predictor.trained, variables=predictor.variables),
+        {"tta": "", "refine": None},
+    )
+
+    def predictor_of(**chosen: str) -> Predictor:
+        changed = {name: nothing[name] if value == "none" else value for name, value in chosen.items() if value}
+        return Predictor(trained, **{**options, **changed})
+
+    return predictor_of

@@ -30,6 +30,9 @@ class Recorder:
         self.batches.append("probabilities")
         return image / 255
 
+    def label_and_probabilities(self, image):
+        return image[..., 0], image
+
 
 def images(*heights, value=1):
     return [np.full((height, 8, 3), value, np.uint8) for height in heights]

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.inference import Predictor
+from jaxseg.serve.service import choosing
 from tests.browser import Browser
 from tests.serve.test_server import COLORS, PIXELS, TRAINED, running
 
@@ -18,7 +19,10 @@ def uncertainty(p):
 def test_an_image_that_is_chosen_is_labeled(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     predictor = Predictor(TRAINED)
-    with running(predictor, page=True) as address, contextlib.closing(Browser(tmp_path / "profile")) as browser:
+    with (
+        running(predictor, page=True, predictor_of=choosing(predictor, {})) as address,
+        contextlib.closing(Browser(tmp_path / "profile")) as browser,
+    ):
         browser.call("Page.navigate", url=f"{address}/")
         browser.wait_for("document.querySelectorAll('#classes li').length === 3")
         browser.give_file("#file", tmp_path / "a.png")
@@ -37,6 +41,13 @@ def test_an_image_that_is_chosen_is_labeled(tmp_path):
         assert weight.max() > 0.5
         expected = PIXELS + weight * (np.array([255, 120, 0]) - PIXELS)
         np.testing.assert_allclose(np.array(tinted).reshape(*found.shape, 4)[..., :3], expected, atol=1)
+        turned = Predictor(TRAINED, tta="flip,0.75,1.25")
+        browser.evaluate("$('tta').value = 'flip,0.75,1.25', $('tta').dispatchEvent(new Event('change'))")
+        browser.wait_for("$('error').textContent === ''")
+        label, p = turned.label_and_probabilities(PIXELS)
+        np.testing.assert_array_equal(browser.evaluate("Array.from(label.values)"), label.ravel())
+        np.testing.assert_array_equal(browser.evaluate("Array.from(probabilities.values)"), p.ravel())
+        assert (label != found).any()
         (tmp_path / "b.png").write_text("no image")
         browser.give_file("#file", tmp_path / "b.png")
         browser.wait_for("$('error').textContent.startsWith('The image does not read')")

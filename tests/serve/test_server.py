@@ -26,6 +26,7 @@ from jaxseg.serve import Limits, Service, serve
 from jaxseg.serve.app import check_installed
 from jaxseg.serve.load import measure
 from jaxseg.serve.server import _listen
+from jaxseg.serve.service import choosing
 from jaxseg.serve.uploads import image_bytes
 from jaxseg.trained import TrainedModel
 
@@ -125,6 +126,25 @@ def test_forms_and_other_formats_are_read_too(address):
     assert form[2] == tiff[2] == ask(address, body=array.getvalue())[2] == ask(address, body=png())[2]
 
 
+def test_a_request_may_choose_where_the_server_lets_it():
+    predictor = Predictor(TRAINED, tta="flip")
+    with running(predictor, predictor_of=choosing(predictor, {"tta": "flip"})) as address:
+        for query, options in {
+            "": {"tta": "flip"},
+            "tta=none": {},
+            "tta=flip,0.75,1.25": {"tta": "flip,0.75,1.25"},
+            "tta=none&refine=guided": {"refine": "guided"},
+        }.items():
+            status, _, content = ask(address, path=f"/predict?answer=ids_and_probabilities&{query}", body=png())
+            assert status == 200, content
+            label, p = Predictor(TRAINED, **options).label_and_probabilities(PIXELS)
+            files = io.BytesIO(content)
+            np.testing.assert_array_equal(np.load(files), label)
+            np.testing.assert_array_equal(np.load(files), p)
+        status, _, content = ask(address, path="/predict?tta=rotate", body=png())
+        assert status == 400 and b"one of none, flip, d4" in content
+
+
 def test_numbers_and_polygons_come_when_they_are_asked_for(address):
     expected = Predictor(TRAINED).probabilities(PIXELS)
     for kind, error in {"float32": 0, "float16": 1e-3, "uint8": 0.502 / 255}.items():
@@ -132,6 +152,9 @@ def test_numbers_and_polygons_come_when_they_are_asked_for(address):
         found = np.load(io.BytesIO(content))
         assert found.dtype == kind
         np.testing.assert_allclose(found / (255 if kind == "uint8" else 1), expected, atol=error)
+    both = io.BytesIO(ask(address, path="/predict?answer=ids_and_probabilities", body=png())[2])
+    np.testing.assert_array_equal(np.load(both), Predictor(TRAINED)(PIXELS))
+    np.testing.assert_array_equal(np.load(both), np.rint(255 * expected))
     ids = np.load(io.BytesIO(ask(address, path="/predict?answer=ids", body=png())[2]))
     assert ids.dtype == np.uint8
     np.testing.assert_array_equal(ids, Predictor(TRAINED)(PIXELS))
@@ -165,11 +188,34 @@ def test_what_the_model_is_can_be_asked(address):
         ("/predict", b"0" * 20_001, {}, 413, "more than 20000 bytes"),
         ("/predict", png(), {"Content-Type": "multipart/form-data; boundary=x"}, 400, 'no field "image"'),
         ("/predict", png(), {"Content-Type": "multipart/form-data"}, 400, "has no boundary"),
-        ("/predict?answer=lable", png(), {}, 400, "one of label, ids, polygons, probabilities, got 'lable'"),
+        (
+            "/predict?answer=lable",
+            png(),
+            {},
+            400,
+            "one of label, ids, polygons, probabilities, ids_and_probabilities, got 'lable'",
+        ),
         ("/predict?size=3", png(), {}, 400, "Unknown parameter 'size'"),
+        ("/predict?tta=flip", png(), {}, 400, "Unknown parameter 'tta'"),
+        ("/predict?answer=ids_and_probabilities&type=float32", png(), {}, 400, "are of the type uint8"),
         ("/predicted", png(), {}, 404, "This server knows POST /predict"),
     ],
-    ids=["empty", "text", "cut", "large", "bomb", "echo", "long", "form", "boundary", "answer", "parameter", "path"],
+    ids=[
+        "empty",
+        "text",
+        "cut",
+        "large",
+        "bomb",
+        "echo",
+        "long",
+        "form",
+        "boundary",
+        "answer",
+        "parameter",
+        "choice",
+        "type",
+        "path",
+    ],
 )
 def test_bad_requests_get_a_sentence(address, path, body, headers, status, said):
     found, _, content = ask(address, path=path, body=body, headers=headers)
