@@ -23,6 +23,7 @@ BELOW = {
     "blocks": ("ops",),
     "encoders": ("blocks", "variants"),
     "models": ("encoders",),
+    "nnx": ("models",),
     "data": ("ops", "files"),
     "config": ("data",),
     "visualize": ("metrics", "data"),
