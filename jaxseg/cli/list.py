@@ -4,7 +4,7 @@ import argparse
 import functools
 import shutil
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxseg.checks import lookup
@@ -18,9 +18,12 @@ def _configs() -> dict[str, str]:
 
 def _encoders() -> dict[str, str]:
     from jaxseg.encoders import ENCODERS
-    from jaxseg.pretrained.imagenet import PACKAGES
+    from jaxseg.pretrained.weights import WEIGHTS
 
-    weights = {name: "imagenet weights; " for packages in PACKAGES.values() for name in packages}
+    names: dict[str, dict[str, None]] = {}
+    for weights in WEIGHTS:
+        names.setdefault(weights.encoder, {})[weights.name] = None
+    weights = {encoder: f"{', '.join(known)} weights; " for encoder, known in names.items()}
     return {name: weights.get(name, "") + text for name, text in _abouts(ENCODERS).items()}
 
 
@@ -64,12 +67,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "sections",
         metavar="SECTION",
         nargs="*",
-        help=f"{', '.join(SECTIONS)}: these in full; all, a line each, if none",
+        help=f"{', '.join(SECTIONS)}: these in full; all, a line each, if none; with --weights, encoders",
+    )
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="the published weights that have a name: of which encoder, from where, license, size, score; * is on this"
+        " machine",
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Prints the sections and returns the exit status."""
+    if args.weights:
+        print(weights_table(args.sections))
+        return 0
     columns = shutil.get_terminal_size().columns
     tables = {name: lookup(SECTIONS, name, "section") for name in args.sections or SECTIONS}
     for name, rows_of in tables.items():
@@ -77,6 +89,42 @@ def main(args: argparse.Namespace) -> int:
         print(f"{name}:")
         print(table(rows, columns, whole=bool(args.sections)))
     return 0
+
+
+def weights_table(encoders: Sequence[str] = ()) -> str:
+    """Returns the published weights of encoders in columns, with a line below that counts them.
+
+    Args:
+      encoders: keys of `ENCODERS`; none are all.
+    """
+    from jaxseg.encoders import ENCODERS
+    from jaxseg.pretrained.installed import installed
+    from jaxseg.pretrained.weights import WEIGHTS
+
+    for name in encoders:
+        lookup(ENCODERS, name, "encoder")
+    chosen = list(encoders or ENCODERS)
+    rows = [("  name", "encoder or model", "source", "license", "MB", "top-1 %")]
+    for encoder in chosen:
+        for weights in (weights for weights in WEIGHTS if weights.encoder == encoder):
+            rows.append(
+                (
+                    f"{'*' if installed(weights) else ' '} {weights.name}",
+                    f"{encoder} of {weights.model}" if weights.model else encoder,
+                    weights.source,
+                    weights.license or "not stated",
+                    "" if weights.megabytes is None else f"{weights.megabytes:g}",
+                    "" if weights.top1 is None else f"{weights.top1:.1f}",
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    without = [name for name in chosen if name not in {weights.encoder for weights in WEIGHTS}]
+    said = f"{len(chosen) - len(without)} of {len(chosen)} encoders have a source."
+    if without:
+        said += f" Nobody has published weights of {', '.join(without)}: they are of jaxseg alone."
+    scored = "; ".join(dict.fromkeys(weights.scored_by for weights in WEIGHTS if weights.scored_by))
+    return "\n".join([*lines, "", said, f"* is on this machine. Top-1 on ImageNet-1k as stated by {scored}."])
 
 
 def table(rows: Mapping[str, str], columns: int, *, whole: bool) -> str:

@@ -14,7 +14,7 @@ StateDict = str | Path | Mapping[str, Any]
 
 
 def read_state_dict(source: StateDict) -> dict[str, np.ndarray]:
-    """Returns the arrays of a `.safetensors`, `.onnx` or PyTorch file, or of a mapping of arrays or tensors.
+    """Returns the arrays of a `.safetensors`, `.onnx`, `.h5` or PyTorch file, or of a mapping of arrays or tensors.
 
     In a trainer's checkpoint the state dict may be under "state_dict", "model_state_dict", "model" or a similar name.
     The prefix that `torch.compile` gives to names is left out. Reading needs no PyTorch and runs no code of the file,
@@ -45,6 +45,10 @@ def read_entries(source: StateDict | Entries) -> Entries:
         from jaxseg.pretrained.onnx_file import read_onnx
 
         return drop_compiled(read_onnx(path))
+    if path.suffix == ".h5":
+        from jaxseg.pretrained.keras_file import read_keras
+
+        return read_keras(path)
     from jaxseg.pretrained.torch_file import read_torch_file
 
     return drop_compiled(read_torch_file(path))

@@ -54,9 +54,10 @@ def _load_weights(variables: dict[str, Any], experiment: experiments.Experiment)
             f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' has no encoder. Leave it empty."
         )
     if c.encoder_weights:
-        from jaxseg.pretrained import load_encoder
+        from jaxseg.pretrained import load_encoder, weights_origin
 
         name, options = encoder_name(config), c.encoder_options.to_dict()
+        say(f"Encoder weights: {weights_origin(name, c.encoder_weights)}")
         encoder = load_encoder(name, c.encoder_weights, in_channels=in_channels, **options)
         for collection, values in encoder.items():
             if values:  # an encoder without running statistics has none in the model's variables either

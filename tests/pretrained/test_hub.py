@@ -8,15 +8,17 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
 from jaxseg.models import create_model, init
-from jaxseg.pretrained import load_bundle, save_bundle
+from jaxseg.pretrained import load_bundle, load_encoder, save_bundle
 from jaxseg.pretrained.golden import FILE
 from jaxseg.pretrained.hub import pull, push
 from jaxseg.trained import load
 from tests.fake_hub import serving
+from tests.pretrained.test_convert import torch_state_dict
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,28 @@ assert main(["push", {str(folder)!r}, "hf:me/small"]) == 1
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "made here\n", done.stderr
     assert "pip install jaxseg[hub]" in done.stderr
+
+
+def test_an_encoder_of_timms_is_fetched_when_it_is_named_and_only_then(hub, monkeypatch):
+    """And is for images as the encoder normalizes them, whatever timm's are."""
+    arrays = torch_state_dict("resnet18", depth=1)
+    timms = {"architecture": "resnet18", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    files = {"model.safetensors": save(arrays), "config.json": json.dumps(timms).encode(), "pytorch_model.bin": b"no"}
+    hub.commit("timm/resnet18.tv_in1k", files)
+    with pytest.raises(UserError, match="not on this machine, and nothing is downloaded unasked.*hf download"):
+        load_encoder("resnet18", "imagenet", depth=1)
+    variables = load_encoder("resnet18", "hf:timm/resnet18.tv_in1k", depth=1)
+    kernel = variables["params"]["stem"]["conv"]["kernel"]
+    expected = arrays["conv1.weight"].transpose(2, 3, 1, 0) * (np.float32([[0.229], [0.224], [0.225]]) / 0.5)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")  # where nothing answers
+    for source in ("imagenet", "hf:timm/resnet18.tv_in1k"):  # what was fetched once is here for both names
+        again = load_encoder("resnet18", source, depth=1)["params"]["stem"]["conv"]["kernel"]
+        np.testing.assert_array_equal(again, kernel)
+    with pytest.raises(
+        UserError, match="'hf:timm/resnet18.a1_in1k' is not in the local cache and could not be fetched"
+    ):
+        load_encoder("resnet18", "hf:timm/resnet18.a1_in1k", depth=1)
 
 
 def test_an_older_bundle_is_sent_as_it_is(bundle, hub, tmp_path):

@@ -1,14 +1,15 @@
 """Names of weights in other libraries: one file a family of encoders or decoders.
 
 The file of an encoder's family has a function from an encoder to {library: `Source`}, the library being "torchvision",
-"timm" or "smp"; `FAMILIES` finds it by the encoder's class. A `Source` holds
+"timm", "smp" or "keras"; `FAMILIES` finds it by the encoder's class. A `Source` holds
 
 - `key`: from the path of a module of the encoder to the name of the same module in the library. The encoder's first
   convolution is ("stem", "conv"), or what the encoder's `stem` says. `tests/pretrained/test_names.py` asks that no two
   modules share a name;
 - `head`: the prefixes of names that lie beyond the encoder's features, such as the classifier's;
 - `options`: the encoder's fields with which it computes what the library's does, where the defaults do not;
-- `spellings`: how older files spell the names.
+- `spellings`: how older files spell the names;
+- `pixels`: how the library normalizes images, where the encoder does it in another way.
 
 Such an encoder has a field `depth`, the number of levels to compute. One without published weights is not listed.
 

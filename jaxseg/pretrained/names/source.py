@@ -15,6 +15,18 @@ class Spelling(NamedTuple):
     renames: Renames  # from its names to today's
 
 
+class Pixels(NamedTuple):
+    """How pixels were normalized before they entered: (x - mean) / std, of R, G and B from 0 to 255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bgr: bool = False  # whether they entered as B, G, R; the numbers here are of R, G and B all the same
+
+
+CAFFE = Pixels((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True)
+SYMMETRIC = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))  # -1 to 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """How a library names an encoder's weights, and how it makes the encoder."""
@@ -23,3 +35,4 @@ class Source:
     head: tuple[str, ...] = ()  # prefixes of the names there that lie beyond the features
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # fields that make the encoder the library's
     spellings: tuple[Spelling, ...] = ()
+    pixels: Pixels | None = None  # how the library normalizes images, if not as the encoder does
