@@ -39,11 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "source", choices=LIBRARIES, help="the library that wrote the file; onnx: smp's model, exported"
+        "source", choices=LIBRARIES, help="the library that wrote the file; onnx: smp's model or an encoder, exported"
     )
     parser.add_argument(
         "file",
-        help="state dict (.safetensors, .pth, .ckpt, .onnx), smp's save_pretrained folder, or hf:OWNER/REPO",
+        help="state dict (.safetensors, .pth, .ckpt, .onnx, .h5), smp's save_pretrained folder, or hf:OWNER/REPO",
     )
     parser.add_argument("--out", required=True, help="folder to write the bundle to")
     parser.add_argument(

@@ -9,9 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
-from jaxseg.pretrained import from_smp, read_state_dict
+from jaxseg.pretrained import from_smp, load_bundle, load_encoder, read_state_dict
 from jaxseg.pretrained.onnx_file import read_onnx
 from jaxseg.trained import load
+from tests.pretrained.test_convert import torch_state_dict
 from tests.pretrained.test_smp import ARGUMENTS, smp_state_dict
 
 
@@ -66,6 +67,18 @@ def test_what_is_missing_or_joined_is_said(weights, tmp_path):
     joined = write(tmp_path / "b.onnx", fewer | {"onnx::Conv_12": np.ones((8, 4, 3, 3), np.float32)})
     with pytest.raises(UserError, match=r"large arrays without names of parameters: 'onnx::Conv_12'.*PRESERVE"):
         read_onnx(joined)
+
+
+def test_an_encoder_of_any_library(tmp_path):
+    """The names tell the library, and what stands before them is left out."""
+    arrays = {f"backbone.{key}": array for key, array in torch_state_dict("vgg11_bn", "torchvision", depth=1).items()}
+    path = write(tmp_path / "a.onnx", arrays | {"onnx::Resize_7": np.float32([2, 2])})
+    variables = load_encoder("vgg11_bn", str(path), depth=1)
+    expected = arrays["backbone.features.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(variables["params"]["stem"]["conv"]["kernel"], expected)
+    words = ["--encoder", "vgg11_bn", "--option", "depth=1", "--out", str(tmp_path / "bundle")]
+    assert main(["convert", "onnx", str(path), *words]) == 0
+    chex.assert_trees_all_equal(load_bundle(tmp_path / "bundle")[1], variables)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, pytest.param("bfloat16", id="bfloat16")])
