@@ -4,6 +4,7 @@ jaxseg train ade20k_upernet --config.data.root=DIR --workdir runs/ade20k_upernet
 Xiao et al., 2018, arXiv:1807.10221, section 4.1: poly 0.9 from 0.02, batches of 16; crops of 512 x 512 as is usual
 since.
 DIR is ADEChallengeData2016 as it is downloaded, 150 classes.
+Starts from ImageNet weights, as the paper does: `jaxseg list --weights resnet50`.
 Measured: not yet run.
 """
 
@@ -15,7 +16,7 @@ def get_config():
     c.data.update(name="ade20k", canvas=(683, 683), crop=(512, 512), batch_size=16)
     c.data.resize.short_side = 512
     c.augment.update(scale=(0.75, 2.0), flip=0.5)
-    c.model.update(name="upernet", encoder="resnet50", dtype="bfloat16")
+    c.model.update(name="upernet", encoder="resnet50", encoder_weights="imagenet", dtype="bfloat16")
     c.optim.update(name="sgd", lr=0.02, momentum=0.9, weight_decay=1e-4, schedule="poly", power=0.9)
     c.train.steps = 100_000
     c.checkpoint.every = 1000

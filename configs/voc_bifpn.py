@@ -4,6 +4,7 @@ jaxseg train voc_bifpn --config.data.root=DIR --workdir runs/voc_bifpn
 Tan, Pang & Le, 2020, arXiv:1911.09070, section 5.2; the paper gives the architecture and no schedule, which is
 DeepLabV3+'s here.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
+Starts from ImageNet weights, as the paper does: `jaxseg list --weights efficientnet_b4`.
 Measured: not yet run.
 """
 
@@ -14,7 +15,7 @@ def get_config():
     c = default_config()
     c.data.update(name="voc", canvas=(513, 513), crop=(513, 513), batch_size=16)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
-    c.model.update(name="bifpn", encoder="efficientnet_b4", dtype="bfloat16")
+    c.model.update(name="bifpn", encoder="efficientnet_b4", encoder_weights="imagenet", dtype="bfloat16")
     c.optim.update(name="sgd", lr=0.007, momentum=0.9, weight_decay=4e-5, schedule="poly", power=0.9, ema=0.9998)
     c.train.steps = 30_000
     c.checkpoint.every = 500

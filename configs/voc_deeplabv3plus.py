@@ -4,6 +4,7 @@ jaxseg train voc_deeplabv3plus --config.data.root=DIR --workdir runs/voc_deeplab
 Chen et al., 2018, arXiv:1802.02611, section 4: output stride 16, crops of 513 x 513, batches of 16, scales 0.5 to 2,
 poly 0.9 from 0.007, 30 000 steps.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
+Starts from ImageNet weights, as the paper does: `jaxseg list --weights resnet101`.
 Measured: not yet run.
 """
 
@@ -14,7 +15,9 @@ def get_config():
     c = default_config()
     c.data.update(name="voc", canvas=(513, 513), crop=(513, 513), batch_size=16)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
-    c.model.update(name="deeplabv3plus", encoder="resnet101", output_stride=16, dtype="bfloat16")
+    c.model.update(
+        name="deeplabv3plus", encoder="resnet101", encoder_weights="imagenet", output_stride=16, dtype="bfloat16"
+    )
     c.optim.update(name="sgd", lr=0.007, momentum=0.9, weight_decay=1e-4, schedule="poly", power=0.9)
     c.train.steps = 30_000
     c.checkpoint.every = 500

@@ -4,7 +4,8 @@ jaxseg train voc_fcn8s --config.data.root=DIR --workdir runs/voc_fcn8s
 Long, Shelhamer & Darrell, 2015, arXiv:1411.4038, section 4.3: one whole image a step, momentum 0.99, a fixed rate of
 1e-10 on the sum over pixels, which is 2.5e-5 on the mean over 500 x 500.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
-Start from an FCN-16s (jaxseg.models.fcn.warm_start) or from ImageNet weights of VGG-16.
+Starts from ImageNet weights of VGG-16 (`jaxseg list --weights vgg16`; "hed" are others); the paper from an FCN-16s,
+as jaxseg.models.fcn.warm_start does.
 Measured: not yet run.
 """
 
@@ -14,7 +15,7 @@ from jaxseg.config import default_config
 def get_config():
     c = default_config()
     c.data.update(name="voc", canvas=(500, 500), crop=(500, 500), batch_size=1)
-    c.model.update(name="fcn8s", encoder="vgg16")
+    c.model.update(name="fcn8s", encoder="vgg16", encoder_weights="imagenet")
     c.optim.update(name="sgd", lr=2.5e-5, momentum=0.99, weight_decay=5e-4, schedule="constant")
     c.train.steps = 100_000
     c.checkpoint.every = 2000

@@ -4,6 +4,7 @@ jaxseg train voc_fcn_resnet50 --config.data.root=DIR --workdir runs/voc_fcn_resn
 Long et al., 2015, arXiv:1411.4038, on the encoder of Chen et al., 2017, arXiv:1706.05587; auxiliary loss and schedule
 are those of torchvision's reference scripts.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
+Starts from ImageNet weights, as torchvision does: `jaxseg list --weights resnet50`.
 Measured: not yet run.
 """
 
@@ -14,7 +15,7 @@ def get_config():
     c = default_config()
     c.data.update(name="voc", canvas=(512, 512), crop=(480, 480), batch_size=16)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
-    c.model.update(name="fcn", encoder="resnet50")
+    c.model.update(name="fcn", encoder="resnet50", encoder_weights="imagenet")
     c.model.options = {"auxiliary": True}
     c.loss.heads = {"logits": 1.0, "auxiliary": 0.5}
     c.optim.update(name="sgd", lr=0.01, encoder_lr_factor=1.0, momentum=0.9, weight_decay=1e-4, schedule="poly")
