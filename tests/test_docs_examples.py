@@ -151,6 +151,8 @@ READ_ONLY = {
     "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",
     "convert torchvision": "needs a model of torchvision; tests/parity converts",
     "convert onnx": "needs a model; tests/pretrained/test_onnx_file.py converts",
+    "convert keras": "needs a file of Keras's; tests/pretrained/test_keras_file.py converts",
+    "list": "it writes nothing; tests/cli/test_program.py and tests/pretrained/test_weights.py list",
     "verify": "it writes nothing; tests/pretrained/test_golden.py verifies",
     "push": "it sends; tests/pretrained/test_hub.py does, to a hub of its own",
     "pull": "it downloads; tests/pretrained/test_hub.py does, from a hub of its own",

@@ -120,9 +120,11 @@ def _datasets(file: Any, path: Path) -> dict[str, Any]:
     """The arrays of a file by their paths, each once, or a `UserError` about what is not in the file itself."""
     found: dict[str, Any] = {}
 
-    def note(name: str, item: Any) -> None:
+    def note(name: str | bytes, item: Any) -> None:
         if not hasattr(item, "shape"):
             return
+        if isinstance(name, bytes):  # where it is no UTF-8
+            raise UserError(f"{path}: the array {short(name)} has a name that is no text. The file is damaged.")
         if item.external or item.is_virtual:
             raise UserError(f"{path}, array {short(name)}: its numbers are in another file, which is not opened.")
         found[name] = item

@@ -165,6 +165,10 @@ def test_hostile_files(tmp_path):
         file.create_dataset("layers/conv2d/vars/0", (2**20, 2**12), "f4", chunks=(1024, 1024))
     with pytest.raises(UserError, match="says that it holds 17179869184 bytes"):
         read_keras(tmp_path / "large.h5")
+    with h5py.File(tmp_path / "name.h5", "w") as file:
+        file[b"layers/\xff/vars/0"] = np.ones((1, 1, 1, 1), np.float32)
+    with pytest.raises(UserError, match="has a name that is no text"):
+        read_keras(tmp_path / "name.h5")
     with h5py.File(tmp_path / "text.h5", "w") as file:
         file["layers/conv2d/vars/0"] = "text"
     with pytest.raises(UserError, match="holds no weights of layers"):
