@@ -83,7 +83,7 @@ def default_config() -> ConfigDict:
     c.model = ConfigDict()
     c.model.name = "unet"  # a key of jaxseg.MODELS
     c.model.encoder = ""  # a key of jaxseg.ENCODERS; "" is the model's own
-    c.model.encoder_weights = ""  # "" is random; "imagenet"; a file or a bundle; hf:OWNER/REPO
+    c.model.encoder_weights = ""  # "" is random; a name of `jaxseg list --weights`; a file, a bundle; hf:OWNER/REPO
     c.model.weights = ""  # of a whole trained model to start from, as jaxseg.load takes it; "" is none
     c.model.replace_head = False  # True: if that model has other classes, the head starts from random weights
     c.model.output_stride = config_dict.placeholder(int)  # 8, 16 or 32; None is the model's own

@@ -1,7 +1,7 @@
 """Published weights against the frameworks that they come from: what docs/pretrained.md shows.
 
     python -m tests.pretrained.real_weights packages   # needs torch, timm, keras, h5py, scikit-image and the packages
-    python -m tests.pretrained.real_weights keras      # needs keras and h5py
+    python -m tests.pretrained.real_weights keras      # needs keras and h5py; all networks, or those that are named
 
 No test: it needs packages that the tests do not have. Keras runs on JAX.
 """
@@ -9,7 +9,7 @@ No test: it needs packages that the tests do not have. Keras runs on JAX.
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def hed(images: np.ndarray) -> None:
     difference("  the same, images as jaxseg normalizes them", ours, theirs)
 
 
-def against_keras() -> None:
+def against_keras(names: Sequence[str]) -> None:
     """Networks of Keras Applications with arrays drawn at random, written by Keras and read here: rows of a table."""
     import keras
 
@@ -145,7 +145,8 @@ def against_keras() -> None:
         "efficientnet_b0": (applications.EfficientNetB0, 224, TENSORFLOW, "block7a_project_bn", lambda x: x),
         "efficientnet_b3": (applications.EfficientNetB3, 160, TENSORFLOW, "block7b_add", lambda x: x),
     }
-    for name, (make, side, options, last, preprocess) in cases.items():
+    for name in names or cases:
+        make, side, options, last, preprocess = cases[name]
         random = np.random.default_rng(0)
         net = make(weights=None, include_top=False, input_shape=(side, side, 3))
         net.set_weights(
@@ -173,10 +174,10 @@ def _drawn(path: str, array: np.ndarray, random: np.random.Generator) -> np.ndar
     return random.uniform(0.8, 1.2, array.shape) if positive else 0.1 * random.normal(size=array.shape)
 
 
-def main(which: str) -> None:
+def main(which: str, *names: str) -> None:
     """Runs the comparisons with packages, or those with Keras."""
     if which == "keras":
-        return against_keras()
+        return against_keras(names)
     images = photographs()
     for compare in (mobilenet, lite, hed):
         compare(images)
@@ -184,4 +185,4 @@ def main(which: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
