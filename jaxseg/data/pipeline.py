@@ -191,7 +191,9 @@ class TrainIterator:
         import grain
 
         order, places = map(int, np.random.SeedSequence(seed).generate_state(2))
-        records = grain.MapDataset.range(len(loader.source)).shuffle(seed=order).repeat()
+        records = grain.MapDataset.range(len(loader.source)).shuffle(seed=order)
+        # Grain's endless repetition has the largest length that there is, which batches of one image overflow.
+        records = records.repeat(2**62 // len(loader.source))
         # The places are drawn before the processes part, so that they depend on the run alone.
         self._batches = records.random_map(loader, seed=places).batch(batch_size)[shard[0] :: shard[1]]
         self._workers, self._threads = workers, threads

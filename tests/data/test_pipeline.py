@@ -350,6 +350,18 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_may_be_one_image(workers):
+    source = shapes(size=16).splits["train"]
+    settings = dict(canvas=(16, 16), seed=0, ignore=255, num_labels=7)
+    ones = train_iterator(source, batch_size=1, workers=workers, **settings)
+    twos = train_iterator(source, batch_size=2, **settings)
+    for _ in range(2):
+        expected, first, second = next(twos), next(ones), next(ones)
+        np.testing.assert_array_equal(np.concatenate([first["image"], second["image"]]), expected["image"])
+    ones.close(), twos.close()
+
+
 def test_batches_go_on_where_a_worker_was_killed(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(KILLS_WORKERS)
