@@ -19,7 +19,7 @@ from jaxseg.experiment.state import create_state
 from jaxseg.training.step import make_train_step
 from tests.data.trees import TREES
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.py"))
 CLASSES = 5
 PUBLISHED = {"ade20k", "camvid", "cityscapes", "isbi", "voc"}  # the first word of a config's name
 

@@ -216,7 +216,7 @@ def test_the_commands_in_its_sentences_exist(page):
             assert known or not flag.startswith("-"), f"{page}: {text}: {flag}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_command_of_a_recipe_is_read(path):
     line = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[2]
     (command,) = split(line, f"configs/{path.name}", 3)

@@ -122,7 +122,7 @@ def test_heavy_packages_are_imported_inside_functions(path):
     assert not found, f"imported with the module: {found}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda p: p.name)
 def test_configs_import_only_the_config(path):
     names = {name for name in _imports(path, module_level=False) if name.startswith("jaxseg")}
     assert names <= {"jaxseg.config", "jaxseg.config.default_config"}

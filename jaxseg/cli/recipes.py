@@ -21,7 +21,8 @@ def folder() -> Path:
 
 def recipes() -> dict[str, Path]:
     """Returns the recipes, name -> file."""
-    return {path.stem: path for path in sorted(folder().glob("*.py")) if not path.stem.startswith("_")}
+    found = [path for path in folder().rglob("*.py") if not path.stem.startswith("_")]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
 
 
 def about(path: Path) -> str:

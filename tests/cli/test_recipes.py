@@ -11,7 +11,7 @@ GOOD = "from jaxseg.config import default_config\n\n\ndef get_config():\n    c =
 
 
 def test_every_config_of_the_checkout_is_a_recipe():
-    files = {path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.py")}
+    files = {path.stem for path in (Path(__file__).parents[2] / "configs").rglob("*.py")}
     assert set(recipes.recipes()) == files
     assert recipes.load("shapes_unet").data.name == "shapes"
     assert recipes.about(recipes.find("voc_pan")).startswith("PAN / ")
