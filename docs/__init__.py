@@ -1,0 +1,1 @@
+"""The documentation, and in `docs.make` what turns it into a site."""

@@ -1,0 +1,104 @@
+"""What is in the site, in which order: the table that its menu is made from."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+
+# Title -> a page, relative to docs/; a dict of these; or a folder of docs/, which all its pages stand for.
+Contents = dict[str, "str | Contents"]
+CONTENTS: Contents = {
+    "Start": {
+        "jaxseg": "index.md",
+        "Applications": "applications.md",
+        "Coming from smp, torchvision, mmseg, Keras": "coming.md",
+        "Frequent questions": "faq.md",
+    },
+    "Course": "course/",
+    "Models": {
+        "Models": "models.md",
+        "Pictures of the models": "architectures.md",
+        "Encoders": "encoders.md",
+        "Pretrained weights": "pretrained.md",
+        "Blocks without linen": "nnx.md",
+        "League": "league.md",
+    },
+    "Train": {
+        "Data": "data.md",
+        "Losses": "losses.md",
+        "Training in code of your own": "training.md",
+        "Every setting": "files/jaxseg/config.py.md",
+        "Many devices and machines": "scale.md",
+        "Reliability": "reliability.md",
+    },
+    "Judge": {
+        "Metrics": "metrics.md",
+        "Calibration": "calibration.md",
+        "Refinement": "refinement.md",
+        "Analysis": "analysis.md",
+    },
+    "Deploy": {
+        "Large images": "large.md",
+        "Bundles": "bundles.md",
+        "Export": "export.md",
+        "Serve": "serve.md",
+        "Files from others": "trust.md",
+    },
+    "Numbers": {
+        "Speed": "performance.md",
+        "Benchmark": "bench.md",
+        "Measured on GPUs": "gpu/",
+        "Parity with PyTorch": "parity.md",
+    },
+    "Reference": {
+        "API": "api/",
+        "Errors": "errors.md",
+        "Every error message": "messages.md",
+    },
+    "About": {
+        "Decisions": "decisions.md",
+        "Contributing": "contributing.md",
+        "Changelog": "changelog.md",
+        "Security": "security.md",
+    },
+}
+# Pages of the site that lie outside docs/ in the repository.
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+}
+
+
+def menu(source: Path, contents: Contents = CONTENTS) -> list[dict[str, object]]:
+    """Returns the menu as Zensical's `nav`.
+
+    Args:
+      source: the folder that holds all pages; folders that the contents name may be absent or empty, and are left out.
+      contents: titles and pages.
+    """
+    entries: list[dict[str, object]] = []
+    for title, page in contents.items():
+        if isinstance(page, dict):
+            entries.append({title: menu(source, page)})
+        elif page.endswith("/"):
+            if pages := _folder(source / page, source):
+                entries.append({title: pages})
+        else:
+            entries.append({title: page})
+    return entries
+
+
+def _folder(folder: Path, source: Path) -> list[dict[str, object]]:
+    """The pages of a folder and of the folders in it: index and README first, each under its own first heading."""
+    first = ("index", "README")
+    pages = sorted(folder.rglob("*.md"), key=lambda path: (path.parent, path.stem not in first, path.name))
+    return [{title(path): str(path.relative_to(source))} for path in pages]
+
+
+def title(page: Path) -> str:
+    """Returns the first heading of a page, without its markup."""
+    heading = re.search(r"^# +(.+?)( *\{.*\})?$", page.read_text(), re.MULTILINE)
+    return re.sub(r"[`*]", "", heading[1]) if heading else page.stem
