@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from docs.make.reference import FUNCTIONS, modules
+from docs.make.reference import FUNCTIONS, modules, tree
 
 ERRORS = {"UserError", "Unreadable", "TooLarge", "Damaged", "OutOfMemory"}
 
@@ -22,7 +22,7 @@ def messages(path: Path) -> list[tuple[str, str, int]]:
                     found.append((name, text, child.lineno))
             walk(child, name)
 
-    walk(ast.parse(path.read_text()), "")
+    walk(tree(path), "")
     return sorted(found, key=lambda row: row[2])
 
 

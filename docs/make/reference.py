@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from docs.make.contents import ROOT
@@ -39,6 +40,7 @@ class Entry:
         return f"{self.module}.{self.name}"
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Returns the dotted names of jaxseg's modules and their files."""
     found = {}
@@ -49,9 +51,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """Returns a file, parsed."""
+    return ast.parse(path.read_text())
+
+
 def entries(module: str, path: Path) -> Iterator[Entry]:
     """Yields the public functions and classes that a module defines, in the order of the file."""
-    for node in ast.parse(path.read_text()).body:
+    for node in tree(path).body:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
             yield Entry(module, node.name, node, str(path.relative_to(ROOT)))
 
@@ -74,22 +82,21 @@ def _page(package: str, names: list[str]) -> tuple[str, list[Entry]]:
     known, found = modules(), []
     lines = [f"# {package}" if package != "jaxseg" else "# API reference", ""]
     for name in names:
-        tree = ast.parse(known[name].read_text())
         here = list(entries(name, known[name]))
         if name != package:
             lines += [f"## {name.removeprefix(package + '.')} {{#{name}}}", ""]
-        lines += [prose(ast.get_docstring(tree) or ""), ""]
+        lines += [prose(ast.get_docstring(tree(known[name])) or ""), ""]
         if name == package:
-            lines += _offered(name, tree)
+            lines += _offered(name, tree(known[name]))
         for entry in here:
             lines += _entry(entry)
         found += here
     return "\n".join(lines), found
 
 
-def _offered(package: str, tree: ast.Module) -> list[str]:
+def _offered(package: str, source: ast.Module) -> list[str]:
     """The names that a package offers (`__all__`), each with a link to where it is defined and its first line."""
-    names = _all(tree)
+    names = _all(source)
     if not names:
         return []
     rows = ["| name | what |", "|---|---|"]
@@ -99,7 +106,7 @@ def _offered(package: str, tree: ast.Module) -> list[str]:
             link = f"[`{name}`]({_page_of(found.module)}#{found.full})"
             rows.append(f"| {link} | {_cell(ast.get_docstring(found.node))} |")
         elif found:
-            doc = ast.get_docstring(ast.parse(modules()[found].read_text()))
+            doc = ast.get_docstring(tree(modules()[found]))
             rows.append(f"| [`{name}`]({_page_of(found)}) | {_cell(doc)} |")
         else:
             rows.append(f"| `{name}` | {_comment(package, name)} |")
@@ -112,7 +119,7 @@ def _definition(module: str, name: str) -> "Entry | str | None":
     for entry in entries(module, known[module]):
         if entry.name == name:
             return entry
-    for node in ast.walk(ast.parse(known[module].read_text())):
+    for node in ast.walk(tree(known[module])):
         if isinstance(node, ast.ImportFrom) and node.module in known and node.module != module:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
@@ -134,8 +141,8 @@ def _page_of(module: str) -> str:
     return "index.md" if package == "jaxseg" else f"{package}.md"
 
 
-def _all(tree: ast.Module) -> list[str]:
-    for node in tree.body:
+def _all(source: ast.Module) -> list[str]:
+    for node in source.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
     return []

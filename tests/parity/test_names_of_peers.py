@@ -1,0 +1,21 @@
+"""The names of docs/coming.md that are said to be of smp and torchvision are."""
+
+from tests.site.test_reference import rows
+
+
+def test_the_names_of_smp_and_torchvision_exist(peers):
+    from torchvision import models, ops
+
+    known = {
+        "smp": vars(peers.smp),
+        "smp's encoders": peers.smp.encoders.encoders,
+        "smp's losses": vars(peers.smp.losses),
+        "smp's metrics": vars(peers.smp.metrics),
+        "torchvision": {**vars(models.segmentation), **vars(ops)},
+    }
+    seen = set()
+    for library, names, _ in rows():
+        if library in known:
+            seen.add(library)
+            assert [name for name in names if name not in known[library]] == [], library
+    assert seen == set(known)
