@@ -59,14 +59,21 @@ def write(path: Path) -> int:
     count = 0
     for module, file in modules().items():
         for function, text, _ in messages(file):
-            where = f"{module}.{function}".rstrip(".")
-            row = f"- `` {text.replace('`', chr(39))} ``<br><small>{where}</small>"
+            row = f"- `` {text.replace('`', chr(39))} ``<br><small>{_link(module, function)}</small>"
             packages.setdefault(".".join(module.split(".")[:2]), []).append(row)
             count += 1
     for package, rows in packages.items():
         lines += [f"## {package}", "", *rows, ""]
     path.write_text("\n".join(lines))
     return count
+
+
+def _link(module: str, function: str) -> str:
+    """Where a message comes from, as a link to the function or class in the reference, or to its module."""
+    package, name = ".".join(module.split(".")[:2]), function.partition(".")[0]
+    page = "api/index.md" if package == "jaxseg" else f"api/{package}.md"
+    anchor = module if name.startswith("_") or not name else f"{module}.{name}"
+    return f"[{module}.{function}]({page}{'' if anchor == package else '#' + anchor})".replace(".](", "](")
 
 
 def _called(node: ast.Call) -> str:
