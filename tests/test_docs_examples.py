@@ -128,7 +128,7 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("python", "-m", "http.server"): "it never ends",
     ("ruff",): ".ci/run runs it",
     ("python", "-m", "pytest"): "it is what runs this test",
-    ("python", "-m", "docs.make"): "tests/site builds the site; the pictures take minutes",
+    ("python", "-m", "docs.make"): "tests/website builds the site; the pictures take minutes",
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
     ("python", "tests/fuzz.py"): "minutes; tests/test_fuzz.py breaks a few files",
     ("python", "-m", "tests.drill"): "up to an hour of kills",

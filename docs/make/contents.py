@@ -63,6 +63,7 @@ CONTENTS: Contents = {
         "Security": "security.md",
     },
 }
+INDEX = ("index", "README")  # pages that stand for their folder
 # Pages of the site that lie outside docs/ in the repository.
 OUTSIDE = {
     "README.md": "index.md",
@@ -92,10 +93,13 @@ def menu(source: Path, contents: Contents = CONTENTS) -> list[dict[str, object]]
 
 
 def _folder(folder: Path, source: Path) -> list[dict[str, object]]:
-    """The pages of a folder and of the folders in it: index and README first, each under its own first heading."""
-    first = ("index", "README")
-    pages = sorted(folder.rglob("*.md"), key=lambda path: (path.parent, path.stem not in first, path.name))
-    return [{title(path): str(path.relative_to(source))} for path in pages]
+    """The pages of a folder, index or README first, each under its own first heading; then the folders in it."""
+    pages = sorted(folder.glob("*.md"), key=lambda path: (path.stem not in INDEX, path.name))
+    entries: list[dict[str, object]] = [{title(path): str(path.relative_to(source))} for path in pages]
+    for inner in sorted(path for path in folder.glob("*") if path.is_dir()):
+        if inside := _folder(inner, source):
+            entries.append({next(iter(inside[0])): inside})
+    return entries
 
 
 def title(page: Path) -> str:

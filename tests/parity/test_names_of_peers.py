@@ -1,6 +1,6 @@
 """The names of docs/coming.md that are said to be of smp and torchvision are."""
 
-from tests.site.test_reference import rows
+from tests.website.test_reference import rows
 
 
 def test_the_names_of_smp_and_torchvision_exist(peers):
