@@ -21,7 +21,7 @@ CONTENTS: Contents = {
         "Pictures of the models": "architectures.md",
         "Encoders": "encoders.md",
         "Pretrained weights": "pretrained.md",
-        "Blocks without linen": "nnx.md",
+        "NNX, Equinox and plain functions": "nnx.md",
         "League": "league.md",
     },
     "Train": {
