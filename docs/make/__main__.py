@@ -56,13 +56,16 @@ def _settings(docs: Path) -> None:
 def configuration(docs: Path) -> str:
     """Returns what Zensical reads: name, menu, looks. Fonts are the reader's own, so nothing is fetched."""
     version = re.search(r'^version = "(.*)"$', (contents.ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    menu = contents.menu(docs)
+    if others := contents.others(docs):
+        menu.append({"More": others})
     return f"""[project]
 site_name = "jaxseg {version}"
 site_description = "Semantic segmentation for JAX"
 copyright = "Apache-2.0"
 use_directory_urls = false
 extra_css = ["site.css"]
-nav = {_toml(contents.menu(docs))}
+nav = {_toml(menu)}
 
 [project.theme]
 font = false

@@ -1,6 +1,7 @@
 """What is in the site, in which order: the table that its menu is made from."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +22,7 @@ CONTENTS: Contents = {
         "Pictures of the models": "architectures.md",
         "Encoders": "encoders.md",
         "Pretrained weights": "pretrained.md",
-        "NNX, Equinox and plain functions": "nnx.md",
+        "NNX, Equinox, plain JAX": "nnx.md",
         "League": "league.md",
     },
     "Train": {
@@ -59,6 +60,7 @@ CONTENTS: Contents = {
     "About": {
         "Decisions": "decisions.md",
         "Contributing": "contributing.md",
+        "First issues": "first_issues.md",
         "Changelog": "changelog.md",
         "Security": "security.md",
     },
@@ -90,6 +92,17 @@ def menu(source: Path, contents: Contents = CONTENTS) -> list[dict[str, object]]
         else:
             entries.append({title: page})
     return entries
+
+
+def others(source: Path) -> list[dict[str, object]]:
+    """Returns the entries of pages right in the folder of all pages that the contents do not name."""
+    known = set(_named(CONTENTS))
+    return [{title(path): path.name} for path in sorted(source.glob("*.md")) if path.name not in known]
+
+
+def _named(contents: Contents) -> Iterator[str]:
+    for page in contents.values():
+        yield from _named(page) if isinstance(page, dict) else [page]
 
 
 def _folder(folder: Path, source: Path) -> list[dict[str, object]]:

@@ -52,14 +52,16 @@ def test_pages_of_a_folder_are_in_the_menu_by_themselves(tmp_path):
     assert not [entry for entry in contents.menu(tmp_path / "course") if "Course" in entry]
 
 
-def test_every_page_is_in_the_menu():
-    pages_of_docs = {path.name for path in contents.DOCS.glob("*.md")}
-
-    def named(menu):
-        for page in menu.values():
-            yield from named(page) if isinstance(page, dict) else [page]
-
-    assert pages_of_docs - set(named(contents.CONTENTS)) == set()
+def test_every_page_is_in_the_menu(tmp_path):
+    for name, page in contents.OUTSIDE.items():
+        assert (contents.ROOT / name).exists(), page
+    for page in ("faq.md", "new.md"):
+        (tmp_path / page).write_text(f"# About {page}\n")
+    assert contents.others(tmp_path) == [{"About new.md": "new.md"}]
+    assert '{"More" = [{"About new.md" = "new.md"}]}' in configuration(tmp_path)
+    made = {"index.md", "messages.md", "contributing.md", "changelog.md", "security.md", "files/jaxseg/config.py.md"}
+    named = {page for page in contents._named(contents.CONTENTS) if not page.endswith("/")}
+    assert [page for page in sorted(named - made) if not (contents.DOCS / page).exists()] == []
 
 
 if find_spec("zensical"):  # the extra `docs`, a part of `test`
