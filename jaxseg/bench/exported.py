@@ -15,7 +15,7 @@ from jaxseg.data.dataset import palette_colors
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.encoders import create_encoder
 from jaxseg.export import Form, export_onnx, load_exported
-from jaxseg.export.check import golden_images
+from jaxseg.export.golden import golden_images
 from jaxseg.inference.predict import Predictor
 from jaxseg.models import architecture, create_model, init, pixel_statistics
 from jaxseg.trained import TrainedModel
@@ -72,7 +72,7 @@ def measure(name: str, size: tuple[int, int]) -> dict[str, Any]:
             return row | {"error": str(error)}
         row |= {"seconds": time.perf_counter() - began, "bytes": path.stat().st_size}
         row |= {"difference": agreement.difference, "labels": agreement.labels}
-        images = golden_images(trained, form)
+        images = golden_images(trained.bands, form)
         row["onnxruntime_ms"] = _shortest(load_exported(path), images[0])
         row["jaxseg_ms"] = _shortest(Predictor(trained).probabilities, images[0])
     return row

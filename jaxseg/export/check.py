@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 from jaxseg.checks import UserError
 from jaxseg.export.function import Form, network_size
+from jaxseg.export.golden import golden_images
 from jaxseg.inference.batches import Grid, stack
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.logits import labels_of, native_logits, probabilities_of
@@ -32,32 +33,6 @@ class Agreement(NamedTuple):
     def __str__(self) -> str:
         told = "" if math.isnan(self.difference) else f", probabilities within {self.difference:.1e}"
         return f"the same label at {100 * self.labels:.3f} % of the pixels{told}"
-
-
-def golden_images(trained: TrainedModel, form: Form, seed: int = 0) -> Num[np.ndarray, "b h w c"]:
-    """Returns random stored images: patches of colors, and noise.
-
-    Args:
-      trained: whose bands they have.
-      form: their size, and number; two where the number is free, and smaller ones where the size is.
-      seed: of the random numbers.
-    """
-    rng, bands = np.random.default_rng(seed), trained.bands
-    count = 2 if "batch" in form.dynamic else form.batch
-    height, width = (max(n - n // 4, 1) for n in form.size) if "size" in form.dynamic else form.size
-    patches = rng.uniform(0, 255, (count, -(-height // 16), -(-width // 16), bands.count))
-    patches = patches.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
-    shown = np.clip(patches + rng.normal(0, 20, patches.shape), 0, 255)
-    return np.stack([_store(image, trained) for image in shown])
-
-
-def _store(image: Float[np.ndarray, "h w c"], trained: TrainedModel) -> Num[np.ndarray, "h w c"]:
-    """Values from 0 to 255 as the bands store them."""
-    low, high = np.asarray(trained.bands.window or ((0, 255),) * trained.bands.count, np.float64).T
-    values = low + image * (high - low) / 255
-    return (
-        values.astype(np.float32) if trained.bands.dtype == "float32" else np.round(values).astype(trained.bands.dtype)
-    )
 
 
 def expected(
@@ -89,7 +64,7 @@ def compare(
       form: of the function.
       calibration: of the probabilities.
     """
-    images = golden_images(trained, form)
+    images = golden_images(trained.bands, form)
     probabilities, labels = expected(trained, form, images, calibration)
     got = np.asarray(run(images))
     wanted = labels.shape if form.output == "labels" else probabilities.shape

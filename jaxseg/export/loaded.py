@@ -10,8 +10,8 @@ from jaxtyping import Num
 
 from jaxseg.checks import UserError
 from jaxseg.export.meaning import form_of
-from jaxseg.export.onnx_file import read_onnx
-from jaxseg.export.stablehlo import read_stablehlo
+from jaxseg.export.onnx_file import digest_onnx, read_onnx
+from jaxseg.export.stablehlo import digest_stablehlo, read_stablehlo
 
 
 class Exported:
@@ -80,3 +80,8 @@ def load_exported(path: str | Path) -> Exported:
         raise UserError(f"There is no file {path}. Write one: jaxseg export MODEL --out {path}")
     description, run = read_stablehlo(path) if zipfile.is_zipfile(path) else read_onnx(path)
     return Exported(run, description)
+
+
+def weights_digest(path: str | Path) -> str:
+    """Returns the SHA-256 of the weights in a file that `load_exported` has read."""
+    return digest_stablehlo(path) if zipfile.is_zipfile(path) else digest_onnx(path)

@@ -11,7 +11,7 @@ import jax
 
 from jaxseg.checks import UserError
 from jaxseg.export.function import DYNAMIC, OUTPUTS, Form, network_size
-from jaxseg.files import Fields, is_color, is_list, is_text, is_whole, plain
+from jaxseg.files import Fields, is_color, is_finite, is_list, is_text, is_whole, plain
 from jaxseg.inference.calibration import Calibration
 from jaxseg.models.parts import title
 from jaxseg.trained import TrainedModel
@@ -106,6 +106,8 @@ def read_description(text: str | bytes, path: str | Path) -> dict[str, Any]:
         fields.take(name, is_list(is_whole(1, SIDE), (2,)), "two whole numbers above 0")
     classes = fields.take("classes", is_list(is_text, range(1, 65536)), "the names of the classes")
     fields.take("palette", is_list(is_color, (len(classes),)), "a color of each class")
+    fields.take("activation", lambda value: value in ("softmax", "sigmoid"), "softmax or sigmoid")
+    fields.take("threshold", lambda value: value is None or is_finite(value), "a number, or null")
     for name in ("input", "output"):
         group = fields.group(name)
         group.take("name", is_text, "text")

@@ -5,8 +5,9 @@ file's metadata, each of its entries as JSON under a key of its own, so that onn
 """
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtyping import Num
 from jaxseg.checks import UserError
 from jaxseg.export.check import Agreement, compare
 from jaxseg.export.function import Form, create_function
+from jaxseg.export.golden import describe_golden, golden_images
 from jaxseg.export.meaning import INPUT, describe, read_description
 from jaxseg.export.operations import to_onnx
 from jaxseg.export.program import flatten
@@ -49,14 +51,36 @@ def export_onnx(
     """
     need("onnx", "onnxruntime")
     trained = in_float32(trained)
+    import onnxruntime
+
     proto = convert(trained, form, calibration)
-    for name, value in describe(trained, form, calibration, "onnx").items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = KEY + name, json.dumps(value, allow_nan=False)
+    _add(proto, describe(trained, form, calibration, "onnx"))
     with atomic_path(path) as part:
         part.write_bytes(proto.SerializeToString())
-        _, run = read_onnx(part)
-        return compare(run, trained, form, calibration)
+        description, run = read_onnx(part)
+        agreement = compare(run, trained, form, calibration)
+        images = golden_images(trained.bands, form)
+        runtime = f"onnxruntime {onnxruntime.__version__}"
+        _add(proto, {"golden": describe_golden(run(images), images, description, digest_onnx(part), runtime)})
+        part.write_bytes(proto.SerializeToString())
+        return agreement
+
+
+def _add(proto: Any, entries: Mapping[str, Any]) -> None:
+    """Adds to what a file says of itself."""
+    for name, value in entries.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = KEY + name, json.dumps(value, allow_nan=False)
+
+
+def digest_onnx(path: str | Path) -> str:
+    """Returns the SHA-256 of the weights, and of what else is constant, in an ONNX file that `read_onnx` has read."""
+    import onnx
+
+    found = hashlib.sha256()
+    for array in onnx.load(path, load_external_data=False).graph.initializer:
+        found.update(array.SerializeToString(deterministic=True))
+    return found.hexdigest()
 
 
 def in_float32(trained: TrainedModel) -> TrainedModel:

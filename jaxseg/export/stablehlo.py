@@ -7,10 +7,12 @@ The file is a zip archive, of entries that are not compressed, which any program
     program.cpu.bin         `jax.export.Exported.serialize` of the function (variables by path, images) for CPUs
     program.cuda.bin        the same for NVIDIA GPUs, with the ways that are fast there
     program.tpu.bin         the same for TPUs
+    golden.json             what the file said of its golden images, see `jaxseg.export.golden`
 
 JAX reads such programs for half a year at least, and then refuses them: the archive of a model is its bundle.
 """
 
+import hashlib
 import json
 import re
 import zipfile
@@ -27,13 +29,14 @@ from jaxtyping import Num
 from jaxseg.checks import UserError
 from jaxseg.export.check import Agreement, compare
 from jaxseg.export.function import Form, create_function
+from jaxseg.export.golden import describe_golden, golden_images
 from jaxseg.export.meaning import LARGEST, describe, read_description
 from jaxseg.files import atomic_path, short
 from jaxseg.inference.calibration import Calibration
 from jaxseg.trained import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-DESCRIPTION, WEIGHTS, PROGRAM = "description.json", "model.safetensors", "program.{}.bin"
+DESCRIPTION, WEIGHTS, PROGRAM, GOLDEN = "description.json", "model.safetensors", "program.{}.bin", "golden.json"
 LARGEST_PROGRAM = 2**28  # bytes; it holds no weights
 # Custom calls that such a program may hold; others could name any function of the process that loads it.
 CUSTOM_CALL = re.compile(r'custom_call(?: @"?([\w.$-]+)"?\()?')  # without a name, it is none of the harmless ones
@@ -76,8 +79,19 @@ def export_stablehlo(
             archive.writestr(zipfile.ZipInfo(WEIGHTS), save(arrays))
             for platform, one in exported.items():
                 archive.writestr(zipfile.ZipInfo(PROGRAM.format(platform)), bytes(one.serialize()))
-        _, run = read_stablehlo(part)
-        return compare(run, trained, form, calibration)
+        said, run = read_stablehlo(part)
+        agreement = compare(run, trained, form, calibration)
+        images = golden_images(trained.bands, form)
+        runtime = f"{jax.default_backend()} of jax {jax.__version__}"
+        golden = describe_golden(run(images), images, said, digest_stablehlo(part), runtime)
+        with zipfile.ZipFile(part, "a", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(GOLDEN), json.dumps(golden, allow_nan=False))
+        return agreement
+
+
+def digest_stablehlo(path: str | Path) -> str:
+    """Returns the SHA-256 of the weights in a file that `read_stablehlo` has read."""
+    return hashlib.sha256(_read(path, WEIGHTS, Path(path).stat().st_size)).hexdigest()
 
 
 def image_spec(trained: TrainedModel, form: Form) -> jax.ShapeDtypeStruct:
@@ -101,6 +115,7 @@ def read_stablehlo(
 
     need_flatbuffers()
     description = read_description(_read(path, DESCRIPTION, LARGEST), path)
+    description |= _read_golden(path)
     platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
     program = _read(path, PROGRAM.format(platform), LARGEST_PROGRAM)
     try:
@@ -121,6 +136,17 @@ def read_stablehlo(
         return np.asarray(call(arrays, images))
 
     return description, run
+
+
+def _read_golden(path: str | Path) -> dict[str, Any]:
+    """What a file keeps of its golden images; files of before there were any have nothing."""
+    with zipfile.ZipFile(path) as archive:
+        if GOLDEN not in archive.namelist():
+            return {}
+    try:
+        return {"golden": json.loads(_read(path, GOLDEN, LARGEST))}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: '{GOLDEN}' can't be read: {short(str(error))}. {AGAIN}") from None
 
 
 AGAIN = "Copy the file again, or export the model again."
