@@ -1,11 +1,17 @@
 """jaxseg export: a trained model's whole predictor as one file that runs without jaxseg."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxseg.checks import UserError, printable
 from jaxseg.cli import source
 from jaxseg.trained import TrainedModel
+
+if TYPE_CHECKING:
+    from jaxseg.export import Agreement, Form
+    from jaxseg.export.onnx_file import Scoring
 
 FORMATS = ("onnx", "stablehlo", "web")
 EPILOG = """examples:
@@ -16,6 +22,9 @@ EPILOG = """examples:
       --dynamic batch size --output probabilities
   for JAX on CPUs, NVIDIA GPUs and TPUs:
     jaxseg export runs/camvid --out camvid.stablehlo --format stablehlo
+  weights of 8 bits, and what they cost on the run's own validation split:
+    jaxseg export runs/camvid --out camvid.onnx --size 360 480 \\
+      --weights int8 --score
   a page that runs it in the browser, on images and the camera:
     npm install onnxruntime-web
     jaxseg export runs/camvid --format web --out site/ \\
@@ -26,6 +35,7 @@ EPILOG = """examples:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     from jaxseg.export.function import DYNAMIC, OUTPUTS
+    from jaxseg.export.onnx_weights import WEIGHTS
 
     parser.epilog = EPILOG
     source.arguments(parser)
@@ -46,10 +56,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="what a caller may choose: the number of images; their size, up to --size",
     )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="float32",
+        help="how an ONNX file stores the weights: float16 halves the file, int8 quarters it, with a scale of each"
+        " output channel; it computes in float32 (default: float32)",
+    )
     parser.add_argument("--batch", type=int, metavar="N", default=1, help="number of images, where it is not dynamic")
     parser.add_argument(
         "--runtime", metavar="DIR", help="of a page: the folder of the npm package onnxruntime-web, which is copied"
     )
+    parser.add_argument(
+        "--score",
+        action="store_true",
+        help="of an ONNX file: score it on labeled images of its size, and with weights in float32; the file then says"
+        " both",
+    )
+    source.data_arguments(parser.add_argument_group("the images of --score"))
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,6 +86,10 @@ def main(args: argparse.Namespace) -> int:
     kind = args.format or ("stablehlo" if out.suffix in (".stablehlo", ".zip") else "onnx")
     if out.is_dir() and kind != "web":
         raise UserError(f"--out: {out} is a folder, expected the name of a file.")
+    if kind == "stablehlo" and (args.weights != "float32" or args.score):
+        raise UserError("--weights and --score are of ONNX files: leave them out, or --format onnx.")
+    if kind == "web" and args.score:
+        raise UserError("--score is of ONNX files: score one of the page's size, --format onnx.")
     if kind != "web" and args.runtime:
         raise UserError("--runtime is of --format web.")
     trained = source.trained(args)
@@ -69,13 +97,34 @@ def main(args: argparse.Namespace) -> int:
     if kind == "web":
         return _write_page(args, trained, size)
     form = Form(size, args.output, tuple(args.dynamic), args.batch)
-    write = {"onnx": export_onnx, "stablehlo": export_stablehlo}[kind]
     calibration = find_calibration(trained) if form.output == "probabilities" else None
-    agreement = write(trained, out, form, calibration=calibration)
+    if kind == "onnx":
+        scoring = _scoring(args, trained, form) if args.score else None
+        agreement = export_onnx(trained, out, form, calibration=calibration, weights=args.weights, scoring=scoring)
+    else:
+        agreement = export_stablehlo(trained, out, form, calibration=calibration)
     shape = ", ".join(map(str, form.shape(trained.bands.count)))
     print(f"{form.output} of {trained.bands.dtype}[{shape}], {kind} -> {printable(str(out))}")
-    print(f"compared with the model: {agreement}; {out.stat().st_size / 2**20:.1f} MiB")
+    _tell(args, agreement, out)
     return 0
+
+
+def _scoring(args: argparse.Namespace, trained: TrainedModel, form: "Form") -> "Scoring":
+    """What scores the functions of files on the images of the flags."""
+    from jaxseg.export.score import score
+
+    dataset, split = source.data(args, trained)
+    return partial(score, trained=trained, form=form, dataset=dataset, split=split)
+
+
+def _tell(args: argparse.Namespace, agreement: "Agreement", file: Path) -> None:
+    """Prints how far a file is from the model, and its size."""
+    from jaxseg.export.score import told
+
+    what = "compared with the model" if args.weights == "float32" else f"{args.weights} compared with float32"
+    print(f"{what}: {agreement}; {file.stat().st_size / 2**20:.1f} MiB")
+    if agreement.scores:
+        print(told(agreement.scores))
 
 
 def _write_page(args: argparse.Namespace, trained: TrainedModel, size: tuple[int, int]) -> int:
@@ -86,7 +135,7 @@ def _write_page(args: argparse.Namespace, trained: TrainedModel, size: tuple[int
         raise UserError(f"The page runs the network with onnxruntime-web. {REMEDY}")
     if args.output != "labels" or args.dynamic or args.batch != 1:
         raise UserError("A page shows labels, of one image at a time: leave out --output, --dynamic and --batch.")
-    agreement = export_web(trained, args.out, size, args.runtime)
+    agreement = export_web(trained, args.out, size, args.runtime, weights=args.weights)
     print(f"a page -> {printable(args.out)}: serve it, say with `python -m http.server --directory {args.out}`")
-    print(f"compared with the model: {agreement}")
+    _tell(args, agreement, Path(args.out) / "model.onnx")
     return 0

@@ -1,7 +1,7 @@
 """Whether an exported function says what the model says: both are given one image of random pixels."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,12 +11,14 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 from jaxseg.checks import UserError
 from jaxseg.export.function import Form, network_size
-from jaxseg.export.golden import golden_images
+from jaxseg.export.golden import answers, golden_images
 from jaxseg.inference.batches import Grid, stack
 from jaxseg.inference.calibration import Calibration
 from jaxseg.inference.logits import labels_of, native_logits, probabilities_of
+from jaxseg.inference.verify import AGREEING
 from jaxseg.trained import TrainedModel
 
+Run = Callable[[Num[np.ndarray, "b h w c"]], Any]
 TOLERANCE = 1e-3  # of probabilities
 TIED = 2 * TOLERANCE  # how much less likely than the most probable label another one may be that is taken for it
 
@@ -29,6 +31,7 @@ class Agreement(NamedTuple):
 
     difference: float  # the greatest of a probability; nan where labels alone come out
     labels: float  # share of the pixels whose most probable label is the same
+    scores: Mapping[str, Any] | None = None  # of `jaxseg.export.score`, where data was given
 
     def __str__(self) -> str:
         told = "" if math.isnan(self.difference) else f", probabilities within {self.difference:.1e}"
@@ -51,7 +54,7 @@ def expected(
 
 
 def compare(
-    run: Callable[[Num[np.ndarray, "b h w c"]], Any],
+    run: Run,
     trained: TrainedModel,
     form: Form,
     calibration: Calibration | None = None,
@@ -81,10 +84,36 @@ def compare(
         found, said = None, got
     difference = math.nan if found is None else float(np.abs(found - probabilities).max())
     same = said == labels
-    if difference > TOLERANCE or not (same | _tied(probabilities, trained)).all():
+    close = found is None or difference <= TOLERANCE
+    if not (close and (same | _tied(probabilities, trained)).all()):
         agreement = Agreement(difference, float(same.mean()))
         raise UserError(f"The exported function does not say what the model says: {agreement}. {REPORT}")
     return Agreement(difference, float(same.mean()))
+
+
+def compare_rounded(
+    images: Num[np.ndarray, "b h w c"], run: Run, rounded: Run, exact: Run, description: Mapping[str, Any]
+) -> Agreement:
+    """Returns how far a function of weights of fewer bits is from that of the model's own weights.
+
+    Args:
+      images: that they are given.
+      run: the function of the file.
+      rounded: the function of the same weights, stored in float32; the two must say the same, or a `UserError` is
+        raised.
+      exact: the function of the model's own weights, which `compare` has found to say what the model says.
+      description: of the file.
+    """
+    (found, p), (same, same_p), (wanted, wanted_p) = (
+        answers(one(images), description) for one in (run, rounded, exact)
+    )
+    if p is not None:
+        right = bool(np.abs(p - same_p).max() <= TOLERANCE)
+    else:
+        right = bool((found == same).mean() >= AGREEING)
+    if not right:
+        raise UserError(f"onnxruntime does not compute with the smaller weights as it should. {REPORT}")
+    return Agreement(math.nan if p is None else float(np.abs(p - wanted_p).max()), float((found == wanted).mean()))
 
 
 REPORT = (

@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxseg.checks import UserError
-from jaxseg.export.check import Agreement, compare
+from jaxseg.export.check import Agreement, Run, compare, compare_rounded
 from jaxseg.export.function import Form, create_function
 from jaxseg.export.golden import describe_golden, golden_images
 from jaxseg.export.meaning import INPUT, describe, read_description
+from jaxseg.export.onnx_weights import shrink
 from jaxseg.export.operations import to_onnx
 from jaxseg.export.program import flatten
 from jaxseg.export.stablehlo import image_spec
@@ -30,13 +31,20 @@ from jaxseg.models import create_model
 from jaxseg.models.describe import describe as describe_model
 from jaxseg.trained import TrainedModel
 
+Scoring = Callable[[Mapping[str, Run], Mapping[str, Any]], dict[str, Any]]
 KEY = "jaxseg."  # before the names of the description's entries
 LARGEST = 2**31  # bytes of a file: what protobuf allows
 AGAIN = "Copy the file again, or export the model again."
 
 
 def export_onnx(
-    trained: TrainedModel, path: str | Path, form: Form, *, calibration: Calibration | None = None
+    trained: TrainedModel,
+    path: str | Path,
+    form: Form,
+    *,
+    calibration: Calibration | None = None,
+    weights: str = "float32",
+    scoring: Scoring | None = None,
 ) -> Agreement:
     """Writes the predictor of a trained model as ONNX, if onnxruntime says what the model says.
 
@@ -45,24 +53,37 @@ def export_onnx(
       path: of the file to write.
       form: of the function.
       calibration: of the probabilities.
+      weights: how they are stored, a key of `jaxseg.export.onnx_weights.WEIGHTS`.
+      scoring: ({"float32": function, `weights`: function of the file}, description) -> scores of both on labeled
+        images, which are written into the file; of `functools.partial(jaxseg.export.score.score, …)`.
 
     Returns:
-      How far onnxruntime's results are from the model's.
+      How far onnxruntime's results are from the model's, or, where `weights` are smaller, from those of the model's
+      own weights; and the scores.
     """
     need("onnx", "onnxruntime")
-    trained = in_float32(trained)
     import onnxruntime
 
-    proto = convert(trained, form, calibration)
-    _add(proto, describe(trained, form, calibration, "onnx"))
+    trained = in_float32(trained)
+    exact = convert(trained, form, calibration)
+    small, rounded = shrink(exact, weights)
+    _add(small, describe(trained, form, calibration, "onnx") | {"weights": weights})
     with atomic_path(path) as part:
-        part.write_bytes(proto.SerializeToString())
+        part.write_bytes(small.SerializeToString())
         description, run = read_onnx(part)
-        agreement = compare(run, trained, form, calibration)
-        images = golden_images(trained.bands, form)
+        images, runs = golden_images(trained.bands, form), {weights: run}
+        if weights != "float32":
+            runs = {"float32": session_of(exact, path), weights: run}
+        agreement = compare(runs["float32"], trained, form, calibration)
+        if weights != "float32":
+            agreement = compare_rounded(images, run, session_of(rounded, path), runs["float32"], description)
+            _add(small, {"agreement": {"labels": agreement.labels}})
+        if scoring:
+            agreement = agreement._replace(scores=scoring(runs, description))
+            _add(small, {"scores": agreement.scores})
         runtime = f"onnxruntime {onnxruntime.__version__}"
-        _add(proto, {"golden": describe_golden(run(images), images, description, digest_onnx(part), runtime)})
-        part.write_bytes(proto.SerializeToString())
+        _add(small, {"golden": describe_golden(run(images), images, description, digest_onnx(part), runtime)})
+        part.write_bytes(small.SerializeToString())
         return agreement
 
 
@@ -127,7 +148,6 @@ def read_onnx(
     """
     need("onnx", "onnxruntime")
     import onnx
-    import onnxruntime
 
     if Path(path).stat().st_size >= LARGEST:
         raise UserError(f"{path} has more than {LARGEST // 2**30} GiB, which no file of `jaxseg export` has. {AGAIN}")
@@ -142,7 +162,18 @@ def read_onnx(
         raise UserError(f"{path} has its weights in other files, which are not opened. {AGAIN}")
     if not entries:
         raise UserError(f"{path} is no file of `jaxseg export`: it does not say what its classes are. {AGAIN}")
-    description = read_description(told, path)
+    return read_description(told, path), session_of(proto, path)
+
+
+def session_of(proto: Any, path: str | Path) -> Run:
+    """Returns the function of a model in onnxruntime.
+
+    Args:
+      proto: `onnx.ModelProto`, whoever made it.
+      path: of its file, for messages.
+    """
+    import onnxruntime
+
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters is raised
@@ -159,7 +190,7 @@ def read_onnx(
         except Exception as error:
             raise UserError(f"{path} cannot be run by onnxruntime: {short(str(error))}. {AGAIN}") from None
 
-    return description, run
+    return run
 
 
 def need(*packages: str) -> None:

@@ -31,7 +31,14 @@ REMEDY = (
 )
 
 
-def export_web(trained: TrainedModel, folder: str | Path, size: tuple[int, int], runtime: str | Path) -> Agreement:
+def export_web(
+    trained: TrainedModel,
+    folder: str | Path,
+    size: tuple[int, int],
+    runtime: str | Path,
+    *,
+    weights: str = "float32",
+) -> Agreement:
     """Writes a page that labels images, and what a camera sees, in the browser.
 
     The browser resizes images by the model's rule, with its own filter; larger ones than `size` are made smaller.
@@ -41,6 +48,7 @@ def export_web(trained: TrainedModel, folder: str | Path, size: tuple[int, int],
       folder: to write to.
       size: (height, width) of the largest image that the network sees, pixels.
       runtime: the folder of the npm package onnxruntime-web.
+      weights: as for `jaxseg.export.export_onnx`.
 
     Returns:
       How far onnxruntime's results are from the model's.
@@ -56,7 +64,7 @@ def export_web(trained: TrainedModel, folder: str | Path, size: tuple[int, int],
     resize = trained.preprocessing.resize
     seen = dataclasses.replace(trained, preprocessing=dataclasses.replace(trained.preprocessing, resize=AS_STORED))
     form = Form(size, "labels", ("size",))
-    agreement = export_onnx(seen, folder / "model.onnx", form)
+    agreement = export_onnx(seen, folder / "model.onnx", form, weights=weights)
     (folder / "ort").mkdir(exist_ok=True)
     for file in files:
         shutil.copyfile(file, folder / "ort" / file.name)
