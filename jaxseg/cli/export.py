@@ -22,6 +22,9 @@ EPILOG = """examples:
       --dynamic batch size --output probabilities
   for JAX on CPUs, NVIDIA GPUs and TPUs:
     jaxseg export runs/camvid --out camvid.stablehlo --format stablehlo
+  the mean of an image and its mirror image, in overlapping tiles:
+    jaxseg export runs/camvid --out camvid.onnx --size 720 960 \\
+      --tile 320 --tta flip
   weights of 8 bits, and what they cost on the run's own validation split:
     jaxseg export runs/camvid --out camvid.onnx --size 360 480 \\
       --weights int8 --score
@@ -56,6 +59,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="what a caller may choose: the number of images; their size, up to --size",
     )
+    _ways(parser)
     parser.add_argument(
         "--weights",
         choices=WEIGHTS,
@@ -76,11 +80,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     source.data_arguments(parser.add_argument_group("the images of --score"))
 
 
+def _ways(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of what the file does with an image."""
+    from jaxseg.inference.tiling import BLEND, OVERLAP
+    from jaxseg.ops.tiling import BLENDS
+
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="sides of the tiles, in pixels, that the file cuts larger images into (default: it sees them whole)",
+    )
+    parser.add_argument(
+        "--overlap", type=float, metavar="X", default=OVERLAP, help="share of a tile that its neighbor has too"
+    )
+    parser.add_argument("--blend", choices=sorted(BLENDS), default=BLEND, help="of tiles")
+    parser.add_argument(
+        "--tta",
+        metavar="NAME,…",
+        default="",
+        help="test-time augmentation in the file: the mean over flip, d4 (flips and turns) and scales, as"
+        " flip,0.75,1.25 (default: none)",
+    )
+
+
 def main(args: argparse.Namespace) -> int:
     """Writes the file, if it says what the model says; returns the exit status."""
     from jaxseg.export import Form, export_onnx, export_stablehlo
     from jaxseg.export.function import default_size
     from jaxseg.inference.calibration import find_calibration
+    from jaxseg.inference.tta import TTA
 
     out = Path(args.out)
     kind = args.format or ("stablehlo" if out.suffix in (".stablehlo", ".zip") else "onnx")
@@ -96,7 +125,8 @@ def main(args: argparse.Namespace) -> int:
     size = tuple(args.size or default_size(trained))
     if kind == "web":
         return _write_page(args, trained, size)
-    form = Form(size, args.output, tuple(args.dynamic), args.batch)
+    ways = {"tile": args.tile, "overlap": args.overlap, "blend": args.blend, "tta": TTA.parse(args.tta)}
+    form = Form(size, args.output, tuple(args.dynamic), args.batch, **ways)
     calibration = find_calibration(trained) if form.output == "probabilities" else None
     if kind == "onnx":
         scoring = _scoring(args, trained, form) if args.score else None
@@ -133,8 +163,11 @@ def _write_page(args: argparse.Namespace, trained: TrainedModel, size: tuple[int
 
     if args.runtime is None:
         raise UserError(f"The page runs the network with onnxruntime-web. {REMEDY}")
-    if args.output != "labels" or args.dynamic or args.batch != 1:
-        raise UserError("A page shows labels, of one image at a time: leave out --output, --dynamic and --batch.")
+    if args.output != "labels" or args.dynamic or args.batch != 1 or args.tile or args.tta:
+        raise UserError(
+            "A page shows labels, of one image at a time, seen whole and once: leave out --output, --dynamic, --batch,"
+            " --tile and --tta."
+        )
     agreement = export_web(trained, args.out, size, args.runtime, weights=args.weights)
     print(f"a page -> {printable(args.out)}: serve it, say with `python -m http.server --directory {args.out}`")
     _tell(args, agreement, Path(args.out) / "model.onnx")

@@ -1,5 +1,6 @@
 """Whether an exported function says what the model says: both are given one image of random pixels."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +15,8 @@ from jaxseg.export.function import Form, network_size
 from jaxseg.export.golden import answers, golden_images
 from jaxseg.inference.batches import Grid, stack
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.logits import labels_of, native_logits, probabilities_of
+from jaxseg.inference.logits import has_sigmoids, labels_of, native_logits, probabilities_of
+from jaxseg.inference.predict import Predictor
 from jaxseg.inference.verify import AGREEING
 from jaxseg.trained import TrainedModel
 
@@ -42,15 +44,28 @@ def expected(
     trained: TrainedModel, form: Form, images: Num[np.ndarray, "b h w c"], calibration: Calibration | None = None
 ) -> tuple[Float[np.ndarray, "b h w k"], Num[np.ndarray, "b h w"]]:
     """Returns the probabilities and the labels that `Predictor` gives images, padded as the exported function does."""
+    if form.tile is not None:
+        return _in_tiles(trained, form, images, calibration)
     native = images.shape[1:3]
     canvas = native if trained.preprocessing.resize else network_size(trained, form)
     grid = Grid(network_size(trained, form), canvas)
     batch = stack(list(images), grid, trained.preprocessing, len(images))
     predict = partial(native_logits, partial(trained.model.apply, train=False), preprocessing=trained.preprocessing)
+    predict = partial(predict, tta=form.tta, sigmoids=has_sigmoids(trained))
     logits = jax.jit(predict, static_argnames="canvas")(trained.variables, batch, canvas=grid.canvas)
     logits = logits[:, : native[0], : native[1]]
     scores = calibration(logits) if calibration else logits
     return np.asarray(probabilities_of(scores, trained)), np.asarray(labels_of(logits, trained))
+
+
+def _in_tiles(
+    trained: TrainedModel, form: Form, images: Num[np.ndarray, "b h w c"], calibration: Calibration | None
+) -> tuple[Float[np.ndarray, "b h w k"], Num[np.ndarray, "b h w"]]:
+    """What `Predictor` itself says of images, in tiles."""
+    alone = dataclasses.replace(trained, calibration=None, workdir=None)  # which have a calibration of their own
+    options = {"tile": form.tile, "overlap": form.overlap, "blend": form.blend, "tta": form.tta}
+    predictor = Predictor(alone, calibration=calibration, **options)
+    return np.stack([predictor.probabilities(image) for image in images]), np.stack([*map(predictor, images)])
 
 
 def compare(

@@ -10,14 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
 from jaxseg.checks import UserError, lookup
 from jaxseg.data.bands import FILL, RGB, Bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import resize_image
+from jaxseg.export.tiles import predict_tiles
 from jaxseg.inference.calibration import Calibration
-from jaxseg.inference.logits import labels_of, predict_logits, probabilities_of
+from jaxseg.inference.logits import has_sigmoids, labels_of, predict_logits, probabilities_of
+from jaxseg.inference.tiling import BLEND, OVERLAP, Tiling, make_tiling
+from jaxseg.inference.tta import ALONE, TTA
 from jaxseg.ops.resize import resize
 from jaxseg.trained import TrainedModel
 
@@ -40,12 +43,20 @@ class Form:
       output: a key of `OUTPUTS`.
       dynamic: what a call may choose: "batch", the number of images, "size", that of the images.
       batch: number of images, where a call may not choose it.
+      tile: sides of the tiles, in pixels, that larger images are cut into; None is no tiles.
+      overlap: share of a tile that its neighbor has too, 0 to less than 1.
+      blend: of tiles, a key of `jaxseg.ops.tiling.BLENDS`.
+      tta: the variants of test-time augmentation.
     """
 
     size: tuple[int, int]
     output: Output = "labels"
     dynamic: tuple[str, ...] = ()
     batch: int = 1
+    tile: int | None = None
+    overlap: float = OVERLAP
+    blend: str = BLEND
+    tta: TTA = ALONE
 
     def __post_init__(self) -> None:
         lookup(OUTPUTS, self.output, "output")
@@ -74,8 +85,20 @@ def network_size(trained: TrainedModel, form: Form) -> tuple[int, int]:
 
 
 def check_form(trained: TrainedModel, form: Form) -> None:
-    """Raises a `UserError` where the model's rule of resizing cannot be part of the function."""
+    """Raises a `UserError` where the model's rule of resizing, or the tiles, cannot be part of the function."""
     seen = trained.preprocessing
+    if form.tile is not None:
+        find_tiling(trained, form)
+        if "size" in form.dynamic:
+            raise UserError(
+                "Tiles lie where the size of the images says: a function that has them is of one size. Leave out"
+                " `dynamic` size, and export one file a size."
+            )
+        if seen.bands.nodata is not None:
+            raise UserError(
+                "Tiles that hold nothing do not count, and only jaxseg looks for them. Export without --tile, or use"
+                " `jaxseg predict`."
+            )
     if not seen.resize:
         return
     if "size" in form.dynamic:
@@ -88,6 +111,19 @@ def check_form(trained: TrainedModel, form: Form) -> None:
             f"The model sees images resized, by {seen.resize}, and pixels of them may hold nothing: only jaxseg resizes"
             " these. Use `jaxseg predict`."
         )
+
+
+def find_tiling(trained: TrainedModel, form: Form) -> Tiling | None:
+    """Returns how images of `form.size` are cut; None if they are whole.
+
+    Raises:
+      UserError: no tiles of this size and overlap fit the model.
+    """
+    if form.tile is None:
+        return None
+    tiling = make_tiling(trained.preprocessing, form.tile, form.overlap, form.blend)
+    whole = all(n <= most for n, most in zip(network_size(trained, form), tiling.tile, strict=True))
+    return None if whole else tiling
 
 
 def create_function(
@@ -103,17 +139,28 @@ def create_function(
     check_form(trained, form)
     seen = trained.preprocessing
     small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
-    padded = network_size(trained, form)
+    padded, tiling = network_size(trained, form), find_tiling(trained, form)
     apply = partial(trained.model.apply, train=False)
+    fill = partial(fill_up, preprocessing=seen)
+    scored = partial(predict_logits, apply, preprocessing=seen, tta=form.tta, sigmoids=has_sigmoids(trained))
+
+    def whole(variables: Any, images: Num[Array, "b h w c"]) -> Float[Array, "b h w k"]:
+        inside = images.shape[1:3]
+        sizes = jnp.broadcast_to(jnp.stack([jnp.asarray(n, jnp.int32) for n in inside]), (images.shape[0], 2))
+        logits = scored(variables, fill(images, padded), sizes)
+        for axis, length in zip((1, 2), inside, strict=True):  # an index would gather, where lengths are symbols
+            logits = lax.slice_in_dim(logits, 0, length, axis=axis)
+        return logits
 
     def function(variables: Any, images: Num[ArrayLike, "b h w c"]) -> Array:
+        images = jnp.asarray(images)
         native = images.shape[1:3]
         if seen.resize:
             images = resize_stored(images, seen.resize(*native), seen.bands)
-        inside = images.shape[1:3]
-        logits = predict_logits(apply, variables, fill_up(images, padded, seen), preprocessing=seen)
-        for axis, length in zip((1, 2), inside, strict=True):  # an index would gather, where lengths are symbols
-            logits = lax.slice_in_dim(logits, 0, length, axis=axis)
+        if tiling:
+            logits = predict_tiles(partial(scored, variables), fill, images, tiling, seen)
+        else:
+            logits = whole(variables, images)
         logits = resize(logits, native) if seen.resize else logits
         if form.output == "labels":
             return labels_of(logits, trained).astype(small)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxseg.checks import UserError
-from jaxseg.export.function import DYNAMIC, OUTPUTS, Form, network_size
+from jaxseg.export.function import DYNAMIC, OUTPUTS, Form, find_tiling, network_size
 from jaxseg.files import Fields, is_color, is_finite, is_list, is_text, is_whole, plain
 from jaxseg.inference.calibration import Calibration
 from jaxseg.models.parts import title
@@ -32,7 +32,7 @@ def describe(trained: TrainedModel, form: Form, calibration: Calibration | None,
       calibration: of the probabilities, if there is one.
       kind: "onnx" or "stablehlo".
     """
-    images = form.shape(trained.bands.count)
+    images, tiling = form.shape(trained.bands.count), find_tiling(trained, form)
     labels = "uint8" if len(trained.classes) <= 256 else "uint16"
     found = images[:3] if form.output == "labels" else (*images[:3], len(trained.classes))
     return {
@@ -59,6 +59,8 @@ def describe(trained: TrainedModel, form: Form, calibration: Calibration | None,
         "threshold": trained.threshold if trained.num_logits == 1 else None,
         "calibration": None if calibration is None else {"kind": calibration.kind},
         "preprocessing": trained.preprocessing.to_json(),
+        "tiles": None if tiling is None else {"tile": tiling.tile, "step": tiling.step, "blend": tiling.blend},
+        "tta": str(form.tta),
         "use": use(trained, form),
     }
 
@@ -73,6 +75,10 @@ def use(trained: TrainedModel, form: Form) -> str:
         f" {form.size[1]} pixels (height x width).",
         "The file resizes, pads and normalizes them." if seen.resize else "The file pads and normalizes them.",
     ]
+    if tiling := find_tiling(trained, form):
+        sentences.append(f"It cuts them into {tiling}.")
+    if len(form.tta) > 1:
+        sentences.append(f"It averages the probabilities of {len(form.tta)} variants of them ({form.tta}).")
     sentences.append(f"It returns {form.output} {OUTPUTS[form.output]}.")
     return " ".join(sentences)
 

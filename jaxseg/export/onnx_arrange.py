@@ -136,7 +136,38 @@ def gather(graph: Graph, equation: Any) -> str:
                 for axis, line in zip(axes, lines, strict=True):
                     name = graph.node("Gather", [name, graph.array(line)], axis=axis)
                 return name
+    if whole and numbers.collapsed_slice_dims == axes and len(axes) == indices.aval.ndim == 1:  # one place
+        return graph.node("Gather", [name, graph.reshape(graph.name(indices), ())], axis=axes[0])
+    if _is_along_axis(equation):
+        (axis,) = axes
+        count = indices.aval.shape[1]
+        if graph.shape(indices)[:1] == (1,) and isinstance(count, int):  # the same places of all of a batch
+            found = graph.reshape(graph.loose(indices), (count,))
+            return graph.node("Gather", [name, found], axis=axis)
+        order = [0, axis, *(n for n in range(1, len(shape)) if n != axis)]
+        places = graph.cast(graph.reshape(graph.name(indices), (*indices.aval.shape[:2], 1)), np.int64)
+        found = graph.node("GatherND", [graph.permute(name, order), places], batch_dims=1)
+        return graph.permute(found, np.argsort(order).tolist())
     raise NotImplementedError(f"gather of {numbers}")
+
+
+def _is_along_axis(equation: Any) -> bool:
+    """Whether a gather picks places of one axis, other ones of each image, as `jnp.take_along_axis` does."""
+    x, indices = equation.invars
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    axes = numbers.start_index_map
+    if len(axes) != 1 or numbers.collapsed_slice_dims != axes or numbers.operand_batching_dims != (0,):
+        return False
+    whole = all(size == (1 if n in (0, *axes) else x.aval.shape[n]) for n, size in enumerate(sizes))
+    rest = tuple(n for n in range(1, len(x.aval.shape)) if n != axes[0])
+    return whole and numbers.offset_dims == rest and len(indices.aval.shape) == 3
+
+
+def stack(graph: Graph, equation: Any) -> str:
+    """Values one beside the other along an axis of its own."""
+    axis, shape = equation.params["axis"], list(equation.invars[0].aval.shape)
+    apart = [*shape[:axis], 1, *shape[axis:]]
+    return graph.node("Concat", [graph.reshape(graph.name(x), apart) for x in equation.invars], axis=axis)
 
 
 def iota(graph: Graph, equation: Any) -> np.ndarray:

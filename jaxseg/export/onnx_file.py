@@ -18,13 +18,14 @@ from jaxtyping import Num
 
 from jaxseg.checks import UserError
 from jaxseg.export.check import Agreement, Run, compare, compare_rounded
-from jaxseg.export.function import Form, create_function
+from jaxseg.export.function import Form, create_function, find_tiling
 from jaxseg.export.golden import describe_golden, golden_images
 from jaxseg.export.meaning import INPUT, describe, read_description
 from jaxseg.export.onnx_weights import shrink
 from jaxseg.export.operations import to_onnx
-from jaxseg.export.program import flatten
+from jaxseg.export.program import UNROLLED, flatten
 from jaxseg.export.stablehlo import image_spec
+from jaxseg.export.tiles import tile_count
 from jaxseg.files import atomic_path, short
 from jaxseg.inference.calibration import Calibration
 from jaxseg.models import create_model
@@ -124,6 +125,13 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
     import onnx
 
     function, spec = create_function(trained, form, calibration), image_spec(trained, form)
+    tiling = find_tiling(trained, form)
+    count = tile_count(trained.preprocessing.resize(*form.size), tiling, trained.preprocessing) if tiling else 1
+    if count > UNROLLED:
+        raise UserError(
+            f"An image of this size has {count} tiles, each of which an ONNX file writes out: at most {UNROLLED}. Take"
+            " larger tiles, or export as StableHLO: --format stablehlo."
+        )
     variables = jax.tree.map(jnp.asarray, trained.variables)
     program = flatten(lambda image: function(variables, image), spec)
     try:

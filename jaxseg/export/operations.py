@@ -23,6 +23,7 @@ from jaxseg.export.onnx_arrange import (
     rev,
     slice_,
     split,
+    stack,
     transpose,
 )
 from jaxseg.export.onnx_elementwise import (
@@ -93,6 +94,7 @@ RULES: dict[str, Rule] = {
     "slice": slice_,
     "split": split,
     "squeeze": reshape,
+    "stack": stack,
     "transpose": transpose,
 }
 

@@ -167,7 +167,7 @@ def _pick(
         at = jnp.arange(canvas[axis])[None] % (2 * n)
         at = jnp.where(at < n, at, 2 * n - 1 - at)
         at = jnp.where(flip[axis], n - 1 - at, at)
-        shape = [len(x), 1, 1, 1]
+        shape = [x.shape[0], 1, 1, 1]
         shape[1 + axis] = canvas[axis]
         x = jnp.take_along_axis(x, at.reshape(shape), axis=1 + axis)
     return x

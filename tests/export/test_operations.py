@@ -26,6 +26,9 @@ CASES = {
     "strides": lambda x: x[:, 1::2, 2::3],
     "parts": lambda x: jnp.concatenate(jnp.split(x, 2, axis=2)[::-1], axis=2)[:, ::-1],
     "places": lambda x: jnp.take(x, jnp.array([3, 0, 3]), axis=2),
+    "places of each": lambda x: jnp.take_along_axis(x, jnp.array([[3, 0, 3], [1, 2, 5]])[:, None, :, None], axis=2),
+    "places of each row": lambda x: jnp.take_along_axis(x, (x[:, :, :1, :1] > 0).astype(jnp.int32), axis=1),
+    "beside": lambda x: jnp.stack([x, 2 * x], axis=2) + jnp.stack([x[..., 0], x[..., 1]])[0][:, :, None, :, None],
     "a moving part": lambda x: lax.dynamic_slice(x, (0, x[0, 0, 0, 0].astype(jnp.int32) + 3, 0, 0), (2, 4, 8, 4)),
     "padding": lambda x: lax.pad(x, -1.0, ((0, 0, 0), (2, -1, 2), (-3, 1, 0), (0, 0, 1))),
     "products": lambda x: (
