@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from jaxseg.export import Agreement, Form
     from jaxseg.export.onnx_file import Scoring
 
-FORMATS = ("onnx", "stablehlo", "web")
+FORMATS = ("onnx", "stablehlo", "litert", "web")
+ENDINGS = {".stablehlo": "stablehlo", ".zip": "stablehlo", ".tflite": "litert"}
 EPILOG = """examples:
   for onnxruntime, of images of 360 x 480 pixels:
     jaxseg export runs/camvid --out camvid.onnx --size 360 480
@@ -28,6 +29,8 @@ EPILOG = """examples:
   weights of 8 bits, and what they cost on the run's own validation split:
     jaxseg export runs/camvid --out camvid.onnx --size 360 480 \\
       --weights int8 --score
+  for phones and small boards, in LiteRT:
+    jaxseg export runs/camvid --out camvid.tflite
   a page that runs it in the browser, on images and the camera:
     npm install onnxruntime-web
     jaxseg export runs/camvid --format web --out site/ \\
@@ -106,16 +109,16 @@ def _ways(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Writes the file, if it says what the model says; returns the exit status."""
-    from jaxseg.export import Form, export_onnx, export_stablehlo
+    from jaxseg.export import Form, export_litert, export_onnx, export_stablehlo
     from jaxseg.export.function import default_size
     from jaxseg.inference.calibration import find_calibration
     from jaxseg.inference.tta import TTA
 
     out = Path(args.out)
-    kind = args.format or ("stablehlo" if out.suffix in (".stablehlo", ".zip") else "onnx")
+    kind = args.format or ENDINGS.get(out.suffix, "onnx")
     if out.is_dir() and kind != "web":
         raise UserError(f"--out: {out} is a folder, expected the name of a file.")
-    if kind == "stablehlo" and (args.weights != "float32" or args.score):
+    if kind in ("stablehlo", "litert") and (args.weights != "float32" or args.score):
         raise UserError("--weights and --score are of ONNX files: leave them out, or --format onnx.")
     if kind == "web" and args.score:
         raise UserError("--score is of ONNX files: score one of the page's size, --format onnx.")
@@ -132,7 +135,8 @@ def main(args: argparse.Namespace) -> int:
         scoring = _scoring(args, trained, form) if args.score else None
         agreement = export_onnx(trained, out, form, calibration=calibration, weights=args.weights, scoring=scoring)
     else:
-        agreement = export_stablehlo(trained, out, form, calibration=calibration)
+        write = {"stablehlo": export_stablehlo, "litert": export_litert}[kind]
+        agreement = write(trained, out, form, calibration=calibration)
     shape = ", ".join(map(str, form.shape(trained.bands.count)))
     print(f"{form.output} of {trained.bands.dtype}[{shape}], {kind} -> {printable(str(out))}")
     _tell(args, agreement, out)

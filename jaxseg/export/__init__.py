@@ -10,8 +10,9 @@ versions and date. What was written has been run and compared with the model bef
 
 from jaxseg.export.check import Agreement
 from jaxseg.export.function import Form
+from jaxseg.export.litert import export_litert
 from jaxseg.export.loaded import Exported, load_exported
 from jaxseg.export.onnx_file import export_onnx
 from jaxseg.export.stablehlo import export_stablehlo
 
-__all__ = ["Agreement", "Exported", "Form", "export_onnx", "export_stablehlo", "load_exported"]
+__all__ = ["Agreement", "Exported", "Form", "export_litert", "export_onnx", "export_stablehlo", "load_exported"]

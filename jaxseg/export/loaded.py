@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxseg.checks import UserError
+from jaxseg.export.litert import digest_litert, is_litert, read_litert
 from jaxseg.export.meaning import form_of
 from jaxseg.export.onnx_file import digest_onnx, read_onnx
 from jaxseg.export.stablehlo import digest_stablehlo, read_stablehlo
@@ -65,7 +66,7 @@ class Exported:
 
 
 def load_exported(path: str | Path) -> Exported:
-    """Returns the function of a file that `jaxseg export` wrote, ONNX or StableHLO.
+    """Returns the function of a file that `jaxseg export` wrote, ONNX, StableHLO or LiteRT.
 
     The file may be a stranger's: nothing in it is unpickled, and no program is run that calls what is not part of it.
 
@@ -78,10 +79,17 @@ def load_exported(path: str | Path) -> Exported:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}. Write one: jaxseg export MODEL --out {path}")
-    description, run = read_stablehlo(path) if zipfile.is_zipfile(path) else read_onnx(path)
+    description, run = _kind(path)[0](path)
     return Exported(run, description)
+
+
+def _kind(path: str | Path) -> tuple[Callable[..., Any], Callable[..., str]]:
+    """What reads a file, and what makes a digest of its weights."""
+    if is_litert(path):
+        return read_litert, digest_litert
+    return (read_stablehlo, digest_stablehlo) if zipfile.is_zipfile(path) else (read_onnx, digest_onnx)
 
 
 def weights_digest(path: str | Path) -> str:
     """Returns the SHA-256 of the weights in a file that `load_exported` has read."""
-    return digest_stablehlo(path) if zipfile.is_zipfile(path) else digest_onnx(path)
+    return _kind(path)[1](path)

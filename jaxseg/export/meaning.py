@@ -30,7 +30,7 @@ def describe(trained: TrainedModel, form: Form, calibration: Calibration | None,
       trained: the model.
       form: of the function.
       calibration: of the probabilities, if there is one.
-      kind: "onnx" or "stablehlo".
+      kind: "onnx", "stablehlo" or "litert".
     """
     images, tiling = form.shape(trained.bands.count), find_tiling(trained, form)
     labels = "uint8" if len(trained.classes) <= 256 else "uint16"

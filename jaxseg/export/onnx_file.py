@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Num
 
 from jaxseg.checks import UserError
@@ -124,16 +125,7 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
     """
     import onnx
 
-    function, spec = create_function(trained, form, calibration), image_spec(trained, form)
-    tiling = find_tiling(trained, form)
-    count = tile_count(trained.preprocessing.resize(*form.size), tiling, trained.preprocessing) if tiling else 1
-    if count > UNROLLED:
-        raise UserError(
-            f"An image of this size has {count} tiles, each of which an ONNX file writes out: at most {UNROLLED}. Take"
-            " larger tiles, or export as StableHLO: --format stablehlo."
-        )
-    variables = jax.tree.map(jnp.asarray, trained.variables)
-    program = flatten(lambda image: function(variables, image), spec)
+    program = flat_program(trained, form, calibration)
     try:
         proto = to_onnx(program, INPUT, form.output)
     except NotImplementedError as error:
@@ -144,6 +136,29 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
         raise UserError(f"The model has more than {LARGEST // 2**30} GiB, which no ONNX file holds. Use StableHLO.")
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def flat_program(
+    trained: TrainedModel, form: Form, calibration: Calibration | None = None, *, as_floats: bool = False
+) -> ClosedJaxpr:
+    """Returns the predictor as a program in which all loops are written out, its weights constants; see `flatten`.
+
+    Args:
+      trained: the model.
+      form: of the function.
+      calibration: of the probabilities.
+      as_floats: whether stored images become float32 before anything else; the numbers are the same.
+    """
+    function, spec = create_function(trained, form, calibration), image_spec(trained, form)
+    tiling = find_tiling(trained, form)
+    count = tile_count(trained.preprocessing.resize(*form.size), tiling, trained.preprocessing) if tiling else 1
+    if count > UNROLLED:
+        raise UserError(
+            f"An image of this size has {count} tiles, each of which the file writes out: at most {UNROLLED}. Take"
+            " larger tiles, or export as StableHLO: --format stablehlo."
+        )
+    variables = jax.tree.map(jnp.asarray, trained.variables)
+    return flatten(lambda image: function(variables, image.astype(jnp.float32) if as_floats else image), spec)
 
 
 def read_onnx(
@@ -201,10 +216,11 @@ def session_of(proto: Any, path: str | Path) -> Run:
     return run
 
 
-def need(*packages: str) -> None:
-    """Raises a `UserError` where one of the packages of the extra "onnx" is missing."""
+def need(*packages: str, extra: str = "export") -> None:
+    """Raises a `UserError` where one of the packages of an extra of jaxseg's is missing."""
     import importlib.util
 
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}, which is not installed: pip install 'jaxseg[export]'")
+        told = ", ".join(name.replace("_", "-") for name in missing)
+        raise UserError(f"Such files need {told}, which is not installed: pip install 'jaxseg[{extra}]'")

@@ -91,7 +91,7 @@ def export_stablehlo(
 
 def digest_stablehlo(path: str | Path) -> str:
     """Returns the SHA-256 of the weights in a file that `read_stablehlo` has read."""
-    return hashlib.sha256(_read(path, WEIGHTS, Path(path).stat().st_size)).hexdigest()
+    return hashlib.sha256(read_entry(path, WEIGHTS, Path(path).stat().st_size)).hexdigest()
 
 
 def image_spec(trained: TrainedModel, form: Form) -> jax.ShapeDtypeStruct:
@@ -114,16 +114,16 @@ def read_stablehlo(
     from safetensors.numpy import load
 
     need_flatbuffers()
-    description = read_description(_read(path, DESCRIPTION, LARGEST), path)
-    description |= _read_golden(path)
+    description = read_description(read_entry(path, DESCRIPTION, LARGEST), path)
+    description |= read_golden(path)
     platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-    program = _read(path, PROGRAM.format(platform), LARGEST_PROGRAM)
+    program = read_entry(path, PROGRAM.format(platform), LARGEST_PROGRAM)
     try:
         exported = jax.export.deserialize(bytearray(program))
     except Exception as error:  # flatbuffers raises whatever a wrong offset leads to
         raise _too_old(path, description, error) from None
     try:
-        arrays = load(_read(path, WEIGHTS, Path(path).stat().st_size))
+        arrays = load(read_entry(path, WEIGHTS, Path(path).stat().st_size))
     except UserError:
         raise
     except Exception as error:  # SafetensorError of a damaged header, KeyError of a type that NumPy has not, …
@@ -138,13 +138,13 @@ def read_stablehlo(
     return description, run
 
 
-def _read_golden(path: str | Path) -> dict[str, Any]:
-    """What a file keeps of its golden images; files of before there were any have nothing."""
+def read_golden(path: str | Path) -> dict[str, Any]:
+    """Returns what an archive keeps of its golden images; files of before there were any have nothing."""
     with zipfile.ZipFile(path) as archive:
         if GOLDEN not in archive.namelist():
             return {}
     try:
-        return {"golden": json.loads(_read(path, GOLDEN, LARGEST))}
+        return {"golden": json.loads(read_entry(path, GOLDEN, LARGEST))}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: '{GOLDEN}' can't be read: {short(str(error))}. {AGAIN}") from None
 
@@ -152,8 +152,14 @@ def _read_golden(path: str | Path) -> dict[str, Any]:
 AGAIN = "Copy the file again, or export the model again."
 
 
-def _read(path: str | Path, name: str, largest: int) -> bytes:
-    """The bytes of an entry of the archive."""
+def read_entry(path: str | Path, name: str, largest: int) -> bytes:
+    """Returns the bytes of an entry of an archive, whoever wrote it.
+
+    Args:
+      path: of the archive.
+      name: of the entry.
+      largest: number of bytes that it may have.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entry = archive.getinfo(name)

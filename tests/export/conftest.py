@@ -17,3 +17,5 @@ elif not CHROMIUM or not RUNTIME.is_dir():
     collect_ignore += ["test_web.py"]
 if importlib.util.find_spec("flatbuffers") is None:
     collect_ignore += ["test_stablehlo.py", "test_verify.py", "test_ways.py"]
+if any(importlib.util.find_spec(name) is None for name in ("ai_edge_litert", "litert_converter")):
+    collect_ignore += ["test_litert.py"]
