@@ -34,6 +34,8 @@ image = _np.random.default_rng(0).integers(0, 255, (24, 32, 3), _np.uint8)
 _trained = _jaxseg.load({str(ROOT / "tests/data_before/bundle")!r})
 _jaxseg.export.export_onnx(_trained, "camvid.onnx", _Form((24, 32)))
 _jaxseg.export.export_stablehlo(_trained, "camvid.stablehlo", _Form((24, 32)))
+if {find_spec("litert_converter") is not None}:
+    _jaxseg.export.export_litert(_trained, "camvid.tflite", _Form((24, 32)))
 """,
     "docs/large.md": """
 import numpy as _np
@@ -87,7 +89,7 @@ assert set(updates) == {"batch_stats"}
 """,
 }
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
-SETS = {"tensorly", "nilearn"}  # packages that ship data; the blocks that read it are run where they are installed
+SETS = {"tensorly", "nilearn", "ai_edge_litert"}  # packages; the blocks that need them are run where they are installed
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -139,6 +141,8 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
 READ_ONLY = {
     "train": "minutes; tests/end_to_end trains",
     "export runs/camvid --format web": "needs a package of npm; tests/export writes a page and opens it",
+    "export runs/camvid --out camvid.onnx --size 360 480 --weights int8": "tests/export scores images of its size",
+    "export runs/camvid --out camvid.tflite": "needs a package; tests/export writes such a file",
     "export-table": "minutes; tests/export writes files of three of the models",
     "league": "hours; tests/bench measures a model of it",
     "ablation": "hours; the league's test measures the same",

@@ -12,7 +12,7 @@ COMMANDS = {
     "serve": ("serve", "a trained model behind HTTP: images in, label maps out"),
     "demo": ("demo", "a local page: drop an image, see what a trained model says"),
     "bundle": ("bundle", "write a trained model as a folder, to keep and share"),
-    "verify": ("verify", "whether a bundle, or an exported file, says here what it said where it was written"),
+    "verify": ("verify", "whether a bundle or a file says here what it said elsewhere"),
     "push": ("push", "send a bundle to the Hugging Face hub"),
     "pull": ("pull", "fetch a bundle from the Hugging Face hub into a folder"),
     "export": ("export", "write a trained model as ONNX, StableHLO or a web page"),

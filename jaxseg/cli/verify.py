@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 EPILOG = """The golden image of a bundle and what the model said of it are in the bundle
-(docs/bundles.md). Those of a file of `jaxseg export`, ONNX or StableHLO, are in
-the file: it is run in onnxruntime, or by JAX. The status is 0 if this machine
-says the same, else 1.
+(docs/bundles.md). A file of `jaxseg export` has its own: it is run in
+onnxruntime, by JAX or in LiteRT. The status is 0 if this machine says the same,
+else 1.
 
   jaxseg verify bundles/camvid
   jaxseg verify camvid.onnx
@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of the command."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "source", metavar="BUNDLE|FILE", help="a bundle's folder, hf:OWNER/REPO[@REVISION], or an exported file"
+        "source",
+        metavar="BUNDLE|FILE",
+        help="a bundle's folder, hf:OWNER/REPO[@REVISION], or a file of `jaxseg export`",
     )
     parser.add_argument(
         "--tolerance", type=float, default=1e-3, help="the largest difference of a probability that is none"
