@@ -7,6 +7,7 @@ golden.json, which any program that opens archives finds.
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from jaxseg.trained import TrainedModel
 
 SIGNATURE = "serving_default"  # the name that callers look for
 MAGIC = b"TFL3"  # bytes 4 to 8 of every such file
+# What the converter says of an operation that LiteRT does not have of these types: its name, and that of the types.
+ILLEGAL = re.compile(r"failed to legalize operation '([\w.]+)'[^\n]*: \(([^)]*)\)")
 CONVERTER, RUNTIME = "litert_converter", "ai_edge_litert"
 
 
@@ -97,9 +100,9 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
             api.run_convert_to_tfl_passes(module, passmanager.PassManager(), api.ConvertToTFLConfig())
             return api.export_flatbuffer_to_bytes(getattr(module, "operation", module))
     except Exception as error:  # MLIRError, RuntimeError and what else the converter raises
-        raise UserError(
-            f"This model cannot be written for LiteRT: {short(str(error))}. Export it as ONNX: --format onnx."
-        ) from None
+        found = ILLEGAL.search(str(error))
+        told = f"it has no {found[1]} of {short(found[2])}" if found else short(str(error))
+        raise UserError(f"This model cannot be written for LiteRT: {told}. Export it as ONNX: --format onnx.") from None
 
 
 def read_litert(

@@ -8,6 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import jaxseg
+from jaxseg.bench.exported import small_model
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
 from jaxseg.export import Form, export_litert
@@ -65,3 +66,9 @@ def test_files_that_are_not_what_they_should_be_are_told(file, tmp_path):
     weights[start // 2] ^= 1
     (tmp_path / "other.tflite").write_bytes(weights.tobytes() + bytes(content[start:]))
     assert verify_exported(tmp_path / "other.tflite").intact is False
+
+
+def test_an_operation_that_litert_lacks_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"for LiteRT: it has no tfl.equal of .*xi8>.*\. Export it as ONNX"):
+        export_litert(small_model("segnet_basic"), tmp_path / "a.tflite", Form((32, 32)))
+    assert list(tmp_path.iterdir()) == []
