@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Num
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import Array, Num
 
 from jaxseg.checks import UserError
 from jaxseg.export.check import Agreement, compare
@@ -23,7 +26,6 @@ from jaxseg.export.function import Form
 from jaxseg.export.golden import describe_golden, golden_images
 from jaxseg.export.meaning import INPUT, LARGEST, describe, read_description
 from jaxseg.export.onnx_file import flat_program, in_float32, need
-from jaxseg.export.program import evaluate
 from jaxseg.export.stablehlo import AGAIN, DESCRIPTION, GOLDEN, image_spec, read_entry, read_golden
 from jaxseg.files import atomic_path, short
 from jaxseg.inference.calibration import Calibration
@@ -86,7 +88,7 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
     from litert_converter.mlir._mlir_libs import converter_api_ext as api
 
     program = flat_program(trained, form, calibration, as_floats=True)  # LiteRT picks and pads few other types
-    traced = jax.jit(lambda image: evaluate(program, [image])[0]).trace(image_spec(trained, form))
+    traced = jax.jit(lambda image: _run(program, image)).trace(image_spec(trained, form))
     text = traced.lower(lowering_platforms=("cpu",)).as_text()
     context = ir.Context()
     api.prepare_mlir_context(context)
@@ -103,6 +105,29 @@ def convert(trained: TrainedModel, form: Form, calibration: Calibration | None =
         found = ILLEGAL.search(str(error))
         told = f"it has no {found[1]} of {short(found[2])}" if found else short(str(error))
         raise UserError(f"This model cannot be written for LiteRT: {told}. Export it as ONNX: --format onnx.") from None
+
+
+def _run(program: ClosedJaxpr, image: Num[Array, "b h w c"]) -> Array:
+    """The result of a flat program.
+
+    litert-converter 0.5.0 makes something else of transposed convolutions whose padding is not the same on both sides:
+    they become convolutions of images with zeros between their pixels.
+    """
+    jaxpr = program.jaxpr
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*program.consts, image), strict=True))
+    for equation in jaxpr.eqns:
+        operands = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
+        params = dict(equation.params)
+        if equation.primitive.name == "conv_general_dilated" and any(low != high for low, high in params["padding"]):
+            between = [0] * operands[0].ndim
+            for axis, step in zip(params["dimension_numbers"].lhs_spec[2:], params["lhs_dilation"], strict=True):
+                between[axis] = step - 1
+            operands[0] = lax.pad(operands[0], jnp.zeros((), operands[0].dtype), [(0, 0, n) for n in between])
+            params["lhs_dilation"] = (1,) * len(params["lhs_dilation"])
+        results = equation.primitive.bind(*operands, **params)
+        values |= zip(equation.outvars, results if equation.primitive.multiple_results else [results], strict=True)
+    (result,) = jaxpr.outvars
+    return values[result]
 
 
 def read_litert(
