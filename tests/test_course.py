@@ -1,0 +1,128 @@
+"""The course: its lessons run, their checks tell a solution from none, and their pages are of today's lessons."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COURSE = ROOT / "docs" / "course"
+
+
+def _build():
+    spec = importlib.util.spec_from_file_location("course_build", COURSE / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build = _build()
+# The lectures' own words, which the Vietnamese prose uses.
+TERMS = {
+    "02_fcn_unet": ["tích chập hoàn toàn", "phóng to", "kết nối tắt", "Receptive Field", "flatten", "đặc trưng"],
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_compile():
+    """Lets XLA leave out what makes programs fast: two steps are trained."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("name", build.LESSONS)
+def test_a_lesson_runs_and_its_checks_want_the_solutions(name, monkeypatch):
+    monkeypatch.setenv("COURSE_STEPS", "2")
+    cells, names, trained = [cell for cell in build.lesson(name) if not cell.markdown], {"__name__": "lesson"}, ""
+    for cell in cells:
+        output = build.execute(cell, names)
+        trained += output.text * ("trained for 2 steps" in output.text)
+        assert len(output.pictures) == ("figure" in cell.options), cell.text
+    assert "nan" not in trained, trained
+    assert trained, "no cell trained"
+    exercises = [i for i, cell in enumerate(cells) if cell.tagged("exercise")]
+    assert exercises
+    for i in exercises:
+        exercise, solution, check = cells[i : i + 3]
+        assert solution.tagged("solution") and check.tagged("check")
+        build.execute(exercise, names)
+        with pytest.raises(AssertionError):
+            build.execute(check, names)
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+@pytest.mark.parametrize("name", build.LESSONS)
+def test_a_page_is_what_its_lesson_makes(name, language):
+    written = build.page_path(name, language).read_text(encoding="utf-8")
+    assert written == build.page(name, language), "run `python docs/course/build.py pages`"
+    assert "nan" not in re.findall(r"\w+", written)
+    assert "trained for" in written, "the outputs that are kept are those of a training"
+
+
+def test_outputs_of_other_code_are_refused(monkeypatch):
+    name, cells = build.LESSONS[0], build.lesson(build.LESSONS[0])
+    code = next(i for i, cell in enumerate(cells) if not cell.markdown)
+    cells[code] = cells[code]._replace(text=cells[code].text + "\nprint(1)")
+    monkeypatch.setattr(build, "lesson", lambda name: cells)
+    with pytest.raises(ValueError, match=r"02_fcn_unet.py has changed since it was run. Run it again: python docs/"):
+        build.page(name, "en")
+
+
+@pytest.mark.parametrize("name", build.LESSONS)
+def test_both_languages_say_the_same_things(name):
+    """As many texts in the same places, with the same headings, lists, tables, links and formulas."""
+    prose = [cell for cell in build.lesson(name) if cell.markdown]
+    assert {cell.options["lang"] for cell in prose} == {"en", "vi"}
+    for english, vietnamese in zip(prose[::2], prose[1::2], strict=True):
+        assert (english.options["lang"], vietnamese.options["lang"]) == ("en", "vi"), english.text
+        for kind in (r"^#+ ", r"^- ", r"^\|", r"\]\(([^)]*)\)", r"^    .*$", r"`[^`]+`"):
+            found = [sorted(re.findall(kind, cell.text, re.MULTILINE)) for cell in (english, vietnamese)]
+            assert kind == r"`[^`]+`" and set(found[0]) == set(found[1]) or found[0] == found[1], english.text
+    for cell in build.lesson(name):
+        assert ("figure" in cell.options) == ("en" in cell.options) == ("vi" in cell.options), cell.options
+
+
+@pytest.mark.parametrize("name", build.LESSONS)
+def test_the_vietnamese_text_has_the_terms_of_the_lecture(name):
+    text = "\n".join(cell.text for cell in build.lesson(name) if cell.options.get("lang") == "vi").lower()
+    missing = [term for term in TERMS[name] if term.lower() not in text]
+    assert not missing
+
+
+PAGES = [build.page_path(name, language) for name in build.LESSONS for language in build.LANGUAGES]
+PAGES += [COURSE / "index.md", COURSE / "vi" / "index.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(COURSE)))
+def test_links_and_pictures_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            assert (page.parent / path).resolve().is_file(), target
+            assert not anchor or anchor in re.sub(r"[^\w\n -]", "", (page.parent / path).read_text()).lower().replace(
+                " ", "-"
+            ), target
+    images = {path.name for path in (COURSE / "images").iterdir()}
+    used = {Path(t).name for p in PAGES for t in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", p.read_text(encoding="utf-8"))}
+    assert images == used, "pictures that no page shows"
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_a_notebook_leaves_the_solutions_to_the_reader(language, tmp_path):
+    assert build.main(["notebooks", "--out", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob(f"*.{language}.ipynb"))) == len(build.LESSONS)
+    for name in build.LESSONS:
+        cells = build.lesson(name)
+        made, whole = (build.notebook(cells, language, solutions=solutions) for solutions in (False, True))
+        tags = [tag for cell in made["cells"] for tag in cell["metadata"].get("tags", [])]
+        assert "exercise" in tags and "check" in tags and "solution" not in tags
+        assert len(whole["cells"]) - len(made["cells"]) == tags.count("exercise")
+        texts = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "markdown"]
+        assert texts == [cell.text for cell in cells if cell.markdown and cell.options["lang"] == language]
