@@ -28,21 +28,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-LESSONS = ("02_fcn_unet",)
+LESSONS = ("02_fcn_unet", "03_pspnet", "04_deeplab_crf", "05_fpn", "06_pan", "hust6_segmentation")
 LANGUAGES = ("en", "vi")
 SAYS = {
     "en": {
         "check": "The check, which fails until the exercise is solved:",
         "solution": "A solution",
-        "made": "This page is made from [{file}]({link}). The outputs are those of `{command}`: {device}, {seconds} s beside other work, {processor} s of"
-        " processor time, {date}, jaxseg at commit {commit}.",
+        "made": "This page is made from [{file}]({link}). The outputs are those of `{command}`:"
+        " {device}, {seconds} s beside other work, {processor} s of processor time, {date}, jaxseg at commit {commit}.",
         "other": "[Tiếng Việt]({link})",
     },
     "vi": {
         "check": "Phần kiểm tra, báo lỗi cho tới khi bài tập được giải đúng:",
         "solution": "Một lời giải",
-        "made": "Trang này được tạo từ [{file}]({link}). Kết quả là của lệnh `{command}`: {device}, {seconds} giây khi máy còn bận việc khác,"
-        " {processor} giây thời gian xử lý, ngày {date}, jaxseg tại commit {commit}.",
+        "made": "Trang này được tạo từ [{file}]({link}). Kết quả là của lệnh `{command}`: {device}, {seconds} giây khi"
+        " máy còn bận việc khác, {processor} giây thời gian xử lý, ngày {date}, jaxseg tại commit {commit}.",
         "other": "[English]({link})",
     },
 }
