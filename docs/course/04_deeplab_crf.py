@@ -28,7 +28,7 @@ from jaxseg.analysis.flops import count_macs
 from jaxseg.blocks import aspp
 from jaxseg.training import create_state, make_mesh, make_train_step, place
 
-STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 400 trains two networks; that takes some minutes on two cores
+STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 300 trains two networks; that takes some minutes on two cores
 shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 
 # %% [markdown] lang="en"
@@ -97,16 +97,16 @@ print("Right: a dilated convolution is one with zeros in its kernel.")
 # %% [markdown] lang="en"
 # ## How far three layers see
 #
-# Each panel counts on how many ways a pixel reaches the middle through three 3 x 3 convolutions. Rates that double (1,
-# 2, 4) see 15 pixels instead of 7 and miss none. Three times the same large rate sees further, but only every fourth
-# pixel; that is why DeepLabV3 varies the rates within a block (*multi-grid*).
+# Each panel counts on how many ways a pixel reaches the middle through three 3 x 3 convolutions. Rates that double from
+# 1 on (1, 2, 4) see 15 pixels instead of 7 and miss none. Beginning with 2, every second pixel is missed; three times
+# the same large rate sees one pixel of four. That is why DeepLabV3 varies the rates within a block (*multi-grid*).
 
 # %% [markdown] lang="vi"
 # ## Ba lớp nhìn được bao xa
 #
-# Mỗi hình đếm số đường đi từ một điểm ảnh đến điểm giữa qua ba tích chập 3 x 3. Rate tăng gấp đôi (1, 2, 4) nhìn được
-# 15 điểm ảnh thay vì 7 và không bỏ sót điểm nào. Ba lần cùng một rate lớn thì nhìn xa hơn, nhưng cứ bốn điểm ảnh chỉ
-# thấy một; vì thế DeepLabV3 thay đổi rate trong một block (kỹ thuật *Multi Grid*).
+# Mỗi hình đếm số đường đi từ một điểm ảnh đến điểm giữa qua ba tích chập 3 x 3. Rate tăng gấp đôi bắt đầu từ 1 (1, 2,
+# 4) nhìn được 15 điểm ảnh thay vì 7 và không bỏ sót điểm nào. Bắt đầu từ 2 thì cứ hai điểm bỏ sót một; ba lần cùng một
+# rate lớn thì cứ bốn điểm ảnh chỉ thấy một. Vì thế DeepLabV3 thay đổi rate trong một block (kỹ thuật *Multi Grid*).
 
 # %% figure="atrous" en="Ways from each pixel to the middle, for three rates each." vi="Số đường đi từ mỗi điểm ảnh đến điểm giữa, với ba rate."
 point = jnp.zeros((1, 29, 29, 1)).at[0, 14, 14].set(1.0)
@@ -230,7 +230,7 @@ assert np.isclose(K[0, 2], np.exp(-4 / 8)), "two pixels to the right, the same c
 assert np.isclose(K[0, 3], np.exp(-1 / 8 - 3 / 2)), "one pixel below, every color 30 apart"
 print("Right.")
 
-# %% figure="crf" en="A CRF on scores that are right 55 times of 100." vi="CRF trên điểm số chỉ đúng khoảng 55 phần trăm."
+# %% figure="crf" en="A CRF on noisy scores." vi="CRF trên điểm số bị nhiễu."
 sample = jaxseg.create_dataset("shapes", size=32, val=8).splits["val"][5]
 classes = np.where(draw.random((32, 32)) < 0.55, sample["label"], draw.integers(0, 7, (32, 32)))
 scores = jnp.asarray(2.0 * np.eye(7, dtype=np.float32)[classes].reshape(-1, 7))

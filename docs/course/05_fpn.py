@@ -28,7 +28,7 @@ from jaxseg.analysis.flops import count_macs
 from jaxseg.blocks import bottom_up, top_down
 from jaxseg.training import create_state, make_mesh, make_train_step, place
 
-STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 400 trains three networks; that takes some minutes on two cores
+STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 300 trains three networks; that takes some minutes on two cores
 shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 
 # %% [markdown] lang="en"

@@ -145,7 +145,7 @@ print("Right: as jaxseg.blocks.gau.")
 
 # %%
 network = jaxseg.create_model(
-    "pan", "plain", num_classes=7, output_stride=8, encoder_options={"widths": (16, 32, 64, 96), "convs": 1}
+    "pan", "plain", num_classes=7, output_stride=8, encoder_options={"widths": (24, 48, 96), "convs": 1}
 )
 
 

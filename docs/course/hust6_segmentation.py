@@ -359,7 +359,7 @@ for name in [] if not STEPS else ["Dice"] if STEPS <= 2 else OBJECTIVES:  # two 
     if val:
         matrix = jaxseg.metrics.confusion_matrix(predict(trained, val["image"]), val["label"], num_classes=2)
         result = jaxseg.metrics.scores(matrix)
-        print(f"; IoU {result['iou'][1]:.3f}, recall {result['recall'][1]:.3f}")
+        print(f"; IoU {result['iou'][1]:.3f}, recall {result['accuracy'][1]:.3f}")
 
 # %% [markdown] lang="en"
 # ## Where to go from here
