@@ -27,7 +27,7 @@ from jaxseg.analysis import receptive_field
 from jaxseg.blocks import ppm
 from jaxseg.training import create_state, make_mesh, make_train_step, place
 
-STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 300 trains two networks; that takes some minutes on two cores
+STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 800 trains two networks; that takes some minutes on two cores
 BINS = (1, 2, 3, 6)
 
 # %% [markdown] lang="en"

@@ -251,16 +251,17 @@ for panel in axes:
 #
 # DeepLabV3 on the same encoder at output strides 16 and 8; the rates double with the map. `ops.dense_crf` is the CRF
 # for images of any size: its second kernel lives on a lattice, so it never writes K down. Its settings here are a
-# guess, not tuned. Errors of a network hang together, unlike the noise above, so it helps less; with a sharper network
-# it may even harm. DeepLabV3 left it out.
+# guess, not tuned. It helps a lot here: the scores are blurred, and the shapes have clean edges. On a sharp network the
+# same guess may harm ([refinement](../refinement.md) has numbers), and DeepLabV3 left it out.
 
 # %% [markdown] lang="vi"
 # ## Huấn luyện: hai output stride, có và không có CRF
 #
 # DeepLabV3 trên cùng encoder, output stride 16 và 8; rate tăng gấp đôi khi feature map lớn gấp đôi. `ops.dense_crf` là
 # CRF cho ảnh có kích thước bất kỳ: kernel thứ hai của nó nằm trên một lưới (lattice) nên không cần viết K ra. Các thiết
-# lập ở đây chỉ là ước chừng, chưa được tinh chỉnh. Lỗi của mạng thường liền thành mảng, khác với nhiễu ở trên, nên CRF
-# giúp ít hơn; với mạng sắc nét nó còn có thể làm kết quả xấu đi. DeepLabV3 đã loại bỏ CRF.
+# lập ở đây chỉ là ước chừng, chưa được tinh chỉnh. Ở đây CRF giúp nhiều: điểm số còn nhòe, còn các hình có cạnh rõ. Với
+# mạng sắc nét, cùng thiết lập đó có thể làm kết quả xấu đi ([làm mịn kết quả](../refinement.md) có số liệu), và
+# DeepLabV3 đã loại bỏ CRF.
 
 # %%
 RATES = {16: (1, 2), 8: (2, 4)}

@@ -228,16 +228,14 @@ def _code(cell: Cell, row: dict[str, Any], language: str, root: str) -> Iterator
         yield f"*{caption}*"
 
 
-def write_pages() -> list[Path]:
-    """Writes the pages of all lessons that were run, in all languages."""
-    written = []
-    for name in LESSONS:
+def write_pages(names: Sequence[str]) -> Iterator[Path]:
+    """Writes the pages of lessons in all languages."""
+    for name in names:
         for language in LANGUAGES:
             path = page_path(name, language)
-            if _kept_path(name).exists():
-                path.write_text(page(name, language), encoding="utf-8")
-                written.append(path)
-    return written
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(page(name, language), encoding="utf-8")
+            yield path
 
 
 def page_path(name: str, language: str) -> Path:
@@ -283,9 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 print(path)
         return 0
-    for name in args.lessons if args.command == "run" else ():
-        run(name, args.steps)
-    for path in write_pages():
+    if args.command == "run":
+        for name in args.lessons:
+            run(name, args.steps)
+    for path in write_pages(args.lessons if args.command == "run" else LESSONS):
         print(path)
     return 0
 
