@@ -133,15 +133,17 @@ print("Right: as jaxseg.blocks.gau.")
 # ## Training, and where the network looks
 #
 # PAN on a small encoder at output stride 8. Afterwards `jaxseg.analysis.attention` collects what the blocks computed on
-# the way: FPA's weights over an image put together from four, and GAU's channel weights from the largest to the
-# smallest. (Without training you see the weights of a network that knows nothing.)
+# the way: FPA's weights over an image, and GAU's channel weights from the largest to the smallest. FPA's weights come
+# out of a ReLU, so they are 0 or more and have no upper bound; on 12 x 12 features its pyramid has 6 x 6. GAU's come
+# out of a sigmoid. (Without training you see the weights of a network that knows nothing.)
 
 # %% [markdown] lang="vi"
 # ## Huấn luyện, và xem mạng nhìn vào đâu
 #
 # PAN trên một encoder nhỏ, output stride 8. Sau đó `jaxseg.analysis.attention` thu lại những gì các block đã tính:
-# trọng số của FPA trên một ảnh ghép từ bốn ảnh, và trọng số kênh của GAU từ lớn đến nhỏ. (Nếu không huấn luyện, bạn
-# thấy trọng số của một mạng chưa biết gì.)
+# trọng số của FPA trên một ảnh, và trọng số kênh của GAU từ lớn đến nhỏ. Trọng số của FPA đi ra từ ReLU nên không âm và
+# không có chặn trên; với feature map 12 x 12, Pyramid của nó có 6 x 6. Trọng số của GAU đi ra từ sigmoid. (Nếu không
+# huấn luyện, bạn thấy trọng số của một mạng chưa biết gì.)
 
 # %%
 network = jaxseg.create_model(
@@ -181,17 +183,16 @@ if STEPS > 2:
     print(f"pan mIoU on 64 images that were not trained on: {jaxseg.metrics.scores(matrix)['miou']:.3f}")
 
 # %% figure="fpa_map" en="FPA's weight of every position." vi="Trọng số của FPA tại mỗi vị trí."
-four = [shapes.splits["val"][i]["image"] for i in (0, 1, 4, 6)]
-mosaic = np.concatenate([np.concatenate(four[:2], 1), np.concatenate(four[2:], 1)], 0)
-found = attention(network, variables, ops.normalize(mosaic, (127.5,) * 3, (64.0,) * 3))
+image = shapes.splits["val"][1]["image"]
+found = attention(network, variables, ops.normalize(image, (127.5,) * 3, (64.0,) * 3))
 folder = Path(tempfile.mkdtemp())
 maps = {f"{block}: {title}": x for block, a in found.items() for title, x in (a.maps or {}).items()}
-jaxseg.visualize.attention_figure(mosaic, maps, folder / "maps.png")
+jaxseg.visualize.attention_figure(image, maps, folder / "maps.png")
 Image.open(folder / "maps.png")
 
 # %% figure="gau_channels" en="GAU's weights of the channels, sorted." vi="Trọng số kênh của GAU, xếp từ lớn đến nhỏ."
 channels = {block: a.channels for block, a in found.items() if a.channels is not None}
-jaxseg.visualize.channels_figure(mosaic, channels, folder / "channels.png")
+jaxseg.visualize.channels_figure(image, channels, folder / "channels.png")
 Image.open(folder / "channels.png")
 
 # %% [markdown] lang="en"
