@@ -8,7 +8,7 @@
 # %% [markdown] lang="vi"
 # # Bài 4: DeepLab và CRF
 #
-# Muốn gọi tên một điểm ảnh, mạng phải nhìn xa; muốn vẽ đúng đường biên, feature map không được quá bé. Pooling cho ta
+# Muốn phân lớp một điểm ảnh, mạng phải nhìn xa; muốn vẽ đúng đường biên, feature map không được quá bé. Pooling cho ta
 # điều thứ nhất nhưng lấy mất điều thứ hai. Câu trả lời của DeepLab là Atrous Convolution (Dilated Convolution). Bài này
 # mổ xẻ phép tích chập đó, dùng nó để dựng ASPP, và kết thúc với Fully Connected Conditional Random Field (CRF) mà
 # DeepLabV1 và V2 đặt sau mạng.

@@ -217,8 +217,8 @@ axes.spines[["top", "right"]].set_visible(False)
 #
 # The Dice coefficient, 2 TP / (2 TP + FP + FN), and the IoU, TP / (TP + FP + FN), compare whole regions, so the size of
 # the background does not matter. The Dice loss is 1 - (2 Σ p p̂ + 1) / (Σ p + Σ p̂ + 1). Tversky weighs the two kinds
-# of errors: with a large β an object that is missed costs more than one too many. Combined objectives are sums: Dice +
-# cross entropy, Dice + focal.
+# of errors: in the chapter's formula β is the weight of pixels predicted too many, 1 - β of pixels missed;
+# `losses.tversky` calls these two α and β. Combined objectives are sums: Dice + cross entropy, Dice + focal.
 #
 # The boundary loss measures how far the predicted border lies from the true one. It needs no border, only a sum over
 # regions: φ, the signed distance to the true border (negative inside), times the prediction. Here is φ of a small
@@ -228,8 +228,9 @@ axes.spines[["top", "right"]].set_visible(False)
 # ## Hàm mục tiêu dựa trên vùng và trên biên
 #
 # Dice coefficient, 2 TP / (2 TP + FP + FN), và IoU, TP / (TP + FP + FN), so sánh cả vùng, nên kích thước lớp nền không
-# còn ảnh hưởng. Dice loss là 1 - (2 Σ p p̂ + 1) / (Σ p + Σ p̂ + 1). Tversky loss đặt trọng số cho hai loại lỗi: β lớn
-# thì bỏ sót đối tượng bị phạt nặng hơn báo thừa. Hàm mục tiêu kết hợp là tổng: Dice loss + CE, Dice loss + Focal loss.
+# còn ảnh hưởng. Dice loss là 1 - (2 Σ p p̂ + 1) / (Σ p + Σ p̂ + 1). Tversky loss đặt trọng số cho hai loại lỗi: trong
+# công thức của chương, β là trọng số của điểm ảnh dự đoán thừa, 1 - β là của điểm ảnh bị bỏ sót; `losses.tversky` gọi
+# hai trọng số này là α và β. Hàm mục tiêu kết hợp là tổng: Dice loss + CE, Dice loss + Focal loss.
 #
 # Boundary loss đo biên dự đoán cách biên thật bao xa. Nó không cần tìm biên, chỉ cần lấy tổng trên vùng: φ, khoảng cách
 # có dấu đến biên thật (âm ở bên trong), nhân với dự đoán. Dưới đây là φ của một hình vuông nhỏ.
