@@ -62,9 +62,8 @@ shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 # %% [markdown] lang="vi"
 # ## Dilated Convolution
 #
-# Kernel vẫn có chín số nhưng được giãn ra bằng cách thêm các số 0: với rate 2 có một số 0 xen giữa hai phần tử, với
-# rate 3 có hai số. Nhờ vậy kích thước quét được của input tăng, Receptive Field mở rộng, mà số lượng tham số không
-# tăng.
+# Kernel vẫn có chín số, chỉ thêm các số 0 vào giữa cho giãn ra: với rate 2 có một số 0 xen giữa hai phần tử, với rate 3
+# có hai số. Nhờ vậy kernel với tới xa hơn, Receptive Field mở rộng, còn số lượng tham số vẫn là chín.
 #
 # **Bài tập 1.** Hãy thêm các số 0 vào kernel. Kernel k x k trở thành kernel có cạnh (k - 1) * rate + 1.
 
@@ -162,8 +161,8 @@ for stride in (32, 16, 8):
 # %% [markdown] lang="vi"
 # ## ASPP: một feature map, nhiều rate cùng lúc
 #
-# Đối tượng có nhiều kích cỡ, nên Atrous Spatial Pyramid Pooling (ASPP) nhìn cùng một feature map bằng nhiều dilated
-# conv với các rate khác nhau, và một lần bằng trung bình của cả ảnh. Ý tưởng giống Pyramid Pooling Module (PPM).
+# Đối tượng có nhiều kích cỡ, nên Atrous Spatial Pyramid Pooling (ASPP) nhìn cùng một feature map bằng vài dilated conv
+# song song, mỗi nhánh một rate, và một lần bằng trung bình của cả ảnh. Ý tưởng giống Pyramid Pooling Module (PPM).
 # DeepLabV2 cộng các kết quả, DeepLabV3 ghép (concatenate) rồi chiếu lại. `aspp` là cách nối đó; mỗi nhánh dưới đây chỉ
 # là tổng của chín điểm ảnh, đầu vào chỉ có một số 1, nên bạn thấy mỗi nhánh tìm thấy nó ở đâu.
 

@@ -9,9 +9,9 @@
 # # Bài 5: FPN
 #
 # Các layer đầu của encoder biết góc, cạnh ở đâu (local feature); các layer cuối biết ở đó có gì (global feature).
-# Feature Pyramid Network (FPN) đưa hiểu biết loại thứ hai về các mức mịn. FPN được thiết kế ban đầu cho bài toán Object
-# Detection; phân vùng ảnh cũng là dense prediction nên dùng được cùng kim tự tháp đó. Nếu sử dụng 2 lần FPN thì sao?
-# Bài này trả lời bằng con số.
+# Feature Pyramid Network (FPN) đưa hiểu biết loại thứ hai về các mức mịn. FPN ra đời từ bài toán Object Detection; phân
+# vùng ảnh cũng là dense prediction nên dùng được cùng kim tự tháp đó. Nếu sử dụng 2 lần FPN thì sao? Bài này trả lời
+# bằng con số.
 
 # %%
 import os
@@ -44,9 +44,9 @@ shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 # %% [markdown] lang="vi"
 # ## Ba loại đường nối
 #
-# *Bottom-Up Path* chính là encoder: theo hướng truyền dữ liệu trong mạng, từ mịn đến thô. *Top-Down Path* đi ngược lại:
-# mỗi mức được phóng to rồi đưa cho mức mịn hơn kế tiếp. *Lateral Connection*, tích chập 1 x 1, đưa feature map của
-# encoder về cùng số kênh, rồi hai feature map ở 2 mức khác nhau được cộng lại.
+# *Bottom-Up Path* chính là encoder: đi cùng chiều với dữ liệu, từ mịn đến thô. *Top-Down Path* đi ngược lại: mỗi mức
+# được phóng to rồi đưa cho mức mịn hơn kế tiếp. *Lateral Connection*, tích chập 1 x 1, đưa feature map của encoder về
+# cùng số kênh, rồi cộng nó với feature map vừa được phóng to.
 #
 # `top_down` là cách nối đó. Các "đặc trưng" dưới đây chỉ là ký hiệu, nhìn tổng là biết mức nào đã đóng góp: c5 góp
 # 1000, c4 góp 100, c3 góp 10, c2 góp 1.

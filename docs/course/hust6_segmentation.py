@@ -8,9 +8,9 @@
 # %% [markdown] lang="vi"
 # # HUST chương 6: upsampling, hàm mục tiêu, các mạng tiêu biểu
 #
-# Phân đoạn ảnh là phân lớp từng điểm ảnh trong ảnh, không phân biệt các đối tượng cùng lớp. Bài này đi theo chương 6:
-# từ trượt cửa sổ đến mạng tích chập hoàn toàn, các lớp tăng độ phân giải (upsampling), các hàm mục tiêu để huấn luyện,
-# và một số mạng phân đoạn ảnh tiêu biểu.
+# Phân đoạn ảnh gán một lớp cho từng điểm ảnh; hai đối tượng cùng lớp đứng cạnh nhau thì không được tách ra. Bài này đi
+# theo chương 6: từ trượt cửa sổ đến mạng tích chập hoàn toàn, các lớp tăng độ phân giải (upsampling), các hàm mục tiêu
+# để huấn luyện, và một số mạng phân đoạn ảnh tiêu biểu.
 
 # %%
 import os
@@ -45,7 +45,7 @@ STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 300 trains five times; that ta
 # ## Từ trượt cửa sổ đến tích chập hoàn toàn
 #
 # Ý tưởng đầu tiên là trượt cửa sổ: trích một vùng ảnh quanh mỗi điểm ảnh rồi phân lớp điểm ảnh trung tâm bằng mạng CNN.
-# Các vùng cạnh nhau gần như trùng nhau, mà phần trùng bị tính lại cho từng vùng: không tái sử dụng được đặc trưng. Mạng
+# Các vùng cạnh nhau gần như trùng nhau, mà phần trùng bị tính lại cho từng vùng: đặc trưng không được dùng lại. Mạng
 # tích chập hoàn toàn (Fully Convolutional) cho đúng các điểm số đó chỉ trong một lần chạy: lớp kết nối đầy đủ trở thành
 # tích chập, lớp pooling giữ lại mọi vị trí, còn các lớp sau dùng tích chập giãn (dilated). Dưới đây là cả hai cách, với
 # cùng trọng số.
@@ -72,11 +72,11 @@ print(f"multiply-accumulates: {cost[0]:,} by windows, {cost[1]:,} at once: {cost
 # %% [markdown] lang="vi"
 # ## Upsampling: mỗi lớp làm gì với cùng một ma trận 2 x 2
 #
-# Tích chập với độ phân giải cao ở mọi lớp đòi hỏi nhiều chi phí tính toán. Vì vậy mạng giảm độ phân giải (downsampling)
-# bằng max pooling hay strided conv, rồi phải tăng độ phân giải (upsampling) trở lại. Các lớp unpooling không có tham
-# số. *Nearest Neighbor* lặp lại giá trị, *Bed of Nails* đặt giá trị vào một góc và thêm số 0 xung quanh, *Max
-# Unpooling* đặt giá trị về đúng vị trí phần tử lớn nhất đã ghi nhớ khi pooling. *Bilinear* nội suy. *Tích chập chuyển
-# vị* (transposed convolution) có kernel huấn luyện được.
+# Giữ độ phân giải cao ở mọi lớp thì tính toán rất tốn kém. Vì vậy mạng giảm độ phân giải (downsampling) bằng max
+# pooling hay strided conv, rồi phải tăng độ phân giải (upsampling) trở lại. Các lớp unpooling không có tham số.
+# *Nearest Neighbor* lặp lại giá trị, *Bed of Nails* đặt giá trị vào một góc và thêm số 0 xung quanh, *Max Unpooling*
+# đặt giá trị về đúng vị trí phần tử lớn nhất đã ghi nhớ khi pooling. *Bilinear* nội suy. *Tích chập chuyển vị*
+# (transposed convolution) có kernel huấn luyện được.
 
 # %% figure="upsampling" en="Six ways from 2 x 2 to 4 x 4." vi="Sáu cách đi từ 2 x 2 đến 4 x 4."
 small = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -122,7 +122,7 @@ for panel, title, x in zip(axes, TITLES, upsample(small, before), strict=True):
 #
 # Tích chập với bước nhảy stride 2 lấy một cửa sổ cho mỗi giá trị kết quả. Tích chập chuyển vị đi theo chiều ngược lại:
 # mỗi giá trị đầu vào ghi ra một bản sao của kernel nhân với giá trị đó, các bản sao cách nhau 2 ô. Chỗ nào chồng lên
-# nhau thì cộng lại. Tên gọi khác: upconvolution, fractionally strided convolution, backward strided convolution. Tên
+# nhau thì cộng lại. Nó còn được gọi là upconvolution, backward strided hay fractionally strided convolution. Tên
 # "deconvolution" dễ gây hiểu nhầm, vì không có phép nghịch đảo nào cả; đây là chuyển vị của ma trận tích chập, như dòng
 # cuối dưới đây kiểm tra.
 
@@ -292,9 +292,9 @@ print("Right: as losses.sigmoid_dice.")
 # ## Một số mạng phân đoạn ảnh tiêu biểu
 #
 # FCN với 2 kết nối tắt cộng điểm số của các mức mịn hơn ([bài 2](02_fcn_unet.md)). SegNet dùng max unpooling với vị trí
-# đã ghi nhớ. U-Net ghép đặc trưng, U-Net++ thêm các nút vào trong kết nối tắt. Stacked UNets ghép nhiều UNet nối tiếp
-# nhau; CUNets cũng vậy nhưng có thêm các kết nối tắt giữa các UNet với nhau. Số tham số được tính chỉ từ kích thước;
-# không có phép tính nào được chạy.
+# đã ghi nhớ. U-Net ghép đặc trưng, U-Net++ thêm các nút vào trong kết nối tắt. Stacked UNets xếp nhiều UNet nhỏ thành
+# một chuỗi; CUNets nối thêm kết nối tắt từ UNet này sang UNet sau nó. Số tham số được tính chỉ từ kích thước; không có
+# phép tính nào được chạy.
 
 # %%
 for name in ("segnet", "unet_original", "stacked_unet", "cunet"):
