@@ -135,15 +135,17 @@ print("Right: as jaxseg.blocks.gau.")
 # PAN on a small encoder at output stride 8. Afterwards `jaxseg.analysis.attention` collects what the blocks computed on
 # the way: FPA's weights over an image, and GAU's channel weights from the largest to the smallest. FPA's weights come
 # out of a ReLU, so they are 0 or more and have no upper bound; on 12 x 12 features its pyramid has 6 x 6. GAU's come
-# out of a sigmoid. (Without training you see the weights of a network that knows nothing.)
+# out of a sigmoid. The map shows what this small network found useful after a short training; it is no mask of the
+# objects. (Without training you see the weights of a network that knows nothing.)
 
 # %% [markdown] lang="vi"
 # ## Huấn luyện, và xem mạng nhìn vào đâu
 #
 # PAN trên một encoder nhỏ, output stride 8. Sau đó `jaxseg.analysis.attention` thu lại những gì các block đã tính:
 # trọng số của FPA trên một ảnh, và trọng số kênh của GAU từ lớn đến nhỏ. Trọng số của FPA đi ra từ ReLU nên không âm và
-# không có chặn trên; với feature map 12 x 12, Pyramid của nó có 6 x 6. Trọng số của GAU đi ra từ sigmoid. (Nếu không
-# huấn luyện, bạn thấy trọng số của một mạng chưa biết gì.)
+# không có chặn trên; với feature map 12 x 12, Pyramid của nó có 6 x 6. Trọng số của GAU đi ra từ sigmoid. Bản đồ cho
+# thấy điều mạng nhỏ này thấy có ích sau một lần huấn luyện ngắn; nó không phải là mask của đối tượng. (Nếu không huấn
+# luyện, bạn thấy trọng số của một mạng chưa biết gì.)
 
 # %%
 network = jaxseg.create_model(
