@@ -328,8 +328,8 @@ print("Right: as jaxseg finds it by tracing the network.")
 # ## Where to go from here
 #
 # - Configs: [`shapes_unet`](../../configs/shapes_unet.py) (this lesson's task without the help of color, five minutes),
-#   [`voc_fcn8s`](../../configs/voc_fcn8s.py), [`isbi_unet`](../../configs/isbi_unet.py) (U-Net as published, with its
-#   weight map).
+#   [`voc_fcn8s`](../../configs/papers/voc_fcn8s.py), [`isbi_unet`](../../configs/papers/isbi_unet.py) (U-Net as
+#   published, with its weight map).
 # - Pages: [models](../models.md), [receptive fields](../analysis.md), [training](../training.md).
 # - Papers: Long et al., 2015, [arXiv:1411.4038](https://arxiv.org/abs/1411.4038); Ronneberger et al., 2015,
 #   [arXiv:1505.04597](https://arxiv.org/abs/1505.04597).
@@ -339,8 +339,8 @@ print("Right: as jaxseg finds it by tracing the network.")
 # ## Tiếp theo
 #
 # - Config: [`shapes_unet`](../../configs/shapes_unet.py) (cùng bài toán nhưng màu sắc không gợi ý lớp, năm phút),
-#   [`voc_fcn8s`](../../configs/voc_fcn8s.py), [`isbi_unet`](../../configs/isbi_unet.py) (U-Net đúng như bài báo, có bản
-#   đồ trọng số).
+#   [`voc_fcn8s`](../../configs/papers/voc_fcn8s.py), [`isbi_unet`](../../configs/papers/isbi_unet.py) (U-Net đúng như
+#   bài báo, có bản đồ trọng số).
 # - Trang tài liệu (tiếng Anh): [mô hình](../models.md), [Receptive Field](../analysis.md), [huấn
 #   luyện](../training.md).
 # - Bài báo: Long et al., 2015, [arXiv:1411.4038](https://arxiv.org/abs/1411.4038); Ronneberger et al., 2015,

@@ -206,8 +206,9 @@ for bins in [] if not STEPS else [BINS] if STEPS <= 2 else [(6,), BINS]:  # two 
 # %% [markdown] lang="en"
 # ## Where to go from here
 #
-# - Configs: [`cityscapes_pspnet`](../../configs/cityscapes_pspnet.py) (the paper's: dilated ResNet, auxiliary head with
-#   weight 0.4), [`ade20k_upernet`](../../configs/ade20k_upernet.py) (the PPM on top of a feature pyramid).
+# - Configs: [`cityscapes_pspnet`](../../configs/papers/cityscapes_pspnet.py) (the paper's: dilated ResNet, auxiliary
+#   head with weight 0.4), [`ade20k_upernet`](../../configs/papers/ade20k_upernet.py) (the PPM on top of a feature
+#   pyramid).
 # - Pages: [models](../models.md), [receptive fields](../analysis.md).
 # - Paper: Zhao et al., 2016, [arXiv:1612.01105](https://arxiv.org/abs/1612.01105).
 # - Next: [lesson 4, DeepLab](04_deeplab_crf.md).
@@ -215,8 +216,8 @@ for bins in [] if not STEPS else [BINS] if STEPS <= 2 else [(6,), BINS]:  # two 
 # %% [markdown] lang="vi"
 # ## Tiếp theo
 #
-# - Config: [`cityscapes_pspnet`](../../configs/cityscapes_pspnet.py) (theo bài báo: ResNet với dilation, đầu ra phụ có
-#   trọng số 0.4), [`ade20k_upernet`](../../configs/ade20k_upernet.py) (PPM đặt trên một feature pyramid).
+# - Config: [`cityscapes_pspnet`](../../configs/papers/cityscapes_pspnet.py) (theo bài báo: ResNet với dilation, đầu ra
+#   phụ có trọng số 0.4), [`ade20k_upernet`](../../configs/papers/ade20k_upernet.py) (PPM đặt trên một feature pyramid).
 # - Trang tài liệu (tiếng Anh): [mô hình](../models.md), [Receptive Field](../analysis.md).
 # - Bài báo: Zhao et al., 2016, [arXiv:1612.01105](https://arxiv.org/abs/1612.01105).
 # - Bài sau: [bài 4, DeepLab](04_deeplab_crf.md).

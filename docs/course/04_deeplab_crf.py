@@ -321,11 +321,11 @@ for stride in [] if not STEPS else [16] if STEPS <= 2 else [16, 8]:  # two steps
 # %% [markdown] lang="en"
 # ## Where to go from here
 #
-# - Configs: [`voc_deeplabv1`](../../configs/voc_deeplabv1.py), [`voc_deeplabv2`](../../configs/voc_deeplabv2.py),
-#   [`voc_deeplabv3`](../../configs/voc_deeplabv3.py),
-#   [`voc_deeplabv3_cascade`](../../configs/voc_deeplabv3_cascade.py),
-#   [`voc_deeplabv3plus`](../../configs/voc_deeplabv3plus.py),
-#   [`voc_image_pyramid`](../../configs/voc_image_pyramid.py),
+# - Configs: [`voc_deeplabv1`](../../configs/papers/voc_deeplabv1.py),
+#   [`voc_deeplabv2`](../../configs/papers/voc_deeplabv2.py), [`voc_deeplabv3`](../../configs/papers/voc_deeplabv3.py),
+#   [`voc_deeplabv3_cascade`](../../configs/papers/voc_deeplabv3_cascade.py),
+#   [`voc_deeplabv3plus`](../../configs/papers/voc_deeplabv3plus.py),
+#   [`voc_image_pyramid`](../../configs/papers/voc_image_pyramid.py),
 #   [`camvid_deeplabv3plus_lite0`](../../configs/camvid_deeplabv3plus_lite0.py).
 # - Pages: [refinement](../refinement.md) (the CRF, as a layer too, and how to tune it), [receptive
 #   fields](../analysis.md), [models](../models.md).
@@ -337,11 +337,11 @@ for stride in [] if not STEPS else [16] if STEPS <= 2 else [16, 8]:  # two steps
 # %% [markdown] lang="vi"
 # ## Tiếp theo
 #
-# - Config: [`voc_deeplabv1`](../../configs/voc_deeplabv1.py), [`voc_deeplabv2`](../../configs/voc_deeplabv2.py),
-#   [`voc_deeplabv3`](../../configs/voc_deeplabv3.py),
-#   [`voc_deeplabv3_cascade`](../../configs/voc_deeplabv3_cascade.py),
-#   [`voc_deeplabv3plus`](../../configs/voc_deeplabv3plus.py),
-#   [`voc_image_pyramid`](../../configs/voc_image_pyramid.py),
+# - Config: [`voc_deeplabv1`](../../configs/papers/voc_deeplabv1.py),
+#   [`voc_deeplabv2`](../../configs/papers/voc_deeplabv2.py), [`voc_deeplabv3`](../../configs/papers/voc_deeplabv3.py),
+#   [`voc_deeplabv3_cascade`](../../configs/papers/voc_deeplabv3_cascade.py),
+#   [`voc_deeplabv3plus`](../../configs/papers/voc_deeplabv3plus.py),
+#   [`voc_image_pyramid`](../../configs/papers/voc_image_pyramid.py),
 #   [`camvid_deeplabv3plus_lite0`](../../configs/camvid_deeplabv3plus_lite0.py).
 # - Trang tài liệu (tiếng Anh): [làm mịn kết quả](../refinement.md) (CRF, cả ở dạng một lớp, và cách tinh chỉnh),
 #   [Receptive Field](../analysis.md), [mô hình](../models.md).

@@ -198,8 +198,9 @@ for name in [] if not STEPS else ["fpn"] if STEPS <= 2 else NETWORKS:  # two ste
 # ## Where to go from here
 #
 # - Configs: [`camvid_fpn_lite0`](../../configs/camvid_fpn_lite0.py),
-#   [`cityscapes_fpn`](../../configs/cityscapes_fpn.py), [`cityscapes_panet`](../../configs/cityscapes_panet.py),
-#   [`voc_bifpn`](../../configs/voc_bifpn.py), [`folder_fpn`](../../configs/folder_fpn.py) (your own images).
+#   [`cityscapes_fpn`](../../configs/papers/cityscapes_fpn.py),
+#   [`cityscapes_panet`](../../configs/papers/cityscapes_panet.py), [`voc_bifpn`](../../configs/papers/voc_bifpn.py),
+#   [`folder_fpn`](../../configs/folder_fpn.py) (your own images).
 # - Pages: [what a second path costs](../models.md), [a league of all models](../league.md).
 # - Papers: Lin et al., [arXiv:1612.03144](https://arxiv.org/abs/1612.03144); Kirillov et al.,
 #   [arXiv:1901.02446](https://arxiv.org/abs/1901.02446); Liu et al.,
@@ -211,8 +212,9 @@ for name in [] if not STEPS else ["fpn"] if STEPS <= 2 else NETWORKS:  # two ste
 # ## Tiếp theo
 #
 # - Config: [`camvid_fpn_lite0`](../../configs/camvid_fpn_lite0.py),
-#   [`cityscapes_fpn`](../../configs/cityscapes_fpn.py), [`cityscapes_panet`](../../configs/cityscapes_panet.py),
-#   [`voc_bifpn`](../../configs/voc_bifpn.py), [`folder_fpn`](../../configs/folder_fpn.py) (ảnh của chính bạn).
+#   [`cityscapes_fpn`](../../configs/papers/cityscapes_fpn.py),
+#   [`cityscapes_panet`](../../configs/papers/cityscapes_panet.py), [`voc_bifpn`](../../configs/papers/voc_bifpn.py),
+#   [`folder_fpn`](../../configs/folder_fpn.py) (ảnh của chính bạn).
 # - Trang tài liệu (tiếng Anh): [giá của đường đi thứ hai](../models.md), [bảng xếp hạng các mô hình](../league.md).
 # - Bài báo: Lin et al., [arXiv:1612.03144](https://arxiv.org/abs/1612.03144); Kirillov et al.,
 #   [arXiv:1901.02446](https://arxiv.org/abs/1901.02446); Liu et al.,

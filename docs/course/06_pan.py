@@ -200,9 +200,9 @@ Image.open(folder / "channels.png")
 # %% [markdown] lang="en"
 # ## Where to go from here
 #
-# - Configs: [`voc_pan`](../../configs/voc_pan.py), [`camvid_pan_lite0`](../../configs/camvid_pan_lite0.py); other
-#   attention: [`pancreas_attention_unet`](../../configs/pancreas_attention_unet.py),
-#   [`lits_manet`](../../configs/lits_manet.py).
+# - Configs: [`voc_pan`](../../configs/papers/voc_pan.py), [`camvid_pan_lite0`](../../configs/camvid_pan_lite0.py);
+#   other attention: [`pancreas_attention_unet`](../../configs/papers/pancreas_attention_unet.py),
+#   [`lits_manet`](../../configs/papers/lits_manet.py).
 # - Pages: [attention maps of a trained model](../analysis.md), [models](../models.md).
 # - Paper: Li et al., 2018, [arXiv:1805.10180](https://arxiv.org/abs/1805.10180).
 # - Next: [HUST chapter 6](hust6_segmentation.md).
@@ -210,9 +210,9 @@ Image.open(folder / "channels.png")
 # %% [markdown] lang="vi"
 # ## Tiếp theo
 #
-# - Config: [`voc_pan`](../../configs/voc_pan.py), [`camvid_pan_lite0`](../../configs/camvid_pan_lite0.py); các kiểu
-#   attention khác: [`pancreas_attention_unet`](../../configs/pancreas_attention_unet.py),
-#   [`lits_manet`](../../configs/lits_manet.py).
+# - Config: [`voc_pan`](../../configs/papers/voc_pan.py), [`camvid_pan_lite0`](../../configs/camvid_pan_lite0.py); các
+#   kiểu attention khác: [`pancreas_attention_unet`](../../configs/papers/pancreas_attention_unet.py),
+#   [`lits_manet`](../../configs/papers/lits_manet.py).
 # - Trang tài liệu (tiếng Anh): [bản đồ attention của mô hình đã huấn luyện](../analysis.md), [mô hình](../models.md).
 # - Bài báo: Li et al., 2018, [arXiv:1805.10180](https://arxiv.org/abs/1805.10180).
 # - Bài sau: [HUST chương 6](hust6_segmentation.md).

@@ -365,9 +365,11 @@ for name in [] if not STEPS else ["Dice"] if STEPS <= 2 else OBJECTIVES:  # two 
 # %% [markdown] lang="en"
 # ## Where to go from here
 #
-# - Configs: [`isbi_patch_cnn`](../../configs/isbi_patch_cnn.py) (sliding window),
-#   [`camvid_segnet`](../../configs/camvid_segnet.py), [`isbi_unetplusplus`](../../configs/isbi_unetplusplus.py),
-#   [`voc_stacked_unet`](../../configs/voc_stacked_unet.py), [`cityscapes_cunet`](../../configs/cityscapes_cunet.py).
+# - Configs: [`isbi_patch_cnn`](../../configs/papers/isbi_patch_cnn.py) (sliding window),
+#   [`camvid_segnet`](../../configs/papers/camvid_segnet.py),
+#   [`isbi_unetplusplus`](../../configs/papers/isbi_unetplusplus.py),
+#   [`voc_stacked_unet`](../../configs/papers/voc_stacked_unet.py),
+#   [`cityscapes_cunet`](../../configs/papers/cityscapes_cunet.py).
 # - Pages: [all losses, with pictures](../losses.md), [metrics](../metrics.md), [models](../models.md), [a league of all
 #   models](../league.md).
 # - Lovász, clDice, balanced cross entropy, U-Net's weights and the other losses of the chapter's source list are on the
@@ -376,9 +378,11 @@ for name in [] if not STEPS else ["Dice"] if STEPS <= 2 else OBJECTIVES:  # two 
 # %% [markdown] lang="vi"
 # ## Tiếp theo
 #
-# - Config: [`isbi_patch_cnn`](../../configs/isbi_patch_cnn.py) (trượt cửa sổ),
-#   [`camvid_segnet`](../../configs/camvid_segnet.py), [`isbi_unetplusplus`](../../configs/isbi_unetplusplus.py),
-#   [`voc_stacked_unet`](../../configs/voc_stacked_unet.py), [`cityscapes_cunet`](../../configs/cityscapes_cunet.py).
+# - Config: [`isbi_patch_cnn`](../../configs/papers/isbi_patch_cnn.py) (trượt cửa sổ),
+#   [`camvid_segnet`](../../configs/papers/camvid_segnet.py),
+#   [`isbi_unetplusplus`](../../configs/papers/isbi_unetplusplus.py),
+#   [`voc_stacked_unet`](../../configs/papers/voc_stacked_unet.py),
+#   [`cityscapes_cunet`](../../configs/papers/cityscapes_cunet.py).
 # - Trang tài liệu (tiếng Anh): [mọi hàm mục tiêu, có hình](../losses.md), [độ đo](../metrics.md), [mô
 #   hình](../models.md), [bảng xếp hạng các mô hình](../league.md).
 # - Lovász, clDice, balanced CE, trọng số của U-Net và các hàm khác trong tài liệu tham khảo của chương cũng có trong
