@@ -34,6 +34,7 @@ from jaxseg.data.folder import folder
 from jaxseg.data.isbi import isbi
 from jaxseg.data.labels import Relabeled
 from jaxseg.data.oxford_pet import oxford_pet
+from jaxseg.data.pages import pages
 from jaxseg.data.shapes import shapes
 from jaxseg.data.voc import voc
 
@@ -41,6 +42,7 @@ __all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "shapes": shapes,
+    "pages": pages,
     "folder": folder,
     "ade20k": ade20k,
     "camvid": camvid,
