@@ -2,9 +2,10 @@
 
 jaxseg train pages_unet --workdir runs/pages
 Nothing to download; docs/ocr.md goes on from there. The published U-Net looks at the image's own size first, which thin
-strokes need: with unet and the encoder plain, which halves the image before its first convolution, the same minutes
-came to val mIoU 0.6218, and to IoU 0.399 of text.
-Measured: not yet run.
+strokes need: with unet and the encoder plain, which halves the image before its first convolution, 6 min 36 s of
+processor time came to val mIoU 0.6218 on pages of 128 x 128, and to IoU 0.399 of text.
+Measured: val mIoU 0.8011, 8 min 8 s of processor time, 11 min 6 s on a busy machine, 2 CPU cores (AMD EPYC),
+2026-11-27, commit 18f753a with this set. F1 of ink against paper is 0.933, Sauvola's threshold has 0.943 (docs/ocr.md).
 """
 
 from jaxseg.config import default_config

@@ -89,7 +89,7 @@ assert set(updates) == {"batch_stats"}
 """,
 }
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
-SETS = {"tensorly", "nilearn", "ai_edge_litert", "skimage"}  # packages; the blocks that need them are run where they are installed
+SETS = {"tensorly", "nilearn", "ai_edge_litert", "skimage"}  # packages; blocks that need them run where they are
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,6 +13,7 @@ CONTENTS: Contents = {
     "Start": {
         "jaxseg": "index.md",
         "Applications": "applications.md",
+        "Printed pages": "ocr.md",
         "Coming from smp, torchvision, mmseg, Keras": "coming.md",
         "Frequent questions": "faq.md",
     },
