@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, said to editors and type checkers
     from jaxseg.models import MODELS, create_model, init
     from jaxseg.trained import TrainedModel, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {  # name -> the package that it is imported from; the other public names are packages themselves
     "DATASETS": "data",

@@ -22,7 +22,7 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", help="of a run: best (by validation mIoU), latest or a step")
 
 
-def data_arguments(parser: argparse.ArgumentParser) -> None:
+def data_arguments(parser: argparse._ActionsContainer) -> None:
     """Adds the flags that `data` reads."""
     parser.add_argument("--data", metavar="NAME", help="of `jaxseg list datasets` (default: the run's own)")
     parser.add_argument("--root", metavar="DIR", help="where the data is (default: where the run had it)")

@@ -55,7 +55,7 @@ def expected(
     logits = jax.jit(predict, static_argnames="canvas")(trained.variables, batch, canvas=grid.canvas)
     logits = logits[:, : native[0], : native[1]]
     scores = calibration(logits) if calibration else logits
-    return np.asarray(probabilities_of(scores, trained)), np.asarray(labels_of(logits, trained))
+    return np.asarray(probabilities_of(scores, trained)), np.asarray(labels_of(jax.numpy.asarray(logits), trained))
 
 
 def _in_tiles(

@@ -82,8 +82,8 @@ def predict_tiles(
             own = weights[None, :, :, None]
             # Where a weight is 0 the value does not count, be it nan.
             tile = jnp.where(own > 0, found[i * len(lefts) + j] * own, 0)
-            beside = _add(beside, tile, 2, int(left), padded[1])
-        below = _add(below, beside, 1, int(top), padded[0])
+            beside = _add(beside, tile, 2, int(left), int(padded[1]))
+        below = _add(below, beside, 1, int(top), int(padded[0]))
     mean = below / np.maximum(total, 1e-30)[None, :, :, None]
     return lax.slice_in_dim(lax.slice_in_dim(mean, 0, height, axis=1), 0, width, axis=2)
 

@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -150,6 +151,6 @@ def test_logits_are_answers_by_the_models_activation(kind):
     logits = np.random.default_rng(0).normal(size=(1, 5, 6, len(trained.classes))).astype(np.float32)
     logits = logits * (0, 1) if threshold else logits
     labels, probabilities = answers(logits, said)
-    np.testing.assert_array_equal(labels, labels_of(logits, trained))
-    np.testing.assert_allclose(probabilities, probabilities_of(logits, trained), atol=1e-6)
+    np.testing.assert_array_equal(labels, labels_of(jnp.asarray(logits), trained))
+    np.testing.assert_allclose(probabilities, probabilities_of(jnp.asarray(logits), trained), atol=1e-6)
     assert len(np.unique(labels)) > 1
