@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import jaxseg
 from jaxseg.cli import COMMANDS
 from jaxseg.cli.program import main, make_parser
 
@@ -30,7 +31,7 @@ def test_the_overview_has_every_command_in_80_columns(capsys):
 
 def test_version(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == "jaxseg 0.1.0\n"
+    assert capsys.readouterr().out == f"jaxseg {jaxseg.__version__}\n"
 
 
 @pytest.mark.parametrize(
