@@ -14,7 +14,7 @@ CONTENTS: Contents = {
         "jaxseg": "index.md",
         "Applications": "applications.md",
         "Printed pages": "ocr.md",
-        "Coming from smp, torchvision, mmseg, Keras": "coming.md",
+        "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
     },
     "Course": "course/",

@@ -1,4 +1,6 @@
-"""The names of docs/coming.md that are said to be of smp and torchvision are."""
+"""The names of docs/coming.md that are said to be of smp, torchvision and MONAI are."""
+
+from operator import attrgetter
 
 from tests.website.test_reference import rows
 
@@ -19,3 +21,10 @@ def test_the_names_of_smp_and_torchvision_exist(peers):
             seen.add(library)
             assert [name for name in names if name not in known[library]] == [], library
     assert seen == set(known)
+
+
+def test_the_names_of_monai_exist(require):
+    names = [name for library, names, _ in rows() if library == "MONAI" for name in names]
+    assert len(names) > 15
+    for name in names:
+        attrgetter(name)(require("monai"))
