@@ -134,6 +134,7 @@ NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("python", "-c", "import tensorflow_datasets"): "it downloads",
     ("python", "tests/fuzz.py"): "minutes; tests/test_fuzz.py breaks a few files",
     ("python", "-m", "tests.drill"): "up to an hour of kills",
+    ("python", "-m", "tests.end_to_end.papers"): "half an hour of short runs",
     ("python", "-m", "jaxseg.serve.load"): "it asks a server; tests/serve runs it",
     ("curl",): "it asks a server; tests/serve asks one",
 }

@@ -25,6 +25,7 @@ CONTENTS: Contents = {
         "Pretrained weights": "pretrained.md",
         "NNX, Equinox, plain JAX": "nnx.md",
         "League": "league.md",
+        "The papers' configs": "papers.md",
     },
     "Train": {
         "Data": "data.md",
