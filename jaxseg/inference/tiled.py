@@ -96,7 +96,7 @@ class TiledPredictions:
                 yield Strip(top, jax.tree.map(np.asarray, found))
                 top = own.stop
             if top < end:
-                done = max(int(before[top]) - kept[0], 0)
+                done = min(max(int(before[top]) - kept[0], 0), len(kept[1]))
                 kept = (kept[0] + done, kept[1][done:])
 
 

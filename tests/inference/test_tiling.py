@@ -108,6 +108,22 @@ def test_strips_of_images_that_the_network_sees_at_another_size(rule):
         np.testing.assert_array_equal(whole["probabilities"], p)
 
 
+@pytest.mark.parametrize(("factor", "tile"), [(3, 40), (4, 32), (5, 36)])
+def test_images_that_the_network_sees_much_larger(factor, tile):
+    """Between two rows of the image lie several of the network's; strips of those end where none is needed."""
+    height = 300
+    trained, x = model(resize=Resize(factor=factor)), image(height, 20)
+    whole, tiled = Predictor(trained, tile="none"), Predictor(trained, tile=tile, overlap=0.4, blend="center")
+    np.testing.assert_array_equal(tiled(x), whole(x))
+
+    def read(top, left, height, width):
+        return x[top : top + height, left : left + width]
+
+    for rows in [(0, height), (height // 3, height)]:
+        strips = list(tiled.label_strips(read, x.shape[:2], tiled.tiling(x.shape[:2]), rows))
+        np.testing.assert_array_equal(np.concatenate([s.result for s in strips]), whole(x)[slice(*rows)])
+
+
 def test_tiles_that_hold_nothing_are_not_computed(monkeypatch):
     bands = Bands(("r", "g", "b"), "float32", (0, 255), nodata=-1)
     trained = model(bands=bands)
