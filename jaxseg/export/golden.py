@@ -1,7 +1,7 @@
 """The golden images of an exported file: what the file said of them where it was written, and whether it says so here.
 
 The images are not in the file but drawn again, of whole numbers that no version of NumPy draws otherwise; the file
-holds their digest, the labels of some pixels, the probabilities of fewer, and the digest of its weights.
+holds their digest, the labels of some pixels, the probabilities of fewer, and the digest of all else that is in it.
 """
 
 import base64
@@ -89,7 +89,7 @@ def describe_golden(
     output: Num[np.ndarray, "..."],
     images: Num[np.ndarray, "b h w c"],
     description: Mapping[str, Any],
-    weights: str,
+    content: str,
     runtime: str,
 ) -> dict[str, Any]:
     """Returns what a file keeps of its golden images, as JSON holds it.
@@ -98,14 +98,14 @@ def describe_golden(
       output: of the function in the file.
       images: of `golden_images`.
       description: of the file.
-      weights: their digest.
+      content: the digest of all else that is in the file.
       runtime: what ran the file, and its version.
     """
     labels, probabilities = answers(output, description)
     at = _places(labels.size, LABELS)
     kept = {
         "images": digest_of(images),
-        "weights": weights,
+        "content": content,
         "where": f"{runtime}, {platform.system()} {platform.machine()}",
         "labels": _encode(labels.reshape(-1)[at], np.uint16),
     }
@@ -128,7 +128,7 @@ def verify_exported(path: str | Path, *, tolerance: float = TOLERANCE) -> Verifi
     Raises:
       UserError: the file cannot be run, or says nothing of golden images.
     """
-    from jaxseg.export.loaded import load_exported, weights_digest
+    from jaxseg.export.loaded import content_digest, load_exported
 
     if not 0 <= tolerance <= 1:
         raise UserError(f"The tolerance is of probabilities, 0 to 1, got {tolerance}.")
@@ -138,7 +138,7 @@ def verify_exported(path: str | Path, *, tolerance: float = TOLERANCE) -> Verifi
     bands = read_preprocessing(Fields(said, path, REMEDY).group("preprocessing")).bands
     if tuple(said["input"]["shape"]) != form.shape(bands.count) or bands.dtype != said["input"]["dtype"]:
         raise UserError(f"{path}: its input is not of its size and bands. {REMEDY}")
-    if form.size[0] * form.size[1] * form.batch * bands.count > LARGEST:
+    if form.size[0] * form.size[1] * max(form.batch, 2) * bands.count > LARGEST:
         raise UserError(f"{path}: its images have more than {LARGEST} values, which are not drawn. {REMEDY}")
     images = golden_images(bands, form)
     if digest_of(images) != kept["images"]:
@@ -155,7 +155,7 @@ def verify_exported(path: str | Path, *, tolerance: float = TOLERANCE) -> Verifi
     then = _decode(kept["labels"], np.uint16, (len(at),), path)
     found = labels.reshape(-1)[at]
     made = f"{said['date']}, jaxseg {said['jaxseg']}, jax {said['jax']}, {kept['where']}"
-    facts = {"tolerance": tolerance, "intact": weights_digest(path) == kept["weights"], "made": plain(made)}
+    facts = {"tolerance": tolerance, "intact": content_digest(path) == kept["content"], "made": plain(made)}
     if probabilities is None:
         return Verification(int((found == then).sum()), len(at), 0.0, 0, **facts)
     classes = len(said["classes"])
@@ -169,7 +169,7 @@ def verify_exported(path: str | Path, *, tolerance: float = TOLERANCE) -> Verifi
 
 def told(found: Verification) -> list[str]:
     """Returns what of an exported file agrees, a line each, and what follows from it."""
-    weights = "unchanged" if found.intact else "CHANGED since the file was written"
+    content = "unchanged" if found.intact else "CHANGED since the file was written"
     probabilities = (
         f"{found.compared} compared, max |difference| {found.difference:.2e} (at most {found.tolerance:g})"
         if found.compared
@@ -177,14 +177,14 @@ def told(found: Verification) -> list[str]:
     )
     lines = [
         f"{'written':<13}  {found.made}",
-        f"{'weights':<13}  {weights}",
+        f"{'content':<13}  {content}",
         f"{'labels':<13}  {found.agreeing} of {found.pixels} agree (at least {AGREEING:.1%} must)",
         f"{'probabilities':<13}  {probabilities}",
     ]
     if found.holds:
         return [*lines, "The file says here what it said where it was written."]
     if not found.intact:
-        return [*lines, "The file does not hold the weights that it was written with. Copy it again, or export again."]
+        return [*lines, "The file does not hold what it was written with. Copy it again, or export again."]
     return [
         *lines,
         "The file does not say here what it said where it was written. With another version of the runtime, or on"
@@ -224,7 +224,7 @@ def _read(said: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     if "golden" not in said:
         raise UserError(f"{path} was written before exported files had golden images. {REMEDY}")
     fields = Fields(said, path, REMEDY).group("golden")
-    kept = {name: fields.take(name, is_text, "text") for name in ("images", "weights", "where", "labels")}
+    kept = {name: fields.take(name, is_text, "text") for name in ("images", "content", "where", "labels")}
     with_some = said["output"]["name"] != "labels"
     kind = is_text if with_some else lambda value: value is None
     return kept | {"probabilities": fields.take("probabilities", kind, "text" if with_some else "null")}

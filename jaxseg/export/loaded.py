@@ -84,12 +84,12 @@ def load_exported(path: str | Path) -> Exported:
 
 
 def _kind(path: str | Path) -> tuple[Callable[..., Any], Callable[..., str]]:
-    """What reads a file, and what makes a digest of its weights."""
+    """What reads a file, and what makes a digest of its content."""
     if is_litert(path):
         return read_litert, digest_litert
     return (read_stablehlo, digest_stablehlo) if zipfile.is_zipfile(path) else (read_onnx, digest_onnx)
 
 
-def weights_digest(path: str | Path) -> str:
-    """Returns the SHA-256 of the weights in a file that `load_exported` has read."""
+def content_digest(path: str | Path) -> str:
+    """Returns the SHA-256 of all but the golden images in a file that `load_exported` has read."""
     return _kind(path)[1](path)

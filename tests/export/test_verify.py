@@ -55,7 +55,7 @@ def test_golden_images_are_the_same_for_ever():
 def test_files_say_here_what_they_said(files, capsys):
     assert main(["verify", str(files / "model.onnx")]) == 0
     said = capsys.readouterr().out
-    assert "weights        unchanged" in said and "labels         630 of 630 agree" in said
+    assert "content        unchanged" in said and "labels         630 of 630 agree" in said
     assert "probabilities  768 compared, max |difference| 0.00e+00" in said
     assert "onnxruntime" in said.splitlines()[0]
     assert main(["verify", str(files / "model.stablehlo")]) == 0
@@ -71,6 +71,13 @@ def test_other_weights_are_told(files, tmp_path, capsys):
 
     assert main(["verify", str(changed(files, tmp_path / "other.onnx", change))]) == 1
     assert "CHANGED since the file was written" in capsys.readouterr().out
+
+    def rename(proto):
+        (entry,) = [entry for entry in proto.metadata_props if entry.key == "jaxseg.classes"]
+        entry.value = json.dumps(json.loads(entry.value)[::-1])
+
+    assert main(["verify", str(changed(files, tmp_path / "other.onnx", rename))]) == 1
+    assert "CHANGED since the file was written" in capsys.readouterr().out
     with zipfile.ZipFile(files / "model.stablehlo") as archive:
         weights = bytearray(archive.read(WEIGHTS))
     weights[-2] ^= 64
@@ -85,10 +92,10 @@ def test_a_file_that_computes_something_else_is_told(files, tmp_path, capsys):
 
     other = changed(files, tmp_path / "other.onnx", change)
     found = verify_exported(other)
-    assert found.intact and found.difference > 0.01 and not found.holds
+    assert not found.intact and found.difference > 0.01 and not found.holds
     assert verify_exported(other, tolerance=1).difference == found.difference
     assert main(["verify", str(other)]) == 1
-    assert "The file does not say here what it said" in capsys.readouterr().out
+    assert "The file does not hold what it was written with" in capsys.readouterr().out
 
 
 def without_golden(proto):
