@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import starlette.requests
     import starlette.responses
 
+CHOSEN = 4  # ways of applying the model that are kept compiled, besides the server's own
 DRAINED = 5.0  # seconds for which the body of a request is read that is refused anyway
 
 
@@ -66,7 +67,7 @@ class Service:
         }
         self.counters = Counters(gauges)
         self.choices = predictor_of is not None
-        chosen = functools.cache(lambda way: predictor_of(**dict(way))) if predictor_of else None
+        chosen = functools.lru_cache(CHOSEN)(lambda way: predictor_of(**dict(way))) if predictor_of else None
         self.batcher = Batcher(predictor, batch=batch, wait=wait, computed=self.counters.computed, model_of=chosen)
         self._batch = batch
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="images")
@@ -124,6 +125,8 @@ class Service:
         stage = "uploaded"
         try:
             async with asyncio.timeout(self.limits.seconds):
+                if len(request.query_params.multi_items()) > len(request.query_params):
+                    raise Refused(400, "A parameter is given twice.")
                 wish = answers.read_wish(request.query_params, choices=self.choices)
                 body = await self._body(request)
                 stage = "computed"
