@@ -86,6 +86,8 @@ def create(
     >>> model(jax.numpy.ones((1, 8, 8, 3)))["logits"].shape
     (1, 8, 8, 3)
     """
+    if not (isinstance(rngs, nnx.Rngs) and {"params", "default"} & set(dict(rngs.items()))):
+        raise UserError(f"Expected rngs that draw parameters, as nnx.Rngs(0), got {type(rngs).__name__}.")
     model = create_model(name, encoder, num_classes=num_classes, **options)
     return Segmenter(model, init(model, rngs.params()), rngs=rngs)
 

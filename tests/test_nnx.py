@@ -93,5 +93,7 @@ def test_dropout_draws_anew_in_training_alone():
 
 
 def test_what_are_no_variables_is_refused(linen):
+    with pytest.raises(UserError, match=r"nnx.Rngs\(0\)"):
+        create("unet", "plain", num_classes=3, rngs=nnx.Rngs(dropout=0), **SMALL)
     with pytest.raises(UserError, match="variables of a linen model"):
         Segmenter(linen[0], linen[1]["params"])

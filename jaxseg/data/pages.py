@@ -67,8 +67,8 @@ def pages(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0, we
     """
     if not 0 <= wear <= 2:
         raise UserError(f"pages: `wear` must be in [0, 2], got {wear}.")
-    if size < 32 or train < 0 or val < 0:
-        raise UserError(f"pages: expected size >= 32 and counts >= 0, got {size=}, {train=}, {val=}.")
+    if size < 32 or train < 0 or val < 0 or seed < 0:
+        raise UserError(f"pages: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}.")
     splits = {name: Pages(name, count, size, seed, wear) for name, count in (("train", train), ("val", val))}
     return Dataset("pages", CLASSES, PALETTE, splits, IGNORE)
 

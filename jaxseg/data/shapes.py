@@ -58,9 +58,10 @@ def shapes(
     """
     if not 0 <= color <= 1:
         raise UserError(f"shapes: `color` must be in [0, 1], got {color}.")
-    if size < 16 or train < 0 or val < 0 or border < 0:
+    if size < 16 or train < 0 or val < 0 or border < 0 or seed < 0:
         raise UserError(
-            f"shapes: expected size >= 16 and counts and border >= 0, got {size=}, {train=}, {val=}, {border=}."
+            "shapes: expected size >= 16 and counts, border and seed >= 0, got"
+            f" {size=}, {train=}, {val=}, {border=}, {seed=}."
         )
     splits = {
         name: Shapes(name, count, size, seed, border, noise, color) for name, count in (("train", train), ("val", val))

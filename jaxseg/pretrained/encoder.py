@@ -102,11 +102,19 @@ def weights_origin(name: str, source: str | Path) -> str:
     return f"{weights.source}, {path}"
 
 
+def _exists(source: str) -> bool:
+    """Whether a text is the path of something; one that cannot be a path is none."""
+    try:
+        return Path(source).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long; of no user; with a zero
+        return False
+
+
 def _find(name: str, source: str) -> tuple[Weights | None, Path]:
     """The weights that a source names, if they are in the table, and the path of their file or folder."""
     if is_name(source):
         return find_weights(name, source)
-    if not source.startswith("hf:") and not Path(source).expanduser().exists():
+    if not source.startswith("hf:") and not _exists(source):
         raise UserError(
             f"Unknown source of encoder weights '{source}': no such file or folder. {suggest(source, NAMES)}"
             " Or name a file, a folder or hf:OWNER/REPO."

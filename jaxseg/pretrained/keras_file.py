@@ -29,7 +29,7 @@ LEAVES = {
 }
 NORMALIZATION = ("gamma", "beta", "moving_mean", "moving_variance")
 # What Keras 3 calls the layers of a file, whatever their names in the model are: by their class, numbered from 0.
-_BY_CLASS = re.compile(r"(conv2d|depthwise_conv2d|batch_normalization|dense)(?:_(\d+))?\.(\w+)")
+_BY_CLASS = re.compile(r"(conv2d|depthwise_conv2d|batch_normalization|dense)(?:_(\d{1,6}))?\.(\w+)")
 _DEPTHWISE = re.compile(r"depthwise|dwconv")
 _INNER = ("layers", "_layer_checkpoint_dependencies", "vars")  # groups of a file that are no layers
 
@@ -153,7 +153,7 @@ def _numbered(found: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]
     for name, array in found.items():
         groups, _, number = name.rpartition("/vars/")
         layer = ".".join(part for part in groups.split("/") if part not in _INNER)
-        if number.isdecimal() and layer and not layer.startswith("optimizer"):
+        if number.isdecimal() and len(number) < 7 and layer and not layer.startswith("optimizer"):
             layers.setdefault(layer, {})[int(number)] = array
     split = {}
     for layer, variables in layers.items():

@@ -55,7 +55,7 @@ def timms_pixels(folder: Path) -> Pixels | None:
     try:
         config = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
         mean, std = ([255.0 * float(x) for x in config[name]] for name in ("mean", "std"))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     if len(mean) != 3 or len(std) != 3 or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
         return None
