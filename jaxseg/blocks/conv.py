@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -21,7 +22,7 @@ from jaxseg.ops.moments import moments
 
 # What a layer takes and gives. The sizes have no names, as names that are alike would say that sizes are: a layer that
 # changes none of them says so by an annotation of its own.
-Feature = Float[Array, "_b _h _w _c"]
+Feature = Float[Array | np.ndarray, "_b _h _w _c"]  # the wirings take NumPy's arrays, too
 Activation = Callable[[Feature], Feature]
 
 

@@ -18,7 +18,7 @@ def global_avg_pool(x: Float[ArrayLike, "b h w c"]) -> Float[Array, "b 1 1 c"]:
     >>> global_avg_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).item()
     1.5
     """
-    return x.mean((1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
+    return jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
 
 
 def avg_pool(x: Float[ArrayLike, "b h w c"], *, stride: int = 2, dilation: int = 1) -> Float[Array, "b h2 w2 c"]:

@@ -180,7 +180,7 @@ def _multiply(matrix: np.ndarray, x: Float[ArrayLike, "n s c"]) -> Float[Array, 
 
 def _product(
     matrix: Float[Array, "n s2 s"],
-    x: Float[Array, "n s c"],
+    x: Float[Array | np.ndarray, "n s c"],
     *,
     precision: lax.Precision | lax.DotAlgorithmPreset | None,
 ) -> Float[Array, "n s2 c"]:
