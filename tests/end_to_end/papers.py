@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import linen as nn
 from PIL import Image
 
 from jaxseg.cli import recipes
@@ -46,7 +47,7 @@ def tree(name: str, folder: Path) -> int:
     return 3
 
 
-def operations(model: jax.stages.Wrapped, crop: tuple[int, int]) -> float:
+def operations(model: nn.Module, crop: tuple[int, int]) -> float:
     """Floating-point operations of the network on one crop."""
     variables = jax.eval_shape(lambda: init(model, jax.random.key(0)))
     image = jax.ShapeDtypeStruct((1, *crop, 3), np.float32)
@@ -63,22 +64,19 @@ def rate() -> float:
     return float(np.mean(rates))
 
 
-def smoke(name: str, folder: Path) -> str:
-    """Runs one config, and returns its row."""
+def smoke(name: str, folder: Path, rate: float) -> str:
+    """Runs one config, and returns its row; `rate` is in operations a second."""
     c, path = recipes.load(name), folder / name
     classes = tree(c.data.name, path / "data")
     crop = tuple(c.data.crop) if name in WHOLE else tuple(64 + n % 32 for n in c.data.crop)
     settings = {
         "data.root": path / "data", "data.crop": crop, "data.canvas": crop, "data.batch_size": 2,
-        "data.resize.factor": 1.0, "data.resize.short_side": 0, "data.resize.size": "()", "data.train_split": "train",
+        "data.resize.factor": 1.0, "data.resize.short_side": 0, "data.resize.size": "", "data.train_split": "train",
         "model.encoder_weights": "", "train.epochs": 0, "train.steps": 2 * c.optim.accumulate,
         "optim.warmup_steps": min(1, c.optim.warmup_steps), "eval.every": 0, "log.every": 1, "log.tensorboard": False,
         "train.compilation_cache": "",
     }  # fmt: skip
     words = [f"--config.{key}={','.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in settings.items()]
-    words = [word for word in words if word != "--config.data.resize.size=()"]
-    if tuple(c.data.resize.size):
-        words.append("--config.data.resize.size=")
     began = time.perf_counter()
     command = [sys.executable, "-m", "jaxseg", "train", name, "--workdir", path / "run", *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -91,7 +89,7 @@ def smoke(name: str, folder: Path) -> str:
     assert any("miou" in row for row in rows)
     images = c.train.steps * c.data.batch_size or c.train.epochs * IMAGES.get(c.data.name, 0)
     work = operations(build_model(c, classes), tuple(c.data.crop))
-    hours = 3 * work * images / rate.found / 3600 if images else None
+    hours = 3 * work * images / rate / 3600 if images else None
     loss = ", ".join(f"{loss:.2f}" for loss in losses)
     schedule = f"{images:,} | {hours:.1f}" if hours else "of the data | of the data"
     return f"| `{name}` | {loss} | {seconds:.0f} s | {work / 1e9:.0f} | {schedule} |"
@@ -99,13 +97,13 @@ def smoke(name: str, folder: Path) -> str:
 
 def main() -> int:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
-    rate.found = rate()
+    found = rate()
     known = [name for name, path in recipes.recipes().items() if path.parent.name == "papers"]
     print("| config | loss of two steps | run | GFLOP a crop | images of the schedule | hours on an H100 |")
     print("|---|---|---|---|---|---|")
     failed = 0
     for name in names or known:
-        row = smoke(name, folder)
+        row = smoke(name, folder, found)
         failed += "FAILED" in row
         print(row, flush=True)
     return 1 if failed else 0
