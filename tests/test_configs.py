@@ -36,7 +36,8 @@ def test_config_traces(path):
     c = _load(path).get_config()
     assert c.is_locked
     limits.check_config(c)
-    model = experiment.build_model(c, CLASSES)
+    weights = c.loss.options.get("cross_entropy", {}).get("class_weights", ())
+    model = experiment.build_model(c, len(weights) or CLASSES)
     key, image = jax.random.key(0), jnp.zeros((1, *c.data.crop, 3))
     variables = jax.eval_shape(lambda key: model.init(key, image, train=False), key)
     tx = experiment.make_optimizer(c, experiment.make_schedule(c, c.train.steps or 10_000))

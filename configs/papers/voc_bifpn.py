@@ -2,7 +2,7 @@
 
 jaxseg train voc_bifpn --config.data.root=DIR --workdir runs/voc_bifpn
 Tan, Pang & Le, 2020, arXiv:1911.09070, section 5.2; the paper gives the architecture and no schedule, which is
-DeepLabV3+'s here.
+DeepLabV3+'s here, with the weight decay and the averaged weights that the authors' detectors have.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Starts from ImageNet weights: `jaxseg list --weights efficientnet_b4`.
 Measured: not yet run.

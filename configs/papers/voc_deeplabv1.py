@@ -2,7 +2,8 @@
 
 jaxseg train voc_deeplabv1 --config.data.root=DIR --workdir runs/voc_deeplabv1
 Chen et al., 2014, arXiv:1412.7062, section 5: crops of 321 x 321, batches of 20, rate 1e-3 and ten times that for the
-classifier, 6000 steps, the rate by polynomial decay as in the second paper.
+classifier (here for fc6 and fc7, too), 6000 steps, the rate by polynomial decay as in the second paper
+(arXiv:1606.00915, table 2).
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Starts from ImageNet weights, as the paper does: `jaxseg list --weights vgg16`.
 Measured: not yet run.

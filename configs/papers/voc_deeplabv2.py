@@ -2,7 +2,8 @@
 
 jaxseg train voc_deeplabv2 --config.data.root=DIR --workdir runs/voc_deeplabv2
 Chen et al., 2016, arXiv:1606.00915, section 4.1: scales 0.5 to 1.5, crops of 321 x 321, batches of 10, poly 0.9 from
-2.5e-4, ten times that for the new layers, 20 000 steps.
+2.5e-4, ten times that for the new layers, 20 000 steps. There three sizes of an image are seen at once, BatchNorm stays
+as it was, and the network was trained on COCO before.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Starts from ImageNet weights, as the paper does: `jaxseg list --weights resnet101`.
 Measured: not yet run.

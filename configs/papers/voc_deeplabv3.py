@@ -1,8 +1,8 @@
 """DeepLabV3 / ResNet-101, multi-grid (1, 2, 4) / PASCAL VOC 2012.
 
 jaxseg train voc_deeplabv3 --config.data.root=DIR --workdir runs/voc_deeplabv3
-Chen et al., 2017, arXiv:1706.05587, section 4: output stride 16, crops of 513 x 513, batches of 16, scales 0.5 to 2,
-poly 0.9 from 0.007, 30 000 steps.
+Chen et al., 2017, arXiv:1706.05587, section 4.1: output stride 16, crops of 513 x 513, batches of 16, scales 0.5 to 2,
+poly 0.9 from 0.007, 30 000 steps. The paper evaluates at output stride 8.
 DIR is VOC2012 as it is downloaded, 21 classes. With SBD: --config.data.train_split=train_aug (docs/data.md).
 Starts from ImageNet weights, as the paper does: `jaxseg list --weights resnet101`.
 Measured: not yet run.
