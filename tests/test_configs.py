@@ -39,7 +39,8 @@ def test_config_traces(path):
     weights = c.loss.options.get("cross_entropy", {}).get("class_weights", ())
     model = experiment.build_model(c, len(weights) or CLASSES)
     key, image = jax.random.key(0), jnp.zeros((1, *c.data.crop, 3))
-    variables = jax.eval_shape(lambda key: model.init(key, image, train=False), key)
+    outputs, variables = jax.eval_shape(lambda key: model.init_with_output(key, image, train=False), key)
+    assert set(outputs) == set(c.loss.heads), "a head that the model has is not trained"
     tx = experiment.make_optimizer(c, experiment.make_schedule(c, c.train.steps or 10_000))
     freeze, ema = tuple(c.optim.freeze), c.optim.ema
     state = jax.eval_shape(lambda v: create_state(v, tx, ema=ema > 0, freeze=freeze), variables)
