@@ -95,13 +95,14 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
     return table[name]
 
 
-def check_options(function: Callable, options: Mapping[str, Any], kind: str) -> None:
+def check_options(function: Callable, options: Mapping[str, Any], kind: str, *, beside: Iterable[str] = ()) -> None:
     """Raises a `UserError` when `options` holds a keyword that `function` does not take, or a value of another type.
 
     Args:
       function: its annotations say what it takes.
       options: its keywords.
       kind: what the function is, for messages: "model 'unet'".
+      beside: further keywords that the user may give, whose values are checked elsewhere; for messages.
 
     >>> check_options(lambda *, size=1: None, {"sise": 2}, "data set 'a'")
     Traceback (most recent call last):
@@ -110,9 +111,10 @@ def check_options(function: Callable, options: Mapping[str, Any], kind: str) -> 
     parameters = inspect.signature(function).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = [name for name in parameters if name not in ("parent", "name", "self")]
+    told = sorted({*known, *beside})
     for option, value in options.items():
         if option not in known and not anything:
-            raise UserError(f"Unknown option '{option}' of {kind}. {suggest(option, known)}")
+            raise UserError(f"Unknown option '{option}' of {kind}. {suggest(option, told)}")
         parameter = parameters.get(option)
         if parameter is not None and not fits(value, parameter.annotation):
             default = parameter.default

@@ -24,6 +24,7 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   own, under "attention".
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ from jaxseg.models import (
     upernet,
 )
 from jaxseg.models.init import channels_of, init
+from jaxseg.models.names_of_peers import check_names_of_peers
 from jaxseg.models.parts import Architecture
 from jaxseg.models.segmenter import Segmenter
 
@@ -116,7 +118,7 @@ def create_model(
     name: str,
     encoder: str | nn.Module = "",
     *,
-    num_classes: int,
+    num_classes: int | None = None,
     in_channels: int | None = None,
     output_stride: int | None = None,
     dtype: Any = jnp.float32,
@@ -129,7 +131,7 @@ def create_model(
     Args:
       name: a key of `MODELS`.
       encoder: a key of `ENCODERS`, or a module that keeps the encoders' contract; "" is the architecture's own.
-      num_classes: of the logits, at least 1.
+      num_classes: of the logits, at least 1; there is no default, and None is an error.
       in_channels: of the images, at least 1; `init` makes variables for them, and images of another number are an
         error. None takes any number: variables are then for 3 channels, or for as many as `init` is told.
       output_stride: of the encoder, in pixels of the image; None is the one the architecture was published with.
@@ -142,12 +144,11 @@ def create_model(
     (256, 128, 64, 32, 16)
     """
     entry = architecture(name)
-    if "encoder_weights" in options:
-        raise UserError(
-            "A model has no weights of its own: they are variables. See jaxseg.pretrained.load_encoder; in a config,"
-            " set config.model.encoder_weights."
-        )
-    check_options(entry, options, f"model '{name}'")
+    arguments = [key for key in inspect.signature(create_model).parameters if key not in ("name", "options")]
+    own = [] if entry.default_encoder is not None else ["encoder", "output_stride", "encoder_options"]
+    beside = [key for key in arguments if key not in own]
+    check_names_of_peers(entry, options, f"model '{name}'", beside)
+    check_options(entry, options, f"model '{name}'", beside=beside)
     for key, count in (("num_classes", num_classes), ("in_channels", 3 if in_channels is None else in_channels)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{key} must be a whole number of at least 1, got {count!r}.")

@@ -1,5 +1,7 @@
 """`create_model` and `init`."""
 
+import inspect
+import re
 from functools import partial
 
 import chex
@@ -12,8 +14,9 @@ from flax import linen as nn
 from jaxseg.checks import UserError
 from jaxseg.data import create_dataset
 from jaxseg.encoders import create_encoder
-from jaxseg.models import architecture, create_model, init, pixel_statistics
+from jaxseg.models import MODELS, architecture, create_model, init, pixel_statistics
 from jaxseg.models.describe import describe
+from jaxseg.models.names_of_peers import PEERS
 from jaxseg.pretrained.convert import input_channels, variables_template
 
 WIDTHS = {"widths": (4, 6, 8, 12, 16), "convs": 1}
@@ -170,3 +173,46 @@ def test_a_model_of_no_number_of_channels_is_what_init_is_told():
     for told, channels in ((None, 3), (2, 2)):
         variables = jax.eval_shape(partial(init, model, in_channels=told), jax.random.key(0))
         assert variables["params"]["encoder"]["level1_conv1"]["conv"]["kernel"].shape == (3, 3, channels, 4)
+
+
+@pytest.mark.parametrize(
+    "name, option, said",
+    [
+        ("unet", {"decoder_attention_type": "scse"}, "It is called attention here"),
+        ("unet", {"encoder_name": "resnet34", "classes": 3}, "It is called encoder here"),
+        ("unet", {"classes": 3}, "It is called num_classes here"),
+        ("unet", {"encoder_depth": 4}, r"It is called encoder_options=\{'depth': …\} here"),
+        ("unet", {"activation": "sigmoid"}, "jaxseg.Predictor makes labels and probabilities"),
+        ("unet", {"decoder_use_batchnorm": True}, "normalization is a part of each architecture"),
+        ("unet", {"upsampling": 4}, "logits have the size of the image"),
+        ("unet", {"aux_params": {"classes": 2}}, "no classifier"),
+        ("pspnet", {"psp_out_channels": 512}, "It is called features here"),
+        ("deeplabv3", {"decoder_channels": 256}, "It is called features here"),
+        ("fcn", {"aux_loss": True}, "It is called auxiliary=True here"),
+        ("fcn", {"pretrained": True}, "jaxseg.pretrained.load_encoder"),
+        ("unet", {"norm_cfg": {"type": "BN"}}, "normalization is a part of each architecture"),
+        ("segnet", {"backbone": "vgg16"}, "Where a model has it, it is called encoder here; this one has not. Known: "),
+        ("fpn", {"decoder_attention_type": "scse"}, "it is called attention here; this one has not"),
+    ],
+)
+def test_what_other_libraries_call_it_is_answered_with_what_it_is_called_here(name, option, said):
+    with pytest.raises(UserError, match=f"Unknown option '{next(iter(option))}' of model '{name}'.*{said}"):
+        create_model(name, **option)
+
+
+def test_every_name_of_a_peer_leads_to_something_that_some_model_takes():
+    common = set(inspect.signature(create_model).parameters)
+    taken = common.union(*(inspect.signature(entry).parameters for entry in MODELS.values()))
+    for name, here in PEERS.items():
+        for keyword in () if isinstance(here, str) else here:
+            assert keyword.partition("=")[0] in taken, f"{name} is called {keyword}, which no model takes"
+
+
+def test_what_is_known_is_all_that_is_taken():
+    with pytest.raises(UserError, match="Known: (.*)[.]") as caught:
+        create_model("unet", num_classes=2, bogus=1)
+    known = re.search("Known: (.*)[.]", str(caught.value))[1].split(", ")
+    assert {"in_channels", "head_dtype", "output_stride", "encoder_options", "attention", "encoder"} <= set(known)
+    with pytest.raises(UserError) as caught:
+        create_model("segnet", num_classes=2, bogus=1)
+    assert "output_stride" not in str(caught.value) and "in_channels" in str(caught.value)
