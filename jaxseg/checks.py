@@ -124,6 +124,51 @@ def check_options(function: Callable, options: Mapping[str, Any], kind: str, *, 
             )
 
 
+def check_numbers(options: Mapping[str, Any], kind: str, *, from_zero: Iterable[str] = ()) -> None:
+    """Raises a `UserError` for the first number, alone or in a tuple, that is out of the range of what it counts.
+
+    Whole numbers count something and are at least 1, others are above 0; `dropout`, `drop_path` and `momentum` are 0
+    to 1.
+
+    Args:
+      options: keywords, of the right types (see `check_options`).
+      kind: whose they are, for messages: "model 'unet'".
+      from_zero: keywords whose whole numbers may be 0.
+
+    >>> check_numbers({"widths": (8, 0)}, "encoder 'plain'")
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: The option 'widths' of encoder 'plain' must hold whole numbers of at least 1, got (8, 0).
+    """
+    for option, value in options.items():
+        several = isinstance(value, tuple | list)
+        for number in value if several else (value,):
+            if not isinstance(number, numbers.Real) or isinstance(number, bool):
+                continue
+            whole, least = isinstance(number, numbers.Integral), 0 if option in from_zero else 1
+            if option in ("dropout", "drop_path", "momentum"):
+                good, wanted = 0 <= number <= 1, "number from 0 to 1"
+            elif whole and option != "scales":
+                good, wanted = number >= least, f"whole number of at least {least}"
+            else:
+                good, wanted = number > 0, "number above 0"
+            if not good:
+                be = f"hold {wanted.replace('number', 'numbers', 1)}" if several else f"be a {wanted}"
+                raise UserError(f"The option '{option}' of {kind} must {be}, got {value!r}.")
+
+
+def check_distinct(option: str, values: Sequence[Any], *, least: int = 0) -> None:
+    """Raises a `UserError` unless there are `least` values or more, and none twice: each has a layer of its own.
+
+    >>> check_distinct("bins", (1, 2, 2))
+    Traceback (most recent call last):
+    jaxseg.checks.UserError: `bins` must hold no number twice, got (1, 2, 2).
+    """
+    if len(set(values)) < len(values):
+        raise UserError(f"`{option}` must hold no number twice, got {tuple(values)}.")
+    if len(values) < least:
+        raise UserError(f"`{option}` must hold at least {least} number, got {tuple(values)}.")
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Says whether a value is of a type, as far as the type is one that a config's values have.
 

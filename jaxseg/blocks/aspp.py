@@ -11,6 +11,7 @@ from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform, pytorch_uniform, xavier_uniform
 from jaxseg.blocks.separable import SeparableConvNormAct
 from jaxseg.blocks.types import Function
+from jaxseg.checks import UserError, check_distinct
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize_like
 
@@ -42,6 +43,8 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
+        check_distinct("rates", self.rates)
+
         def layer(kind, kernel_size, dilation, name):
             made = kind(
                 self.features, kernel_size, dilation=dilation, dtype=self.dtype, kernel_init=self.kernel_init, name=name
@@ -75,6 +78,8 @@ class ASPPSum(nn.Module):
     @nn.compact
     def __call__(self, x: Feature, *, train: bool) -> Feature:
         scores = self.head_dtype or self.dtype
+        if not self.rates:
+            raise UserError("`rates` must hold at least 1 number, got ().")
 
         def conv(features, kernel_size, kernel_init, name, dilation=1, dtype=self.dtype):
             return Conv(

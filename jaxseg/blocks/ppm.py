@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxseg.blocks.conv import BatchNorm, ConvNormAct, Feature
 from jaxseg.blocks.initializers import he_uniform
 from jaxseg.blocks.types import Function
+from jaxseg.checks import UserError, check_distinct
 from jaxseg.ops.pool import adaptive_avg_pool
 from jaxseg.ops.resize import resize_like
 
@@ -52,7 +53,13 @@ class PPM(nn.Module):
             )
             return partial(made, train=train)
 
+        check_distinct("bins", self.bins, least=1)
         share = x.shape[-1] // len(self.bins)
+        if share < 1:
+            raise UserError(
+                f"Pyramid pooling with {len(self.bins)} bins parts the channels among them and needs as many, got"
+                f" features of {x.shape[-1]}. Give fewer `bins`, or an encoder whose level is wider."
+            )
         branches = {
             n: layer(share, 1, f"bin{n}", norm=None if n == 1 else BatchNorm, use_bias=n == 1) for n in self.bins
         }

@@ -23,7 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.checks import UserError, check_numbers, check_options, lookup
 from jaxseg.encoders import convnext, densenet, efficientnet, mit, mobilenet_v2, mobilenet_v3, plain, resnet, vgg
 from jaxseg.encoders.levels import Levels
 
@@ -56,6 +56,8 @@ def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float
     """
     constructor = lookup(ENCODERS, name, "encoder")
     check_options(constructor, options, f"encoder '{name}'")
+    counts = {option: value for option, value in options.items() if option != "depth"}  # which has a check of its own
+    check_numbers(counts, f"encoder '{name}'", from_zero=("blocks", "layers"))
     encoder = constructor(output_stride=output_stride, dtype=dtype, **options)
     if output_stride not in encoder.output_strides:
         known = ", ".join(map(str, encoder.output_strides))

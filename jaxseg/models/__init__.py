@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from jaxseg.checks import UserError, check_options, lookup
+from jaxseg.checks import UserError, check_numbers, check_options, lookup
 from jaxseg.encoders import create_encoder
 from jaxseg.models import (
     attention_unet,
@@ -61,7 +61,7 @@ from jaxseg.models import (
 )
 from jaxseg.models.init import channels_of, init
 from jaxseg.models.names_of_peers import check_names_of_peers
-from jaxseg.models.parts import Architecture
+from jaxseg.models.parts import MAY_BE_NONE, Architecture
 from jaxseg.models.segmenter import Segmenter
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -149,6 +149,7 @@ def create_model(
     beside = [key for key in arguments if key not in own]
     check_names_of_peers(entry, options, f"model '{name}'", beside)
     check_options(entry, options, f"model '{name}'", beside=beside)
+    check_numbers(options, f"model '{name}'", from_zero=MAY_BE_NONE.get(name, ()))
     for key, count in (("num_classes", num_classes), ("in_channels", 3 if in_channels is None else in_channels)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise UserError(f"{key} must be a whole number of at least 1, got {count!r}.")

@@ -10,7 +10,7 @@ from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.pyramid import add, laterals, mask_branches, merge, top_down
 from jaxseg.checks import lookup
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import DROPPING, Architecture
+from jaxseg.models.parts import DROPPING, Architecture, check_depth
 
 
 class FPNDecoder(nn.Module):
@@ -35,6 +35,7 @@ class FPNDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        check_depth(levels, 3, "An FPN")
         names = [f"c{i}" for i in range(levels.depth, levels.depth - 4, -1)]
         inward = laterals(names, self.pyramid_features, dtype=self.dtype)
         pyramid = top_down([levels[name] for name in names], inward, self.method)

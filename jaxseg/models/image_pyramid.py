@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxseg.blocks.scale_attention import ScaleAttention
-from jaxseg.checks import check_options, lookup
+from jaxseg.checks import UserError, check_numbers, check_options, lookup
 from jaxseg.encoders.levels import Levels
+from jaxseg.models.parts import MAY_BE_NONE
 from jaxseg.models.segmenter import check_images
 from jaxseg.ops.resize import resize
 from jaxseg.variants import Variant, defaults
@@ -119,6 +120,9 @@ class PyramidOf:
     ) -> ImagePyramid:
         entry = lookup(self.networks, architecture, "architecture for an image pyramid")
         check_options(entry, architecture_options, f"model '{architecture}'")
+        check_numbers(architecture_options, f"model '{architecture}'", from_zero=MAY_BE_NONE.get(architecture, ()))
+        if not scales:
+            raise UserError("An image pyramid needs at least one of `scales`, such as (1.0, 0.75, 0.5), got ().")
         options = {**defaults(entry), **architecture_options}
         common = {"num_classes": num_classes, "dtype": dtype, "head_dtype": head_dtype}
         network = Variant(entry, **{**options, **common})

@@ -9,7 +9,7 @@ from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.fpa import FPA
 from jaxseg.blocks.gau import GAU
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import HEAD_3X3, Architecture
+from jaxseg.models.parts import HEAD_3X3, Architecture, check_depth
 
 
 class PANDecoder(nn.Module):
@@ -31,6 +31,7 @@ class PANDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        check_depth(levels, 2, "A PAN")
         deepest, *finer = levels.names(finest=2)
         options = {"conv_bias": self.conv_bias, "dtype": self.dtype}
         x = FPA(self.features, **options, name="fpa")(levels[deepest], train=train)

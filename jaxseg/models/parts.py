@@ -19,6 +19,14 @@ Part = type[nn.Module] | Variant
 COMMON = ("num_classes", "dtype", "in_channels", "head_dtype")  # every part gets them that has such fields
 # Fields of the parts that are no options of the model.
 RESERVED = ("parent", "name", "encoder", "decoder", "head", "auxiliary", "kernel_init", *COMMON)
+# Options that count what a model can do without, by the name of the model.
+MAY_BE_NONE = {
+    "bifpn": ("repeats", "convs"),
+    "cunet": ("order",),
+    "deeplabv2": ("hidden",),
+    "deeplabv3_cascade": ("blocks",),
+    **dict.fromkeys(("stacked_unet", "stacked_unet_128", "stacked_unet_7_128"), ("counts",)),
+}
 
 
 class Option(NamedTuple):
@@ -146,6 +154,15 @@ def check_channels(channels: Sequence[int], levels: Levels) -> None:
         raise UserError(
             f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {levels.depth}:"
             f" one for each halving of the encoder, whose deepest level is c{levels.depth}."
+        )
+
+
+def check_depth(levels: Levels, least: int, kind: str) -> None:
+    """Raises a `UserError` unless the encoder has a level c`least`, or a deeper one, for the decoder to begin at."""
+    if levels.depth < least:
+        raise UserError(
+            f"{kind} needs an encoder of at least {least} levels, and the deepest level of this one is"
+            f" c{levels.depth}. Choose another encoder, or more levels of it."
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.mlp_head import MLPHead
+from jaxseg.checks import UserError
 from jaxseg.encoders.levels import Levels
 from jaxseg.models.parts import Architecture
 
@@ -22,7 +23,13 @@ class SegFormerDecoder(MLPHead):
     levels: Sequence[str] = ("c2", "c3", "c4", "c5")  # of the encoder; those that it lacks are left out
 
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        return super().__call__({name: x for name, x in levels.items() if name in self.levels}, train=train)
+        taken = {name: x for name, x in levels.items() if name in self.levels}
+        if "c2" not in levels or not taken:
+            raise UserError(
+                f"A SegFormer needs the encoder's c2 and at least one of `levels`, {tuple(self.levels)}; this encoder"
+                f" has {', '.join(levels)}. Choose others."
+            )
+        return super().__call__(taken, train=train)
 
 
 VARIANTS = {"segformer": Architecture(SegFormerDecoder, default_encoder="mit_b0", default_output_stride=32)}

@@ -13,8 +13,9 @@ from jaxseg.blocks.layer_norm import LayerNorm
 from jaxseg.blocks.ppm import ppm
 from jaxseg.blocks.pyramid import top_down
 from jaxseg.blocks.types import Function
+from jaxseg.checks import check_distinct
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import Architecture
+from jaxseg.models.parts import Architecture, check_depth
 from jaxseg.ops.resize import resize_like
 
 
@@ -51,6 +52,8 @@ class UPerNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
+        check_depth(levels, 2, "A UPerNet")
+        check_distinct("bins", self.bins)
         names = levels.names(finest=2)
 
         def layer(kernel_size: int, name: str) -> Function:

@@ -216,3 +216,57 @@ def test_what_is_known_is_all_that_is_taken():
     with pytest.raises(UserError) as caught:
         create_model("segnet", num_classes=2, bogus=1)
     assert "output_stride" not in str(caught.value) and "in_channels" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, options, said",
+    [
+        (
+            "unet",
+            {"decoder_channels": (256, 0, 64, 32, 16)},
+            "'decoder_channels' .* whole numbers of at least 1, got .256",
+        ),
+        ("manet", {"decoder_channels": (256, 128, 64, 32, -16)}, "must hold whole numbers of at least 1"),
+        ("pspnet", {"features": 0}, "'features' of model 'pspnet' must be a whole number of at least 1, got 0"),
+        ("deeplabv2", {"hidden": -1}, "'hidden' .* at least 0, got -1"),
+        ("segnet", {"convs": (2, 2, 3, 3, 0)}, "'convs' .* at least 1"),
+        ("fpn", {"dropout": 1.5}, "'dropout' .* must be a number from 0 to 1, got 1.5"),
+        ("image_pyramid", {"scales": (1.0, -0.5)}, "'scales' .* must hold numbers above 0"),
+        ("image_pyramid", {"scales": ()}, "at least one of `scales`"),
+        ("image_pyramid", {"architecture_options": {"rates": (0,)}}, "'rates' of model 'deeplabv2'"),
+        ("unet", {"encoder_options": {"widths": (4, 6, -8, 12, 16)}}, "'widths' of encoder 'plain'"),
+        ("unet", {"encoder": "resnet18", "encoder_options": {"blocks": (2, 2, 2)}}, "a tuple of 4 whole numbers"),
+        ("unet", {"encoder": "efficientnet_b0", "encoder_options": {"drop_path": -0.1}}, "from 0 to 1, got -0.1"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(name, options, said):
+    with pytest.raises(UserError, match=said):
+        create_model(name, **{"encoder": "" if name == "segnet" else "plain", "num_classes": 2, **options})
+
+
+def test_a_model_can_do_without_some_layers():
+    assert create_model("deeplabv2", num_classes=2, hidden=0) == create_model("deeplabv2", num_classes=2)
+    assert create_model("bifpn", num_classes=2, repeats=0).decoder.repeats == 0
+    assert create_model("cunet", num_classes=2, order=0).order == 0
+
+
+@pytest.mark.parametrize(
+    "name, widths, options, said",
+    [
+        ("pspnet", (4, 6, 8, 12), {}, "Unknown level of the encoder 'c5'. Known: c1, c2, c3, c4"),
+        ("pspnet", (4, 6, 8, 12, 3), {}, "4 bins parts the channels .* got features of 3"),
+        ("pspnet", WIDTHS["widths"], {"bins": ()}, "`bins` must hold at least 1 number"),
+        ("upernet", WIDTHS["widths"], {"bins": (1, 2, 2)}, "`bins` must hold no number twice, got .1, 2, 2"),
+        ("deeplabv3", WIDTHS["widths"], {"rates": (6, 6)}, "`rates` must hold no number twice"),
+        ("deeplabv2", WIDTHS["widths"], {"rates": ()}, "`rates` must hold at least 1 number"),
+        ("segformer", WIDTHS["widths"], {"levels": ("c9",)}, "needs the encoder's c2 and at least one of `levels`"),
+        ("segformer", (4,), {}, "needs the encoder's c2"),
+        ("fpn", (4, 6), {}, "An FPN needs an encoder of at least 3 levels, .* is c2"),
+        ("pan", (4,), {}, "A PAN needs an encoder of at least 2 levels"),
+        ("upernet", (4,), {}, "A UPerNet needs an encoder of at least 2 levels"),
+    ],
+)
+def test_what_a_decoder_cannot_be_made_of_is_said_when_traced(name, widths, options, said):
+    model = create_model(name, "plain", num_classes=2, encoder_options={"widths": widths, "convs": 1}, **options)
+    with pytest.raises(UserError, match=said):
+        init(model, jax.random.key(0))
