@@ -15,7 +15,20 @@ class UserError(ValueError):
 
 
 class Unreadable(UserError):
-    """A file of a data set that does not read; the others may."""
+    """A file of a data set that does not read; the others may.
+
+    Args:
+      what: is wrong with it.
+      remedy: in a data set; whoever has the file from elsewhere says another.
+
+    >>> error = Unreadable("a.png does not read.", "Remove it with its label.")
+    >>> error.what, str(error)
+    ('a.png does not read.', 'a.png does not read. Remove it with its label.')
+    """
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(f"{what} {remedy}" if remedy else what)
+        self.what = what
 
 
 class TooLarge(Unreadable):

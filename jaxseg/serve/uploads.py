@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxtyping import Num
 from numpy import ndarray
 
-from jaxseg.checks import TooLarge, UserError
+from jaxseg.checks import TooLarge, Unreadable, UserError
 from jaxseg.data import readers
 from jaxseg.data.readers import opening
 from jaxseg.inference.batches import as_stored
@@ -21,6 +21,8 @@ _FILE = re.compile(
     rb'^content-disposition\s*:\s*form-data\s*;.*\bname=(?:"(?:image|file)"|(?:image|file)\s*(?:;|$))',
     re.IGNORECASE | re.MULTILINE,
 )
+
+REMEDY = "Send a whole image, as PNG, JPEG or TIFF for example."
 
 
 class Refused(Exception):
@@ -114,7 +116,8 @@ def read_upload(content: bytes, trained: TrainedModel, limits: Limits, folder: P
             raise Refused(413, str(error)) from None
         except UserError as error:
             status = 413 if isinstance(error, TooLarge) else 400
-            raise Refused(status, str(error).replace(file.name, "The image")) from None
+            said = f"{error.what} {REMEDY}" if isinstance(error, Unreadable) and status == 400 else str(error)
+            raise Refused(status, said.replace(file.name, "The image")) from None
 
 
 def _suffix(content: bytes) -> str:

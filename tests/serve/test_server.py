@@ -181,7 +181,7 @@ def test_what_the_model_is_can_be_asked(address):
     [
         ("/predict", b"", {}, 400, "The body is empty"),
         ("/predict", b"no image\x1b[2J", {}, 400, "The image does not read"),
-        ("/predict", png()[:200], {}, 400, "damaged or cut short"),
+        ("/predict", png()[:200], {}, 400, "damaged or cut short. Send a whole image, as PNG"),
         ("/predict", png(np.zeros((2000, 2, 3), np.uint8)), {}, 413, "2x2000 (width x height), 4000 pixels"),
         ("/predict", declared(100_000, 100_000), {}, 413, "has more pixels than are read"),
         ("/predict?answer=" + 3000 * "x", png(), {}, 400, "xxx..."),
@@ -223,6 +223,7 @@ def test_bad_requests_get_a_sentence(address, path, body, headers, status, said)
     found, _, content = ask(address, path=path, body=body, headers=headers)
     error = json.loads(content)["error"]
     assert found == status and said in error and len(error) < 400
+    assert "counterpart" not in error, "an upload has no label beside it"
     assert "Traceback" not in error and "/tmp" not in error and "\x1b" not in error
 
 

@@ -9,6 +9,7 @@ from jaxseg.checks import TooLarge, Unreadable, UserError
 from jaxseg.data.readers.stored import WindowError
 
 FOLDER = ".zarr"  # extension of folders that are one image
+REMEDY = "Replace it, or remove it with its counterpart."  # in a data set, where each image has a label beside it
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAGIC = {
     b"\x89HDF": "an HDF5 file",
@@ -50,7 +51,7 @@ def check_file(path: str) -> bytes:
     except OSError as error:
         raise Unreadable(f"{path} may not be read: {error.strerror}.") from None
     if not start:
-        raise Unreadable(f"{path} does not read: it is empty (0 bytes). Replace it, or remove it with its counterpart.")
+        raise Unreadable(f"{path} does not read: it is empty (0 bytes).", REMEDY)
     return start
 
 
@@ -78,15 +79,14 @@ def unreadable(path: str, error: Exception, start: bytes = b"") -> ValueError:
         return Unreadable(f"{path} may not be read: {error.strerror}.")
     what = _recognize(start)
     if what:
-        return Unreadable(f"{path} does not read: it is {what}. Replace it, or remove it with its counterpart.")
+        return Unreadable(f"{path} does not read: it is {what}.", REMEDY)
     if _is_unknown(error):
         return Unreadable(
             f"{path} does not read: its beginning is of no image format that is known here"
             f" ({start[:8].hex(' ') or 'no bytes'}). Convert it to PNG or TIFF."
         )
     return Unreadable(
-        f"{path} does not read ({type(error).__name__}: {error}). The file is damaged or cut short: replace it, or"
-        " remove it with its counterpart."
+        f"{path} does not read ({type(error).__name__}: {error}). The file is damaged or cut short.", REMEDY
     )
 
 
