@@ -1,6 +1,7 @@
 """The course: its lessons run, their checks tell a solution from none, and their pages are of today's lessons."""
 
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -165,4 +166,21 @@ def test_a_notebook_leaves_the_solutions_to_the_reader(language, tmp_path):
         assert "exercise" in tags and "check" in tags and "solution" not in tags
         assert len(whole["cells"]) - len(made["cells"]) == tags.count("exercise")
         texts = ["".join(cell["source"]) for cell in made["cells"] if cell["cell_type"] == "markdown"]
-        assert texts == [cell.text for cell in cells if cell.markdown and cell.options["lang"] == language]
+        prose = [cell.text for cell in cells if cell.markdown and cell.options["lang"] == language]
+        assert texts == [build.notebook_text(text, language, tmp_path) for text in prose]
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+@pytest.mark.parametrize("folder", [ROOT / "made" / "notebooks", Path("/nowhere/notebooks")], ids=["inside", "outside"])
+def test_links_of_a_notebook_hold_wherever_it_lies(folder, language):
+    """Outside of the repository the notebooks beside it are linked to, and the repository's files are named."""
+    linked, named, beside = 0, 0, {f"{name}.{language}.ipynb" for name in build.LESSONS}
+    for name in build.LESSONS:
+        for cell in build.notebook(build.lesson(name), language, folder=folder)["cells"]:
+            text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+            named += len(re.findall(r"\((?:docs|configs)/[\w/]+\.(?:md|py)\)", text))
+            for link in re.findall(r"\]\(([^)]+)\)", text):
+                if not link.startswith("https://") and link not in beside:
+                    assert Path(os.path.normpath(folder / link)).is_file(), link
+                    linked += 1
+    assert (linked > 40, named > 40) == ((True, False) if ROOT in folder.parents else (False, True))

@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, in little."""
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib
@@ -24,3 +25,11 @@ def test_it_runs_from_top_to_bottom(path, monkeypatch):
     assert len(names["losses"]) == 3 and np.isfinite(names["losses"]).all()
     assert names["matrix"].sum() == 64 * 64 * 64
     assert 0 < np.nanmean(names["iou"]) < 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_its_links_hold_wherever_it_is_opened(path):
+    """In the repository, in the site, in Colab: only addresses with a host do."""
+    texts = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown"]
+    links = re.findall(r"\]\(([^)]+)\)", "\n".join(texts))
+    assert links and all(link.startswith("https://") for link in links), links

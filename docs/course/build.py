@@ -47,6 +47,7 @@ SAYS = {
     },
 }
 _MARK = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?(?P<options>.*)$")
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 _OPTION = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\])')
 
 
@@ -243,8 +244,17 @@ def page_path(name: str, language: str) -> Path:
     return HERE / f"{name}.md" if language == "en" else HERE / language / f"{name}.md"
 
 
-def notebook(cells: Sequence[Cell], language: str, *, solutions: bool = False) -> dict[str, Any]:
-    """Returns a notebook (nbformat 4.5) without outputs, in one language, by default without the solutions."""
+def notebook(
+    cells: Sequence[Cell], language: str, *, solutions: bool = False, folder: Path | None = None
+) -> dict[str, Any]:
+    """Returns a notebook (nbformat 4.5) without outputs, in one language, by default without the solutions.
+
+    Args:
+      cells: of a lesson.
+      language: of its text.
+      solutions: of the exercises, too.
+      folder: where the notebook will lie, for its links; None is anywhere.
+    """
     made = []
     for i, cell in enumerate(cells):
         if cell.tagged("solution") and not solutions:
@@ -252,12 +262,45 @@ def notebook(cells: Sequence[Cell], language: str, *, solutions: bool = False) -
         if cell.markdown and cell.options.get("lang", language) != language:
             continue
         row = {"cell_type": "markdown" if cell.markdown else "code", "id": f"cell{i}", "metadata": {}}
-        row["source"] = cell.text.splitlines(keepends=True)
+        text = notebook_text(cell.text, language, folder) if cell.markdown else cell.text
+        row["source"] = text.splitlines(keepends=True)
         if not cell.markdown:
             row |= {"outputs": [], "execution_count": None, "metadata": {"tags": cell.options.get("tags", [])}}
         made.append(row)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def notebook_text(text: str, language: str, folder: Path | None) -> str:
+    """Returns the text of a lesson's cell with links that hold in a notebook.
+
+    Another lesson is the notebook beside this one. Any other file of the repository is linked to where the notebook
+    lies in the repository, and else named, as there is no address of it that holds everywhere.
+
+    Args:
+      text: whose links are those of a page in docs/course/.
+      language: of the notebook.
+      folder: that the notebook will lie in; None is anywhere.
+
+    >>> notebook_text("See [FPN](05_fpn.md) and [Models](../models.md).", "vi", None)
+    'See [FPN](05_fpn.vi.ipynb) and Models (docs/models.md).'
+    """
+    root = HERE.parents[1].resolve()
+    inside = folder is not None and folder.resolve().is_relative_to(root)
+
+    def turn(match: re.Match[str]) -> str:
+        link, _, anchor = match[2].partition("#")
+        file = (HERE / link).resolve()
+        if re.match("[a-z]+:", link) or not (link and file.is_file()):
+            return match[0]
+        if file.parent == HERE.resolve() and file.stem in LESSONS:
+            return f"[{match[1]}]({file.stem}.{language}.ipynb)"
+        if inside:
+            place = Path(os.path.relpath(file, folder.resolve())).as_posix()
+            return f"[{match[1]}]({place}{'#' + anchor if anchor else ''})"
+        return f"{match[1]} ({file.relative_to(root).as_posix()})"
+
+    return _LINK.sub(turn, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -277,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in LESSONS:
             for language in LANGUAGES:
                 path = args.out / f"{name}.{language}.ipynb"
-                made = notebook(lesson(name), language, solutions=args.solutions)
+                made = notebook(lesson(name), language, solutions=args.solutions, folder=args.out)
                 path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 print(path)
         return 0
