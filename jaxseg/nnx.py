@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
+from jaxseg.pretrained.matching import check_shapes_fit
 
 
 class Segmenter(nnx.Module):
@@ -33,11 +34,15 @@ class Segmenter(nnx.Module):
       model: of `jaxseg.create_model`, or any linen module with the contract `apply(variables, images, train=)`.
       variables: of `jaxseg.init`, `jaxseg.load(...).variables` or a training: {"params", "batch_stats"}.
       rngs: whose stream "dropout" dropout draws from; None will do for models without.
+
+    Raises:
+      UserError: the variables are of another model, or of this one with other classes, channels or options.
     """
 
     def __init__(self, model: linen.Module, variables: Mapping[str, Any], *, rngs: nnx.Rngs | None = None):
         if "params" not in variables:
             raise UserError(f"Expected the variables of a linen model, {{'params': …}}, got {sorted(variables)}.")
+        check_shapes_fit(variables, model, "The tree of variables")
         self.network = nnx.bridge.ToNNX(model, rngs)
         for name, value in bridge.linen_vars_to_nnx_attrs(jax.tree.map(jax.numpy.asarray, dict(variables))).items():
             setattr(self.network, name, value)
@@ -66,7 +71,7 @@ def create(
     name: str,
     encoder: str | linen.Module = "",
     *,
-    num_classes: int,
+    num_classes: int | None = None,
     rngs: nnx.Rngs,
     **options: Any,
 ) -> Segmenter:

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from flax import nnx
 
 import jaxseg
@@ -97,3 +98,47 @@ def test_what_are_no_variables_is_refused(linen):
         create("unet", "plain", num_classes=3, rngs=nnx.Rngs(dropout=0), **SMALL)
     with pytest.raises(UserError, match="variables of a linen model"):
         Segmenter(linen[0], linen[1]["params"])
+
+
+def test_variables_of_another_model_are_refused_with_the_first_that_differs(linen):
+    model, variables = linen
+    other = jaxseg.create_model("unet", "plain", num_classes=5, **SMALL)
+    with pytest.raises(UserError, match=r"in 2 arrays; the first is 'params/head/conv/bias': expected .5,., got .3,."):
+        Segmenter(other, variables)
+    wider = jaxseg.create_model("unet", "plain", num_classes=3, **{**SMALL, "decoder_channels": (6, 5)})
+    with pytest.raises(UserError, match="'batch_stats/decoder/block1/conv1/norm/mean': expected .5,., got .4,."):
+        Segmenter(wider, variables)
+    with pytest.raises(UserError, match=r"expected none, got|expected .*, got none"):
+        Segmenter(
+            jaxseg.create_model("linknet", "plain", num_classes=3, encoder_options=SMALL["encoder_options"]), variables
+        )
+    for channels in (1, 5):  # of images: whatever the variables are for, where the model takes any number
+        Segmenter(model, jaxseg.init(model, jax.random.key(0), in_channels=channels))
+    rgb = jaxseg.create_model("unet", "plain", num_classes=3, in_channels=3, **SMALL)
+    with pytest.raises(UserError, match="encoder/level1_conv1/conv/kernel"):
+        Segmenter(rgb, jaxseg.init(model, jax.random.key(0), in_channels=1))
+
+
+def test_any_linen_module_of_the_contract_will_do():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train):
+            counter = self.variable("counters", "calls", lambda: jax.numpy.zeros((), int))
+            return {"logits": nn.Conv(2, (1, 1))(images) + counter.value}
+
+    variables = Own().init(jax.random.key(0), jax.numpy.ones((1, 4, 4, 7)), train=False)
+    assert Segmenter(Own(), variables)(jax.numpy.ones((1, 4, 4, 7)), train=False)["logits"].shape == (1, 4, 4, 2)
+
+
+@pytest.mark.parametrize("what", ["nnx", "linen", "variables"])
+def test_a_predictor_says_in_a_sentence_how_to_come_by_a_trained_model(linen, what):
+    model, variables = linen
+    given = {"nnx": Segmenter(model, variables), "linen": model, "variables": variables}[what]
+    said = {
+        "nnx": r"a module of NNX .Segmenter.*save_bundle.FOLDER, linen_model, module.variables, classes=NAMES",
+        "linen": r"a model without its variables .Segmenter.*save_bundle.FOLDER, model, variables",
+        "variables": r"got a dict. Load it first: jaxseg.load.PATH.",
+    }[what]
+    with pytest.raises(UserError, match=f"^Expected a trained model, .*{said}") as caught:
+        jaxseg.Predictor(given)
+    assert len(str(caught.value)) < 250

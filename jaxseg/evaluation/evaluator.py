@@ -29,9 +29,9 @@ from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place
 from jaxseg.experiment.limits import check_metrics
 from jaxseg.inference.batches import Grid, Groups, Programs, find_grid, one_behind, stack, stacked_shapes
 from jaxseg.inference.calibration import Calibration
+from jaxseg.inference.loaded import check_trained
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.options import Cutter, Options
-from jaxseg.inference.predict import check_trained
 from jaxseg.inference.refine import Refiner
 from jaxseg.inference.tiled import TiledPredictions
 from jaxseg.inference.tiling import Tiling

@@ -25,6 +25,7 @@ from jaxseg.inference.batches import (
     stacked_shapes,
 )
 from jaxseg.inference.calibration import Calibration, find_calibration
+from jaxseg.inference.loaded import check_trained
 from jaxseg.inference.logits import (
     has_sigmoids,
     labels_of,
@@ -45,13 +46,6 @@ Image = Num[Array | np.ndarray, "_h _w *_c"]  # as stored; gray, of one channel,
 
 
 _REMEDY = "Cut it into tiles (tile=512), or leave out `refine`."
-
-
-def check_trained(trained: TrainedModel) -> TrainedModel:
-    """Returns `trained`, or raises a `UserError` for what is no trained model."""
-    if not isinstance(trained, TrainedModel):
-        raise UserError(f"Expected a trained model, got {trained!r}. Load it first: jaxseg.load(PATH).")
-    return trained
 
 
 class Predictor:

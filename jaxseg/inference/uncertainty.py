@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int, Num
 from jaxseg.checks import UserError
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import Programs, as_stored, find_grid, stack, stacked_shapes
+from jaxseg.inference.loaded import check_trained
 from jaxseg.inference.logits import has_sigmoids, predict_logits, probabilities_of
 from jaxseg.inference.memory import saying_what_to_lower
 from jaxseg.inference.options import Cutter, Options
-from jaxseg.inference.predict import Image, check_trained, with_changes
+from jaxseg.inference.predict import Image, with_changes
 from jaxseg.inference.tiled import TiledPredictions
 from jaxseg.inference.tiling import Tiling
 from jaxseg.inference.tta import ALONE, TTA

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.checks import UserError
 from jaxseg.files import short
-from jaxseg.pretrained.convert import variables_template
+from jaxseg.pretrained.convert import input_channels, variables_template
 
 
 def check_finite(arrays: Mapping[str, Any], source: str | Path) -> None:
@@ -57,10 +57,25 @@ def check_fits(variables: Mapping[str, Any], module: nn.Module, source: str | Pa
       module: a model or an encoder.
       source: where they come from, for messages.
     """
+    check_arrays(flatten_dict(variables, sep="/"), _wanted(variables, module), source)
+
+
+def check_shapes_fit(variables: Mapping[str, Any], module: nn.Module, source: str) -> None:
+    """Raises a `UserError` if `variables` are not those of a module, which may be of the user's own; see `check_fits`.
+
+    The arrays may be of any type.
+    """
+    _check_shapes(flatten_dict(variables, sep="/"), _wanted(variables, module), source)
+
+
+def _wanted(variables: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """The arrays, by path, that a module has for images of as many channels as `variables` are for."""
     stem = "/".join((*getattr(getattr(module, "encoder", module), "stem", ("stem", "conv")), "kernel"))
-    found = flatten_dict(variables, sep="/")
-    channels = next((x.shape[-2] for path, x in found.items() if path.endswith(stem) and len(x.shape) == 4), 3)
-    check_arrays(found, flatten_dict(variables_template(module, channels), sep="/"), source)
+    found = flatten_dict(variables, sep="/").items()
+    channels = next((x.shape[-2] for path, x in found if path.endswith(stem) and len(x.shape) == 4), None)
+    channels = input_channels(module, variables) if channels is None else channels
+    made_for = getattr(module, "in_channels", None)
+    return flatten_dict(variables_template(module, made_for or channels), sep="/")
 
 
 def _differing(variables: Mapping[str, Any], template: Mapping[str, Any]) -> list[str]:
@@ -77,6 +92,13 @@ def _check(variables: Mapping[str, Any], template: Mapping[str, Any], source: st
 
 def check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], source: str | Path) -> None:
     """Raises if the arrays, by path, are not those that the module has."""
+    _check_shapes(found, wanted, source)
+    for name, array in found.items():
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(f"{source}: the array '{name}' holds {array.dtype}, expected float32. Write it anew.")
+
+
+def _check_shapes(found: Mapping[str, Any], wanted: Mapping[str, Any], source: str | Path) -> None:
     shapes, expected = ({path: x.shape for path, x in arrays.items()} for arrays in (found, wanted))
     differing = sorted(path for path in shapes.keys() | expected.keys() if shapes.get(path) != expected.get(path))
     if differing:
@@ -86,6 +108,3 @@ def check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any], source: st
             f" {expected.get(name, 'none')}, got {shapes.get(name, 'none')}."
             " The weights belong to a different model."
         )
-    for name, array in found.items():
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise UserError(f"{source}: the array '{name}' holds {array.dtype}, expected float32. Write it anew.")
