@@ -7,17 +7,15 @@ large shape is wider than a small receptive field; both need context. Classes ar
 drawn last hides what it covers.
 """
 
-import dataclasses
 import functools
 import math
-import zlib
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
+from jaxseg.data.drawn import Drawn
 
 CLASSES = ("background", "disk", "square", "triangle", "star", "ring", "cross")
 PALETTE = (
@@ -30,7 +28,6 @@ PALETTE = (
     (235, 130, 190),
 )
 IGNORE = 255
-KEPT = 2**27  # bytes of drawn images that a split keeps
 SMALLEST, LARGEST = 0.11, 0.3  # radius of a shape, of the image's side
 
 
@@ -63,43 +60,9 @@ def shapes(
             "shapes: expected size >= 16 and counts, border and seed >= 0, got"
             f" {size=}, {train=}, {val=}, {border=}, {seed=}."
         )
-    splits = {
-        name: Shapes(name, count, size, seed, border, noise, color) for name, count in (("train", train), ("val", val))
-    }
+    options = border, noise, color
+    splits = {name: Drawn(name, count, size, seed, draw, options) for name, count in (("train", train), ("val", val))}
     return Dataset("shapes", CLASSES, PALETTE, splits, IGNORE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shapes:
-    """One split of the drawn shapes."""
-
-    split: str
-    count: int
-    size: int
-    seed: int
-    border: int
-    noise: float
-    color: float
-    _drawn: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        image, label = self._drawn.get(index) or self._draw(index)
-        return {"image": image.copy(), "label": label.copy(), "name": f"{index:05d}"}
-
-    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws an image and its label, which takes as long as a small network's step, and keeps a number of them."""
-        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        drawn = draw(rng, self.size, self.border, self.noise, self.color)
-        if (len(self._drawn) + 1) * 4 * self.size**2 <= KEPT:
-            self._drawn[index] = drawn
-        return drawn
 
 
 def draw(rng: np.random.Generator, size: int, border: int, noise: float, color: float) -> tuple[np.ndarray, np.ndarray]:
