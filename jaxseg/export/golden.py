@@ -27,7 +27,8 @@ from jaxseg.pretrained.golden import Golden
 
 LABELS, PROBABILITIES = 2**12, 2**8  # pixels, at most, whose labels and probabilities are kept
 NUMBERS = 2**18  # probabilities that are kept, at most
-LARGEST = 2**28  # values of the images that are drawn for a file, whoever wrote it
+LARGEST = 2**25  # values of the images that are drawn for a file, whoever wrote it: two color images of 2,364 x 2,364
+PART = 2**22  # random numbers that are drawn at a time, of 8 bytes each
 REMEDY = "Export the model again."
 
 
@@ -42,19 +43,27 @@ def golden_images(bands: Bands, form: Form) -> Num[np.ndarray, "b h w c"]:
     >>> images.shape, images[1, 19, 29].tolist()
     ((2, 20, 30, 3), [37, 147, 145])
     """
-    count = 2 if "batch" in form.dynamic else form.batch
-    height, width = (max(n - n // 4, 1) for n in form.size) if "size" in form.dynamic else form.size
+    shape = count, height, width, _ = _shape(bands, form)
     patches = _numbers(0, (count, -(-height // 16), -(-width // 16), bands.count)).astype(np.int16)
-    shape = (count, height, width, bands.count)
     shown = patches.repeat(16, axis=1).repeat(16, axis=2)[:, :height, :width]
     shown += (_numbers(1, shape) >> 2).astype(np.int16) - (_numbers(2, shape) >> 2)
     shown = np.clip(shown, 0, 255)
     return np.stack([_store(image, bands) for image in shown])
 
 
+def _shape(bands: Bands, form: Form) -> tuple[int, int, int, int]:
+    """Of the golden images of a form."""
+    height, width = (max(n - n // 4, 1) for n in form.size) if "size" in form.dynamic else form.size
+    return 2 if "batch" in form.dynamic else form.batch, height, width, bands.count
+
+
 def _numbers(seed: int, shape: tuple[int, ...]) -> Integer[np.ndarray, "..."]:
     """Random bytes; NumPy keeps the raw numbers of its generators, but not what it makes of them, over its versions."""
-    return (np.random.PCG64(seed).random_raw(math.prod(shape)) >> 56).astype(np.uint8).reshape(shape)
+    generator, numbers = np.random.PCG64(seed), np.empty(math.prod(shape), np.uint8)
+    for start in range(0, numbers.size, PART):
+        part = numbers[start : start + PART]
+        part[:] = generator.random_raw(part.size) >> 56
+    return numbers.reshape(shape)
 
 
 def _store(image: Integer[np.ndarray, "h w c"], bands: Bands) -> Num[np.ndarray, "h w c"]:
@@ -138,8 +147,12 @@ def verify_exported(path: str | Path, *, tolerance: float = TOLERANCE) -> Verifi
     bands = read_preprocessing(Fields(said, path, REMEDY).group("preprocessing")).bands
     if tuple(said["input"]["shape"]) != form.shape(bands.count) or bands.dtype != said["input"]["dtype"]:
         raise UserError(f"{path}: its input is not of its size and bands. {REMEDY}")
-    if form.size[0] * form.size[1] * max(form.batch, 2) * bands.count > LARGEST:
-        raise UserError(f"{path}: its images have more than {LARGEST} values, which are not drawn. {REMEDY}")
+    values = math.prod(_shape(bands, form))
+    if values > LARGEST:
+        raise UserError(
+            f"{path}: its golden images have {values} values, and at most {LARGEST} are drawn to verify a file. Export"
+            " the model for smaller images, or with a smaller batch."
+        )
     images = golden_images(bands, form)
     if digest_of(images) != kept["images"]:
         raise UserError(

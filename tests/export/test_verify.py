@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
 from jaxseg.data.bands import Bands
-from jaxseg.export import Form, export_onnx, export_stablehlo
+from jaxseg.export import Form, export_onnx, export_stablehlo, golden
 from jaxseg.export.golden import answers, golden_images, verify_exported
 from jaxseg.export.stablehlo import GOLDEN, WEIGHTS
 from jaxseg.inference.logits import labels_of, probabilities_of
@@ -126,6 +126,20 @@ def with_golden(**changes):
 def test_what_cannot_be_compared_is_told_in_a_sentence(files, tmp_path, change, said):
     with pytest.raises(UserError, match=said):
         verify_exported(changed(files, tmp_path / "other.onnx", change))
+
+
+def test_a_file_cannot_have_gigabytes_drawn(files, monkeypatch):
+    """Whoever wrote it; and what is drawn in parts is what would be drawn at once."""
+    assert golden.LARGEST <= 2**25
+    monkeypatch.setattr(golden, "LARGEST", 21 * 30 * 3)
+    assert verify_exported(files / "model.onnx").holds
+    with monkeypatch.context() as patch:
+        patch.setattr(np.random, "PCG64", lambda seed: pytest.fail("it draws"))
+        with pytest.raises(UserError, match="golden images have 3780 values, and at most 1890 are drawn .* smaller"):
+            verify_exported(files / "model.stablehlo")  # of two images: their number is free
+    whole = golden_images(Bands(), Form((40, 50)))
+    monkeypatch.setattr(golden, "PART", 7)
+    np.testing.assert_array_equal(golden_images(Bands(), Form((40, 50))), whole)
 
 
 def test_damaged_files_are_errors_with_a_remedy(files, tmp_path, capsys):
