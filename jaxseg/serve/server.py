@@ -5,7 +5,10 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from jaxseg.checks import UserError
 from jaxseg.serve.app import check_installed, make_app, with_log
@@ -65,6 +68,7 @@ def serve(
             started(_address(sockets[0]))
 
         async def on_tick(self, counter: int) -> bool:  # ten times a second
+            _close_half_requests(self.server_state.connections, waiting, min(service.limits.seconds, KEEP_ALIVE))
             return await super().on_tick(counter) or (stop is not None and stop.is_set())
 
         @contextlib.contextmanager
@@ -87,12 +91,31 @@ def serve(
             await asyncio.sleep(LAST_BYTES)
             await super().shutdown(sockets)
 
+    waiting: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
     listening = _listen(host, port)
     try:
         Server(config).run(sockets=[listening])
     finally:
         listening.close()
         service.close()
+
+
+def _close_half_requests(connections: Iterable[Any], waiting: MutableMapping[Any, float], seconds: float) -> None:
+    """Closes the connections whose client has not sent the whole head of a request for so long; uvicorn waits for ever.
+
+    Args:
+      connections: of uvicorn's HTTP protocol. Between requests of one connection, uvicorn has a timer of its own.
+      waiting: since when each is waited for, by the monotonic clock; it is kept up to date.
+      seconds: that a client has.
+    """
+    now = time.monotonic()
+    for connection in list(connections):
+        cycle = connection.cycle  # of the last request whose head came
+        if cycle is None or (cycle.response_complete and connection.timeout_keep_alive_task is None):
+            if now - waiting.setdefault(connection, now) > seconds:
+                connection.transport.close()
+        else:
+            waiting.pop(connection, None)
 
 
 def _listen(host: str, port: int) -> socket.socket:

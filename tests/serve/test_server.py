@@ -241,6 +241,32 @@ def test_a_body_that_does_not_come_ends_in_time(address):
         assert b" 408 " in connection.recv(1000)
 
 
+HALF = b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Half: "
+
+
+@pytest.mark.parametrize("before, sent", [(0, b""), (0, HALF), (1, HALF)], ids=["silent", "first", "later"])
+def test_a_head_that_does_not_come_ends_in_time(address, before, sent):
+    """Of the first request of a connection, and of a later one; a connection that asked in time is kept meanwhile."""
+    first, other = (http.client.HTTPConnection(urlsplit(address).netloc, timeout=5) for _ in range(2))
+
+    def status(connection):
+        connection.request("GET", "/classes")
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    with contextlib.closing(first), contextlib.closing(other):
+        first.connect()
+        assert not before or status(first) == 200
+        began = time.monotonic()
+        first.sock.sendall(sent)
+        assert status(other) == 200
+        kept = other.sock
+        assert first.sock.recv(1000) == b""
+        assert 1.5 < time.monotonic() - began < 4
+        assert status(other) == 200 and other.sock is kept
+
+
 def test_a_mistake_of_ours_is_told_to_the_log_alone(capfd):
     class Broken(Predictor):
         def predict_batch(self, images, *, batch_size=8):
