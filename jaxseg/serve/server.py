@@ -7,12 +7,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from jaxseg.checks import UserError
 from jaxseg.serve.app import check_installed, make_app, with_log
 from jaxseg.serve.service import Service
+
+if TYPE_CHECKING:
+    import uvicorn
 
 LAST_BYTES = 0.2  # seconds in which requests that are on their way may still arrive when the server stops
 KEEP_ALIVE = 15  # seconds that a connection without a request stays open
@@ -59,6 +62,21 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(service.limits.seconds) + 10,
     )
+    listening = _listen(host, port)
+    try:
+        _make_server(config, service, stop, started).run(sockets=[listening])
+    finally:
+        listening.close()
+        service.close()
+
+
+def _make_server(
+    config: "uvicorn.Config", service: Service, stop: threading.Event | None, started: Callable[[str], None]
+) -> "uvicorn.Server":
+    """uvicorn's server, but for how it starts, ends, and what it waits for; the arguments are those of `serve`."""
+    import uvicorn
+
+    waiting: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     class Server(uvicorn.Server):
         """uvicorn's, which ends with the status 0 when it was asked to, and waits for what is on its way."""
@@ -91,13 +109,7 @@ def serve(
             await asyncio.sleep(LAST_BYTES)
             await super().shutdown(sockets)
 
-    waiting: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-    listening = _listen(host, port)
-    try:
-        Server(config).run(sockets=[listening])
-    finally:
-        listening.close()
-        service.close()
+    return Server(config)
 
 
 def _close_half_requests(connections: Iterable[Any], waiting: MutableMapping[Any, float], seconds: float) -> None:
