@@ -33,6 +33,7 @@ from jaxseg.data.dataset import Dataset, Source, check_dataset, palette_colors
 from jaxseg.data.folder import folder
 from jaxseg.data.isbi import isbi
 from jaxseg.data.labels import Relabeled
+from jaxseg.data.membranes import membranes
 from jaxseg.data.oxford_pet import oxford_pet
 from jaxseg.data.pages import pages
 from jaxseg.data.shapes import shapes
@@ -43,6 +44,7 @@ __all__ = ["DATASETS", "Dataset", "Source", "check_dataset", "create_dataset", "
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "shapes": shapes,
     "pages": pages,
+    "membranes": membranes,
     "folder": folder,
     "ade20k": ade20k,
     "camvid": camvid,
