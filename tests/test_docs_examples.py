@@ -26,6 +26,17 @@ GIVEN = {
 import numpy as _np
 image = _np.random.default_rng(0).integers(0, 255, (32, 32, 3), _np.uint8)
 """,
+    "docs/clouds.md": f"""
+if {find_spec("rasterio") is not None}:
+    import os as _os
+    import numpy as _np
+    import rasterio as _rasterio
+    _os.mkdir("out")
+    _place = {{"crs": "EPSG:32632", "transform": _rasterio.transform.from_origin(500000, 5400000, 30, 30)}}
+    _size = {{"height": 64, "width": 64, "count": 1, "dtype": "uint8"}}
+    with _rasterio.open("out/scene_label.tif", "w", **_size, **_place) as _file:
+        _file.write(_np.random.default_rng(0).integers(0, 3, (1, 64, 64), _np.uint8))
+""",
     "docs/export.md": f"""
 import numpy as _np
 import jaxseg as _jaxseg
@@ -89,7 +100,13 @@ assert set(updates) == {"batch_stats"}
 """,
 }
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
-SETS = {"tensorly", "nilearn", "ai_edge_litert", "skimage"}  # packages; blocks that need them run where they are
+SETS = {
+    "tensorly",
+    "nilearn",
+    "ai_edge_litert",
+    "skimage",
+    "rasterio",
+}  # packages; blocks that need them run where they are
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -108,6 +125,7 @@ def python(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if python(page)])
 def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIDE", "64")  # of what a page draws, pixels
     lay_out(tmp_path, "".join(block.text for block in python(page)))
     names = {"__name__": "example"}
     exec(GIVEN.get(page, ""), names)
@@ -127,6 +145,9 @@ COMMANDS = list({command.words: command for page in PAGES for command in command
 NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("pip", "install"): "it changes the environment",
     ("npm", "install"): ".ci/run installs it",
+    ("python", "mni.py"): "a block of docs/data.md, which runs there",
+    ("python", "scene.py"): "a block of the page, which runs there, smaller",
+    ("python", "score.py"): "a block of the page, which runs there",
     ("python", "-m", "http.server"): "it never ends",
     ("ruff",): ".ci/run runs it",
     ("python", "-m", "pytest"): "it is what runs this test",
@@ -152,6 +173,7 @@ READ_ONLY = {
     "demo": "it ends when it is told to; tests/serve has its page",
     "refinement": "half a minute; tests/bench has it, smaller",
     "predict runs/camvid photos/ --out out --crf": "the CRF runs in eval --crf; predict runs without it",
+    "predict runs/mni mni/val/images": "needs a folder that a block writes; docs/calibration.md's commands run",
     "errors runs/camvid --split val": "the README's errors runs/shapes runs, on that split",
     "tune-crf runs/camvid --split train": "the shorter command of the same page runs",
     "convert smp": "needs a model of smp; tests/parity and tests/pretrained convert",

@@ -14,6 +14,8 @@ CONTENTS: Contents = {
         "jaxseg": "index.md",
         "Applications": "applications.md",
         "Printed pages": "ocr.md",
+        "Medical images": "medical.md",
+        "Clouds": "clouds.md",
         "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
     },

@@ -1,9 +1,9 @@
 """The embedded data set of membranes: cells under an electron microscope, drawn on demand; nothing to download.
 
-An image is a pure function of (seed, split, index). It looks somewhat like a slice of the challenge ISBI 2012: cells are
-the regions of a Voronoi diagram, stretched and warped, and between two of them lies a dark membrane of 2 to 5 pixels,
-whatever the image's size. What makes it hard is drawn too: membranes that fade where they are cut at a slant, dark
-bodies and vesicles in the cells whose outlines look like membranes and are none, blur, and the shot noise of few
+An image is a pure function of (seed, split, index). It looks somewhat like a slice of the challenge ISBI 2012: cells
+are the regions of a Voronoi diagram, stretched and warped, and between two of them lies a dark membrane of 2 to 5
+pixels, whatever the image's size. What makes it hard is drawn too: membranes that fade where they are cut at a slant,
+dark bodies and vesicles in the cells whose outlines look like membranes and are none, blur, and the shot noise of few
 electrons.
 
 The label is exact, and comes before all this: a pixel is of class membrane if its distance to the border of two cells
@@ -47,7 +47,9 @@ def membranes(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0
     if not 0 <= wear <= 2:
         raise UserError(f"membranes: `wear` must be in [0, 2], got {wear}.")
     if size < 32 or train < 0 or val < 0 or seed < 0:
-        raise UserError(f"membranes: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}.")
+        raise UserError(
+            f"membranes: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}."
+        )
     splits = {name: Membranes(name, count, size, seed, wear) for name, count in (("train", train), ("val", val))}
     return Dataset("membranes", CLASSES, PALETTE, splits, IGNORE)
 

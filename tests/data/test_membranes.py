@@ -37,7 +37,7 @@ def test_a_membrane_lies_between_any_two_cells():
     for index in range(10):
         cells = _cells(np.random.default_rng([0, zlib.crc32(b"train"), index]), 128)
         inside = source[index]["label"] == CELL
-        for a, b in (((slice(1, None),), (slice(None, -1),)), ((slice(None), slice(1, None)), (slice(None), slice(-1)))):
+        for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
             both = inside[a] & inside[b]
             assert both.any()
             np.testing.assert_array_equal(cells[a][both], cells[b][both])
