@@ -11,22 +11,19 @@ is at most half of the membrane's width there. So cells never touch in the label
 connected (over edges, not corners) are the cells.
 """
 
-import dataclasses
 import math
-import zlib
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
+from jaxseg.data.drawn import Drawn
 
 CLASSES = ("cell", "membrane")
 PALETTE = ((230, 230, 225), (64, 64, 72))
 CELL, MEMBRANE = range(2)
 IGNORE = 255
-KEPT = 2**27  # bytes of drawn images that a split keeps
 WIDTH = (2.0, 5.0)  # of membranes, pixels
 PITCH = 38.0  # the cells' mean distance, pixels
 STRETCH = 1.6  # largest ratio of a cell's length to its width, but for the warp
@@ -50,43 +47,12 @@ def membranes(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0
         raise UserError(
             f"membranes: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}."
         )
-    splits = {name: Membranes(name, count, size, seed, wear) for name, count in (("train", train), ("val", val))}
+    splits = {name: Drawn(name, count, size, seed, draw, (wear,)) for name, count in (("train", train), ("val", val))}
     return Dataset("membranes", CLASSES, PALETTE, splits, IGNORE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Membranes:
-    """One split of the drawn membranes."""
-
-    split: str
-    count: int
-    size: int
-    seed: int
-    wear: float
-    _drawn: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        gray, label = self._drawn.get(index) or self._draw(index)
-        image = np.repeat(gray[..., None], 3, axis=-1)  # gray files of 8 bits become RGB, too
-        return {"image": image, "label": label.copy(), "name": f"{index:05d}"}
-
-    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        drawn = draw(rng, self.size, self.wear)
-        if (len(self._drawn) + 1) * 2 * self.size**2 <= KEPT:
-            self._drawn[index] = drawn
-        return drawn
-
-
 def draw(rng: np.random.Generator, size: int, wear: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the image and its label, both uint8[size, size], that `rng` leads to."""
+    """Returns the image, uint8[size, size, 3], gray, and its label, uint8[size, size], that `rng` leads to."""
     cells = _cells(rng, size)
     distance = _distance(cells)
     width = WIDTH[0] + (WIDTH[1] - WIDTH[0]) * _field(rng, size, 2 * PITCH)
@@ -102,7 +68,8 @@ def draw(rng: np.random.Generator, size: int, wear: float) -> tuple[np.ndarray, 
     faint = 0.85 * min(wear, 1.15) * np.clip(2.5 * _field(rng, size, PITCH / 2) - 1.5, 0, 1)  # where cut at a slant
     cover = np.clip(width / 2 + 0.5 - distance, 0, 1) * (1 - faint)
     image += cover * (0.2 + 0.1 * rng.random() - image)
-    return _micrograph(rng, image, wear), label
+    gray = _micrograph(rng, image, wear)
+    return np.repeat(gray[..., None], 3, axis=-1), label  # gray files of 8 bits become RGB, too
 
 
 def _count(rng: np.random.Generator, size: int, per_cell: float) -> int:

@@ -52,6 +52,7 @@ def test_equal_settings_are_equal_splits_that_go_to_other_processes():
             111.76,
         ),
         ("pages", {"size": 96}, [48969, 593, 2511, 16545, 3852, 48, 1210], 161.97),
+        ("membranes", {"size": 96}, [57987, 15741], 154.14),
     ],
 )
 def test_the_images_are_those_of_earlier_versions(name, options, counts, mean):

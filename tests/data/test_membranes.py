@@ -88,19 +88,3 @@ def test_impossible_settings_are_refused():
         membranes(wear=3)
     with pytest.raises(IndexError):
         membranes(val=2).splits["val"][2]
-
-
-def test_what_is_kept_is_drawn_once_and_nobody_can_spoil_it(monkeypatch):
-    module, drawn = sys.modules["jaxseg.data.membranes"], []
-    source = membranes(size=32, train=9).splits["train"]
-    real = module.draw
-    monkeypatch.setattr(module, "draw", lambda *args: drawn.append(1) or real(*args))
-    monkeypatch.setattr(module, "KEPT", 2 * 2 * 32 * 32)  # bytes of two images
-    first = source[0]
-    kept = first["image"].copy()
-    first["image"][:], first["label"][:] = 0, 0
-    np.testing.assert_array_equal(source[0]["image"], kept)
-    assert len(drawn) == 1
-    for i in (1, 2, 2, 1):
-        source[i]
-    assert len(drawn) == 4  # the third image has no room, and is drawn each time
