@@ -61,6 +61,38 @@ def _neighbors(x: Array, axis: int, stride: int, dilation: int) -> tuple[Array, 
     return first, second
 
 
+def padded_avg_pool(x: Float[ArrayLike, "b h w c"], size: int, stride: int) -> Float[Array, "b h2 w2 c"]:
+    """Averages over windows of `size` x `size` pixels, `stride` apart, in float32; sizes are rounded up.
+
+    The first window is centered on the first pixel. Pixels beyond the edge are zeros that count, as in PyTorch's
+    `avg_pool2d` with a padding of (size - 1) / 2.
+
+    Args:
+      x: of any float type.
+      size: of a window, an odd number of pixels.
+      stride: in pixels.
+
+    >>> padded_avg_pool(jnp.full((1, 1, 5, 1), 9.0), 3, 2).ravel().tolist()
+    [2.0, 3.0, 2.0]
+    """
+    if size % 2 == 0 or size < 1 or stride < 1:
+        raise UserError(f"padded_avg_pool has windows of an odd size and a stride >= 1, got {size} and {stride}.")
+    rows, columns = (window_matrix(n, size, stride) for n in x.shape[1:3])
+    return apply_along_height_and_width(x.astype(jnp.float32), rows, columns).astype(x.dtype)
+
+
+@lru_cache(maxsize=256)
+def window_matrix(size: int, window: int, stride: int) -> np.ndarray:
+    """The matrix that averages `size` pixels over windows, `stride` apart, with zeros beyond the edge.
+
+    >>> window_matrix(3, 3, 2) * 3
+    array([[1., 1., 0.],
+           [0., 1., 1.]], dtype=float32)
+    """
+    away = np.arange(size) - np.arange(0, size, stride)[:, None]
+    return ((abs(away) <= window // 2) / window).astype(np.float32)
+
+
 def adaptive_avg_pool(x: Float[ArrayLike, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
     """Averages over (height, width) = `size` bins, in float32, with the bins of PyTorch's `adaptive_avg_pool2d`.
 
