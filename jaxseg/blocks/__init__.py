@@ -5,7 +5,7 @@ A block in lower case is the wiring of the figure: a pure function that gets its
 paper's spelling is the linen module that creates the layers and calls the function, e.g. `ASPP(features=256)`.
 
 Layers             Conv, ConvTranspose, BatchNorm, GroupNorm, LayerNorm, LayerScale, ConvNormAct, SeparableConvNormAct
-Context            aspp ASPP, aspp_sum ASPPSum, ppm PPM, fpa FPA
+Context            aspp ASPP, aspp_sum ASPPSum, ppm PPM, dappm DAPPM, fpa FPA
 Attention          squeeze_excite SqueezeExcite, scse SCSE, attention_gate AttentionGate, gau GAU, pab PAB, mfab MFAB,
                    scale_attention ScaleAttention, efficient_attention EfficientAttention
 Pyramids           top_down, bottom_up, merge, bifpn BiFPN
@@ -20,6 +20,7 @@ from jaxseg.blocks.attention_gate import AttentionGate, attention_gate
 from jaxseg.blocks.bifpn import BiFPN, bifpn
 from jaxseg.blocks.conv import BatchNorm, Conv, ConvNormAct, GroupNorm
 from jaxseg.blocks.crf import CRF, crf
+from jaxseg.blocks.dappm import DAPPM, dappm
 from jaxseg.blocks.fpa import FPA, fpa
 from jaxseg.blocks.gau import GAU, gau
 from jaxseg.blocks.head import FCNHead, Head
@@ -40,6 +41,7 @@ from jaxseg.blocks.upsample import ConvTranspose
 __all__ = [
     "ASPP",
     "CRF",
+    "DAPPM",
     "FPA",
     "GAU",
     "MFAB",
@@ -72,6 +74,7 @@ __all__ = [
     "bottom_up",
     "climb",
     "crf",
+    "dappm",
     "efficient_attention",
     "fpa",
     "gau",
