@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet_original": {"widths": (16, 32, 64, 96), "dropout": 0.1},
     "stacked_unet": {"features": 24, "stem_features": 24, "widths": (64, 96), "counts": (2, 2), "finest": 8},
     "cunet": {"units": 2, "features": 32, "growth": 16},
+    "ddrnet": {"features": 16, "context_features": 32, "head_features": 32},
     "patch_cnn": {"widths": (16, 24, 32), "kernel_sizes": (4, 3, 3), "positions": 2, "hidden": 64},
 }
 FINER = ("fcn32s", "fcn16s", "deeplabv3_cascade", "lraspp")  # output stride 8: theirs leaves 2x2 or 4x4 of 64x64

@@ -18,8 +18,8 @@ The contract, which `tests/contracts/test_models.py` holds every entry of `MODEL
   its first line is what `jaxseg list` prints, and it ends with the paragraph `Outputs: "logits", …`.
 - An architecture that is its own encoder is a module with the fields `num_classes`, `dtype`, `in_channels`,
   `head_dtype` (of the last convolution; None is `dtype`) and its own, all but the first with a default,
-  `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`; it calls `check_images` first, and looks
-  at the array that it returns.
+  `default_encoder = None`, the encoders' `pixel_mean`, `pixel_std` and `stem`, and, where its features have a stride of
+  more than 32 pixels, `coarsest_stride`; it calls `check_images` first, and looks at the array that it returns.
 - Parameters are float32 and lie under "encoder", "decoder", "head" and the names of further heads; an image pyramid's
   own, under "attention".
 """
@@ -38,6 +38,7 @@ from jaxseg.models import (
     attention_unet,
     bifpn,
     cunet,
+    ddrnet,
     deconvnet,
     deeplab,
     deeplabv3,
@@ -87,6 +88,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **deeplab.VARIANTS,
     **deeplabv3.VARIANTS,
     **lraspp.VARIANTS,
+    **ddrnet.VARIANTS,
 }
 MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 
@@ -96,7 +98,7 @@ MODELS["image_pyramid"] = image_pyramid.PyramidOf(MODELS)
 CROPS: dict[str, int] = {
     **dict.fromkeys((*deeplab.VARIANTS, *deeplabv3.VARIANTS, *pspnet.VARIANTS, *pan.VARIANTS), 1),
     **dict.fromkeys((*attention_unet.VARIANTS, *lraspp.VARIANTS, *stacked_unet.VARIANTS, "fcn"), 0),
-    **dict.fromkeys((*segformer.VARIANTS, *upernet.VARIANTS), 0),
+    **dict.fromkeys((*segformer.VARIANTS, *upernet.VARIANTS, *ddrnet.VARIANTS), 0),
 }
 
 __all__ = [
@@ -210,7 +212,7 @@ def coarsest_stride(model: nn.Module) -> int:
     """
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module) or hasattr(model, "scales"):  # of which each has its own cells
-        return 32
+        return getattr(model, "coarsest_stride", 32)
     depth = getattr(encoder, "depth", len(getattr(encoder, "widths", range(5))))
     return min(2**depth, getattr(encoder, "output_stride", 32))
 

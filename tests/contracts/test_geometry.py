@@ -37,10 +37,13 @@ BY_DESIGN = {  # model -> pixels between a logit and what it is made of, at most
     **dict.fromkeys(("stacked_unet", "stacked_unet_128", "stacked_unet_7_128"), 1.51),
     # a strided layer first, centered on the first pixel of two
     "cunet": 0.52,
+    # likewise: strided layers, centered on the first of up to 64 pixels, and enlargement as if on their middle
+    "ddrnet": 23.0,
     # views of the image keep its corners, and their scores the centers of the corner pixels
     "image_pyramid": 2.8,
 }
-WHOLE = ("bin1", "bin2", "bin3", "bin6", "fpa/down", "fpa/across", "pab/")  # see bins of the image or all positions
+# what sees bins of the image or all positions
+WHOLE = ("bin1", "bin2", "bin3", "bin6", "fpa/down", "fpa/across", "pab/", "decoder/scale")
 UNPOOLING = ("segnet", "segnet_basic", "deconvnet")
 SMALL = {  # what is wide by default
     **{name: {"decoder_channels": (6,) * 5} for name in ("unet", "unetplusplus", "attention_unet")},
@@ -49,8 +52,9 @@ SMALL = {  # what is wide by default
     "bifpn": {"pyramid_features": 8, "features": 8, "repeats": 2, "convs": 1},
     "manet": {"decoder_channels": (16,) * 5, "reduction": 1},
 }
-CELLS = {"cunet": 64, "bifpn": 128}  # stride of the coarsest features, pixels, over which the place is taken; else 32:
-# within a cell, nearest enlargement has one place
+# stride of the coarsest features, pixels, over which the place is taken; else 32: within a cell, nearest enlargement
+# has one place
+CELLS = {"cunet": 64, "ddrnet": 64, "bifpn": 128}
 
 
 def mean_pool(x, size, *, stride=2, dilation=1):

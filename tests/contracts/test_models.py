@@ -43,6 +43,7 @@ OPTIONS = {  # model -> what makes it small
     "patch_cnn": {"widths": (6, 8), "kernel_sizes": (4, 3), "positions": 2, "hidden": 16},
     "segnet": {"widths": (4, 6, 8), "convs": (1, 2, 2)},
     "segnet_basic": {"widths": (8, 8, 8), "convs": (1, 1, 1)},
+    "ddrnet": {"features": 8, "context_features": 16, "head_features": 16},
     "deconvnet": {"widths": (4, 6, 8), "convs": (1, 2, 2), "features": 16, "kernel_size": 3},
     "manet": {"reduction": 1},  # a squeezed channel or two are soon dead
 }
