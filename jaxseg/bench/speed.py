@@ -75,6 +75,32 @@ def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str
     return figures
 
 
+def measure_forward(case: Case, *, steps: int = 10) -> dict[str, Any]:
+    """Returns the figures of the forward pass alone, as of `measure`: of a network that cannot train on this batch.
+
+    Args:
+      case: what to measure.
+      steps: timed turns, as for `measure`.
+    """
+    figures: dict[str, Any] = {}
+    program = make_program(case, None)
+    with clock(figures, "init_s"):
+        variables = replicate(jax.block_until_ready(program.variables()), program.mesh)
+    figures["parameters"] = sum(p.size for p in jax.tree.leaves(variables["params"]))
+    normalized = jax.device_put(normalize(case.arrays()[0], program.mean, program.std))
+    apply, last = jax.jit(lambda variables, images: program.model.apply(variables, images, train=False)["logits"]), None
+
+    def forward() -> None:
+        nonlocal last
+        last = apply(variables, normalized)
+
+    ours = Subject("jaxseg", forward, forward, lambda: jax.block_until_ready(last), figures)
+    block = 1 if jax.default_backend() == "cpu" else BLOCK
+    _alone(ours, steps, block, kinds=("forward",))
+    figures["forward_images_per_s"] = case.batch / figures["forward_s"]
+    return {"case": asdict(case), "machine": machine(), "steps": steps, "jaxseg": figures}
+
+
 def _in_turns(ours: Subject, other: Subject, steps: int, block: int) -> dict[str, Any]:
     """Times both; returns the ratios, with our own figures under "jaxseg"."""
     found: dict[str, Any] = {"jaxseg": {}}
@@ -96,8 +122,8 @@ def _in_turns(ours: Subject, other: Subject, steps: int, block: int) -> dict[str
     return found
 
 
-def _alone(ours: Subject, steps: int, block: int) -> None:
-    for kind in KINDS:
+def _alone(ours: Subject, steps: int, block: int, kinds: Sequence[str] = KINDS) -> None:
+    for kind in kinds:
         with clock(ours.figures, f"first_{kind}_s"):
             ours.run(kind, 1)()
         each = _each(alternate([ours.run(kind, block)], steps)[0], block)

@@ -32,6 +32,7 @@ def table(figures: Mapping[str, Any]) -> str:
         "compile": ("compile_s", _seconds),
         "first step": ("first_step_s", _seconds),
         "forward": ("forward_s", _seconds),
+        "images/s, forward": ("forward_images_per_s", lambda n: f"{n:.1f}"),
         "training step": ("step_s", _seconds),
         "augmentation alone": ("augment_s", _seconds),
         "training step, fastest": ("step_fastest_s", _seconds),

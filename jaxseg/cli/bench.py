@@ -52,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='read the programs that a GPU would run: a file that describes one, or "h100"',
     )
+    parser.add_argument("--forward", action="store_true", help="time one model's forward pass alone, without training")
     parser.add_argument("--steps", type=int, default=10, help="how many are timed; figures are medians")
     parser.add_argument("--peer", choices=sorted(PEERS), help="also time the same model of this PyTorch library")
     parser.add_argument("--out", type=Path, help="write the figures there as JSON; of a suite, a folder")
@@ -89,6 +90,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--model {args.model} needs --size H W (or one number) and --batch N.")
     if args.only and not (args.suite or {"compile-for", "ops"} & set(how)):
         raise UserError("--only chooses cases of a suite, or operations. Give --suite or --ops, too.")
+    if args.forward and (how or args.suite or args.peer):
+        raise UserError("--forward times one model, without a peer. Give --model or --case alone.")
     size = args.size or [1]
     if len(size) > 2 or min(*size, 1 if args.batch is None else args.batch, args.steps) < 1:
         raise UserError(
@@ -111,10 +114,11 @@ def _case(args: argparse.Namespace) -> "Case":
 
 def _one(args: argparse.Namespace) -> int:
     """Measures one case in this process."""
-    from jaxseg.bench.speed import measure
+    from jaxseg.bench.speed import measure, measure_forward
     from jaxseg.bench.tables import table
 
-    figures = measure(_case(args), steps=args.steps, peer=args.peer)
+    case, steps = _case(args), args.steps
+    figures = measure_forward(case, steps=steps) if args.forward else measure(case, steps=steps, peer=args.peer)
     text = json.dumps(figures, indent=1)
     print(table(figures), text, sep="\n\n")
     if args.out:

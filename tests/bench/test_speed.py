@@ -27,6 +27,20 @@ def count(network):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def test_the_forward_pass_alone(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    command = ["bench", "--model", "pspnet", "--encoder", "plain", "--size", "33", "--batch", "1", "--forward"]
+    assert call(*command, "--steps", "2", "--out", str(out)) == 0
+    figures = json.loads(out.read_text())["jaxseg"]
+    assert figures["forward_images_per_s"] == pytest.approx(1 / figures["forward_s"])
+    assert "step_s" not in figures
+    text = capsys.readouterr().out
+    assert "images/s, forward" in text
+    assert "training" not in text
+    with pytest.raises(UserError, match="without a peer"):
+        run("--forward", "--peer", "smp")
+
+
 def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
     calls = []
     network = {"name": "unet", "encoder": "plain", "encoder_options": {"widths": (8,) * 5}}
