@@ -2,7 +2,7 @@
 
 jaxseg train camvid_ddrnet --config.data.root=DIR --workdir runs/camvid_ddrnet
 Unlike there nothing is pretrained: a warm-up, twice the rate, and the paper's auxiliary loss of 0.4 (Hong et al., 2021,
-arXiv:2101.06085, section III-E). DIR is CamVid in SegNet's form (train, trainannot, val, valannot), images of 360 x 480;
+arXiv:2101.06085). DIR is CamVid in SegNet's form (train, trainannot, val, valannot), images of 360 x 480;
 for the folder of camvid_fpn_lite0.py, which has the same images, --config.data.name=folder.
 Measured: not yet run.
 """

@@ -33,7 +33,7 @@ class Branches(NamedTuple):
 
 
 def exchange(fine: Feature, deep: Feature, down: Function, compress: Function) -> tuple[Feature, Feature]:
-    """Bilateral fusion (Hong et al., fig. 4): adds to each branch what the other one had before.
+    """Bilateral fusion (Hong et al., fig. 3): adds to each branch what the other one had before.
 
     Args:
       fine: features.
@@ -140,7 +140,7 @@ class DDRNet(nn.Module):
     are an eighth of the image's size, and here they are enlarged to it. Features are enlarged to the size of those that
     they meet, so that any size works; at multiples of 64 pixels no map is stretched. A batch has at least two images in
     training, as the pyramid normalizes what it sees of the whole image. The auxiliary head is on
-    the fine branch after the first exchange (section III-E; weight it 0.4 in the loss).
+    the fine branch after the first exchange (weight it 0.4 in the loss).
 
     Outputs: "logits"; with `auxiliary` also "auxiliary".
     """

@@ -31,9 +31,9 @@ def test_a_chain_has_a_relu_before_each_layer_and_none_after_the_last():
 @pytest.mark.parametrize("options, parameters", [({}, 5_695_987), (FULL, 20_148_947)])
 def test_it_has_the_authors_parameters(options, parameters):
     params, outputs = shapes("ddrnet", (1024, 2048), num_classes=19, auxiliary=False, **options)
-    assert count(params) == parameters  # arXiv:2101.06085, table V: 5.7 M and 20.1 M
+    assert count(params) == parameters  # the paper says 5.7 M and 20.1 M
     width = options.get("features", 32)
-    table = {  # of the paper's architectures: height, width and features
+    table = {  # the paper's figure 4 at 1024 x 2048: height, width and features
         "encoder/stage1_block1": (256, 512, width),
         "encoder/stage2_block1": (128, 256, 2 * width),
         "encoder/stage3_block1": (64, 128, 4 * width),

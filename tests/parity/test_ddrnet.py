@@ -1,4 +1,4 @@
-"""DDRNet against the same network in PyTorch's functions, written down from the paper's figures 4 and 5 and table I."""
+"""DDRNet against the same network in PyTorch's functions, written down from the paper's figures 3 to 5."""
 
 import numpy as np
 import pytest
