@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -22,14 +22,6 @@ Scores = dict[str, Float[Array, "b h w k"]]
 
 BASIC = ((1, 3, 1), (1, 3, 0))  # of a block's convolutions: multiple of its features, kernel size, has its stride
 BOTTLENECK = ((1, 1, 0), (1, 3, 1), (2, 1, 0))
-
-
-class Branches(NamedTuple):
-    """What the two branches give."""
-
-    fine: Feature  # at stride 8
-    deep: Feature  # at stride 64
-    middle: Feature  # of the fine branch, after the first exchange
 
 
 def exchange(fine: Feature, deep: Feature, down: Function, compress: Function) -> tuple[Feature, Feature]:
@@ -77,14 +69,17 @@ class ResidualBlock(nn.Module):
 
 
 class DualResNet(nn.Module):
-    """The two branches: stages one after another from stride 4 to 64, and beside them stages at stride 8."""
+    """The two branches: stages one after another from stride 4 to 64, and beside them stages at stride 8.
+
+    It returns "fine", at stride 8, "deep", at stride 64, and "middle", of the fine branch after the first exchange.
+    """
 
     features: int
     blocks: Sequence[int]
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Feature, *, train: bool) -> Branches:
+    def __call__(self, x: Feature, *, train: bool) -> dict[str, Feature]:
         def layer(name: str, multiple: int, kernel_size: int, stride: int, **options: Any) -> Function:
             options = {"activation": None, "dtype": self.dtype, "name": name} | options
             return partial(ConvNormAct(multiple * self.features, kernel_size, stride, **options), train=train)
@@ -111,7 +106,7 @@ class DualResNet(nn.Module):
 
         fine = stage(fine, "fine5", 2, 1, convs=BOTTLENECK)
         deep = stage(deep, "stage5", 8, 1, stride=2, convs=BOTTLENECK)
-        return Branches(fine, deep, middle)
+        return {"fine": fine, "deep": deep, "middle": middle}
 
 
 class DDRNetHead(nn.Module):
@@ -139,8 +134,8 @@ class DDRNet(nn.Module):
     All is as in that code, but for the initial values of the scores' convolution, which are Glorot's. There the scores
     are an eighth of the image's size, and here they are enlarged to it. Features are enlarged to the size of those that
     they meet, so that any size works; at multiples of 64 pixels no map is stretched. A batch has at least two images in
-    training, as the pyramid normalizes what it sees of the whole image. The auxiliary head is on
-    the fine branch after the first exchange (weight it 0.4 in the loss).
+    training, as the pyramid normalizes what it sees of the whole image. The auxiliary head is on the fine branch after
+    the first exchange (weight it 0.4 in the loss).
 
     Outputs: "logits"; with `auxiliary` also "auxiliary".
     """
@@ -166,13 +161,14 @@ class DDRNet(nn.Module):
         image = check_images(self, image, self.in_channels)
         if len(self.blocks) != 4:
             raise UserError(f"blocks has one entry for each of the 4 stages, got {tuple(self.blocks)}.")
-        fine, deep, middle = DualResNet(self.features, self.blocks, self.dtype, name="encoder")(image, train=train)
-        context = DAPPM(4 * self.features, self.context_features, dtype=self.dtype, name="decoder")(deep, train=train)
+        branches = DualResNet(self.features, self.blocks, self.dtype, name="encoder")(image, train=train)
+        pyramid = DAPPM(4 * self.features, self.context_features, dtype=self.dtype, name="decoder")
+        context, fine = pyramid(branches["deep"], train=train), branches["fine"]
         x, size = fine + resize_like(context, fine), image.shape[1:3]
         head = partial(DDRNetHead, self.num_classes, self.head_features, self.dtype, self.head_dtype)
         outputs = {"logits": head(name="head")(x, size, train=train)}
         if self.auxiliary:
-            outputs["auxiliary"] = head(name="auxiliary")(middle, size, train=train)
+            outputs["auxiliary"] = head(name="auxiliary")(branches["middle"], size, train=train)
         return outputs
 
 

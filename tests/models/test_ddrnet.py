@@ -53,8 +53,9 @@ def test_both_branches_give_features_before_their_relu():
     images = jax.random.normal(jax.random.key(1), (1, 64, 64, 3))
     run = jax.jit(partial(encoder.apply, train=False), compiler_options=QUICK)
     branches = run(init(encoder, jax.random.key(0)), images)
-    assert all((x < 0).any() for x in branches)
-    assert [x.shape[1:] for x in branches] == [(8, 8, 16), (1, 1, 64), (8, 8, 8)]
+    assert all((x < 0).any() for x in branches.values())
+    shapes = {name: x.shape[1:] for name, x in branches.items()}
+    assert shapes == {"fine": (8, 8, 16), "deep": (1, 1, 64), "middle": (8, 8, 8)}
 
 
 def test_its_cells_are_those_of_the_deepest_features():
