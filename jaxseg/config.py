@@ -29,6 +29,7 @@ ELEMENTS = {
     "data.crop": int,
     "augment.scale": float,
     "augment.blur_sigma": float,
+    "optim.drops": float,
     "optim.freeze": str,
     "eval.metrics": str,
 }
@@ -108,8 +109,10 @@ def default_config() -> ConfigDict:
     c.optim.beta2 = 0.999  # adamw
     c.optim.momentum = 0.9  # sgd
     c.optim.nesterov = False  # sgd
-    c.optim.schedule = "poly"  # "poly", "cosine" or "constant", after the warm-up
+    c.optim.schedule = "poly"  # "poly", "cosine", "steps" or "constant", after the warm-up
     c.optim.power = 0.9  # of the poly schedule
+    c.optim.drops = (0.6, 0.8)  # of the steps schedule: shares of the run after which the learning rate drops
+    c.optim.drop_factor = 0.1  # of the steps schedule: what each drop multiplies the learning rate by
     c.optim.warmup_steps = 0  # n updates in which the learning rate rises linearly from lr / n to lr
     c.optim.clip_norm = 0.0  # largest global gradient norm; 0 is off
     c.optim.accumulate = 1  # consecutive batches whose gradients are averaged into one update

@@ -61,6 +61,9 @@ DEFAULTS = {
     "optim.nesterov": False,
     "optim.schedule": "poly",
     "optim.power": 0.9,
+    # As Detectron has them, roughly: two drops to a tenth.
+    "optim.drops": (0.6, 0.8),
+    "optim.drop_factor": 0.1,
     "optim.warmup_steps": 0,
     "optim.clip_norm": 0.0,
     "optim.accumulate": 1,

@@ -16,7 +16,8 @@ def get_config():
     c.data.update(name="cityscapes", canvas=(1024, 2048), crop=(512, 1024), batch_size=32)
     c.augment.update(scale=(0.5, 2.0), flip=0.5)
     c.model.update(name="panet", encoder="resnet50", encoder_weights="imagenet", dtype="bfloat16")
-    c.optim.update(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4, schedule="poly", warmup_steps=1000)
+    c.optim.update(name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4, warmup_steps=1000)
+    c.optim.update(schedule="steps", drops=(40 / 65, 55 / 65), drop_factor=0.1)
     c.train.steps = 65_000
     c.checkpoint.every = 1000
     c.eval.every = 5000

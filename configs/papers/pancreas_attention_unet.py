@@ -2,7 +2,7 @@
 
 jaxseg train pancreas_attention_unet --config.data.root=DIR --workdir runs/pancreas
 Oktay et al., 2018, arXiv:1804.03999, section 3: Dice, Adam, and a U-Net of 16 to 256 channels. Rate, decay, epochs and
-augmentation are those of the authors' code, where the rate halves every 250 epochs, images are also shifted, and every
+augmentation are those of the authors' code: the rate halves every 250 epochs. There, images are also shifted, and every
 level has a head. The paper's inputs are volumes resampled to 2 mm, two a step; here slices of them.
 DIR holds {train,val}/{images,labels} and classes.json: background, organs.
 Measured: not yet run.
@@ -20,7 +20,7 @@ def get_config():
     c.model.encoder_options = {"widths": (16, 32, 64, 128, 256)}
     c.model.options = {"decoder_channels": (128, 64, 32, 16, 16)}
     c.loss.terms = {"dice": 1.0}
-    c.optim.update(lr=1e-4, weight_decay=1e-6, schedule="poly")
+    c.optim.update(lr=1e-4, weight_decay=1e-6, schedule="steps", drops=(0.25, 0.5, 0.75), drop_factor=0.5)
     c.train.epochs = 1000
     c.checkpoint.every = 500
     return c

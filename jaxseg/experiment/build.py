@@ -154,7 +154,7 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
       steps: batches of the whole run.
     """
     c = config.optim
-    names = ("lr", "schedule", "power", "warmup_steps", "accumulate")
+    names = ("lr", "schedule", "power", "drops", "drop_factor", "warmup_steps", "accumulate")
     return optim.make_schedule(steps, **{name: c[name] for name in names})
 
 

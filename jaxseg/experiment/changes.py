@@ -44,6 +44,8 @@ MAY_CHANGE = {
     "optim.encoder_lr_factor": f"{FUTURE}. Not from 1 or to 1, where the optimizer has one part less",
     "optim.schedule": FUTURE,
     "optim.power": FUTURE,
+    "optim.drops": FUTURE,
+    "optim.drop_factor": FUTURE,
     "optim.warmup_steps": FUTURE,
     "optim.weight_decay": FUTURE,
     "optim.clip_norm": f"{FUTURE}. Not from 0 or to 0, where the optimizer has one part less",

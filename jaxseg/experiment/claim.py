@@ -25,7 +25,8 @@ from jaxseg.experiment.workdir import check_workdir, has_checkpoint, read_config
 from jaxseg.files import read_json, write_json
 
 LENGTH = ("train.steps", "train.epochs")
-RATE = (*LENGTH, "optim.lr", "optim.schedule", "optim.power", "optim.warmup_steps")
+FALL = ("optim.schedule", "optim.power", "optim.drops", "optim.drop_factor")
+RATE = (*LENGTH, "optim.lr", "optim.warmup_steps", *FALL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What the settings of a run may be: checked before anything is read or made."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ RANGES = {  # key -> (least, greatest) value
     "augment.blur": (0, 1),
     "optim.lr": (0, math.inf),
     "optim.encoder_lr_factor": (0, math.inf),
+    "optim.drop_factor": (math.nextafter(0, 1), math.nextafter(1, 0)),
     "optim.weight_decay": (0, math.inf),
     "optim.beta1": (0, math.nextafter(1, 0)),
     "optim.beta2": (0, math.nextafter(1, 0)),
@@ -86,6 +88,12 @@ def check_config(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must have {words} only, got {tuple(values[key])}.")
     if len(c.augment.scale) != 2 or not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
         raise UserError(f"config.augment.scale must be (smallest, largest), both positive, got {c.augment.scale}.")
+    ends = (0.0, *c.optim.drops, 1.0)
+    if any(after <= before for before, after in itertools.pairwise(ends)):
+        raise UserError(
+            f"config.optim.drops must be shares of the run between 0 and 1, each larger than the one before, got"
+            f" {tuple(c.optim.drops)}."
+        )
     for key in ("data.canvas", "data.crop"):
         value = values[key]
         if len(value) != 2 or min(value) < 1:
@@ -143,7 +151,11 @@ def without_effect(config: ConfigDict) -> list[str]:
     idle = {  # what makes it idle -> (whether that is so, the settings)
         "optim.name is 'adamw'": (c.optim.name == "adamw", ("optim.momentum", "optim.nesterov")),
         "optim.name is 'sgd'": (c.optim.name == "sgd", ("optim.beta1", "optim.beta2")),
-        f"optim.schedule is '{c.optim.schedule}'": (c.optim.schedule != "poly", ("optim.power",)),
+        f"optim.schedule is '{c.optim.schedule}', not 'poly'": (c.optim.schedule != "poly", ("optim.power",)),
+        f"optim.schedule is '{c.optim.schedule}', not 'steps'": (
+            c.optim.schedule != "steps",
+            ("optim.drops", "optim.drop_factor"),
+        ),
         "augment.elastic is 0": (not c.augment.elastic, ("augment.elastic_grid",)),
         "augment.blur is 0": (not c.augment.blur, ("augment.blur_sigma",)),
         "model.weights is empty": (not c.model.weights, ("model.replace_head",)),

@@ -1,8 +1,8 @@
 """Learning rate schedules and optimizers, out of optax's parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -10,17 +10,44 @@ import optax
 from jaxseg.checks import UserError, lookup
 from jaxseg.experiment.freeze import path_name, under
 
-SCHEDULES: dict[str, Callable[[float, int, float], optax.Schedule]] = {  # (lr, steps, power) -> schedule
+
+class Fall(NamedTuple):
+    """What a learning rate falls from after the warm-up, and how."""
+
+    lr: float
+    updates: int  # after the warm-up
+    warmup: int  # updates before
+    power: float
+    drops: Sequence[float]
+    drop_factor: float
+
+    def at(self, share: float) -> int:
+        """Returns the number of updates after the warm-up at a share of the whole run."""
+        return round(share * (self.updates + self.warmup)) - self.warmup
+
+
+SCHEDULES: dict[str, Callable[[Fall], optax.Schedule]] = {
     # (1 - step / steps) ** power is DeepLab's (Chen et al., 2016, arXiv:1606.00915, section 4.1).
-    "poly": lambda lr, steps, power: optax.polynomial_schedule(lr, 0.0, power, steps),
-    "cosine": lambda lr, steps, power: optax.cosine_decay_schedule(lr, steps),
-    "constant": lambda lr, steps, power: optax.constant_schedule(lr),
+    "poly": lambda fall: optax.polynomial_schedule(fall.lr, 0.0, fall.power, fall.updates),
+    "cosine": lambda fall: optax.cosine_decay_schedule(fall.lr, fall.updates),
+    "steps": lambda fall: optax.piecewise_constant_schedule(
+        fall.lr, {fall.at(share): fall.drop_factor for share in fall.drops}
+    ),
+    "constant": lambda fall: optax.constant_schedule(fall.lr),
 }
 OPTIMIZERS = ("adamw", "sgd")
 
 
 def make_schedule(
-    steps: int, *, lr: float, schedule: str, power: float, warmup_steps: int, accumulate: int
+    steps: int,
+    *,
+    lr: float,
+    schedule: str,
+    power: float,
+    drops: Sequence[float],
+    drop_factor: float,
+    warmup_steps: int,
+    accumulate: int,
 ) -> optax.Schedule:
     """Returns the learning rate as a function of the number of updates so far.
 
@@ -29,12 +56,18 @@ def make_schedule(
       lr: the highest learning rate.
       schedule: a key of `SCHEDULES`: how the learning rate falls after the warm-up.
       power: exponent of the "poly" schedule.
+      drops: of the "steps" schedule: shares of the run, rising, in (0, 1), after which the learning rate drops.
+      drop_factor: of the "steps" schedule: what each drop multiplies the learning rate by, in (0, 1).
       warmup_steps: n updates after which the learning rate, which rises linearly from `lr` / n, is `lr`.
       accumulate: number of batches of one update.
 
-    >>> half = make_schedule(100, lr=0.1, schedule="cosine", power=0.9, warmup_steps=0, accumulate=1)
-    >>> print(f"{half(50):.3f}")
+    >>> options = {"power": 0.9, "drops": (0.6, 0.8), "drop_factor": 0.1, "warmup_steps": 0, "accumulate": 1}
+    >>> cosine = make_schedule(100, lr=0.1, schedule="cosine", **options)
+    >>> print(f"{cosine(50):.3f}")
     0.050
+    >>> steps = make_schedule(100, lr=0.1, schedule="steps", **options)
+    >>> print(f"{steps(59):.3f}, {steps(60):.3f}, {steps(80):.3f}")
+    0.100, 0.010, 0.001
     """
     updates = max(steps // accumulate, 1)
     if warmup_steps >= updates:
@@ -42,7 +75,13 @@ def make_schedule(
             f"config.optim.warmup_steps={warmup_steps} leaves nothing of a run of {updates} updates."
             " Train longer or warm up for fewer steps."
         )
-    decay = lookup(SCHEDULES, schedule, "schedule")(lr, updates - warmup_steps, power)
+    fall = Fall(lr, updates - warmup_steps, warmup_steps, power, drops, drop_factor)
+    if schedule == "steps" and drops and fall.at(drops[0]) <= 0:
+        raise UserError(
+            f"config.optim.drops={tuple(drops)}: the learning rate would drop before the warm-up of {warmup_steps} of"
+            f" {updates} updates has ended. Drop later, or warm up for fewer steps."
+        )
+    decay = lookup(SCHEDULES, schedule, "schedule")(fall)
     if not warmup_steps:
         return decay
     # As torch's LinearLR: an update at a rate of 0 would be a wasted one.

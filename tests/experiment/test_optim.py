@@ -9,6 +9,7 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.experiment.build import make_optimizer, make_schedule
+from jaxseg.experiment.limits import check_config
 
 PARAMS = {
     "encoder": {"conv": {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2)}},
@@ -50,6 +51,28 @@ def test_cosine_schedule_and_warmup():
     np.testing.assert_allclose([schedule(0), schedule(5), schedule(10)], [0.1, 0.55, 1.0], rtol=1e-6)
     np.testing.assert_allclose(schedule(60), 0.5, rtol=1e-6)
     np.testing.assert_allclose(schedule(110), 0.0, atol=1e-7)
+
+
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_steps_schedule_is_torchs_multi_step(warmup):
+    """Shares of the whole run, the warm-up included, as iterations are counted elsewhere."""
+    c = _config(lr=0.2, schedule="steps", drops=(0.5, 0.75), drop_factor=0.5, warmup_steps=warmup)
+    schedule = make_schedule(c, 80)
+    rates = [schedule(step) for step in (warmup, 39, 40, 59, 60, 79)]
+    np.testing.assert_allclose(rates, [0.2, 0.2, 0.1, 0.1, 0.05, 0.05], rtol=1e-6)
+
+
+@pytest.mark.parametrize("drops", [(0.8, 0.6), (0.0, 0.5), (0.5, 1.0), (0.5, 0.5), (40000, 55000)])
+def test_drops_that_are_no_rising_shares_are_refused(drops):
+    c = _config(schedule="steps", drops=drops)
+    c.train.steps = 10
+    with pytest.raises(UserError, match="must be shares of the run between 0 and 1"):
+        check_config(c)
+
+
+def test_a_drop_within_the_warmup_is_refused():
+    with pytest.raises(UserError, match="drop before the warm-up"):
+        make_schedule(_config(schedule="steps", drops=(0.1, 0.5), warmup_steps=20), 100)
 
 
 def test_warmup_longer_than_the_run_is_refused():
