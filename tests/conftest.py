@@ -59,3 +59,12 @@ def _promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def quick_to_compile():
+    """Lets XLA leave out what makes programs fast, for tests that hardly run one twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()

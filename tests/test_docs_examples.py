@@ -4,7 +4,6 @@ import ast
 import shlex
 from importlib.util import find_spec
 
-import jax
 import pytest
 
 from jaxseg.cli import recipes
@@ -109,13 +108,8 @@ SETS = {
 }  # packages; blocks that need them run where they are
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Lets XLA leave out what makes programs fast: hardly one is run twice here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
+# Hardly a program is run twice here.
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def python(page):

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -12,13 +11,8 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Lets XLA leave out what makes programs fast: they run for three steps here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
+# They run for three steps here.
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def fifty_lines(names):
