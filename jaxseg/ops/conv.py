@@ -1,10 +1,10 @@
 """Convolution: one function, explicit symmetric padding, fast on every platform.
 
 On GPUs and TPUs a convolution is XLA's own, forwards and backwards, but for the kernel's gradient of atrous ones on
-NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for four kinds, which `jaxseg.ops.cpu` computes in other ways:
-depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, the kernel gradient of grouped
-convolutions group by group, and that of large ones tile by tile. The choice is made when the program is compiled,
-not when it is traced, so a program lowered for several platforms uses the right one on each.
+NVIDIA GPUs, see `jaxseg.ops.atrous`. On CPUs XLA is slow for some kinds, which `jaxseg.ops.cpu` computes in other ways:
+depthwise convolutions as sums of shifted products, 1x1 convolutions as matrix products, small deep ones as one product,
+the kernel gradient of grouped convolutions group by group, and that of large ones tile by tile. The choice is made when
+the program is compiled, not when it is traced, so a program lowered for several platforms uses the right one on each.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from jaxseg.checks import UserError
 from jaxseg.ops import atrous
 from jaxseg.ops.cpu import dense, depthwise, grouped, pointwise
 from jaxseg.ops.cpu.window import Window
-from jaxseg.ops.platform import by_platform, native_kernel_gradient
+from jaxseg.ops.platform import by_platform
 
 # modules of forward, input_gradient, kernel_gradient
 _ON_CPU = {"dense": dense, "depthwise": depthwise, "grouped": grouped, "pointwise": pointwise}
@@ -63,11 +63,9 @@ def conv2d(
         return by_platform(_Convolution("grouped", window, groups), x, kernel)
     if kernel.shape[:2] == (1, 1) and window.padding == ((0, 0), (0, 0)):
         return by_platform(_Convolution("pointwise", window, groups), x, kernel)
-    if window.dilation != (1, 1):
-        return by_platform(_Atrous(window), x, kernel)
-    if dense.is_tiled(x.shape, kernel.shape, window):
-        return by_platform(_Convolution("dense", window, groups), x, kernel)
-    return _native(x, kernel, window, groups)
+    if window.dilation == (1, 1) and dense.is_xla(x.shape, kernel.shape, window):
+        return _native(x, kernel, window, groups)
+    return by_platform(_Convolution("dense", window, groups), x, kernel)
 
 
 def _check(x: ArrayLike, kernel: ArrayLike, window: Window, groups: int) -> None:
@@ -110,9 +108,8 @@ class _Convolution(NamedTuple):
 
     @property
     def cuda_kernel_gradient(self) -> Callable[..., Array] | None:
-        if self.strategy != "depthwise" or self.window.dilation == (1, 1):
-            return None
-        return partial(atrous.depthwise_kernel_gradient, window=self.window)
+        gradient = atrous.KERNEL_GRADIENTS.get(self.strategy)
+        return None if gradient is None or self.window.dilation == (1, 1) else partial(gradient, window=self.window)
 
     def native(self, x: Array, kernel: Array) -> Array:
         return _native(x, kernel, self.window, self.groups)
@@ -125,25 +122,3 @@ class _Convolution(NamedTuple):
 
     def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
         return _ON_CPU[self.strategy].kernel_gradient(x, dy, shape, self.window)
-
-
-class _Atrous(NamedTuple):
-    """A dense dilated convolution, XLA's own but for its kernel's gradient on NVIDIA GPUs; a `Bilinear`."""
-
-    window: Window
-
-    @property
-    def cuda_kernel_gradient(self) -> Callable[..., Array]:
-        return partial(atrous.dense_kernel_gradient, window=self.window)
-
-    def native(self, x: Array, kernel: Array) -> Array:
-        return _native(x, kernel, self.window, 1)
-
-    def forward(self, x: Array, kernel: Array) -> Array:
-        return self.native(x, kernel)
-
-    def input_gradient(self, dy: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
-        return grouped.input_gradient(dy, kernel, shape, self.window)
-
-    def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
-        return native_kernel_gradient(self, x, dy, shape)

@@ -84,11 +84,7 @@ def _native(a: Array, b: Array, *, function: Bilinear, result: Result, shape: Sh
         dy, kernel = a, b
         x = jax.ShapeDtypeStruct(shape, dy.dtype)
         return jax.linear_transpose(lambda x: function.native(x, kernel), x)(dy)[0]
-    return native_kernel_gradient(function, a, b, shape)
-
-
-def native_kernel_gradient(function: Bilinear, x: Feature, dy: Feature, shape: Shape) -> Array:
-    """Returns the gradient of kernel[shape], as XLA has it."""
+    x, dy = a, b
     kernel = jax.ShapeDtypeStruct(shape, x.dtype)
     return jax.linear_transpose(lambda kernel: function.native(x, kernel), kernel)(dy)[0]
 

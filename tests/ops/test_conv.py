@@ -12,7 +12,7 @@ from jax import lax
 from jaxseg.checks import UserError
 from jaxseg.ops import atrous
 from jaxseg.ops.conv import conv2d
-from jaxseg.ops.cpu import dense, depthwise
+from jaxseg.ops.cpu import columns, dense, depthwise, tiles
 from jaxseg.ops.cpu.window import Window
 
 # name: (height, width), input and output channels, kernel, stride, padding, dilation, groups
@@ -132,16 +132,17 @@ def test_vmap_and_checkpoint(name):
 def test_dense_kernel_gradient_takes_tiles_of_any_size(name, tile, monkeypatch):
     """A tile is a row of one image, some rows of one or of both, or everything."""
     x, kernel, dy = arrays(name)
-    monkeypatch.setattr(dense, "TILE", tile)
+    monkeypatch.setattr(tiles, "TILE", tile)
     stride, padding, dilation, _ = options(name).values()
-    got = dense.kernel_gradient(jnp.asarray(x), jnp.asarray(dy), kernel.shape, Window(stride, padding, dilation))
+    got = tiles.kernel_gradient(jnp.asarray(x), jnp.asarray(dy), kernel.shape, Window(stride, padding, dilation))
     np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
 def test_large_kernel_gradients_are_products_tile_by_tile(name, monkeypatch):
     x, kernel, dy = arrays(name)
-    monkeypatch.setattr(dense, "CACHE", dy.nbytes)
+    jax.clear_caches()  # the limits are no part of what JAX remembers a program by
+    monkeypatch.setattr(tiles, "CACHE", dy.nbytes)
     function = jax.jit(partial(value_and_gradients, **options(name)))
     expected = direct(x, kernel, dy, **options(name))
     for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
@@ -155,13 +156,55 @@ def test_large_kernel_gradients_are_products_tile_by_tile(name, monkeypatch):
     }
     assert lowered["cuda"].count("stablehlo.convolution") == 3
     assert lowered["cpu"].count("stablehlo.convolution") == 2
-    monkeypatch.setattr(dense, "CACHE", dy.nbytes + 1)
+    monkeypatch.setattr(tiles, "CACHE", dy.nbytes + 1)
     window = Window(*list(options(name).values())[:3])
-    assert not dense.is_tiled(x.shape, kernel.shape, window)
-    monkeypatch.setattr(dense, "CACHE", 10**9)
-    monkeypatch.setattr(dense, "PIXELS", dy[..., 0].size)
-    assert dense.is_tiled(x.shape, kernel.shape, window)  # its outputs are no multiple of a vector
-    assert not dense.is_tiled(x.shape, (*kernel.shape[:3], dense.VECTOR), window)
+    assert dense.is_xla(x.shape, kernel.shape, window)
+    monkeypatch.setattr(tiles, "CACHE", 10**9)
+    monkeypatch.setattr(tiles, "PIXELS", dy[..., 0].size)
+    assert not dense.is_xla(x.shape, kernel.shape, window)  # its outputs are no multiple of a vector
+    assert dense.is_xla(x.shape, (*kernel.shape[:3], tiles.VECTOR), window)
+
+
+DENSE = [name for name in CASES if name.startswith("dense")]
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_kernel_gradients_of_small_deep_images_are_one_product(name, monkeypatch):
+    x, kernel, dy = arrays(name)
+    jax.clear_caches()  # the limits are no part of what JAX remembers a program by
+    monkeypatch.setattr(columns, "WEIGHTS", 1)
+    monkeypatch.setattr(columns, "PIXELS", 1)
+    function = jax.jit(partial(value_and_gradients, **options(name)))
+    expected = direct(x, kernel, dy, **options(name))
+    for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
+    low = [np.asarray(a, jnp.bfloat16) for a in (x, kernel, dy)]
+    rounded = direct(*(a.astype(float) for a in low), **options(name))[2]
+    np.testing.assert_allclose(np.asarray(function(*low)[2], float), rounded, rtol=2**-8, atol=1e-5)  # once, at the end
+    lowered = {
+        platform: function.trace(x, kernel, dy).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("rocm", "cpu")
+    }
+    assert lowered["rocm"].count("stablehlo.convolution") == 3
+    assert lowered["cpu"].count("stablehlo.convolution") == 2
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    "pixels, inputs, outputs, way",
+    [
+        ((16, 16), 256, 256, columns),
+        ((64, 64), 1024, 64, columns),  # the side of 64 channels is laid out, 9.4 MB
+        ((64, 64), 128, 128, None),  # 19 MB
+        ((256, 256), 64, 64, tiles),
+        ((16, 16), 64, 64, None),  # too little to do
+        ((8, 8), 512, 512, None),  # as 64 pixels are
+    ],
+)
+def test_kernel_gradients_by_size(pixels, inputs, outputs, way):
+    window = Window(padding=((1, 1), (1, 1)))
+    x, dy, kernel = (1, *pixels, inputs), (1, *pixels, outputs), (3, 3, inputs, outputs)
+    assert dense._way(x, dy, kernel, window) is way
 
 
 def test_second_derivatives():

@@ -38,15 +38,11 @@ def kernel_gradient(
     x: Float[Array, "b h w i"], dy: Float[Array, "b h2 w2 o"], shape: tuple[int, ...], window: Window
 ) -> Array:
     """Returns the gradient of kernel[shape]: for every tap and group a product of two matrices, summed in float32."""
-    size, inputs = dy.shape[1:3], shape[2]
+    inputs = shape[2]
     groups = x.shape[-1] // inputs
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in window.padding), (0, 0, 0)))
     right = dy.reshape(-1, groups, shape[3] // groups)
     products = []
-    for tap in window.taps(shape[:2]):
-        start = [i * dilation for i, dilation in zip(tap, window.dilation, strict=True)]
-        stop = [at + (n - 1) * s + 1 for at, n, s in zip(start, size, window.stride, strict=True)]
-        shifted = lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.stride, 1))
-        left = shifted.reshape(-1, groups, inputs)
+    for met in window.shifted(x, dy.shape[1:3], shape[:2]):
+        left = met.reshape(-1, groups, inputs)
         products.append(jnp.einsum("ngi,ngo->igo", left, right, preferred_element_type=jnp.float32))
     return jnp.stack(products).reshape(shape).astype(x.dtype)
