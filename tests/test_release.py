@@ -1,9 +1,11 @@
 """What a release must say alike everywhere."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import jaxseg
@@ -35,3 +37,11 @@ def test_the_forms_ask_for_what_the_program_prints():
         assert {"name", "description", "body"} <= form.keys()
         assert [part for part in form["body"] if part.get("validations", {}).get("required")]
     assert any("jaxseg environment" in str(form) for form in forms)
+
+
+@pytest.mark.parametrize("version", [".*", "0.2", "v0.2.0", "0x2.0"])
+def test_what_is_no_version_is_not_released(version):
+    """The versions of the files are looked for by grep, to which '.*' is any."""
+    done = subprocess.run([ROOT / ".ci/release", version], capture_output=True, text=True, env={"SKIP_CI": "1"})
+    assert done.returncode == 1
+    assert done.stdout == f"A version is three numbers, as in .ci/release 0.2.0; got {version}.\n"
