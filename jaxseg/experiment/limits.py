@@ -89,7 +89,7 @@ def check_config(config: ConfigDict) -> None:
     if len(c.augment.scale) != 2 or not 0 < min(c.augment.scale) <= max(c.augment.scale) == c.augment.scale[-1]:
         raise UserError(f"config.augment.scale must be (smallest, largest), both positive, got {c.augment.scale}.")
     ends = (0.0, *c.optim.drops, 1.0)
-    if any(after <= before for before, after in itertools.pairwise(ends)):
+    if not all(before < after for before, after in itertools.pairwise(ends)):
         raise UserError(
             f"config.optim.drops must be shares of the run between 0 and 1, each larger than the one before, got"
             f" {tuple(c.optim.drops)}."
@@ -134,7 +134,8 @@ def check_ranges(config: ConfigDict, prefix: str = "") -> None:
         if key.startswith(prefix) and not (is_finite(value) and low <= value <= high):
             known = "at least 1" if key in AT_LEAST_ONE else f"a finite number of at least {low:g}"
             known = f"from {low:g} to {high:g}" if high < math.inf else known
-            known = "at least 0 and less than 1" if high == math.nextafter(1, 0) else known
+            if high == math.nextafter(1, 0):
+                known = f"{'more than' if low else 'at least'} 0 and less than 1"
             raise UserError(f"config.{key} must be {known}, got {value}.")
 
 

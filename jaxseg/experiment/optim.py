@@ -1,5 +1,6 @@
 """Learning rate schedules and optimizers, out of optax's parts."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,14 +26,17 @@ class Fall(NamedTuple):
         """Returns the number of updates after the warm-up at a share of the whole run."""
         return round(share * (self.updates + self.warmup)) - self.warmup
 
+    def scales(self) -> dict[int, float]:
+        """Returns what each drop multiplies the learning rate by, by its update; in a short run some share one."""
+        counts = Counter(map(self.at, self.drops))
+        return {at: self.drop_factor**count for at, count in counts.items()}
+
 
 SCHEDULES: dict[str, Callable[[Fall], optax.Schedule]] = {
     # (1 - step / steps) ** power is DeepLab's (Chen et al., 2016, arXiv:1606.00915, section 4.1).
     "poly": lambda fall: optax.polynomial_schedule(fall.lr, 0.0, fall.power, fall.updates),
     "cosine": lambda fall: optax.cosine_decay_schedule(fall.lr, fall.updates),
-    "steps": lambda fall: optax.piecewise_constant_schedule(
-        fall.lr, {fall.at(share): fall.drop_factor for share in fall.drops}
-    ),
+    "steps": lambda fall: optax.piecewise_constant_schedule(fall.lr, fall.scales()),
     "constant": lambda fall: optax.constant_schedule(fall.lr),
 }
 OPTIMIZERS = ("adamw", "sgd")
@@ -76,7 +80,7 @@ def make_schedule(
             " Train longer or warm up for fewer steps."
         )
     fall = Fall(lr, updates - warmup_steps, warmup_steps, power, drops, drop_factor)
-    if schedule == "steps" and drops and fall.at(drops[0]) <= 0:
+    if schedule == "steps" and drops and warmup_steps and fall.at(drops[0]) <= 0:
         raise UserError(
             f"config.optim.drops={tuple(drops)}: the learning rate would drop before the warm-up of {warmup_steps} of"
             f" {updates} updates has ended. Drop later, or warm up for fewer steps."

@@ -1,5 +1,7 @@
 """The optimizer: schedule, decay, clipping, the encoder's rate, accumulation; its state mirrors the parameters."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,11 +64,25 @@ def test_steps_schedule_is_torchs_multi_step(warmup):
     np.testing.assert_allclose(rates, [0.2, 0.2, 0.1, 0.1, 0.05, 0.05], rtol=1e-6)
 
 
-@pytest.mark.parametrize("drops", [(0.8, 0.6), (0.0, 0.5), (0.5, 1.0), (0.5, 0.5), (40000, 55000)])
+def test_drops_of_a_short_run_are_all_made():
+    """Shares that come to the same update; also to the first one, where no warm-up forbids it."""
+    schedule = make_schedule(_config(lr=1.0, schedule="steps", drops=(0.04, 0.55, 0.6, 0.8)), 5)
+    np.testing.assert_allclose([schedule(step) for step in range(5)], [1e-1, 1e-1, 1e-1, 1e-3, 1e-4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("drops", [(0.8, 0.6), (0.0, 0.5), (0.5, 1.0), (0.5, 0.5), (40000, 55000), (0.5, math.nan)])
 def test_drops_that_are_no_rising_shares_are_refused(drops):
     c = _config(schedule="steps", drops=drops)
     c.train.steps = 10
     with pytest.raises(UserError, match="must be shares of the run between 0 and 1"):
+        check_config(c)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, -0.5, math.nan])
+def test_what_a_drop_multiplies_by_is_within_0_and_1(factor):
+    c = _config(drop_factor=factor)
+    c.train.steps = 10
+    with pytest.raises(UserError, match=f"more than 0 and less than 1, got {factor}"):
         check_config(c)
 
 
