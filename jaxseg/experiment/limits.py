@@ -39,6 +39,7 @@ RANGES = {  # key -> (least, greatest) value
     "augment.blur": (0, 1),
     "optim.lr": (0, math.inf),
     "optim.encoder_lr_factor": (0, math.inf),
+    "optim.power": (0, math.inf),
     "optim.drop_factor": (math.nextafter(0, 1), math.nextafter(1, 0)),
     "optim.weight_decay": (0, math.inf),
     "optim.beta1": (0, math.nextafter(1, 0)),
@@ -133,7 +134,7 @@ def check_ranges(config: ConfigDict, prefix: str = "") -> None:
         value = values[key]
         if key.startswith(prefix) and not (is_finite(value) and low <= value <= high):
             known = "at least 1" if key in AT_LEAST_ONE else f"a finite number of at least {low:g}"
-            known = f"from {low:g} to {high:g}" if high < math.inf else known
+            known = f"from {low} to {high}" if high < math.inf else known
             if high == math.nextafter(1, 0):
                 known = f"{'more than' if low else 'at least'} 0 and less than 1"
             raise UserError(f"config.{key} must be {known}, got {value}.")

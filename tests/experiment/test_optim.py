@@ -41,6 +41,14 @@ def test_poly_schedule_is_the_papers(power):
         np.testing.assert_allclose(schedule(step), 0.5 * (1 - step / 40) ** power, rtol=1e-5)
 
 
+@pytest.mark.parametrize("power", [-0.9, math.nan])
+def test_a_learning_rate_never_rises_or_vanishes_by_its_power(power):
+    c = _config(power=power)
+    c.train.steps = 10
+    with pytest.raises(UserError, match=f"power must be a finite number of at least 0, got {power}"):
+        check_config(c)
+
+
 def test_with_accumulation_the_schedule_still_ends_with_the_run():
     """40 batches are 10 updates: the schedule counts updates."""
     schedule = make_schedule(_config(lr=0.5, power=1.0, accumulate=4, warmup_steps=2), 40)
