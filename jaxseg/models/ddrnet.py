@@ -131,11 +131,12 @@ class DDRNet(nn.Module):
     DDRNet-23-slim; `features=64, head_features=128` is DDRNet-23. Without the auxiliary head and with 19 classes they
     have 5,695,987 and 20,148,947 parameters, as the authors' code has.
 
-    All is as in that code, but for the initial values of the scores' convolution, which are Glorot's. There the scores
-    are an eighth of the image's size, and here they are enlarged to it. Features are enlarged to the size of those that
-    they meet, so that any size works; at multiples of 64 pixels no map is stretched. A batch has at least two images in
-    training, as the pyramid normalizes what it sees of the whole image. The auxiliary head is on the fine branch after
-    the first exchange (weight it 0.4 in the loss).
+    All is as in that code, but for the initial values: Glorot's for the scores' convolution, and 0 for the stem's
+    biases, which normalization takes out again. (A stage of one block ends with a ReLU there.) There the scores are
+    an eighth of the image's size, and here they are enlarged to it. Features are enlarged to the size of those that
+    they meet, so that any size works; at multiples of 64 pixels no map is stretched. A batch has at least two images
+    in training, as the pyramid normalizes what it sees of the whole image. The auxiliary head is on the fine branch
+    after the first exchange (weight it 0.4 in the loss).
 
     Outputs: "logits"; with `auxiliary` also "auxiliary".
     """

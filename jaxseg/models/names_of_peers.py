@@ -51,6 +51,7 @@ PEERS: dict[str, tuple[str, ...] | str] = {
     "decoder_aspp_separable": ("separable",),
     "psp_out_channels": ("features",),
     "pool_scales": ("bins",),
+    "ppm_channels": ("context_features",),
     "c1_channels": ("detail_features",),
     "decoder_dropout": ("dropout",),
     "decoder_aspp_dropout": ("dropout",),

@@ -188,6 +188,7 @@ def test_a_model_of_no_number_of_channels_is_what_init_is_told():
         ("unet", {"aux_params": {"classes": 2}}, "no classifier"),
         ("pspnet", {"psp_out_channels": 512}, "It is called features here"),
         ("deeplabv3", {"decoder_channels": 256}, "It is called features here"),
+        ("ddrnet", {"ppm_channels": 128}, "It is called context_features here"),
         ("fcn", {"aux_loss": True}, "It is called auxiliary=True here"),
         ("fcn", {"pretrained": True}, "jaxseg.pretrained.load_encoder"),
         ("unet", {"norm_cfg": {"type": "BN"}}, "normalization is a part of each architecture"),
