@@ -26,7 +26,7 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
     """Returns the pixels of a frame, as `readers.read_image` describes.
 
     Rescale slope and intercept are applied: int16 where the results are whole numbers of 16 bits, else float32.
-    MONOCHROME1, where large values are dark, is turned around.
+    MONOCHROME1, where large values are dark, is turned around, unless the file states units: those hold as they are.
     """
     data = _open(path, start, pixels=True)
     values = _frame(data, page, path, start)
@@ -34,9 +34,10 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
         from pydicom.pixels import convert_color_space
 
         values = convert_color_space(values, data.PhotometricInterpretation, "RGB")
-    slope, intercept = _rescale(data)
+    rescales = _rescales(data)
+    slope, intercept = rescales[page if len(rescales) > 1 else 0]
     image = values.reshape(*values.shape[:2], -1)
-    if data.PhotometricInterpretation == "MONOCHROME1":
+    if data.PhotometricInterpretation == "MONOCHROME1" and set(rescales) == {(1, 0)}:
         bits = int(data.BitsStored)
         image = (-1 if data.PixelRepresentation else 2**bits - 1) - image.astype(np.int64)
     if (slope, intercept) != (1, 0):
@@ -85,20 +86,32 @@ def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
     return values[page] if pages > 1 else values
 
 
+def _rescales(data: Any) -> list[tuple[float, float]]:
+    """(slope, intercept) of all frames, or of each where they differ: of the file, or of its functional groups."""
+    if "RescaleSlope" in data or "RescaleIntercept" in data:
+        return [_rescale(data)]
+    for key in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        stated = [group.get("PixelValueTransformationSequence") for group in data.get(key) or []]
+        if stated and all(stated):
+            found = [_rescale(units[0]) for units in stated]
+            return found if len(set(found)) > 1 else found[:1]
+    return [(1.0, 0.0)]
+
+
 def _rescale(data: Any) -> tuple[float, float]:
     return float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
 
 
 def _dtype(data: Any, path: str) -> str:
     """The dtype that holds all values that the file could have, so that it is the same for all of a scanner's."""
-    slope, intercept = _rescale(data)
+    rescales = _rescales(data)
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if (slope, intercept) == (1, 0) and not signed and bits <= 16:
+    if set(rescales) == {(1, 0)} and not signed and bits <= 16:
         return "uint8" if int(data.BitsAllocated) == 8 else "uint16"
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    whole = slope == int(slope) and intercept == int(intercept)
-    return "int16" if whole and ends[0] >= -(2**15) and ends[1] < 2**15 else "float32"
+    ends = [end * slope + intercept for slope, intercept in rescales for end in (low, high)]
+    whole = all(number == int(number) for pair in rescales for number in pair)
+    return "int16" if whole and min(ends) >= -(2**15) and max(ends) < 2**15 else "float32"
 
 
 def _window(data: Any) -> tuple[float, float] | None:

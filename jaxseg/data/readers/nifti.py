@@ -4,26 +4,28 @@ The first axis of the file is the height and the second the width of a page, as 
 """
 
 import functools
+import gzip
 import math
 import os
 from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers import stored
-from jaxseg.data.readers.opening import missing, unreadable
+from jaxseg.data.readers.opening import REMEDY, missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 
 def header(path: str, start: bytes) -> Header:
     """Returns what a file holds; `start` are its first bytes."""
     volume = _open(path, start)
-    height, width, pages, bands = (*volume.shape, 1)[:4]
+    height, width, pages, bands = (*volume.shape, 1, 1)[:4]
     dtype = "float32" if _is_scaled(volume) else stored.record_type(volume.get_data_dtype(), path)
     gray = dtype == "uint8" and bands == 1
     names = stored.RGB if gray else stored.band_names(bands)
-    return Header(pages, height, width, len(names), dtype, names, stored=("gray",) if gray else names)
+    stated = ("gray",) if gray else names
+    return Header(pages, height, width, len(names), dtype, names, stored=stated, affine=_affine(volume))
 
 
 def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
@@ -67,7 +69,9 @@ def _slice(path: str, start: bytes, page: int, window: Window | None) -> np.ndar
 
 @functools.lru_cache(maxsize=2)
 def _unpacked(path: str, _changed: int) -> np.ndarray:
-    volume = _open(path, b"\x1f\x8b")
+    kind = type(_open(path, b"\x1f\x8b"))
+    with gzip.open(path) as file:
+        volume = kind.from_bytes(file.read())  # to the end, where the checksum is, which nibabel does not come to
     return np.asarray(volume.dataobj) if _is_scaled(volume) else np.asarray(volume.dataobj.get_unscaled())
 
 
@@ -82,7 +86,18 @@ def _open(path: str, start: bytes) -> Any:
         raise unreadable(path, error, b"" if start.startswith(b"\x1f\x8b") else start) from None
     if not 2 <= len(volume.shape) <= 4:
         raise UserError(f"{path} has {len(volume.shape)} axes, expected height x width x slices (x bands).")
+    if 0 in volume.shape:
+        shape = "x".join(map(str, volume.shape))
+        raise Unreadable(f"{path} holds no voxel: its header says that it is {shape}.", REMEDY)
     return volume
+
+
+def _affine(volume: Any) -> tuple[tuple[float, ...], ...] | None:
+    """From (row, column, slice, 1) to millimeters; None where the file does not say where it lies."""
+    header = volume.header
+    if not (int(header["sform_code"]) or int(header["qform_code"])) or not np.isfinite(volume.affine).all():
+        return None
+    return tuple(tuple(map(float, row)) for row in volume.affine)
 
 
 def _is_scaled(volume: Any) -> bool:

@@ -34,6 +34,7 @@ class Header:
       stored: the names of the bands as stored, which the argument `bands` of `read_image` counts. They differ from
         `names` where gray or palette files of 8 bits become RGB, or transparency is dropped.
       window: (low, high), the range of values that the file proposes to show (DICOM), a hint.
+      affine: 4x4, from (row, column, page, 1) to millimeters in the patient, where a volume says so (NIfTI).
     """
 
     pages: int
@@ -46,6 +47,7 @@ class Header:
     turned: bool = False
     stored: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
+    affine: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -266,3 +266,62 @@ def test_npy_in_threads(tmp_path):
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(let_others)
+
+
+def test_a_nifti_of_one_slice_has_two_axes(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    pixels = RNG.integers(-900, 2000, (9, 11)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), tmp_path / "a.nii.gz")
+    known = readers.header(tmp_path / "a.nii.gz")
+    assert (known.pages, known.height, known.width, known.bands) == (1, 9, 11, 1)
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "a.nii.gz")[..., 0], pixels)
+
+
+def test_a_nifti_without_a_slice_is_refused(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 11, 0), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="holds no voxel: its header says that it is 9x11x0"):
+        readers.header(tmp_path / "a.nii.gz")
+
+
+def test_a_bit_that_turned_in_a_compressed_volume_is_noticed(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(RNG.integers(0, 99, (40, 40, 3)).astype(np.int16), np.eye(4)), path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-8] ^= 1  # of the checksum at the end, as if a voxel had changed
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="CRC check failed.*damaged or cut short"):
+        readers.read_image(path, page=1)
+
+
+def test_the_units_of_a_multi_frame_dicom_are_stated_frame_by_frame(tmp_path):
+    """Enhanced CT keeps slope and intercept in its functional groups, for all frames or for each."""
+    pydicom = pytest.importorskip("pydicom")
+
+    def group(slope, intercept):
+        units, group = pydicom.Dataset(), pydicom.Dataset()
+        units.RescaleSlope, units.RescaleIntercept = slope, intercept
+        group.PixelValueTransformationSequence = [units]
+        return group
+
+    frames = RNG.integers(0, 4096, (3, 9, 11)).astype(np.uint16)
+    fields = {"NumberOfFrames": 3, "BitsStored": 12}
+    dicom(tmp_path / "ct.dcm", frames, **fields, SharedFunctionalGroupsSequence=[group(1, -1024)])
+    image = readers.read_image(tmp_path / "ct.dcm", page=2)
+    assert image.dtype == readers.header(tmp_path / "ct.dcm").dtype == "int16"
+    np.testing.assert_array_equal(image[..., 0], frames[2].astype(int) - 1024)
+    groups = [group(slope, 0) for slope in (1, 0.5, 2)]
+    dicom(tmp_path / "pet.dcm", frames, **fields, PerFrameFunctionalGroupsSequence=groups)
+    for page, slope in enumerate((1, 0.5, 2)):
+        image = readers.read_image(tmp_path / "pet.dcm", page=page)
+        assert image.dtype == readers.header(tmp_path / "pet.dcm").dtype == "float32"
+        np.testing.assert_array_equal(image[..., 0], slope * frames[page])
+
+
+def test_monochrome1_keeps_the_units_that_it_states(tmp_path):
+    """It says how to show values, not what they are: turned around, Hounsfield units would be others."""
+    pixels = RNG.integers(0, 4096, (9, 11)).astype(np.uint16)
+    ct = {"BitsStored": 12, "RescaleSlope": 1, "RescaleIntercept": -1024, "PhotometricInterpretation": "MONOCHROME1"}
+    dicom(tmp_path / "ct.dcm", pixels, **ct)
+    np.testing.assert_array_equal(readers.read_image(tmp_path / "ct.dcm")[..., 0], pixels.astype(int) - 1024)
