@@ -51,6 +51,7 @@ class Facts:
       dropped: whether the image has transparency that is dropped.
       proposed: the range of values that the file proposes to show.
       nodata: the value that, as the file says, holds nothing.
+      affine: of the volume that the image is a slice of, where it says how it lies.
       sample: pixels [n, c] of the image, of some records.
     """
 
@@ -66,6 +67,7 @@ class Facts:
     dropped: bool = False
     proposed: tuple[float, float] | None = None
     nodata: float | None = None
+    affine: tuple[tuple[float, ...], ...] | None = None
     sample: Num[np.ndarray, "n c"] | None = None
 
     @property
@@ -99,6 +101,11 @@ class Look:
     whole: bool = True
     unread: collections.Counter[tuple[Size, str, int]] = dataclasses.field(default_factory=collections.Counter)
     source: Source | None = None
+
+    @property
+    def affines(self) -> list[tuple[tuple[float, ...], ...]]:
+        """Of the images that are slices of volumes."""
+        return [fact.affine for fact in self.facts if fact.affine is not None]
 
     @property
     def sizes(self) -> collections.Counter[Size]:
@@ -225,6 +232,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         dropped=known is not None and "alpha" in known[0].stored and "alpha" not in bands.names,
         proposed=None if known is None else known[0].window,
         nodata=None if known is None else known[0].nodata,
+        affine=None if known is None else known[0].affine,
         sample=flat[:: max(1, len(flat) // PIXELS)].copy() if sample else None,
     )
 

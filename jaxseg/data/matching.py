@@ -60,20 +60,11 @@ def match(layout: Layout, split: str) -> tuple[tuple[Pair, ...], list[Problem]]:
     found: list[Pair] = []
     for key in sorted(images.keys() & labels.keys()):
         try:
-            count, other = readers.pages(images[key]), readers.pages(labels[key], label=True)
+            count = pairs.check_pages(images[key], labels[key])
         except UserError as error:
             problems.append(Problem(images[key], str(error)))
             continue
-        if count != other:
-            problems.append(
-                Problem(
-                    images[key],
-                    f"{images[key]} holds {count} page{'s' * (count > 1)}, but its label {labels[key]} {other}."
-                    " Expected a page of the label for each of the image. Save bands of one image as its samples, not"
-                    " as pages.",
-                )
-            )
-        elif count == 1:
+        if count == 1:
             found.append(Pair(key, images[key], labels[key]))
         else:
             found += [Pair(readers.page_name(key, i, count), images[key], labels[key], i) for i in range(count)]

@@ -10,9 +10,11 @@ from pathlib import Path
 from jaxseg.checks import UserError, listing
 from jaxseg.data import readers
 from jaxseg.data.readers import opening
+from jaxseg.data.volumes import check_place
 
 IMAGES, LABELS = readers.IMAGE_SUFFIXES, readers.LABEL_SUFFIXES
 SEPARATORS = "_-. "
+VOLUMES = (".nii", ".nii.gz")  # of files that say where they lie in the patient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,16 +292,23 @@ def _pages(pairs: Sequence[Pair]) -> list[Pair]:
     """One record a page; image and label have equally many."""
     listed = []
     for pair in pairs:
-        count, labels = readers.pages(pair.image), readers.pages(pair.label, label=True)
-        if count != labels:
-            raise UserError(
-                f"{pair.image} holds {count} page{'s' if count > 1 else ''}, but its label {pair.label} {labels}."
-                " Expected a page of the label for each of the image. Save bands of one image as its samples, not as"
-                " pages."
-            )
+        count = check_pages(pair.image, pair.label)
         if count == 1:
             listed.append(pair)
         else:
             names = [readers.page_name(pair.name, page, count) for page in range(count)]
             listed += [Pair(name, pair.image, pair.label, page) for page, name in enumerate(names)]
     return listed
+
+
+def check_pages(image: str, label: str) -> int:
+    """Returns how many pages an image has; raises a `UserError` if its label has others, or lies elsewhere."""
+    count, labels = readers.pages(image), readers.pages(label, label=True)
+    if count != labels:
+        raise UserError(
+            f"{image} holds {count} page{'s' if count > 1 else ''}, but its label {label} {labels}. Expected a page of"
+            " the label for each of the image. Save bands of one image as its samples, not as pages."
+        )
+    if opening.suffix(image) in VOLUMES and opening.suffix(label) in VOLUMES:
+        check_place(image, label)
+    return count

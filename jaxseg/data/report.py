@@ -22,6 +22,7 @@ from jaxseg.data.verdict import (
     type_range,
     window_share,
 )
+from jaxseg.data.volumes import volumes_text
 
 SHOWN = 40  # classes and errors of the report
 
@@ -77,6 +78,8 @@ def split_rows(report: Report, seen: Look, *, first: bool) -> list[tuple[str, st
     if seen.stacks:
         pages = sum(seen.stacks.values())
         rows.append(("pages", f"{len(seen.stacks)} files of several pages are {pages} of the images"))
+    if seen.affines:
+        rows.append(("volumes", volumes_text(seen.affines)))
     turned = [fact.turned for fact in seen.facts if fact.turned is not None]
     if any(map(any, turned)):
         images, labels = (sum(column) for column in zip(*turned, strict=True))

@@ -17,6 +17,7 @@ from jaxseg.data.dataset import Dataset
 from jaxseg.data.labels import check_found
 from jaxseg.data.resize import AS_STORED, Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window
+from jaxseg.data.volumes import volume_warnings
 
 UNEVEN = 4  # ratio of the class weights from which they are suggested
 LITTLE = 0.1  # share of an image that a window shows, below which that is said
@@ -190,7 +191,7 @@ def image_warnings(seen: Look) -> list[str]:
         said.append(f"{seen.split}: the band {listing(flat)} has one value in all images: it says nothing.")
     if (dropped := sum(fact.dropped for fact in seen.facts)) > 0:
         said.append(f"{seen.split}: the transparency of {dropped} images is dropped; the colors beneath are used.")
-    return said
+    return said + (volume_warnings(seen.split, seen.affines) if seen.affines else [])
 
 
 def canvas_warnings(seen: Look, setting: Setting) -> list[str]:
