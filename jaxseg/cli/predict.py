@@ -13,6 +13,7 @@ from jaxseg.inference.image_list import Failure, ImagePage
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.tiling import Strip
 from jaxseg.inference.uncertainty import Ensemble
+from jaxseg.inference.volumes import Volumes
 from jaxseg.trained import TrainedModel
 
 REPORTED = 100  # failures at the end
@@ -97,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
         to_stored(np.zeros((1, 1), np.int32), predictor.trained)  # raises if the model does not know the values
     outputs = Outputs(args.alpha, args.values, args.geojson, args.probabilities)
     ensemble = isinstance(predictor, Ensemble)
-    found = len(images)
+    every, found = images, len(images)
     if args.skip_existing:
         images = [page for page in images if not is_predicted(page, outputs, ensemble=ensemble)]
     out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ def main(args: argparse.Namespace) -> int:
     small = sort_by_grid({page: size for page, size in sizes.items() if page not in large}, seen)
     small = small[share.index :: share.count]
     images = [*small, *large]
-    outcome = Outcome(len(images), failures)
+    outcome, volumes = Outcome(len(images), failures), Volumes(every, small, values=args.values)
 
     def pages() -> Iterator[tuple[ImagePage, list[str] | Exception]]:
         yield from predict_pages(predictor, small, outputs)
@@ -116,9 +117,12 @@ def main(args: argparse.Namespace) -> int:
             yield from predict_streams(predictor, large, outputs, share=share, progress=_rows_bar)
 
     try:
-        _predict(pages(), outcome)
+        _predict(pages(), outcome, volumes)
+        outcome.volumes += len(volumes.complete())
     finally:  # an interrupted one is reported, too
         there = f", {found - len(images)} were there" if args.skip_existing else ""
+        count = outcome.volumes
+        there += f", {count} NIfTI volume{'s' * (count > 1)} written" if count else ""
         print(f"{outcome.written} of {len(images)} images predicted{there} -> {printable(str(out))}")
         outcome.report()
     return 1 if failures else 0
@@ -132,6 +136,7 @@ class Outcome:
     failures: list[Failure]
     tried: int = 0
     written: int = 0
+    volumes: int = 0  # NIfTI label maps
 
     def report(self) -> None:
         """Says what was not predicted, and why."""
@@ -146,7 +151,7 @@ class Outcome:
             print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: Outcome) -> None:
+def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: Outcome, volumes: Volumes) -> None:
     """Counts the images that are predicted, and says what is to be said of each."""
     from jaxseg.experiment.log import progress_bar
 
@@ -164,6 +169,10 @@ def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: 
                         said.add(note)
                 outcome.written += 1
             outcome.tried += 1
+            try:
+                outcome.volumes += volumes.after(page, failed=isinstance(found, Exception)) is not None
+            except (OSError, UserError) as error:
+                outcome.failures.append(Failure(str(page.file), _reason(error)))
 
 
 def _rows_bar(strips: Iterator[Strip], rows: int) -> Iterator[Strip]:

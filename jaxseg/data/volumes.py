@@ -78,8 +78,8 @@ def volume_warnings(split: str, affines: Sequence[Affine]) -> list[str]:
     if len(ways) > 1:
         said.append(
             f"{split}: rows and columns lead to {listing([f'{way} in {n}' for way, n in ways.most_common()], 8)}"
-            " slices. Slices are read as stored, so the same organ is mirrored or turned in some. Turn images and labels"
-            " of all volumes one way, also those that are predicted later: nibabel.as_closest_canonical."
+            " slices. Slices are read as stored, so the same organ is mirrored or turned in some. Turn images and"
+            " labels of all volumes one way, also those that are predicted later: nibabel.as_closest_canonical."
         )
     sides = np.array([spacing(affine)[:2] for affine in affines])
     if (sides.max(0) > UNLIKE * sides.min(0)).any():

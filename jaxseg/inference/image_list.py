@@ -123,7 +123,7 @@ def name_outputs(files: Iterable[Found], out: Path, *, values: bool = False) -> 
     files = list(files)
     alike = collections.Counter(_without_suffix(each.name) for each in files)
     endings = (*(("_label.png", "_overlay.png", "_uncertainty.png") if not values else (".png",)), ".geojson")
-    endings += (".tif",) if values else ("_label.tif",)
+    endings += (".tif", ".nii.gz") if values else ("_label.tif", "_label.nii.gz")
     folders: dict[Path, str] = {}  # their true paths, each looked up once
 
     def real(path: Path) -> str:
@@ -142,12 +142,23 @@ def name_outputs(files: Iterable[Found], out: Path, *, values: bool = False) -> 
                     f"{named[stem].file} and {each.file} would both be written to {stem}{endings[0]}. Name the folder"
                     " that holds both, whose folders are kept, or predict them into different --out folders."
                 )
+            image = ImagePage(each.file, page, stem)
             for ending in endings:
-                output = stem.with_name(stem.name + ending)
+                output = volume_stem(image) if ending.endswith(".nii.gz") else stem
+                output = output.with_name(output.name + ending)
                 if real(output) in inputs:
                     raise UserError(f"{output} is one of the images and would be overwritten. Choose another --out.")
-            named[stem] = ImagePage(each.file, page, stem)
+            named[stem] = image
     return list(named.values())
+
+
+def volume_stem(page: ImagePage) -> Path:
+    """Returns the path of what is written of all pages of a file together, without its ending.
+
+    >>> volume_stem(ImagePage(Path("in/ct.nii.gz"), 7, Path("out/ct[07]"))).name
+    'ct'
+    """
+    return page.stem if page.page is None else page.stem.with_name(page.stem.name.rpartition("[")[0])
 
 
 def read_sizes(pages: Iterable[ImagePage]) -> dict[ImagePage, Size | None]:
