@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer, Num
 
+from jaxseg.checks import UserError
 from jaxseg.metrics.borders import Image, class_means, count, find_image, in_pixels, lengths_of_classes, map_classes
 from jaxseg.metrics.confusion import check_predictions
 from jaxseg.metrics.tally import Metric, Tally
-from jaxseg.ops.distance import distance_along, squared_distance_transform
+from jaxseg.ops.distance import distance_along, squared_distance_in_units, squared_distance_transform
 
 
 def surface_distances(
@@ -24,11 +25,13 @@ def surface_distances(
     sizes: Integer[ArrayLike, "b 2"] | None = None,
     tolerance: float | Sequence[float] = 1.0,
     image_border: bool = True,
+    spacing: Sequence[float] | None = None,
 ) -> dict[str, Float[Array, "b c"]]:
     """Distances between the surfaces of the predicted and of the labeled region, for every image and class.
 
     A region's surface is its pixels that have one of another class, or the end of the image, among their four
-    neighbors. From every pixel of either surface the distance to the other surface is taken, in pixels. Then
+    neighbors. From every pixel of either surface the distance to the other surface is taken, in pixels, or in the unit
+    of `spacing`. Then
 
     - `hausdorff` is the largest of them, `hausdorff95` the larger of the two directions' 95th percentiles, linearly
       interpolated;
@@ -46,8 +49,10 @@ def surface_distances(
       where: valid pixels (None means all).
       sizes: (height, width) of each image inside the arrays, at the top left. None is the smallest rectangle that holds
         all valid pixels.
-      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; with `spacing` in its unit, also below 1; one
+        number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends.
+      spacing: height and width of a pixel, such as millimeters; None is 1 pixel.
 
     >>> labels, predictions = jnp.array([[[1, 0, 0, 0, 0]]]), jnp.array([[[1, 1, 1, 0, 0]]])
     >>> found = surface_distances(predictions, labels, num_classes=2, image_border=False)
@@ -57,14 +62,16 @@ def surface_distances(
     check_predictions(predictions, labels, where)
     image = find_image(labels, where, sizes)
     tolerances = lengths_of_classes(tolerance, num_classes, "tolerance")
+    sides = _check_spacing(spacing)
 
     def of_class(k: Integer[ArrayLike, ""], tolerance: Float[ArrayLike, ""]) -> dict[str, Float[Array, " b"]]:
-        edges, squared = _surfaces(predictions == k, labels == k, image, image_border)
+        edges, squared = _surfaces(predictions == k, labels == k, image, image_border, sides)
+        reach = in_pixels(tolerance, image)[None, :, None, None] if sides is None else tolerance
         distances = jnp.sqrt(squared.astype(jnp.float32))
         pixels = count(edges)
         absent = pixels == 0
         totals = jnp.where(edges, distances, 0.0).sum((2, 3))
-        within = count(edges & (distances <= in_pixels(tolerance, image)[None, :, None, None]))
+        within = count(edges & (distances <= reach))
         both = pixels.sum(0)
         worst = {
             "hausdorff": jnp.where(edges, distances, 0.0).max((2, 3)).max(0),
@@ -127,7 +134,12 @@ def boundary_f_measure(
     return map_classes(of_class, tolerances)
 
 
-def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bool = True) -> Metric:
+def surface_scores(
+    *,
+    tolerance: float | Sequence[float] = 1.0,
+    image_border: bool = True,
+    spacing: Sequence[float] | None = None,
+) -> Metric:
     """Returns the metric of `surface_distances`: `hausdorff95`, `average_surface_distance`, `surface_dice`, and means.
 
     Per class the mean over images; `mean_…` is the mean over classes. Images in which the class is neither labeled nor
@@ -136,8 +148,10 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
     of either sort, to be read together with them.
 
     Args:
-      tolerance: in pixels, or, below 1, a share of the image's diagonal; one number or one per class, >= 0.
+      tolerance: in pixels, or, below 1, a share of the image's diagonal; with `spacing` in its unit, also below 1; one
+        number or one per class, >= 0.
       image_border: whether a region has a surface where the image ends.
+      spacing: height and width of a pixel in all images, such as millimeters; None is 1 pixel.
 
     >>> rows = {"hausdorff": [[3.0, np.inf], [1.0, np.nan]], "surface_dice": [[0.5, 0.0], [1.0, np.nan]]}
     >>> rows |= dict.fromkeys(("hausdorff95", "average_surface_distance"), rows["hausdorff"])  # two images
@@ -145,7 +159,7 @@ def surface_scores(*, tolerance: float | Sequence[float] = 1.0, image_border: bo
     >>> result["hausdorff"], result["surface_dice"], result["surface"]["missed"]
     ([2.0, nan], [0.75, 0.0], [0, 1])
     """
-    options = {"tolerance": tolerance, "image_border": image_border}
+    options = {"tolerance": tolerance, "image_border": image_border, "spacing": _check_spacing(spacing)}
     keys = ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice")
 
     def update(
@@ -197,34 +211,58 @@ def boundary_f_scores(*, tolerance: float | Sequence[float] = 0.0075, image_bord
     return Metric("predictions", update, lambda tally: class_means(tally.images), sized=True)
 
 
+def _check_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
+    if spacing is None:
+        return None
+    sides = np.asarray(spacing, np.float64)
+    if sides.shape != (2,) or not (np.isfinite(sides) & (sides > 0)).all():
+        raise UserError(
+            f"`spacing` must be the height and the width of a pixel, two numbers > 0 such as (0.8, 1.4); got {spacing}."
+        )
+    return tuple(sides.tolist())
+
+
 def _surfaces(
-    predicted: Bool[ArrayLike, "b h w"], labeled: Bool[ArrayLike, "b h w"], image: Image, image_border: bool
-) -> tuple[Bool[Array, "2 b h w"], Int[Array, "2 b h w"]]:
-    """The pixels of both surfaces, and the squared distance of every pixel to the other one's."""
+    predicted: Bool[ArrayLike, "b h w"],
+    labeled: Bool[ArrayLike, "b h w"],
+    image: Image,
+    image_border: bool,
+    spacing: tuple[float, float] | None = None,
+) -> tuple[Bool[Array, "2 b h w"], Num[Array, "2 b h w"]]:
+    """The pixels of both surfaces, and the squared distance of every pixel to the other one's; float32 with spacing."""
     regions = jnp.stack([predicted, labeled]) & image.counted[None]
     others = image.counted[None] & ~regions
     at_border = (distance_along(others, -1) <= 1) | (distance_along(others, -2) <= 1)
     if image_border:
         at_border |= image.to_end[None] <= 1
     edges = regions & at_border
+    if spacing is not None:
+        return edges, squared_distance_in_units(~edges[::-1], spacing)
     return edges, squared_distance_transform(~edges[::-1])
 
 
 def _percentile(
-    squared: Integer[ArrayLike, "2 b h w"], edges: Bool[ArrayLike, "2 b h w"], percent: int
+    squared: Num[ArrayLike, "2 b h w"], edges: Bool[ArrayLike, "2 b h w"], percent: int
 ) -> Float[Array, "2 b"]:
     """The percentile of the distances at the edges, between two ranks in proportion; without a sort."""
-    bits = sum((n - 1) ** 2 for n in edges.shape[2:]).bit_length()
+    fractional = jnp.issubdtype(squared.dtype, jnp.floating)
+    if fractional:  # not negative: in the order of their bits
+        keys, bits, none = lax.bitcast_convert_type(squared, jnp.int32), 31, int(np.float32(np.inf).view(np.int32))
+    else:
+        keys, bits, none = squared, sum((n - 1) ** 2 for n in edges.shape[2:]).bit_length(), 2**31 - 1
     last = jnp.maximum(count(edges) - 1, 0)
     rank, between = last * percent // 100, (last * percent % 100) / 100  # whole numbers: float32 would round the rank
 
     def refine(i: Integer[ArrayLike, ""], found: Integer[ArrayLike, "2 b"]) -> Int[Array, "2 b"]:
         candidate = found | (1 << (bits - 1 - i))
-        return jnp.where(count(edges & (squared < candidate[..., None, None])) <= rank, candidate, found)
+        return jnp.where(count(edges & (keys < candidate[..., None, None])) <= rank, candidate, found)
+
+    def root(keys: Integer[ArrayLike, "2 b"]) -> Float[Array, "2 b"]:
+        return jnp.sqrt(lax.bitcast_convert_type(keys, jnp.float32) if fractional else keys.astype(jnp.float32))
 
     lower = lax.fori_loop(0, bits, refine, jnp.zeros_like(rank))
-    above = edges & (squared > lower[..., None, None])
-    next_one = jnp.where(above, squared, 2**31 - 1).min((2, 3))
+    above = edges & (keys > lower[..., None, None])
+    next_one = jnp.where(above, keys, none).min((2, 3))
     upper = jnp.where(last + 1 - count(above) > rank + 1, lower, next_one)
-    lower, upper = (jnp.sqrt(x.astype(jnp.float32)) for x in (lower, upper))
-    return lower + between * (upper - lower)
+    lower, upper = root(lower), root(upper)
+    return lower + jnp.where(between > 0, between * (upper - lower), 0.0)

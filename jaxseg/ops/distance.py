@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxseg.checks import UserError
 
@@ -55,6 +55,33 @@ def distance_transform(mask: Bool[ArrayLike, "... h w"]) -> Float[Array, "... h 
     [[0.0, 1.0, 2.0, 3.0]]
     """
     return _root(squared_distance_transform(mask))
+
+
+def squared_distance_in_units(
+    mask: Bool[ArrayLike, "... h w"], spacing: tuple[float, float]
+) -> Float[Array, "... h w"]:
+    """Squared distance of every True pixel to the nearest False one, where pixels are no squares; 0 at the False ones.
+
+    As `squared_distance_transform`, in float32: in heights of a pixel, in which the steps are whole numbers. Over 512
+    rows it is within 1e-5, in proportion, of the square of SciPy's `distance_transform_edt(mask, sampling=spacing)`.
+    If a mask has no False pixel, every pixel is inf.
+
+    Args:
+      mask: images of at most 16384 x 16384 pixels. Pixels beyond the edge are neither True nor False.
+      spacing: height and width of a pixel, in any unit, such as millimeters.
+
+    >>> squared_distance_in_units(jnp.array([[False, True, True], [True, True, True]]), (2.0, 3.0)).tolist()
+    [[0.0, 9.0, 36.0], [4.0, 13.0, 40.0]]
+    """
+    _check(mask, "mask", jnp.bool_)
+    height, width = map(float, spacing)
+    along_rows = distance_along(~mask, -1)
+    squared = jnp.where(along_rows < _FAR, jnp.square(along_rows.astype(jnp.float32) * (width / height)), jnp.inf)
+
+    def step(squared: Float[ArrayLike, "... h w"], cost: Int[ArrayLike, ""]) -> Float[Array, "... h w"]:
+        return jnp.minimum(squared, jnp.minimum(*_rows_beside(squared, jnp.inf)) + cost.astype(jnp.float32))
+
+    return _until_stable(step, squared) * height**2
 
 
 def distance_along(seeds: Bool[ArrayLike, "..."], axis: int) -> Int[Array, "..."]:
@@ -176,13 +203,13 @@ def _with_cell(best: tuple, distance: Int[ArrayLike, "..."], cell: Int[ArrayLike
     return jnp.where(first, distance, near), jnp.where(first, cell, near_id), far, far_id
 
 
-def _rows_beside(x: Int[ArrayLike, "... h w"], fill: int) -> tuple[Int[Array, "... h w"], Int[Array, "... h w"]]:
+def _rows_beside(x: Num[ArrayLike, "... h w"], fill: float) -> tuple[Num[Array, "... h w"], Num[Array, "... h w"]]:
     """The row above and the row below each row; `fill` beyond the edge."""
     padding = [(0, 0, 0)] * x.ndim
     shifted = []
     for by in (1, -1):
         padding[-2] = (by, -by, 0)
-        shifted.append(lax.pad(x, jnp.int32(fill), padding))
+        shifted.append(lax.pad(x, jnp.asarray(fill, x.dtype), padding))
     return tuple(shifted)
 
 
@@ -194,11 +221,11 @@ def _until_stable(step: Callable, state: Any) -> Any:
         return _walk(step, state)
     blocks = -(-width // block)
 
-    def split(x: Int[ArrayLike, "... h w"]) -> Int[Array, "n ... h m"]:
-        x = lax.pad(x, jnp.int32(0), [(0, 0, 0)] * (x.ndim - 1) + [(0, blocks * block - width, 0)])
+    def split(x: Num[ArrayLike, "... h w"]) -> Num[Array, "n ... h m"]:
+        x = lax.pad(x, jnp.asarray(0, x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(0, blocks * block - width, 0)])
         return jnp.moveaxis(x.reshape(*shape[:-1], blocks, block), -2, 0)
 
-    def join(x: Int[ArrayLike, "n ... h m"]) -> Int[Array, "... h w"]:
+    def join(x: Num[ArrayLike, "n ... h m"]) -> Num[Array, "... h w"]:
         return jnp.moveaxis(x, 0, -2).reshape(*shape[:-1], -1)[..., :width]
 
     return jax.tree.map(join, lax.map(lambda part: _walk(step, part), jax.tree.map(split, state)))

@@ -53,9 +53,9 @@ def surface(region, counted, image_border):
     return np.array(found, float).reshape(-1, 2)
 
 
-def naive(prediction, label, counted, tolerance, image_border):
+def naive(prediction, label, counted, tolerance, image_border, spacing=(1, 1)):
     """All scores of one image and class."""
-    edges = [surface(x, counted, image_border) for x in (prediction, label)]
+    edges = [spacing * surface(x, counted, image_border) for x in (prediction, label)]
     keys = ["hausdorff", "hausdorff95", "average_surface_distance", "average_distance_to_label", "surface_dice"]
     keys += ["boundary_precision", "boundary_recall", "boundary_f"]
     if not len(edges[0]) and not len(edges[1]):
@@ -118,6 +118,26 @@ def test_scores_are_the_definition(measure, share):
     compare(f, predictions, labels, where, tolerances, False)
 
 
+@pytest.mark.parametrize("spacing", [(0.8, 1.4), (5.0, 0.7)])
+def test_millimeters(spacing):
+    """Pixels that are no squares, as of a scanner; a tolerance below 1 is then no share of anything."""
+    predictions, labels = images()
+    tolerances = (0.5, 1.5, 6.0)
+    options = {"num_classes": C, "tolerance": tolerances, "spacing": spacing}
+    found = jax.jit(lambda p, y: surface_distances(p, y, **options))(predictions, labels)
+    everywhere = np.ones((H, W), bool)
+    for i, k in np.ndindex(len(labels), C):
+        pair = predictions[i] == k, labels[i] == k
+        expected = naive(*pair, everywhere, tolerances[k], True, spacing)
+        for key, value in found.items():
+            np.testing.assert_allclose(value[i, k], expected[key], rtol=1e-6, err_msg=f"{key}, image {i}, class {k}")
+    metric = METRICS["surface"](tolerance=tolerances, spacing=spacing)
+    result = metric.result(merge([metric.update(predictions, labels, where=None, num_classes=C)]))
+    assert result["surface"]["spacing"] == spacing
+    measured = np.asarray(found["hausdorff"])[:, 1]
+    np.testing.assert_allclose(result["hausdorff"][1], measured[np.isfinite(measured)].mean(), rtol=1e-6)
+
+
 def test_what_lies_along_the_border_is_what_erosion_takes(measure):
     """As the authors of boundary IoU do it: erosion by 3 x 3 pixels, `width` times, beyond the image nothing."""
     predictions, labels = images()
@@ -168,6 +188,8 @@ def test_results_leave_out_what_a_image_lacks():
     "name, options, message",
     [
         ("surface", {"tolerance": -1.0}, "`tolerance` must be a number >= 0, or one for each of the 2 classes, got -1"),
+        ("surface", {"spacing": 0.8}, r"`spacing` must be the height and the width of a pixel, .* got 0.8"),
+        ("surface", {"spacing": (0.8, 0)}, "two numbers > 0"),
         ("boundary_f", {"tolerance": (1.0, 2.0, 3.0)}, "one for each of the 2 classes"),
         ("boundary_iou", {"width": math.nan}, "`width` must be a number"),
     ],

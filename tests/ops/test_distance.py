@@ -8,7 +8,13 @@ from scipy import ndimage
 
 from jaxseg.checks import UserError
 from jaxseg.ops import distance
-from jaxseg.ops.distance import distance_transform, signed_distance, squared_distance_transform, two_nearest
+from jaxseg.ops.distance import (
+    distance_transform,
+    signed_distance,
+    squared_distance_in_units,
+    squared_distance_transform,
+    two_nearest,
+)
 
 SHAPE = (3, 13, 29)
 
@@ -153,3 +159,17 @@ def test_no_gather_and_no_scatter():
 def test_wrong_arrays_are_named(function, array, message):
     with pytest.raises(UserError, match=message):
         jax.eval_shape(function, array)
+
+
+def test_pixels_that_are_no_squares():
+    """In any unit, over many rows: SciPy's numbers to 1e-5, inf where nothing is near."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((3, 512, 40)) > 0.001
+    masks[1], masks[1, 0, 7] = True, False  # the last row is far from it
+    masks[2] = True
+    for spacing in ((0.8, 1.4), (5.0, 0.7)):
+        found = np.asarray(jax.jit(lambda m, s=spacing: squared_distance_in_units(m, s))(masks))
+        for own, mask in zip(found[:2], masks, strict=False):
+            expected = ndimage.distance_transform_edt(mask, sampling=spacing) ** 2
+            np.testing.assert_allclose(own, expected, rtol=1e-5)
+        assert np.isinf(found[2]).all()
