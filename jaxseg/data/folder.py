@@ -63,7 +63,7 @@ def folder(
       split: shares, such as (0.8, 0.2) for train and val or {"train": 0.8, "val": 0.1, "test": 0.1}, by which the files
         in `root/images` are divided. The pages of a file stay together.
       group: a regular expression; files stay together whose names have the same first group (or match) of it: those of
-        one patient or scene.
+        one patient or scene. Where splits are given, a group in two of them is an error.
       seed: of the division.
     """
     path = Path(root).expanduser()

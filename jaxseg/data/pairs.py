@@ -77,7 +77,10 @@ class Layout:
 
     def pairs(self, split: str) -> tuple[Pair, ...]:
         """Returns the records of a split, sorted by name; raises a `UserError` where one of a pair is missing."""
-        pairs = _pages(self._pair(split))
+        pairs = self._pair(split)
+        if self.group and not self.division:
+            self._check_groups(split, pairs)
+        pairs = _pages(pairs)
         names = [pair.name.rpartition("/")[2] for pair in pairs]
         if len(set(names)) < len(names):
             names = [pair.name.replace("/", "_") for pair in pairs]
@@ -97,6 +100,24 @@ class Layout:
         check_pairs(images, labels, where)
         pairs = [Pair(key, images[key], labels[key]) for key in sorted(images)]
         return self._divide(pairs, split) if self.division and not self.lists else pairs
+
+    def _check_groups(self, split: str, pairs: Sequence[Pair]) -> None:
+        """Raises a `UserError` if images of one group are in this split and in another, which is given as it is."""
+        own = {self._group(pair.name) for pair in pairs}
+        for other in self.splits():
+            if other == split:
+                continue
+            try:
+                names = [pair.name for pair in self._pair(other)]
+            except UserError:  # which is said where that split is read
+                continue
+            shared = sorted(own & {self._group(name) for name in names})
+            if shared:
+                raise UserError(
+                    f"The splits '{split}' and '{other}' both have images of {listing(shared)}, which"
+                    f" group={self.group!r} keeps together: scores on what was trained on say little. Move all images"
+                    " of each to one split, or let data.options.split divide them."
+                )
 
     def _matching(self, pattern: str) -> tuple[str, ...]:
         """The names for which the pattern, with {split} in it, is a path under the root."""

@@ -275,3 +275,23 @@ def test_one_class_of_stored_values(tmp_path):
     assert (dataset.classes, dataset.values, dataset.ignore) == (("cell",), ((255,),), 254)
     check_dataset(dataset, "train")
     np.testing.assert_array_equal(dataset.splits["train"][0]["label"], LABEL > 0)
+
+
+def test_a_patient_on_both_sides_is_noticed(tmp_path):
+    """Where the splits are given, `group` says whose images must not be in two of them."""
+    for split, patients in (("train", "12"), ("val", "34")):
+        fill(
+            tmp_path,
+            [f"p{p}_s{i}" for p in patients for i in range(3)],
+            f"{split}/images/{{}}.png",
+            f"{split}/labels/{{}}.png",
+        )
+    group = {"group": r"^(p\d+)_"}
+    look(tmp_path, **group)
+    fill(tmp_path, ["p2_s7"], "val/images/{}.png", "val/labels/{}.png")
+    look(tmp_path)
+    assert "The splits 'train' and 'val' both have images of p2, which group=" in advice(tmp_path, **group)
+    (tmp_path / "train.txt").write_text("p1_s0\np2_s0\n")
+    (tmp_path / "val.txt").write_text("p1_s1\n")
+    fill(tmp_path, ["p1_s0", "p1_s1", "p2_s0"], "images/{}.png", "labels/{}.png")
+    assert "both have images of p1" in advice(tmp_path, **group, lists="{split}.txt")
