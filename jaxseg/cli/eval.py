@@ -1,6 +1,7 @@
 """jaxseg eval: the scores of a trained model on a split, as a table, scores.json and figures."""
 
 import argparse
+from typing import Any
 
 from jaxseg.checks import UserError
 from jaxseg.cli import source
@@ -18,6 +19,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics", metavar="NAME,NAME", type=_names, help="of `jaxseg list metrics` (default: the run's own)"
     )
     parser.add_argument(
+        "--metric-option",
+        metavar="METRIC.KEY=VALUE",
+        action="append",
+        default=[],
+        help="config.eval.metric_options.METRIC.KEY for this evaluation: surface.spacing=0.8,1.4",
+    )
+    parser.add_argument(
         "--calibrate", choices=["temperature", "vector"], help="fit the probabilities to the split, then score"
     )
     parser.add_argument("--refine", choices=["crf", "guided"], help="refine predictions before scoring")
@@ -26,6 +34,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _metric_options(given: list[str]) -> dict[str, dict[str, Any]]:
+    """The options of metrics that the flags name, as a config has them."""
+    from jaxseg.cli import settings
+    from jaxseg.config import default_config
+
+    pairs = [option.partition("=") for option in given]
+    if any(not (equals and 0 < key.find(".") < len(key) - 1) for key, equals, _ in pairs):
+        raise UserError(f"--metric-option must be METRIC.KEY=VALUE, such as surface.spacing=0.8,1.4; got {given}.")
+    config = default_config()
+    settings.apply(config, [(f"eval.metric_options.{key}", value) for key, _, value in pairs])
+    return config.eval.metric_options.to_dict()
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
         split,
         out=out,
         metric_names=args.metrics,
+        metric_options=_metric_options(args.metric_option),
         calibrate=args.calibrate,
         refine=args.refine,
         strict=args.strict,

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
+from jaxseg.checks import listing
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.evaluation.data import check_bands, check_classes
@@ -63,6 +64,19 @@ class Evaluation:
         if self.calibrated:
             flat["calibrated"] = {key: value for result in self.calibrated.values() for key, value in result.items()}
         return flat
+
+    def never_predicted(self, classes: Sequence[str]) -> str:
+        """Returns a sentence on the classes that are labeled and that no pixel is predicted to be, "" without any."""
+        labeled, predicted = self.matrix.sum(1), self.matrix.sum(0)
+        names = classes if len(classes) == len(labeled) else ("not of the class", *classes)
+        lost = np.flatnonzero((labeled > 0) & (predicted == 0))
+        if not lost.size:
+            return ""
+        told = [f"{names[i]} ({100 * labeled[i] / labeled.sum():.2g} % of the labeled pixels)" for i in lost]
+        return (
+            f"Never predicted: {listing(told, 8)}. Train longer, or give rare classes more say: config.data.balance,"
+            " Dice beside cross entropy, class weights (jaxseg data check suggests some)."
+        )
 
     def table(self, classes: Sequence[str]) -> str:
         """Returns the scores as text."""

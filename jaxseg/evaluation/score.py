@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxseg.checks import UserError, lookup
+from jaxseg.checks import UserError, listing, lookup
 from jaxseg.config import default_config
 from jaxseg.data import Dataset
 from jaxseg.evaluation.calibrate import calibrate_split
@@ -27,6 +27,7 @@ def evaluate(
     *,
     out: str | Path | None = None,
     metric_names: Sequence[str] | None = None,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
     calibrate: str | None = None,
     refine: str | None = None,
     strict: bool | None = None,
@@ -43,6 +44,7 @@ def evaluate(
       split: a key of its splits.
       out: the folder to write to; None is WORKDIR/eval/SPLIT, or WORKDIR/eval/SPLIT-crf for refined predictions.
       metric_names: keys of `METRICS`; None is config.eval.metrics.
+      metric_options: of these metrics, {name: {argument: value}}, added to config.eval.metric_options.
       calibrate: "temperature" or "vector": fit a calibration to the split first and write WORKDIR/calibration.json.
       refine: "crf" or "guided": score the predictions after it; not calibrated.
       strict: whether an image that does not read is an error; None is config.eval.strict. It is else left out.
@@ -56,7 +58,7 @@ def evaluate(
     if out is None and trained.workdir is None:
         raise UserError("There is no run's workdir to write the scores to. Name a folder: --out DIR.")
     config = (trained.config or default_config()).copy_and_resolve_references()
-    _choose_metrics(config.eval, metric_names, calibrate)
+    _choose_metrics(config.eval, metric_names, calibrate, metric_options or {})
     config.eval.strict = config.eval.strict if strict is None else strict
     out = Path(out) if out else trained.workdir / "eval" / (f"{split}-{refine}" if refine else split)
     for folder in [out, *([trained.workdir] if calibrate else [])]:
@@ -87,6 +89,8 @@ def evaluate(
     _write(scores, evaluation, trained, out)
     if calibrate:
         print(f"{calibrate} scaling -> {save_calibration(_measured(calibration, scores), trained.workdir)}")
+    if lost := evaluation.never_predicted(trained.classes):
+        print(lost)
     said = [f"checkpoint {trained.step}"] * (trained.step is not None) + [
         f"split {split}, {of_how_many(evaluation.images, evaluation.unreadable)}"
     ]
@@ -125,14 +129,24 @@ def _write(scores: Mapping[str, Any], evaluation: Evaluation, trained: TrainedMo
         )
 
 
-def _choose_metrics(c: Any, names: Sequence[str] | None, calibrate: str | None) -> None:
-    """Sets config.eval.metrics; the options of metrics that are not among them are dropped."""
+def _choose_metrics(
+    c: Any, names: Sequence[str] | None, calibrate: str | None, given: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Sets config.eval.metrics and their options; those of metrics that are not among them are dropped."""
     names = dict.fromkeys(("confusion", *(names or c.metrics)))  # in their order, once each
     if calibrate:
         names["calibration"] = None
     c.metrics = tuple(names)
     for name in set(c.metric_options) - set(names):
         del c.metric_options[name]
+    if lost := sorted(set(given) - set(names)):
+        raise UserError(
+            f"There are options of {listing(lost)}, but what is counted is {listing(list(names))}. Name the metric too:"
+            f" --metrics {','.join([*names, *lost])}."
+        )
+    with c.metric_options.unlocked():
+        for name, options in given.items():
+            c.metric_options[name] = {**c.metric_options.get(name, {}), **options}
 
 
 def _measured(calibration: Calibration, scores: Mapping[str, Any]) -> Calibration:

@@ -266,6 +266,8 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
         numbers |= {"images": evaluation.images, "unreadable": evaluation.unreadable}
     run.log.write("eval", step, loss=evaluation.loss, seconds=time.perf_counter() - began, **numbers)
     run.checkpoints.score(step, scores["miou"])
+    if step == run.steps and (lost := evaluation.never_predicted(trained.classes)):
+        say(lost)
     if jax.process_index() == 0:
         run.figures.draw(_draw, run, list(run.log.rows), evaluation.samples, step)
 

@@ -34,6 +34,25 @@ def test_scores_are_of_the_checkpoint_and_the_root_that_are_named(run, tmp_path)
     assert not (run.workdir / "eval").exists()
 
 
+def test_a_class_that_is_never_predicted_is_told(run, capsys):
+    """Which the pixel accuracy does not show where it is rare."""
+    assert call("eval", str(run.workdir), "--checkpoint", "1") == 0
+    assert f"Never predicted: house ({100 * ONES:.2g} % of the labeled pixels). Train longer" in capsys.readouterr().out
+
+
+def test_options_of_metrics_are_given_to_one_evaluation(run):
+    """Millimeters of anisotropic pixels: class 1 fills the image where it should have 4 columns of 20, 21 and 22."""
+    options = ("--metric-option", "surface.spacing=0.5,3.0", "--metric-option", "surface.tolerance=0.75")
+    assert call("eval", str(run.workdir), "--metrics", "surface", *options) == 0
+    scores = json.loads((run.workdir / "eval" / "val" / "scores.json").read_text())
+    assert scores["surface"]["spacing"] == [0.5, 3.0] and scores["surface"]["tolerance"] == 0.75
+    np.testing.assert_allclose(scores["hausdorff"][1], np.mean([3.0 * (16 + i) for i in range(3)]), rtol=1e-5)
+    with pytest.raises(UserError, match="Name the metric too: --metrics confusion,surface"):
+        call("eval", str(run.workdir), *options)
+    with pytest.raises(UserError, match="must be METRIC.KEY=VALUE"):
+        call("eval", str(run.workdir), "--metrics", "surface", "--metric-option", "spacing=1,1")
+
+
 def test_a_run_says_what_its_labels_and_its_padding_were(run):
     trained = jaxseg.load(run.workdir)
     assert (trained.ignore, trained.preprocessing.bucket, trained.palette) == (200, 8, ((0, 0, 0), (9, 9, 9)))
