@@ -64,6 +64,17 @@ import jaxseg as _jaxseg
 teacher = _jaxseg.create_model("unet", "plain", num_classes=3, decoder_channels=(4, 4), encoder_options=_small)
 teacher_variables = _jaxseg.init(teacher, _key)
 """,
+    "docs/medical.md": f"""
+if {find_spec("nibabel") is not None}:
+    import os as _os
+    import nibabel as _nibabel
+    import numpy as _np
+    for _folder, _name, _first in (("labels", "p03_label", 2), ("ct/labels", "p03", 3)):
+        _os.makedirs(_folder, exist_ok=True)
+        _voxels = _np.zeros((12, 10, 6), _np.uint8)
+        _voxels[_first:8, 2:7, 1:4] = 1
+        _nibabel.save(_nibabel.Nifti1Image(_voxels, _np.diag([0.8, 1.4, 5, 1])), f"{{_folder}}/{{_name}}.nii.gz")
+""",
     "docs/metrics.md": ARRAYS
     + """
 import jaxseg as _jaxseg
@@ -101,6 +112,7 @@ assert set(updates) == {"batch_stats"}
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity
 SETS = {
     "tensorly",
+    "nibabel",
     "nilearn",
     "ai_edge_litert",
     "skimage",
@@ -167,6 +179,9 @@ READ_ONLY = {
     "demo": "it ends when it is told to; tests/serve has its page",
     "refinement": "half a minute; tests/bench has it, smaller",
     "predict runs/camvid photos/ --out out --crf": "the CRF runs in eval --crf; predict runs without it",
+    "data check ct": "needs volumes; tests/data/test_volumes.py checks some",
+    "eval runs/ct": "needs a run of two classes; tests/evaluation/test_commands.py has these flags",
+    "predict runs/ct new/": "needs volumes; tests/inference/test_volumes.py predicts some",
     "predict runs/mni mni/val/images": "needs a folder that a block writes; docs/calibration.md's commands run",
     "errors runs/camvid --split val": "the README's errors runs/shapes runs, on that split",
     "tune-crf runs/camvid --split train": "the shorter command of the same page runs",
