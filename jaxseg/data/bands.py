@@ -140,7 +140,7 @@ class Bands:
             raise UserError(
                 f"{what}: expected an image of {self.count} bands ({listing(self.names, 6)}) of {self.dtype},"
                 f" [height, width, {self.count}], got {image.dtype} of shape {tuple(image.shape)}. All images of a data"
-                " set, and those that its models predict, have the same bands and type."
+                " set, and those that its models predict, have the same bands and type (float32 holds all)."
             )
         return image
 
