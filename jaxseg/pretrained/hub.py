@@ -137,7 +137,7 @@ def _library(source: str) -> ModuleType:
     except ImportError:
         raise UserError(
             f"'{source}' is on the Hugging Face hub, which needs a package that is not installed."
-            " Install it with `pip install jaxseg[hub]`."
+            " Install it with `pip install 'jaxseg[hub]'`."
         ) from None
     return huggingface_hub
 

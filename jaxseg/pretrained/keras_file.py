@@ -50,7 +50,8 @@ def read_keras(path: str | Path) -> Entries:
         import h5py
     except ImportError:
         raise UserError(
-            f"{path} is read by the package h5py, which is not installed. Install it with `pip install jaxseg[keras]`."
+            f"{path} is read by the package h5py, which is not installed."
+            " Install it with `pip install 'jaxseg[keras]'`."
         ) from None
     path = Path(path).expanduser()
     try:

@@ -35,7 +35,7 @@ def read_onnx(path: str | Path) -> Entries:
         from onnx import numpy_helper
     except ImportError:
         raise UserError(
-            f"{path} is read by the package onnx, which is not installed. Install it with `pip install jaxseg[onnx]`."
+            f"{path} is read by the package onnx, which is not installed. Install it with `pip install 'jaxseg[onnx]'`."
         ) from None
     path = Path(path).expanduser()
     if not path.is_file() or path.stat().st_size > LARGEST:

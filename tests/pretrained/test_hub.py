@@ -132,7 +132,7 @@ assert main(["push", {str(folder)!r}, "hf:me/small"]) == 1
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "made here\n", done.stderr
-    assert "pip install jaxseg[hub]" in done.stderr
+    assert "pip install 'jaxseg[hub]'" in done.stderr
 
 
 def test_an_encoder_of_timms_is_fetched_when_it_is_named_and_only_then(hub, monkeypatch):
