@@ -71,8 +71,11 @@ def check_config(config: ConfigDict) -> None:
         if value is None and known.get(key) is not None:
             raise UserError(f"config.{key} is None; it needs a value such as {known[key]!r}, its default.")
     if (c.train.steps > 0) == (c.train.epochs > 0):
+        steps, epochs = c.train.steps, c.train.epochs
+        choose = f" For {steps} steps add --config.train.epochs=0, for {epochs} epochs --config.train.steps=0."
         raise UserError(
-            f"Set one of config.train.steps and config.train.epochs; got {c.train.steps} and {c.train.epochs}."
+            f"Set one of config.train.steps and config.train.epochs; got {steps} and {epochs}."
+            + (choose if steps > 0 else "")
         )
     lookup({name: name for name in DTYPES}, c.model.dtype, "config.model.dtype")
     lookup({"": "", "float32": ""}, c.model.head_dtype, "config.model.head_dtype")
