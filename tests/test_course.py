@@ -136,6 +136,23 @@ def test_the_vietnamese_text_has_the_terms_of_the_lecture(name):
     assert not missing
 
 
+def test_a_lesson_runs_where_neither_linux_nor_git_is(monkeypatch):
+    """On a Mac, from a downloaded archive: what the page says of the device and the commit."""
+
+    def no(*args, **kwargs):
+        raise FileNotFoundError
+
+    def elsewhere(read):
+        return lambda path, *args, **kwargs: (no if str(path).startswith("/proc") else read)(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", elsewhere(open))
+    monkeypatch.setattr(Path, "read_text", elsewhere(Path.read_text))
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(build.subprocess, "run", no)
+    assert re.search(r"\w", build._device())
+    assert build._commit() == "unknown"
+
+
 PAGES = [build.page_path(name, language) for name in build.LESSONS for language in build.LANGUAGES]
 PAGES += [COURSE / "index.md", COURSE / "vi" / "index.md"]
 

@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -163,17 +162,23 @@ def kept(name: str) -> dict[str, Any]:
 def _device() -> str:
     import jax
 
+    from jaxseg.bench.timing import cores, processor
+
     device = jax.devices()[0]
-    if device.platform != "cpu":
-        return device.device_kind
-    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{len(os.sched_getaffinity(0))} CPU cores ({models[0] if models else platform.machine()})"
+    return device.device_kind if device.platform != "cpu" else f"{cores()} CPU cores ({processor()})"
 
 
 def _commit() -> str:
-    """The last commit that changed the library: later ones, of the lessons, change none of its numbers."""
+    """The last commit that changed the library: later ones, of the lessons, change none of its numbers.
+
+    Where the repository was downloaded without its history, or git is not installed, it is "unknown".
+    """
     command = ["git", "log", "-1", "--format=%h", "--", "jaxseg"]
-    return subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def page(name: str, language: str) -> str:
