@@ -5,18 +5,18 @@
 # becomes a fully convolutional network (FCN), we see why its answer is coarse, and how FCN and U-Net make it fine
 # again.
 #
-# You need `pip install jaxseg` and a processor; nothing is downloaded. Every code cell runs in seconds, but for the
-# training, which is switched off until you ask for it.
+# You need jaxseg, installed as the README says, and a processor; nothing is downloaded. Every code cell runs in
+# seconds, but for the training, which is switched off until you ask for it.
 
 # %% [markdown] lang="vi"
 # # Bài 2: FCN và U-Net
 #
 # Mạng phân loại ảnh cho biết trong ảnh *có gì*. Phân vùng ngữ nghĩa (semantic segmentation) trả lời câu hỏi đó cho từng
 # điểm ảnh. Trong bài này ta biến một mạng phân loại thành mạng tích chập hoàn toàn (Fully Convolutional Network, FCN),
-# xem vì sao kết quả của nó còn thô, và xem FCN, U-Net làm cho kết quả mịn trở lại như thế nào.
+# xem vì sao kết quả của nó còn thô, và FCN, U-Net làm cho kết quả mịn trở lại như thế nào.
 #
-# Bạn chỉ cần `pip install jaxseg` và một CPU; không phải tải dữ liệu. Mỗi ô code chạy trong vài giây, trừ phần huấn
-# luyện: phần này chỉ chạy khi bạn bật lên.
+# Bạn chỉ cần cài jaxseg (README chỉ cách cài) và một CPU; không phải tải dữ liệu. Mỗi ô code chạy trong vài giây, trừ
+# phần huấn luyện: phần này chỉ chạy khi bạn bật lên.
 
 # %%
 import os
@@ -41,8 +41,8 @@ shapes = jaxseg.create_dataset("shapes", size=SIZE, train=1024, val=64, color=0.
 # ## What goes in and what comes out
 #
 # The input is an image, (H, W, 3). The output has the same height and width and one score per class, (H, W, C). The
-# class with the largest score at a pixel is its label, so the mask is an argmax over the last axis. `jax.eval_shape`
-# tells the shapes without computing anything.
+# class with the largest score at a pixel is its label, so the mask is an argmax over the last axis. Channels come last
+# in JAX; PyTorch's order is (B, C, H, W). `jax.eval_shape` tells the shapes without computing anything.
 
 # %% [markdown] lang="vi"
 # ## Đầu vào và đầu ra
@@ -72,9 +72,9 @@ print("image", images.shape, "-> logits", outputs["logits"].shape)
 # %% [markdown] lang="vi"
 # ## Ý tưởng của FCN: không flatten
 #
-# Mạng phân loại kết thúc bằng lớp kết nối đầy đủ: feature map bị flatten thành vector 1D, và thông tin vị trí mất đi.
-# FCN giữ nguyên feature map 2D. Lớp kết nối đầy đủ áp dụng tại từng vị trí chính là tích chập với kernel 1 x 1. Vì vậy
-# ta dùng lại được trọng số của mạng phân loại, và ảnh có thể có kích thước bất kỳ.
+# Mạng phân loại kết thúc bằng lớp kết nối đầy đủ (fully connected): feature map bị flatten thành vector 1D, và thông
+# tin vị trí mất đi. FCN giữ nguyên feature map 2D. Lớp kết nối đầy đủ áp dụng tại từng vị trí chính là tích chập với
+# kernel 1 x 1. Vì vậy ta dùng lại được trọng số của mạng phân loại, và ảnh có thể có kích thước bất kỳ.
 #
 # **Bài tập 1.** Viết lớp kết nối đầy đủ áp dụng cho từng vị trí. Không cần vòng lặp: một phép `@` là đủ.
 
@@ -105,15 +105,18 @@ print("Right: a dense layer at every position is a 1 x 1 convolution.")
 # A pixel alone does not tell its class; the network must see what is around it. The part of the image that can reach a
 # feature is its receptive field. Every 3 x 3 convolution widens it by two pixels *of its own map*, and every pooling
 # makes the steps twice as wide. So the deep levels see much, but they are small: at stride 32 one feature stands for 32
-# x 32 pixels.
+# x 32 pixels. In jaxseg the maps of an encoder are called c1 to c5: c1 has half the height and width of the image
+# (stride 2), c5 a thirty-second (stride 32).
 
 # %% [markdown] lang="vi"
 # ## Một điểm số nhìn thấy được bao nhiêu
 #
 # Chỉ nhìn một điểm ảnh thì không biết nó thuộc lớp nào; mạng phải thấy vùng xung quanh. Phần ảnh có ảnh hưởng tới một
 # đặc trưng gọi là Receptive Field (vùng cảm nhận) của nó. Mỗi tích chập 3 x 3 mở rộng Receptive Field thêm hai điểm ảnh
-# *của chính feature map đó*, còn mỗi lớp pooling làm bước nhảy rộng gấp đôi. Vì vậy các lớp sâu nhìn được rộng, nhưng
-# feature map của chúng nhỏ: với bước nhảy tổng cộng 32, một đặc trưng đại diện cho 32 x 32 điểm ảnh.
+# *của chính feature map đó*, còn mỗi lớp pooling làm bước nhảy rộng gấp đôi. Vì vậy các layer sâu nhìn được rộng, nhưng
+# feature map của chúng nhỏ: với bước nhảy tổng cộng 32, một đặc trưng đại diện cho 32 x 32 điểm ảnh. Trong jaxseg, các
+# feature map của encoder có tên c1 đến c5: c1 có chiều cao và chiều rộng bằng một nửa ảnh (stride 2), c5 bằng một phần
+# 32 (stride 32).
 
 # %%
 encoder = jaxseg.create_encoder("plain")
@@ -137,7 +140,7 @@ axes.set_axis_off()
 # what the small map cannot hold. The finer the map, the better.
 
 # %% [markdown] lang="vi"
-# ## Vì sao điểm số ở lớp sâu thì thô
+# ## Vì sao điểm số ở layer sâu thì thô
 #
 # Giả sử mạng hoàn hảo ở bước nhảy 32: mỗi điểm số đúng bằng tỉ lệ thật của từng lớp trong cửa sổ của nó. Khi phóng to
 # về kích thước ảnh, đường biên vẫn mất, các đối tượng nhỏ cũng mất. Feature map quá bé không chứa được thông tin đó,
@@ -172,9 +175,9 @@ for panel in axes:
 #
 # FCN phóng to điểm số thô (bằng tích chập chuyển vị, xem [bài HUST](hust6_segmentation.md)) rồi cộng với điểm số mà một
 # tích chập 1 x 1 tính từ một mức phía trước, mịn hơn. Không có kết nối tắt nào là FCN-32s, một kết nối tắt là FCN-16s,
-# hai kết nối tắt là FCN-8s. Cách nối này là một hàm thuần (pure function), các lớp được đưa vào từ bên ngoài. Ở đây mỗi
-# "lớp" chỉ là một lambda để bạn theo dõi được các con số: hàng đơn vị đến từ mức thô nhất, hàng phần trăm từ mức giữa,
-# hàng phần nghìn từ mức mịn nhất.
+# hai kết nối tắt là FCN-8s. Cách nối này là một hàm thuần (pure function), các layer được đưa vào từ bên ngoài. Ở đây
+# mỗi "layer" chỉ là một lambda để bạn theo dõi được các con số: hàng đơn vị đến từ mức thô nhất, hàng phần trăm từ mức
+# giữa, hàng phần nghìn từ mức mịn nhất.
 
 # %%
 c5 = jnp.arange(1.0, 3.0).reshape(1, 1, 2, 1)
@@ -190,12 +193,12 @@ print(np.asarray(scores[0, :, :, 0]))
 # `jaxseg.blocks.climb` is that wiring; the lambdas below only count channels, to show what meets what.
 
 # %% [markdown] lang="vi"
-# ## Cách của U-Net: leo ngược lên bằng đặc trưng
+# ## Cách của U-Net: phóng to đặc trưng và ghép với encoder
 #
-# U-Net phóng to *đặc trưng* chứ không phải điểm số. Ở mỗi bước lên, nó ghép (concatenate) đặc trưng cùng kích thước của
-# encoder vào bên cạnh, rồi hai tích chập trộn chúng lại. Như vậy các lớp sâu cho biết "cái gì" (global feature), các
-# lớp đầu cho biết "ở đâu" (local feature). `jaxseg.blocks.climb` là cách nối đó; các lambda dưới đây chỉ đếm số kênh,
-# để thấy cái gì gặp cái gì.
+# U-Net phóng to *đặc trưng* chứ không phải điểm số. Ở mỗi bước lên, nó ghép (concatenate) với đặc trưng cùng kích thước
+# của encoder, rồi cho qua hai tích chập để kết hợp. Như vậy các layer cuối của encoder cho biết "cái gì" (global
+# feature), các layer đầu cho biết "ở đâu" (local feature). `jaxseg.blocks.climb` là cách nối đó; các lambda dưới đây chỉ
+# đếm số kênh, để thấy feature map nào được ghép với feature map nào.
 
 # %%
 skips = [
@@ -295,9 +298,9 @@ for panel in axes.ravel():
 # %% [markdown] lang="vi"
 # ## Bài tập 2: tự tính Receptive Field
 #
-# Đi qua các lớp, bắt đầu từ ảnh. Giữ hai con số: độ rộng của Receptive Field, và khoảng cách tính bằng điểm ảnh giữa
-# hai đặc trưng kề nhau (*jump*). Một lớp có kernel k và bước nhảy (stride) s làm Receptive Field rộng thêm (k - 1) lần
-# jump, sau đó jump tăng s lần. Cả hai số bắt đầu bằng 1.
+# Đi qua các layer, bắt đầu từ ảnh. Giữ hai con số: độ rộng của Receptive Field, và khoảng cách tính bằng điểm ảnh giữa
+# hai đặc trưng kề nhau (*jump*). Một layer có kernel k và bước nhảy stride s làm Receptive Field rộng thêm (k - 1) lần
+# jump, sau đó jump tăng s lần. Ban đầu cả hai số đều bằng 1.
 
 
 # %% tags=["exercise"]

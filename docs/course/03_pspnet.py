@@ -8,9 +8,9 @@
 # %% [markdown] lang="vi"
 # # Bài 3: PSPNet
 #
-# Tích chập chỉ nhìn vùng lân cận. Nhưng một vật là gì có khi phụ thuộc vào toàn cảnh: cùng một mảng xám, trên mặt nước
-# là thuyền, trên đường là ô tô. PSPNet cho mỗi vị trí một bản tóm tắt của ảnh ở nhiều tỉ lệ. Thành phần mới duy nhất
-# của nó là Pyramid Pooling Module (PPM); bài này sẽ dựng module đó.
+# Tích chập chỉ nhìn vùng lân cận. Nhưng muốn biết một vật là gì, có khi phải nhìn toàn cảnh: cùng một mảng xám, trên
+# mặt nước là thuyền, trên đường là ô tô. PSPNet cho mỗi vị trí một bản tóm tắt của ảnh ở nhiều tỉ lệ. Thành phần mới
+# duy nhất của nó là Pyramid Pooling Module (PPM); bài này sẽ dựng module đó.
 
 # %%
 import os
@@ -40,9 +40,10 @@ BINS = (1, 2, 3, 6)
 # %% [markdown] lang="vi"
 # ## Trung bình trên lưới
 #
-# Lấy trung bình (pooling) feature map về 1 x 1, 2 x 2, 3 x 3 và 6 x 6. Mức đầu là cả ảnh trong một số cho mỗi kênh, mức
-# cuối vẫn là một bản đồ nhỏ. Phóng to về kích thước cũ và ghép vào bên cạnh đặc trưng ban đầu, chúng cho mỗi vị trí
-# biết về xung quanh, gần và xa: đặc trưng cục bộ (local feature) và đặc trưng toàn cục (global feature) ở cùng một chỗ.
+# Lấy trung bình (pooling) feature map về 1 x 1, 2 x 2, 3 x 3 và 6 x 6. Mức đầu tóm tắt cả ảnh thành một số cho mỗi
+# kênh, mức cuối vẫn là một feature map nhỏ. Sau khi được phóng to về kích thước cũ và ghép với feature map ban đầu, các
+# mức này cho mỗi vị trí biết về vùng xung quanh, cả gần lẫn xa: đặc trưng cục bộ (local feature) và đặc trưng ngữ cảnh
+# (global feature) được kết hợp.
 
 # %% figure="bins" en="A gray image, its averages over four grids, and these enlarged." vi="Ảnh xám, trung bình trên bốn lưới, và kết quả phóng to."
 gray = jaxseg.create_dataset("shapes", size=48, train=4).splits["train"][3]["image"].mean(-1)
@@ -64,8 +65,8 @@ for panel in axes.ravel():
 # runs from floor(i * 7 / 3) up to, but not including, ceil((i + 1) * 7 / 3).
 
 # %% [markdown] lang="vi"
-# **Bài tập.** Viết hàm lấy trung bình trên n x n ô. Bản đồ 7 hàng không chia đều cho 3, nên các ô chồng lên nhau: ô thứ
-# i đi từ floor(i * 7 / 3) đến trước ceil((i + 1) * 7 / 3).
+# **Bài tập.** Viết hàm lấy trung bình trên n x n ô. Feature map 7 hàng không chia đều cho 3, nên các ô chồng lên nhau:
+# ô thứ i đi từ floor(i * 7 / 3) đến trước ceil((i + 1) * 7 / 3).
 
 
 # %% tags=["exercise"]
@@ -104,8 +105,8 @@ print("Right: as ops.adaptive_avg_pool.")
 # %% [markdown] lang="vi"
 # ## Module PPM
 #
-# `ppm` là hình vẽ của PPM viết thành hàm thuần. Mỗi mức có một lớp riêng (tích chập 1 x 1 giảm số kênh), và `project`
-# kết hợp tất cả. Ở đây các lớp không làm gì, nên kết quả chỉ là phép ghép: với feature map 6 x 6 có một kênh, mỗi vị
+# `ppm` là hình vẽ của PPM viết thành hàm thuần. Mỗi mức có một layer riêng (tích chập 1 x 1 giảm số kênh), và `project`
+# kết hợp tất cả. Ở đây các layer không làm gì, nên kết quả chỉ là phép ghép: với feature map 6 x 6 có một kênh, mỗi vị
 # trí có năm số. Tại góc, lưới càng mịn thì con số càng gần với chính đặc trưng ở đó.
 
 # %%

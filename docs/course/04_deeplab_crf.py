@@ -8,9 +8,9 @@
 # %% [markdown] lang="vi"
 # # Bài 4: DeepLab và CRF
 #
-# Muốn phân lớp một điểm ảnh, mạng phải nhìn xa; muốn vẽ đúng đường biên, feature map không được quá bé. Pooling cho ta
-# điều thứ nhất nhưng lấy mất điều thứ hai. Câu trả lời của DeepLab là Atrous Convolution (Dilated Convolution). Bài này
-# mổ xẻ phép tích chập đó, dùng nó để dựng ASPP, và kết thúc với Fully Connected Conditional Random Field (CRF) mà
+# Muốn phân lớp một điểm ảnh, mạng phải nhìn xa; muốn vẽ đúng đường biên, feature map không được quá bé. Pooling giúp
+# nhìn xa nhưng làm feature map bé đi. Cách giải quyết của DeepLab là Atrous Convolution (Dilated Convolution). Bài này
+# xem xét kỹ phép tích chập đó, dùng nó để dựng ASPP, và kết thúc với Fully Connected Conditional Random Field (CRF) mà
 # DeepLabV1 và V2 đặt sau mạng.
 
 # %%
@@ -42,14 +42,14 @@ shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 # | spatial pyramid pooling | one map, looked at with several widths | `pspnet`, `deeplabv3` |
 
 # %% [markdown] lang="vi"
-# ## Bốn cách để mở rộng tầm nhìn
+# ## Bốn cách để nắm được nhiều ngữ cảnh hơn
 #
 # | cách | ý tưởng | trong jaxseg |
 # |---|---|---|
 # | Image Pyramid | cùng một mạng chạy trên nhiều kích thước của ảnh | `image_pyramid` |
 # | Encoder-Decoder | đặc trưng sâu và nông gặp nhau trên đường đi lên | `unet`, `fpn` |
-# | Deeper with Atrous Convolution | thêm lớp nhưng không pooling thêm | `deeplabv3_cascade` |
-# | Spatial Pyramid Pooling | một feature map, nhìn với nhiều độ rộng | `pspnet`, `deeplabv3` |
+# | Deeper with Atrous Convolution | thêm layer nhưng không pooling thêm | `deeplabv3_cascade` |
+# | Spatial Pyramid Pooling | một feature map, nhìn ở nhiều tỉ lệ | `pspnet`, `deeplabv3` |
 
 # %% [markdown] lang="en"
 # ## Atrous convolution
@@ -62,8 +62,8 @@ shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 # %% [markdown] lang="vi"
 # ## Dilated Convolution
 #
-# Kernel vẫn có chín số, chỉ thêm các số 0 vào giữa cho giãn ra: với rate 2 có một số 0 xen giữa hai phần tử, với rate 3
-# có hai số. Nhờ vậy kernel với tới xa hơn, Receptive Field mở rộng, còn số lượng tham số vẫn là chín.
+# Kernel vẫn có chín số, chỉ thêm các số 0 vào giữa để mở rộng kích thước: với rate 2 có một số 0 xen giữa hai phần tử,
+# với rate 3 có hai số. Nhờ vậy kernel quét được vùng rộng hơn, Receptive Field mở rộng, mà số lượng tham số không tăng.
 #
 # **Bài tập 1.** Hãy thêm các số 0 vào kernel. Kernel k x k trở thành kernel có cạnh (k - 1) * rate + 1.
 
@@ -97,15 +97,16 @@ print("Right: a dilated convolution is one with zeros in its kernel.")
 # ## How far three layers see
 #
 # Each panel counts on how many ways a pixel reaches the middle through three 3 x 3 convolutions. Rates that double from
-# 1 on (1, 2, 4) see 15 pixels instead of 7 and miss none. Beginning with 2, every second pixel is missed; three times
-# the same large rate sees one pixel of four. That is why DeepLabV3 varies the rates within a block (*multi-grid*).
+# 1 on (1, 2, 4) see 15 pixels instead of 7 and miss none. Beginning with 2, every second pixel of a row is missed;
+# three times the rate 4 sees one pixel of four. That is why DeepLabV3 varies the rates within a block (*multi-grid*).
 
 # %% [markdown] lang="vi"
-# ## Ba lớp nhìn được bao xa
+# ## Ba layer nhìn được bao xa
 #
 # Mỗi hình đếm số đường đi từ một điểm ảnh đến điểm giữa qua ba tích chập 3 x 3. Rate tăng gấp đôi bắt đầu từ 1 (1, 2,
-# 4) nhìn được 15 điểm ảnh thay vì 7 và không bỏ sót điểm nào. Bắt đầu từ 2 thì cứ hai điểm bỏ sót một; ba lần cùng một
-# rate lớn thì cứ bốn điểm ảnh chỉ thấy một. Vì thế DeepLabV3 thay đổi rate trong một block (kỹ thuật *Multi Grid*).
+# 4) nhìn được 15 điểm ảnh thay vì 7 và không bỏ sót điểm nào. Nếu bắt đầu từ 2 thì trên mỗi hàng, cứ hai điểm lại sót
+# một; nếu dùng ba lần cùng rate 4 thì cứ bốn điểm chỉ thấy một. Vì thế DeepLabV3 thay đổi rate trong một block (kỹ
+# thuật *Multi Grid*).
 
 # %% figure="atrous" en="Ways from each pixel to the middle, for three rates each." vi="Số đường đi từ mỗi điểm ảnh đến điểm giữa, với ba rate."
 point = jnp.zeros((1, 29, 29, 1)).at[0, 14, 14].set(1.0)
@@ -127,14 +128,16 @@ for panel, rates in zip(axes, [(1, 1, 1), (1, 2, 4), (2, 4, 8), (4, 4, 4)], stri
 # %% [markdown] lang="en"
 # ## Output stride: a map that is larger, and what it costs
 #
-# An encoder can replace its last poolings by dilation. The weights stay the same, c5 keeps the size of c4 or c3, and
-# each number in it costs as much as before; there are just more of them.
+# The *output stride* of an encoder says how many times smaller than the image its last map, c5, is in height and width:
+# usually 32. An encoder can replace its last poolings by dilation. The weights stay the same, c5 keeps the size of c4
+# or c3, and each number in it costs as much as before; there are just more of them.
 
 # %% [markdown] lang="vi"
 # ## Output stride: feature map lớn hơn, và cái giá của nó
 #
-# Encoder có thể thay các lớp pooling cuối bằng dilation. Trọng số giữ nguyên, c5 có kích thước của c4 hoặc c3. Mỗi số
-# trong đó tốn như trước, chỉ là có nhiều số hơn.
+# *Output stride* cho biết feature map cuối cùng, c5, nhỏ hơn ảnh bao nhiêu lần ở mỗi chiều: bình thường là 32. Encoder
+# có thể thay các lớp pooling cuối bằng dilation. Trọng số giữ nguyên, c5 có kích thước của c4 hoặc c3. Chi phí tính mỗi
+# phần tử của c5 vẫn như trước, nhưng số phần tử nhiều hơn.
 
 # %%
 images = jax.ShapeDtypeStruct((1, 512, 512, 3), jnp.float32)
@@ -163,8 +166,9 @@ for stride in (32, 16, 8):
 #
 # Đối tượng có nhiều kích cỡ, nên Atrous Spatial Pyramid Pooling (ASPP) nhìn cùng một feature map bằng vài dilated conv
 # song song, mỗi nhánh một rate, và một lần bằng trung bình của cả ảnh. Ý tưởng giống Pyramid Pooling Module (PPM).
-# DeepLabV2 cộng các kết quả, DeepLabV3 ghép (concatenate) rồi chiếu lại. `aspp` là cách nối đó; mỗi nhánh dưới đây chỉ
-# là tổng của chín điểm ảnh, đầu vào chỉ có một số 1, nên bạn thấy mỗi nhánh tìm thấy nó ở đâu.
+# DeepLabV2 cộng các kết quả, DeepLabV3 ghép (concatenate) rồi cho qua một tích chập 1 x 1. `aspp` là cách nối đó; mỗi
+# nhánh dưới đây chỉ là tổng của chín điểm ảnh, đầu vào chỉ có đúng một số 1, nên có thể thấy mỗi nhánh tìm ra nó ở
+# những vị trí nào.
 
 
 # %% figure="aspp" en="Where each branch of the ASPP finds a single 1." vi="Mỗi nhánh của ASPP tìm thấy số 1 duy nhất ở đâu."
@@ -195,9 +199,9 @@ for i, (panel, title) in enumerate(zip(axes, ("1 x 1", "rate 3", "rate 6", "rate
 # %% [markdown] lang="vi"
 # ## Fully Connected CRF
 #
-# Điểm số của feature map bé sau khi phóng to bằng nội suy thì nhòe, còn ảnh gốc biết cạnh nằm ở đâu. CRF làm mịn kết
-# quả phân vùng: mỗi điểm ảnh bỏ phiếu cho nhãn của mọi điểm ảnh khác, hai điểm càng gần nhau về vị trí và màu sắc thì
-# phiếu càng nặng:
+# Feature map bé sau khi được phóng to bằng thuật toán nội suy cho điểm số nhòe, còn ảnh gốc thì có cạnh rõ ràng. CRF
+# làm mịn kết quả phân vùng: mỗi điểm ảnh bỏ phiếu cho nhãn của mọi điểm ảnh khác, hai điểm càng gần nhau về vị trí và
+# màu sắc thì phiếu càng nặng:
 #
 #     Q = softmax(scores + w K Q),   K[i, j] = exp(-|place_i - place_j|² / 2 a² - |color_i - color_j|² / 2 b²)
 #
@@ -257,9 +261,9 @@ for panel in axes:
 # ## Huấn luyện: hai output stride, có và không có CRF
 #
 # DeepLabV3 trên cùng encoder, output stride 16 và 8; rate tăng gấp đôi khi feature map lớn gấp đôi. `ops.dense_crf` là
-# CRF cho ảnh có kích thước bất kỳ: kernel thứ hai của nó nằm trên một lưới (lattice) nên không cần viết K ra. Các thiết
-# lập ở đây chỉ là ước chừng, chưa được tinh chỉnh. Ở đây CRF giúp nhiều: điểm số còn nhòe, còn các hình có cạnh rõ. Với
-# mạng sắc nét, cùng thiết lập đó có thể làm kết quả xấu đi ([làm mịn kết quả](../refinement.md) có số liệu), và
+# CRF cho ảnh có kích thước bất kỳ: kernel thứ hai của nó được tính trên một lưới (lattice) nên không cần viết K ra. Các
+# thiết lập ở đây chỉ là ước chừng, chưa được tinh chỉnh. Ở đây CRF giúp nhiều: điểm số còn nhòe, còn các hình có cạnh
+# rõ. Với mạng sắc nét, cùng thiết lập đó có thể làm kết quả xấu đi ([làm mịn kết quả](../refinement.md) có số liệu), và
 # DeepLabV3 đã loại bỏ CRF.
 
 # %%

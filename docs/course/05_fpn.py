@@ -8,10 +8,10 @@
 # %% [markdown] lang="vi"
 # # Bài 5: FPN
 #
-# Các layer đầu của encoder biết góc, cạnh ở đâu (local feature); các layer cuối biết ở đó có gì (global feature).
-# Feature Pyramid Network (FPN) đưa hiểu biết loại thứ hai về các mức mịn. FPN ra đời từ bài toán Object Detection; phân
-# vùng ảnh cũng là dense prediction nên dùng được cùng kim tự tháp đó. Nếu sử dụng 2 lần FPN thì sao? Bài này trả lời
-# bằng con số.
+# Feature map ở các layer đầu của encoder mang thông tin cục bộ về góc, cạnh (local feature); ở các layer cuối mang
+# thông tin về ngữ nghĩa (global feature). Feature Pyramid Network (FPN) đưa thông tin ngữ nghĩa về các mức mịn hơn. FPN
+# được thiết kế ban đầu cho bài toán Object Detection; Semantic Segmentation cũng là dense prediction nên dùng lại được
+# FPN. Nếu sử dụng 2 lần FPN thì sao? Bài này trả lời bằng con số.
 
 # %%
 import os
@@ -42,7 +42,7 @@ shapes = jaxseg.create_dataset("shapes", size=64, train=1024, val=64, color=0.9)
 # brings 1000, c4 100, c3 10, c2 1.
 
 # %% [markdown] lang="vi"
-# ## Ba loại đường nối
+# ## Ba loại kết nối
 #
 # *Bottom-Up Path* chính là encoder: đi cùng chiều với dữ liệu, từ mịn đến thô. *Top-Down Path* đi ngược lại: mỗi mức
 # được phóng to rồi đưa cho mức mịn hơn kế tiếp. *Lateral Connection*, tích chập 1 x 1, đưa feature map của encoder về
@@ -65,9 +65,10 @@ for name, level in zip(NAMES, pyramid, strict=True):
 # c5's own features four times, c4's three times, c3's twice, c2's once.
 
 # %% [markdown] lang="vi"
-# Sau một lần, mức mịn nhất có phần của mọi mức, còn mức thô nhất vẫn chỉ có chính nó. Lần thứ hai, lại theo hướng
-# bottom-up, thay đổi điều đó; PANet là FPN có thêm lần này. `reduce` giảm feature map còn một nửa, `fuse` là một tích
-# chập. Đọc 4321 là: đặc trưng của chính c5 bốn lần, của c4 ba lần, của c3 hai lần, của c2 một lần.
+# Sau một lần, mức mịn nhất có đặc trưng của mọi mức, còn mức thô nhất vẫn chỉ có đặc trưng của chính nó. Lần thứ hai,
+# lại theo hướng bottom-up, khắc phục điều này; PANet chính là FPN có thêm lần thứ hai. `reduce` giảm feature map còn
+# một nửa, `fuse` là một tích chập. Số 4321 có nghĩa là: đặc trưng của chính c5 bốn lần, của c4 ba lần, của c3 hai lần,
+# của c2 một lần.
 
 
 # %%
@@ -119,11 +120,11 @@ print("Right: as jaxseg.blocks.top_down.")
 # cheaper, separable convolutions. Only shapes are computed.
 
 # %% [markdown] lang="vi"
-# ## Cái giá phải trả
+# ## Nhược điểm: cái giá phải trả
 #
 # Bài giảng hỏi: sử dụng 2 lần FPN có nhược điểm gì? Mô hình lớn hơn. Dưới đây là số tham số và số phép nhân-cộng (MAC)
-# của riêng decoder, với ResNet-18, cho ảnh 256 x 256 điểm ảnh. BiFPN đi cả hai chiều nhiều lần bằng tích chập tách được
-# (separable), rẻ hơn. Chỉ có kích thước được tính.
+# của riêng decoder, với ResNet-18, cho ảnh 256 x 256 điểm ảnh. BiFPN đi cả hai chiều nhiều lần nhưng dùng separable
+# convolution, rẻ hơn. Ở đây chỉ tính kích thước, không chạy mạng.
 
 # %% figure="price" en="Parameters and MACs of three decoders on a ResNet-18." vi="Số tham số và MAC của ba decoder với ResNet-18."
 prices = {}
@@ -152,7 +153,8 @@ for panel, title, values in zip(axes, ("million parameters", "GMAC"), zip(*price
 # ## Huấn luyện: một lần, hai lần, và hai chiều
 #
 # Các phiên bản nhỏ trên cùng một encoder. Mỗi mạng chỉ chạy một lần trên một bài toán dễ: chênh nhau một hai điểm không
-# nói lên điều gì. Lần FPN thứ hai mang lại gì thì phải đo trên dữ liệu của bạn; còn giá của nó thì bạn vừa thấy.
+# nói lên điều gì. Muốn biết lần FPN thứ hai có ích hay không thì phải đo trên dữ liệu của bạn; còn cái giá của nó thì
+# bạn vừa thấy.
 
 # %%
 NETWORKS = {

@@ -9,10 +9,10 @@
 # %% [markdown] lang="vi"
 # # Bài 6: PAN
 #
-# Để biết một bức ảnh nói về điều gì, ta không nhìn mọi vùng với cùng mức chú ý. Cơ chế Attention cho mạng sự tự do đó:
-# các trọng số, tính từ chính bức ảnh, cho biết vùng nào quan trọng. Pyramid Attention Network (PAN) dùng hai loại.
-# Feature Pyramid Attention (FPA) đặt trọng số cho *vị trí* trên feature map cuối cùng; Global Attention Upsample (GAU)
-# đặt trọng số cho *kênh* trên đường phóng to.
+# Khi xác định nội dung bức ảnh, không phải vùng nào cũng quan trọng như nhau. Cơ chế Attention giúp mạng "chú ý" vào
+# vùng quan trọng: nó tính từ chính bức ảnh một ma trận trọng số ứng với từng vùng. Pyramid Attention Network (PAN) dùng
+# hai loại. Feature Pyramid Attention (FPA) đặt trọng số cho *vị trí* trên feature map cuối cùng; Global Attention
+# Upsample (GAU) đặt trọng số cho *kênh* trên đường phóng to.
 
 # %%
 import os
@@ -49,10 +49,10 @@ shapes = jaxseg.create_dataset("shapes", size=96, train=512, val=64, color=0.9)
 # %% [markdown] lang="vi"
 # ## FPA: chú ý theo vị trí
 #
-# Feature map cuối cùng tại backbone (dùng Dilated Conv như DeepLab) đi qua một Pyramid nhỏ: giảm một nửa, lọc với
-# kernel 7 x 7, giảm một nửa, 5 x 5, giảm một nửa, 3 x 3; sau đó quay lại, phóng to và cộng, giống với FPN. Kết quả là
-# ma trận trọng số: mỗi vị trí một trọng số, biết về xung quanh ở ba tỉ lệ. Trọng số này nhân với feature map, rồi cộng
-# thêm trung bình của cả ảnh (global pooling).
+# Feature map cuối cùng tại backbone (dùng Dilated Conv như DeepLab) đi qua một Pyramid nhỏ gồm các Conv với kernel khác
+# nhau: giảm một nửa kích thước, Conv 7 x 7, giảm một nửa, Conv 5 x 5, giảm một nửa, Conv 3 x 3; sau đó phóng to dần và
+# cộng lại, giống với FPN. Kết quả là ma trận trọng số: mỗi vị trí có một trọng số, phụ thuộc vào vùng xung quanh ở ba
+# tỉ lệ. Trọng số này nhân với feature map, rồi cộng thêm trung bình của cả ảnh (global pooling).
 #
 # `pyramid` và `fpa` là hai cách nối đó. Dưới đây mỗi bộ lọc chỉ là trung bình trên cửa sổ của nó, nên trọng số cao ở
 # chỗ đặc trưng lớn và xung quanh cũng lớn: điểm sáng đơn lẻ nhận được rất ít.
@@ -100,7 +100,7 @@ for panel, title, x in zip(
 # (biết "ở đâu", lớn). Global Pooling lấy trung bình layer sâu hơn trên cả ảnh; từ đó tính Channel Attention: mỗi kênh
 # một trọng số, quyết định kênh nào của layer nông hơn được đi qua. Cuối cùng layer sâu hơn được phóng to và cộng vào.
 #
-# **Bài tập.** Viết GAU bằng NumPy, dùng sigmoid để tính trọng số và `np.repeat` để phóng to hai lần.
+# **Bài tập.** Viết GAU bằng NumPy, dùng sigmoid để tính trọng số và `np.repeat` để phóng to gấp đôi.
 
 
 # %% tags=["exercise"]
@@ -142,10 +142,10 @@ print("Right: as jaxseg.blocks.gau.")
 # ## Huấn luyện, và xem mạng nhìn vào đâu
 #
 # PAN trên một encoder nhỏ, output stride 8. Sau đó `jaxseg.analysis.attention` thu lại những gì các block đã tính:
-# trọng số của FPA trên một ảnh, và trọng số kênh của GAU từ lớn đến nhỏ. Trọng số của FPA đi ra từ ReLU nên không âm và
-# không có chặn trên; với feature map 12 x 12, Pyramid của nó có 6 x 6. Trọng số của GAU đi ra từ sigmoid. Bản đồ cho
-# thấy điều mạng nhỏ này thấy có ích sau một lần huấn luyện ngắn; nó không phải là mask của đối tượng. (Nếu không huấn
-# luyện, bạn thấy trọng số của một mạng chưa biết gì.)
+# trọng số của FPA trên một ảnh, và trọng số kênh của GAU từ lớn đến nhỏ. Trọng số của FPA là đầu ra của ReLU nên không
+# âm và không có chặn trên; với feature map 12 x 12, Pyramid của nó có kích thước 6 x 6. Trọng số của GAU là đầu ra của
+# sigmoid. Bản đồ trọng số cho thấy mạng nhỏ này chú ý vào vùng nào sau một lần huấn luyện ngắn; nó không phải là mask
+# của đối tượng. (Nếu không huấn luyện, bạn thấy trọng số của một mạng chưa biết gì.)
 
 # %%
 network = jaxseg.create_model(

@@ -8,9 +8,9 @@
 # %% [markdown] lang="vi"
 # # HUST chương 6: upsampling, hàm mục tiêu, các mạng tiêu biểu
 #
-# Phân đoạn ảnh gán một lớp cho từng điểm ảnh; hai đối tượng cùng lớp đứng cạnh nhau thì không được tách ra. Bài này đi
-# theo chương 6: từ trượt cửa sổ đến mạng tích chập hoàn toàn, các lớp tăng độ phân giải (upsampling), các hàm mục tiêu
-# để huấn luyện, và một số mạng phân đoạn ảnh tiêu biểu.
+# Phân đoạn ảnh là phân lớp từng điểm ảnh, không phân biệt các đối tượng cùng lớp trong ảnh. Bài này đi theo chương 6:
+# từ trượt cửa sổ đến mạng tích chập hoàn toàn, các lớp tăng độ phân giải (upsampling), các hàm mục tiêu để huấn luyện,
+# và một số mạng phân đoạn ảnh tiêu biểu.
 
 # %%
 import os
@@ -47,8 +47,8 @@ STEPS = int(os.environ.get("COURSE_STEPS", 0))  # 300 trains five times; that ta
 # Ý tưởng đầu tiên là trượt cửa sổ: trích một vùng ảnh quanh mỗi điểm ảnh rồi phân lớp điểm ảnh trung tâm bằng mạng CNN.
 # Các vùng cạnh nhau gần như trùng nhau, mà phần trùng bị tính lại cho từng vùng: đặc trưng không được dùng lại. Mạng
 # tích chập hoàn toàn (Fully Convolutional) cho đúng các điểm số đó chỉ trong một lần chạy: lớp kết nối đầy đủ trở thành
-# tích chập, lớp pooling giữ lại mọi vị trí, còn các lớp sau dùng tích chập giãn (dilated). Dưới đây là cả hai cách, với
-# cùng trọng số.
+# tích chập, lớp pooling giữ lại mọi vị trí, còn các lớp sau dùng dilated conv. Dưới đây là cả hai cách, với cùng trọng
+# số.
 
 # %%
 patch_cnn = jaxseg.create_model("patch_cnn", num_classes=3, widths=(4, 8), kernel_sizes=(3, 3), positions=2, hidden=16)
@@ -185,9 +185,9 @@ print("Right: as ops.conv_transpose1d.")
 #
 # - Cross Entropy (CE): -(p log p̂ + (1 - p) log(1 - p̂));
 # - Weighted CE: số hạng đầu nhân với trọng số β, để bỏ sót đối tượng bị phạt nặng hơn (`beta`);
-# - Focal loss: mỗi số hạng còn nhân với mức độ sai của điểm ảnh mũ γ, và nhân với α hoặc 1 - α. Điểm ảnh dễ gần như
-#   không được tính, nhờ vậy rất nhiều điểm ảnh dễ của lớp nền không còn lấn át số ít điểm ảnh của lớp đối tượng: đó là
-#   cách giải quyết mất cân bằng.
+# - Focal loss: mỗi số hạng còn nhân với mức độ sai của điểm ảnh mũ γ, và nhân với α hoặc 1 - α. Điểm ảnh dễ phân loại
+#   gần như không còn đóng góp, nhờ vậy rất nhiều điểm ảnh dễ của lớp nền không còn lấn át số ít điểm ảnh của lớp đối
+#   tượng: đó là cách giải quyết mất cân bằng.
 #
 # Hình dưới là giá trị của từng hàm tại một điểm ảnh của đối tượng.
 
@@ -292,9 +292,9 @@ print("Right: as losses.sigmoid_dice.")
 # ## Một số mạng phân đoạn ảnh tiêu biểu
 #
 # FCN với 2 kết nối tắt cộng điểm số của các mức mịn hơn ([bài 2](02_fcn_unet.md)). SegNet dùng max unpooling với vị trí
-# đã ghi nhớ. U-Net ghép đặc trưng, U-Net++ thêm các nút vào trong kết nối tắt. Stacked UNets xếp nhiều UNet nhỏ thành
-# một chuỗi; CUNets nối thêm kết nối tắt từ UNet này sang UNet sau nó. Số tham số được tính chỉ từ kích thước; không có
-# phép tính nào được chạy.
+# đã ghi nhớ. U-Net ghép đặc trưng, U-Net++ thêm các nút vào trong kết nối tắt. Stacked UNets ghép nhiều UNet nhỏ nối
+# tiếp nhau; CUNets cũng vậy nhưng có thêm các kết nối tắt giữa các UNet với nhau. Số tham số ở đây chỉ tính từ kích
+# thước, không chạy mạng.
 
 # %%
 for name in ("segnet", "unet_original", "stacked_unet", "cunet"):
