@@ -2,7 +2,8 @@
 
 jaxseg train folder_fpn --config.data.root=DIR --workdir runs/folder_fpn
 DIR holds {train,val}/{images,labels} and classes.json (docs/data.md); `jaxseg data check DIR` looks at it first. Of
-images larger than 640 x 640, windows are cut; zooms of 0.5 to 2 make crops of 320 x 320 of them.
+images larger than 640 x 640, windows are cut; zooms of 0.5 to 2 make crops of 320 x 320 of them. Needs pip install
+'jaxseg[imagenet]'. Few images make few steps an epoch (20 in batches of 8: two): train such a set for more epochs.
 Measured: not yet run.
 """
 

@@ -149,11 +149,23 @@ def test_the_vietnamese_text_has_the_terms_of_the_lecture(name):
     assert not missing
 
 
-@pytest.mark.parametrize("name", build.LESSONS)
+@pytest.mark.parametrize("name", [*build.LESSONS, "index"])
 def test_the_vietnamese_text_has_no_other_words_for_them(name):
     page = build.page_path(name, "vi").read_text(encoding="utf-8")
     text = " ".join(re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL).lower().split())
     assert {word: theirs for word, theirs in OTHERS.items() if word in text} == {}
+
+
+def test_the_words_page_has_the_vietnamese_words_of_the_lessons():
+    lessons = [build.page_path(name, "vi").read_text(encoding="utf-8") for name in build.LESSONS]
+    text = " ".join("\n".join(lessons).lower().split())
+    rows = re.findall(
+        r"^\| (?!word |-)(.+) \|$", (ROOT / "docs" / "words.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 20
+    for word, _, vietnamese, _ in (row.split(" | ") for row in rows):
+        unknown = [term for term in re.split("[,;] ", vietnamese) if term != "–" and term.lower() not in text]
+        assert not unknown, word
 
 
 def test_a_lesson_runs_where_neither_linux_nor_git_is(monkeypatch):

@@ -18,6 +18,7 @@ CONTENTS: Contents = {
         "Clouds": "clouds.md",
         "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
+        "Words": "words.md",
     },
     "Course": "course/",
     "Models": {
