@@ -149,10 +149,15 @@ def judge_labels(dataset: Dataset, seen: Look) -> tuple[list[Problem], list[str]
             errors.append(Problem(seen.split, str(error)))
     said += [str(warning.message) for warning in caught]
     if not caught and not errors and (absent := absent_classes(dataset, seen)):
-        told = " of the images that were looked at" if not seen.whole else ""
+        told = f"no pixel is of the class {listing(absent, 8)}."
+        if not seen.whole:
+            told = (
+                f"none of the {len(seen.facts)} of {seen.records} images that were looked at has the class"
+                f" {listing(absent, 8)}; others may: `jaxseg data check` looks at all of them."
+            )
         said.append(
-            f"{seen.split}: no pixel{told} is of the class {listing(absent, 8)}. What is not in the training split is"
-            " not learned; in others its IoU is not defined, and the mean leaves it out."
+            f"{seen.split}: {told} What is not in the training split is not learned; in others its IoU is not defined,"
+            " and the mean leaves it out."
         )
     return errors, said
 

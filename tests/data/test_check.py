@@ -1,5 +1,6 @@
 """What is seen of a data set, and what is said of it: every kind of broken input is a row, none is the end."""
 
+import dataclasses
 import json
 import os
 
@@ -250,6 +251,12 @@ def test_the_lines_that_a_run_begins_with(tmp_path):
     assert lines[1] == "labels: 3 classes, 0.0 % ignored; rarest: b 8.3 %; absent: c"
     assert lines[2] == "evaluation: padded with gray to multiples of 32 and 1x1 (height x width) more"
     assert any("train: no pixel is of the class c." in sentence for sentence in said)
+    part = dataclasses.replace(looks[0], records=900, whole=False)  # where reading is slow
+    _, said = report.startup(dataset, [part, looks[1]], verdict.Setting(Resize(), (24, 32), (24, 24)), seen)
+    assert any(
+        "train: none of the 3 of 900 images that were looked at has the class c;" in sentence for sentence in said
+    )
+    assert not any("train: no pixel" in sentence for sentence in said)
 
 
 def test_pixels_that_hold_nothing_are_ignored_and_have_no_range(tmp_path):
