@@ -25,10 +25,10 @@ _PIXELS = 2**20  # of the images of a batch: 16 of 256 x 256
 
 def suggest_nodata(seen: Look) -> list[str]:
     """Returns a sentence if a value of the images seems to stand for nothing, which would spoil a fitted window."""
-    told = {fact.nodata for fact in seen.facts}
-    if len(told) > 1 and (others := sorted(told - {None, seen.bands.nodata})):
-        one = "no value" if seen.bands.nodata is None else f"{seen.bands.nodata:g}"
-        named = listing([f"{n:g}" for n in others])
+    told = {fact.nodata if fact.nodata is None else f"{fact.nodata:.9g}" for fact in seen.facts}  # nan is not nan
+    one = "no value" if seen.bands.nodata is None else f"{seen.bands.nodata:.9g}"
+    if len(told) > 1 and (others := sorted(told - {None, one}, key=float)):
+        named = listing(others)
         return [
             f"{seen.split}: by what files say, {named} holds nothing in some, but {one} is taken for"
             " that in all. Make the files alike (gdal_edit.py -a_nodata), or give data.options.nodata."

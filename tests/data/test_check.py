@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from jaxseg.data import create_dataset, report, verdict
@@ -337,3 +338,40 @@ def test_files_that_name_several_values_for_nothing_are_told(tmp_path):
     assert any(
         "train: by what files say, -1 holds nothing in some, but -9999 is taken for that in all" in s for s in said
     )
+
+
+def scene(path, array, *, at=(0, 0), names=None, crs="EPSG:32633", **profile):
+    """Writes a GeoTIFF of pixels of 10 m whose corner is `at` (column, row) of the whole scene."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = array[..., None] if array.ndim == 2 else array
+    place = rasterio.Affine(10, 0, 500_000 + 10 * at[0], 0, -10, 5_400_000 - 10 * at[1])
+    height, width, count = array.shape
+    with rasterio.open(
+        path, "w", "GTiff", width, height, count, dtype=array.dtype, transform=place, crs=crs, **profile
+    ) as file:
+        file.write(np.moveaxis(array, -1, 0))
+        if names:
+            file.descriptions = names
+
+
+def tiles(
+    root, *, train=(0, 0), val=(100, 0), label_at=(0, 0), label=mask, crs="EPSG:32633", image_profile=None, **labels
+):
+    """A data set of one georeferenced tile a split."""
+    root.mkdir(exist_ok=True)
+    (root / "classes.json").write_text(json.dumps({"classes": TWO}))
+    for i, (split, at) in enumerate((("train", (0, 0)), ("val", val))):
+        scene(root / split / "images" / f"{split}.tif", image(i, dtype=np.uint16), at=at, **(image_profile or {}))
+        shifted = (at[0] + label_at[0], at[1] + label_at[1])
+        scene(root / split / "labels" / f"{split}.tif", label(), at=shifted, crs=crs, **labels)
+    return root
+
+
+def test_nan_for_nothing_in_all_files_is_one_value(tmp_path):
+    tiles(tmp_path, image_profile={"nodata": 1})
+    for split, at in (("train", 0), ("val", 100)):
+        for i in range(2):
+            picture = image(i, dtype=np.uint16).astype(np.float32)
+            scene(tmp_path / split / f"images/{split}{'_' * i}.tif", picture, at=(at, 40 * i), nodata=np.nan)
+            scene(tmp_path / split / f"labels/{split}{'_' * i}.tif", mask(), at=(at, 40 * i))
+    assert not any("holds nothing in some" in line for line in judged(tmp_path).warnings)
