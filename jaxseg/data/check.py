@@ -7,7 +7,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxseg.data.dataset import Dataset, Source
 from jaxseg.data.labels import count_values
 from jaxseg.data.pairs import Pair
 from jaxseg.data.pipeline import count_threads
+from jaxseg.data.readers import geo
 from jaxseg.data.statistics import IMAGES, PIXELS
 
 Size = tuple[int, int]  # height, width
@@ -52,6 +53,9 @@ class Facts:
       proposed: the range of values that the file proposes to show.
       nodata: the value that, as the file says, holds nothing.
       affine: of the volume that the image is a slice of, where it says how it lies.
+      names: of the image's bands, as the file has them; empty where that is not known.
+      places: where image and label lie, by their files; None where one does not say, or rasterio is missing.
+      unheeded: label -> pixels that hold nothing, as the label's file says, and that count as this label all the same.
       sample: pixels [n, c] of the image, of some records.
     """
 
@@ -68,6 +72,9 @@ class Facts:
     proposed: tuple[float, float] | None = None
     nodata: float | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
+    names: tuple[str, ...] = ()
+    places: tuple[geo.Georeference | None, geo.Georeference | None] = (None, None)
+    unheeded: Mapping[int, int] = dataclasses.field(default_factory=dict)
     sample: Num[np.ndarray, "n c"] | None = None
 
     @property
@@ -217,6 +224,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         lost = _count(label[empty], dataset)
         counts = counts - lost
         counts[-1] += lost.sum()
+    seen = np.where(False if empty is None else empty, dataset.ignore, label)
     pair = pair_of(source, index)
     known = None if pair is None else (readers.header(pair.image), readers.header(pair.label, label=True))
     flat = image.reshape(-1, bands.count)
@@ -233,8 +241,27 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         proposed=None if known is None else known[0].window,
         nodata=None if known is None else known[0].nodata,
         affine=None if known is None else known[0].affine,
+        names=() if known is None else known[0].names,
+        places=_places(pair) if pair is not None and thorough else (None, None),
+        unheeded=_unheeded(pair, known[1].nodata, seen, dataset) if known is not None and thorough else {},
         sample=flat[:: max(1, len(flat) // PIXELS)].copy() if sample else None,
     )
+
+
+def _places(pair: Pair) -> tuple[geo.Georeference | None, geo.Georeference | None]:
+    """Where image and label lie; pages of a stack may be of one place at several times, and are not asked."""
+    return (None, None) if pair.page is not None else (geo.place_of(pair.image), geo.place_of(pair.label))
+
+
+def _unheeded(pair: Pair, nodata: float | None, label: Integer[np.ndarray, "h w"], dataset: Dataset) -> dict[int, int]:
+    """Pixels of each label where the label's file has the value that holds nothing, as it says itself."""
+    if nodata is None:
+        return {}
+    values = readers.read_label(pair.label, page=pair.page or 0)
+    if values.shape != label.shape:  # colors
+        return {}
+    found, numbers = np.unique(label[values == nodata], return_counts=True)
+    return {int(n): int(count) for n, count in zip(found, numbers, strict=True) if n != dataset.ignore}
 
 
 def _count(label: Integer[np.ndarray, "..."], dataset: Dataset) -> Integer[np.ndarray, " l"]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.checks import UserError, listing
-from jaxseg.data import suggest
+from jaxseg.data import places, suggest
 from jaxseg.data.bands import Bands
 from jaxseg.data.check import Look, Problem
 from jaxseg.data.dataset import Dataset
@@ -71,8 +71,8 @@ def judge(dataset: Dataset, looks: Sequence[Look], setting: Setting | None = Non
         if seen.facts:
             wrong, more = judge_labels(dataset, seen)
             errors += wrong
-            said += more + image_warnings(seen) + _masks(dataset, seen)
-    said += _repeated(looks)
+            said += more + image_warnings(seen) + _masks(dataset, seen) + places.label_warnings(dataset, seen)
+    said += _repeated(looks) + places.overlap_warnings(looks)
     if looks and looks[0].facts:
         said += canvas_warnings(looks[0], setting)
     first = looks[0] if looks else None
@@ -189,7 +189,7 @@ def image_warnings(seen: Look) -> list[str]:
             f"{seen.split}: the greatest value of the images is {high.max():g} of 255: they are nearly black. Are these"
             f" ids, or another unit? Give the range: data.options.window=({low.min():g}, {high.max():g})."
         )
-    said += suggest.suggest_nodata(seen)
+    said += suggest.suggest_nodata(seen) + places.order_warnings(seen)
     if nothing := [n for n, a in zip(seen.bands.names, low, strict=True) if np.isinf(a)]:
         said.append(f"{seen.split}: the band {listing(nothing)} holds nothing in any image.")
     if flat := [n for n, a, b in zip(seen.bands.names, low, high, strict=True) if a == b]:

@@ -367,6 +367,49 @@ def tiles(
     return root
 
 
+def test_tiles_that_fit_their_labels_are_not_warned_of(tmp_path):
+    assert judged(tiles(tmp_path, label_at=(0.3, 0))).warnings == []
+
+
+def test_a_label_that_lies_elsewhere_is_told(tmp_path):
+    said = judged(tiles(tmp_path / "a", label_at=(3, 4))).warnings
+    assert ["labels lie elsewhere than their images, up to 5 pixels away" in line for line in said] == [True, True]
+    assert "train: 1 labels" in said[0] and "rio warp" in said[0]
+    said = judged(tiles(tmp_path / "b", crs="EPSG:32632")).warnings
+    assert ["in another coordinate system" in line for line in said] == [True, True]
+
+
+def test_validation_tiles_over_training_tiles_are_told(tmp_path):
+    said = judged(tiles(tmp_path / "a", val=(8, 12))).warnings
+    assert len(said) == 1 and "1 images of 'val' lie over images of 'train', val by 38 % over train" in said[0]
+    assert judged(tiles(tmp_path / "b", val=(32, 0))).warnings == []
+    assert judged(tiles(tmp_path / "c", val=(0, -24))).warnings == []
+
+
+def test_a_label_that_says_what_holds_nothing_and_counts_it_is_told(tmp_path):
+    said = judged(tiles(tmp_path / "a", nodata=1)).warnings
+    assert (
+        len(said) == 2 and "say (GDAL's nodata) that 8.3 % of the pixels hold nothing, which count as square" in said[0]
+    )
+    said = judged(tiles(tmp_path / "b", nodata=255, label=lambda: mask(value=255))).warnings
+    assert not any("GDAL" in line for line in said)
+    tiles(tmp_path / "c", nodata=1)
+    for split, at in (("train", (0, 0)), ("val", (100, 0))):  # what the image says to hold nothing is ignored anyway
+        picture = np.where(mask()[..., None] == 1, 7, image(1, dtype=np.uint16)).astype(np.uint16)
+        scene(tmp_path / "c" / split / "images" / f"{split}.tif", picture, at=at, nodata=7)
+    assert not any("GDAL" in line for line in judged(tmp_path / "c").warnings)
+
+
+def test_bands_in_another_order_are_told(tmp_path):
+    tiles(tmp_path, image_profile={"names": ("red", "green", "blue")})
+    assert judged(tmp_path).warnings == []
+    scene(tmp_path / "val/images/val.tif", image(1, dtype=np.uint16), at=(100, 0), names=("blue", "green", "red"))
+    said = judged(tmp_path).warnings
+    assert (
+        len(said) == 1 and "val: 1 images name their bands blue, green, red, the data set red, green, blue" in said[0]
+    )
+
+
 def test_nan_for_nothing_in_all_files_is_one_value(tmp_path):
     tiles(tmp_path, image_profile={"nodata": 1})
     for split, at in (("train", 0), ("val", 100)):

@@ -69,6 +69,26 @@ def georeference(path: str) -> Georeference | None:
         return Georeference(file.crs.to_wkt(), tuple(file.transform)[:6])
 
 
+def place_of(path: str) -> Georeference | None:
+    """Returns what `georeference` does, None for files that cannot say it, and where rasterio is not installed."""
+    from jaxseg.data.readers import opening
+
+    if opening.suffix(path) not in (".tif", ".tiff", *SUFFIXES) or not is_installed():
+        return None
+    try:
+        return georeference(path)
+    except UserError:  # a TIFF that others read
+        return None
+
+
+def same_system(one: Georeference, other: Georeference) -> bool:
+    """Returns whether two places are in one coordinate reference system, in whatever words."""
+    if one.crs == other.crs:
+        return True
+    crs = _rasterio("A map").crs.CRS
+    return crs.from_wkt(one.crs) == crs.from_wkt(other.crs)
+
+
 def has_transform(path: str) -> bool:
     """Returns whether a file says where its pixels lie, be it in a coordinate system that it does not name."""
     with _open(path, b"") as file:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,15 @@ def band_names(count: int) -> tuple[str, ...]:
     ('band0', 'band1')
     """
     return ("gray",) if count == 1 else tuple(f"band{i}" for i in range(count))
+
+
+def is_stated(names: Sequence[str]) -> bool:
+    """Returns whether a file says what its bands are, rather than how many there are.
+
+    >>> is_stated(("band0", "band1")), is_stated(("B4", "B3"))
+    (False, True)
+    """
+    return tuple(names) != band_names(len(names))
 
 
 def record_type(dtype: Any, path: str) -> str:
