@@ -65,7 +65,7 @@ def order_warnings(seen: Look) -> list[str]:
     return [
         f"{seen.split}: {len(others)} images name their bands {listing(others[0].names, 6)}, the data set"
         f" {listing(seen.bands.names, 6)}: {listing([f.name for f in others])}. A run takes bands in the order of the"
-        " files. Store them in one order, as rio stack --bidx does."
+        " files. Store them in one order."
     ]
 
 

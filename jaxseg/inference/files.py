@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from jaxseg.checks import UserError, listing
 from jaxseg.data import readers
 from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.data.readers import geo
+from jaxseg.data.readers.stored import Window, is_stated
 from jaxseg.files import atomic_path, write_text
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.large_tiff import write_tiff
@@ -124,6 +126,7 @@ def write_page(
         if outputs.geojson:
             _write_geojson(page.stem, label, trained, place)
         if (p := predicted.probabilities) is not None:
+            p = p if empty is None else np.where(empty[..., None], p.dtype.type(0), p)
             path = f"{page.stem}_probabilities.tif"
             write_tiff(path, lambda a, b: p[a:b], label.shape, p.dtype, place, names=trained.classes)
         if outputs.values:
@@ -160,19 +163,51 @@ def is_predicted(page: ImagePage, outputs: Outputs = DEFAULT, *, ensemble: bool 
 def read_for(file: str, page: int | None, bands: Bands) -> tuple[np.ndarray, list[str]]:
     """Returns an image as a model of these bands needs it, and what is to be said: which others were left out.
 
-    Bands are found by their names; where the file calls them otherwise, by their order.
+    Bands are found by their names; where the file calls them otherwise, by their order. What holds nothing by the file
+    holds nothing for the model.
 
     Args:
       file: the image.
       page: of the file, None if it holds one image.
       bands: of the model.
     """
-    chosen, notes = bands_for(file, bands)
-    return bands.check(readers.read_image(file, page=page or 0, bands=chosen), file), notes
+    chosen = bands_for(file, bands)
+    return chosen.read(page), chosen.notes
 
 
-def bands_for(file: str, bands: Bands) -> tuple[tuple[int, ...] | None, list[str]]:
-    """Returns the stored bands that a model needs, None if they are as they come, and what is to be said.
+class Chosen(NamedTuple):
+    """What a model takes of a file.
+
+    Args:
+      file: the image.
+      bands: of the model.
+      numbers: of the stored bands that it needs, None if they are as they come.
+      nodata: the value that holds nothing by the file, where the model has another.
+      notes: what is to be said.
+    """
+
+    file: str
+    bands: Bands
+    numbers: tuple[int, ...] | None
+    nodata: float | None
+    notes: list[str]
+
+    def read(self, page: int | None, window: Window | None = None) -> np.ndarray:
+        """Returns the pixels of a page, or a (top, left, height, width) of it, as the model has them."""
+        image = readers.read_image(self.file, page=page or 0, window=window, bands=self.numbers)
+        image = self.bands.check(image, self.file)
+        if self.nodata is None:
+            return image
+        return np.where(image == self.nodata, np.asarray(nothing(self.bands), image.dtype), image)
+
+
+def nothing(bands: Bands) -> float | None:
+    """Returns a value that holds nothing for a model, None where there is none."""
+    return np.nan if bands.nodata is None and bands.dtype == "float32" else bands.nodata
+
+
+def bands_for(file: str, bands: Bands) -> Chosen:
+    """Returns what a model takes of a file, and what is to be said of it.
 
     Args:
       file: the image.
@@ -180,14 +215,29 @@ def bands_for(file: str, bands: Bands) -> tuple[tuple[int, ...] | None, list[str
     """
     known = readers.header(file)
     chosen, notes = None, []
-    if known.names != bands.names and set(bands.names) <= set(known.stored):
-        chosen = tuple(known.stored.index(name) for name in bands.names)
-        left = [name for name in known.stored if name not in (*bands.names, "alpha")]
+    stored, wanted = ([name.lower() for name in names] for names in (known.stored, bands.names))
+    if known.names != bands.names and set(wanted) <= set(stored):
+        chosen = tuple(stored.index(name) for name in wanted)
+        left = [name for name in known.stored if name.lower() not in (*wanted, "alpha")]
         if left:
             notes = [f"{file}: the model sees {listing(bands.names, 8)}; not {listing(left, 8)}."]
+    elif known.names != bands.names and is_stated(known.names) and is_stated(bands.names):
+        notes = [
+            f"{file}: its bands are called {listing(known.names, 8)}, the model's {listing(bands.names, 8)}: they are"
+            " taken in this order. If it is another, name them as the model does (GDAL's descriptions)."
+        ]
     if "alpha" in known.stored and "alpha" not in bands.names:  # the same words for all of a folder: said once
         notes.append(f"{Path(file).parent}: the transparency of images is dropped; the colors beneath are used.")
-    return chosen, notes
+    told, nodata = known.nodata, None
+    if told is not None and not math.isnan(told) and told != bands.nodata:
+        if nothing(bands) is None:
+            notes.append(
+                f"{Path(file).parent}: {told:g} holds nothing by what files say; the model knows no such value, and"
+                " labels its pixels as others. Train with data.options.nodata to have them left out."
+            )
+        else:
+            nodata = told
+    return Chosen(file, bands, chosen, nodata, notes)
 
 
 def to_stored(label: np.ndarray, trained: TrainedModel) -> np.ndarray:
@@ -244,9 +294,8 @@ def _write_figures(
     if place is not None:
         colors = trained.palette if small else ()
         stored = label.astype(np.uint8 if small else np.uint16)
-        nodata = trained.ignore if (label == trained.ignore).any() else None
-        with atomic_path(f"{stem}_label.tif") as part:
-            geo.write_geotiff(str(part), stored, place, nodata=nodata, palette=colors)
+        with atomic_path(f"{stem}_label.tif") as part:  # all maps of a mosaic declare one value, used or not
+            geo.write_geotiff(str(part), stored, place, nodata=trained.ignore, palette=colors)
         return
     with atomic_path(f"{stem}_label.png") as part:
         if small:

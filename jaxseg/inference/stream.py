@@ -20,7 +20,7 @@ from jaxseg.checks import UserError
 from jaxseg.data import readers
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.readers import geo, opening
-from jaxseg.inference.files import DEFAULT, Outputs, bands_for, locate, overlay_png, to_stored
+from jaxseg.inference.files import DEFAULT, Chosen, Outputs, bands_for, locate, overlay_png, to_stored
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
@@ -84,7 +84,7 @@ def predict_stream(
     file, bands, trained = str(page.file), predictor.trained.bands, predictor.trained
     known, (values, probabilities) = readers.header(file), (outputs.values, outputs.probabilities)
     size = known.height, known.width
-    chosen, notes = bands_for(file, bands)
+    chosen = bands_for(file, bands)
     place, lost = locate(file)
     kind = to_stored(np.array([[trained.ignore]]), trained).dtype if values else np.dtype(np.uint8)
     if not values and max(len(trained.classes), trained.ignore + 1) > 256:
@@ -92,8 +92,8 @@ def predict_stream(
     empties: list[tuple[int, Bool[np.ndarray, "h w"]]] = []  # (top, pixels that hold nothing) of what was read
 
     def read(top: int, left: int, height: int, width: int) -> Num[np.ndarray, "h w c"]:
-        image = readers.read_image(file, page=page.page or 0, window=(top, left, height, width), bands=chosen)
-        empty = empty_pixels(bands, bands.check(image, file))
+        image = chosen.read(page.page, (top, left, height, width))
+        empty = empty_pixels(bands, image)
         if empty is not None:
             empties.append((top, empty))
         return image
@@ -110,10 +110,13 @@ def predict_stream(
             label = result["label"]
             if (empty := _taken(empties, strip.top, len(label))) is not None:
                 label = np.where(empty, trained.ignore, label)
+                if probabilities:
+                    p = result["probabilities"]
+                    result = {**result, "probabilities": np.where(empty[..., None], p.dtype.type(0), p)}
             label = (to_stored(label, trained) if values else label).astype(kind)
             rows.write(strip.top, {**result, "label": label})
         rows.note()
-        notes = [f"{file} is predicted in {tiling}, strip by strip", *notes, *lost]
+        notes = [f"{file} is predicted in {tiling}, strip by strip", *chosen.notes, *lost]
         if not rows.complete():
             last = "the process that ends last writes the file"
             return [*notes, f"{page.stem.name}: rows {first} to {end} are done; {last}"]
@@ -159,7 +162,7 @@ def _write_labels(
 
 
 def _write_overlay(
-    page: ImagePage, chosen: tuple[int, ...] | None, size: tuple[int, int], rows: RawRows, predictor: Predictor,
+    page: ImagePage, chosen: Chosen, size: tuple[int, int], rows: RawRows, predictor: Predictor,
     alpha: float,
 ) -> None:  # fmt: skip
     """Writes the overlay of every nth pixel, read a few rows at a time."""
@@ -167,7 +170,7 @@ def _write_overlay(
     images, labels = [], []
     for top in range(0, size[0], every * _CHUNK):
         count = min(every * _CHUNK, size[0] - top)
-        part = readers.read_image(page.file, page=page.page or 0, window=(top, 0, count, size[1]), bands=chosen)
+        part = chosen.read(page.page, (top, 0, count, size[1]))
         images.append(part[::every, ::every].copy())
         labels.append(read_labels(top, top + count)[::every, ::every, 0].copy())
     shown = predictor.trained.bands.to_show(np.concatenate(images))

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 
 import numpy as np
@@ -6,6 +7,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
+from jaxseg.data.bands import Bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.image_list import find_below, name_outputs
 from jaxseg.inference.predict import Predictor
@@ -176,3 +178,65 @@ def test_transparency_that_is_dropped_is_said_once_for_a_folder(workdir, tmp_pat
     said = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
     assert [f"{tmp_path / name}: the transparency of images is dropped" in "".join(said) for name in "abc"] == [1, 1, 0]
     assert len(said) == 2
+
+
+def geotiff(path, image, names=(), **profile):
+    rasterio = pytest.importorskip("rasterio")
+    height, width, count = image.shape
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 600_000, 0, -10, 5_000_000)}
+    with rasterio.open(path, "w", "GTiff", width, height, count, dtype=image.dtype, **place, **profile) as file:
+        file.write(np.moveaxis(image, -1, 0))
+        if names:
+            file.descriptions = names
+    return path
+
+
+@pytest.fixture
+def sixteen(monkeypatch):
+    """A workdir whose model, of 16 bits, predicts the brightest of blue, green and red, and takes 0 for nothing."""
+    bands = Bands(("blue", "green", "red"), "uint16", (0, 1000), nodata=0)
+    trained = dataclasses.replace(brightest(), preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, bands=bands))
+    monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: trained)
+    return "a workdir"
+
+
+def labels(workdir, file):
+    rasterio = pytest.importorskip("rasterio")
+    assert predict(workdir, file, "--out", file.parent / "out") == 0
+    with rasterio.open(file.parent / "out" / f"{file.stem}_label.tif") as written:
+        return written.read(1), written.nodata
+
+
+def test_bands_are_found_by_their_names_whatever_the_case(sixteen, tmp_path, capsys):
+    image = np.random.default_rng(0).integers(100, 900, (12, 17, 3), np.uint16)
+    expected, _ = labels(sixteen, geotiff(tmp_path / "a.tif", image, ("blue", "green", "red")))
+    for name, names in (("b", ("Red", "Green", "Blue")), ("c", ("red", "green", "blue"))):
+        found, _ = labels(sixteen, geotiff(tmp_path / f"{name}.tif", image[..., ::-1], names))
+        np.testing.assert_array_equal(found, expected)
+    unnamed, _ = labels(sixteen, geotiff(tmp_path / "d.tif", image, photometric="minisblack"))
+    np.testing.assert_array_equal(unnamed, expected)
+    assert "note:" not in capsys.readouterr().err
+    labels(sixteen, geotiff(tmp_path / "e.tif", image, ("B2", "B3", "B4")))
+    assert (
+        "its bands are called B2, B3, B4, the model's blue, green, red: they are taken in this"
+        in capsys.readouterr().err
+    )
+
+
+def test_what_holds_nothing_by_the_file_is_labeled_as_nothing(sixteen, tmp_path, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    image = np.random.default_rng(0).integers(100, 900, (12, 17, 3), np.uint16)
+    image[:4], image[4, :5] = 65535, 0
+    label, nodata = labels(sixteen, geotiff(tmp_path / "a.tif", image, nodata=65535))
+    assert (label[:4] == 255).all() and (label[4, :5] == 255).all() and (label[5:] < 3).all() and nodata == 255
+    assert "note:" not in capsys.readouterr().err
+    label, nodata = labels(sixteen, geotiff(tmp_path / "b.tif", image[5:], nodata=65535))
+    assert (label < 3).all() and nodata == 255
+    predict(sixteen, tmp_path / "a.tif", "--out", tmp_path / "p", "--probabilities")
+    p = rasterio.open(tmp_path / "p" / "a_probabilities.tif").read()
+    assert (p.sum(0) == 0)[:4].all() and (p.sum(0) > 0)[5:].all()
+
+
+def test_a_value_for_nothing_that_the_model_does_not_know_is_said(workdir, tmp_path, capsys):
+    labels(workdir, geotiff(tmp_path / "a.tif", np.full((6, 5, 3), 90, np.uint8), nodata=0))
+    assert "0 holds nothing by what files say; the model knows no such value" in capsys.readouterr().err

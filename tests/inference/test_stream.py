@@ -227,10 +227,29 @@ def test_pixels_without_data_are_ignored(tmp_path):
     page = ImagePage(tmp_path / "scene.npy", None, tmp_path / "scene")
     predictor = Predictor(model(bands=bands), tile=32)
     # The names of the bands of a .npy are not known: they are taken in their order.
-    predict_stream(predictor, page, streamed(predictor, page, least=1))
-    label = label_of(page)
+    predict_stream(predictor, page, streamed(predictor, page, least=1), Outputs(probabilities=True))
+    label, p = label_of(page), tifffile.imread(f"{page.stem}_probabilities.tif")
     np.testing.assert_array_equal(label == 255, (x == 999).all(-1))
+    np.testing.assert_array_equal(p.sum(-1) == 0, label == 255)
     np.testing.assert_array_equal(label[:60], predictor(x)[:60])
+
+
+def test_what_holds_nothing_by_the_file_is_nothing_in_every_strip(tmp_path):
+    """The model takes 999 for nothing, and the file 7."""
+    bands = Bands(("r", "g", "b"), "uint16", (0, 255), nodata=999)
+    x = np.maximum(image(150, 100).astype(np.uint16), 8)
+    x[60:90, 20:70] = 7
+    with rasterio.open(tmp_path / "scene.tif", "w", "GTiff", 100, 150, 3, dtype="uint16", nodata=7) as file:
+        file.write(np.moveaxis(x, -1, 0))
+        file.descriptions = ("R", "G", "B")
+    page, predictor = (
+        ImagePage(tmp_path / "scene.tif", None, tmp_path / "scene"),
+        Predictor(model(bands=bands), tile=32),
+    )
+    predict_stream(predictor, page, streamed(predictor, page, least=1))
+    np.testing.assert_array_equal(label_of(page) == 255, (x == 7).all(-1))
+    expected = predictor(np.where(x == 7, np.uint16(999), x))
+    np.testing.assert_array_equal(label_of(page)[:60], expected[:60])
 
 
 def test_what_is_not_streamed(tmp_path, page):
