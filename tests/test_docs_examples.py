@@ -22,6 +22,26 @@ _small = {"widths": (4, 4), "convs": 1}
 """
 # What the sentences of a page take as given: the reader's own arrays, models and folders.
 GIVEN = {
+    "docs/aerial.md": f"""
+if {find_spec("rasterio") is not None}:
+    import os as _os
+    import numpy as _np
+    import rasterio as _rasterio
+    _random, _names = _np.random.default_rng(0), ("blue", "green", "red", "nir")
+    _place = {{"crs": "EPSG:32633", "transform": _rasterio.transform.from_origin(500000, 5400000, 10, 10)}}
+    _size = {{"height": 300, "width": 1000, "count": 4, "dtype": "uint16", "nodata": 0}}
+    with _rasterio.open("scene.tif", "w", **_size, **_place) as _file:
+        _file.write(_random.integers(1, 4000, (4, 300, 1000), _np.uint16))
+        _file.descriptions = _names
+    _half = {{"crs": "EPSG:32633", "transform": _rasterio.transform.from_origin(500100, 5400000, 20, 20)}}
+    _size = {{"height": 150, "width": 495, "count": 1, "dtype": "uint8"}}
+    with _rasterio.open("labels.tif", "w", **_size, **_half) as _file:
+        _file.write(_np.tile(_np.resize(_np.uint8([0, 1, 2, 3]).repeat(5), 495), (1, 150, 1)))
+    _os.mkdir("out")
+    _size = {{"height": 300, "width": 1000, "count": 1, "dtype": "uint8", "nodata": 255}}
+    with _rasterio.open("out/scene_label.tif", "w", **_size, **_place) as _file:
+        _file.write(_np.repeat(_np.uint8([0, 1, 255]), [400, 500, 100])[None].repeat(300, 0)[None])
+""",
     "docs/calibration.md": """
 import numpy as _np
 image = _np.random.default_rng(0).integers(0, 255, (32, 32, 3), _np.uint8)
@@ -96,6 +116,20 @@ images = 255 * _jax.random.uniform(_key, (1, 6, 6, 3))
 }
 # What is done with what a page has made, where its blocks only define it.
 THEN = {
+    "docs/aerial.md": f"""
+if {find_spec("rasterio") is not None}:
+    from jaxseg.data import create_dataset as _create
+    from jaxseg.data.check import look as _look
+    from jaxseg.data.verdict import judge as _judge
+    _sets = _create("folder", "DIR")
+    assert _judge(_sets, [_look(_sets, split) for split in ("train", "val")]).warnings == []
+    assert [len(_sets.splits[split]) for split in ("train", "val")] == [3, 1]
+    _first = _sets.splits["train"][0]
+    assert _first["label"][0, :50].tolist() == [255] * 10 + [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
+    assert areas == {{0: 400 * 300 * 100.0, 1: 500 * 300 * 100.0}}
+    with rasterio.open("masked.tif") as _file:
+        assert _file.nodata == 0 and _file.descriptions == _names and _file.read().min() == 1
+""",
     "README.md": """
 shapes = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32), jax.ShapeDtypeStruct((2, 32, 32), jnp.int32)
 value, updated = jax.eval_shape(loss, variables["params"], variables["batch_stats"], *shapes)

@@ -15,6 +15,7 @@ CONTENTS: Contents = {
         "Applications": "applications.md",
         "Printed pages": "ocr.md",
         "Medical images": "medical.md",
+        "Aerial and satellite scenes": "aerial.md",
         "Clouds": "clouds.md",
         "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
