@@ -50,6 +50,7 @@ class Facts:
       digest: of the image's pixels; equal ones are the same image.
       turned: whether EXIF turns the image, and whether it turns the label; None where files do not say.
       dropped: whether the image has transparency that is dropped.
+      masked: whether its file has a mask that is not used.
       proposed: the range of values that the file proposes to show.
       nodata: the value that, as the file says, holds nothing.
       affine: of the volume that the image is a slice of, where it says how it lies.
@@ -69,6 +70,7 @@ class Facts:
     digest: bytes = b""
     turned: tuple[bool, bool] | None = None
     dropped: bool = False
+    masked: bool = False
     proposed: tuple[float, float] | None = None
     nodata: float | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
@@ -238,6 +240,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         digest=hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() if thorough else b"",
         turned=None if known is None else (known[0].turned, known[1].turned),
         dropped=known is not None and "alpha" in known[0].stored and "alpha" not in bands.names,
+        masked=known is not None and known[0].masked,
         proposed=None if known is None else known[0].window,
         nodata=None if known is None else known[0].nodata,
         affine=None if known is None else known[0].affine,

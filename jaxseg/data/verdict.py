@@ -196,6 +196,8 @@ def image_warnings(seen: Look) -> list[str]:
         said.append(f"{seen.split}: the band {listing(flat)} has one value in all images: it says nothing.")
     if (dropped := sum(fact.dropped for fact in seen.facts)) > 0:
         said.append(f"{seen.split}: the transparency of {dropped} images is dropped; the colors beneath are used.")
+    if (masked := sum(fact.masked for fact in seen.facts)) > 0:
+        said.append(f"{seen.split}: the masks inside {masked} images are not used: what they hide is learned, too.")
     return said + (volume_warnings(seen.split, seen.affines) if seen.affines else [])
 
 

@@ -228,6 +228,11 @@ def bands_for(file: str, bands: Bands) -> Chosen:
         ]
     if "alpha" in known.stored and "alpha" not in bands.names:  # the same words for all of a folder: said once
         notes.append(f"{Path(file).parent}: the transparency of images is dropped; the colors beneath are used.")
+    if known.masked:
+        notes.append(
+            f"{Path(file).parent}: the mask that files have inside is not used: what it hides is labeled, too. Store"
+            " nodata instead, docs/aerial.md says how."
+        )
     told, nodata = known.nodata, None
     if told is not None and not math.isnan(told) and told != bands.nodata:
         if nothing(bands) is None:
@@ -266,6 +271,9 @@ def locate(file: str) -> tuple[geo.Georeference | None, list[str]]:
         return None, []
     if geo.is_installed():
         place = geo.georeference(file)
+        if place is None and geo.has_control_points(file):
+            lost = f"{file} lies by ground control points: its label is not georeferenced."
+            return None, [f"{lost} Warp the image first: gdalwarp {file} warped.tif"]
         lost = f"{file} lies somewhere, but its coordinate system is not in it: its label is not georeferenced. Add it:"
         return place, [f"{lost} gdal_edit.py -a_srs EPSG:…"] if place is None and geo.has_transform(file) else []
     return None, [f"{file} is georeferenced; its label is not, since rasterio is missing: pip install 'jaxseg[geo]'"]

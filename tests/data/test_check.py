@@ -418,3 +418,11 @@ def test_nan_for_nothing_in_all_files_is_one_value(tmp_path):
             scene(tmp_path / split / f"images/{split}{'_' * i}.tif", picture, at=(at, 40 * i), nodata=np.nan)
             scene(tmp_path / split / f"labels/{split}{'_' * i}.tif", mask(), at=(at, 40 * i))
     assert not any("holds nothing in some" in line for line in judged(tmp_path).warnings)
+
+
+def test_a_mask_inside_an_image_is_said_to_be_unused(tmp_path):
+    tiles(tmp_path)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(tmp_path / "val/images/val.tif", "r+") as file:
+            file.write_mask(mask() == 0)
+    assert judged(tmp_path).warnings == ["val: the masks inside 1 images are not used: what they hide is learned, too."]

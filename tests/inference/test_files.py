@@ -170,6 +170,16 @@ def test_a_place_in_no_coordinate_system_is_said_to_be_lost(workdir, tmp_path, c
     assert (tmp_path / "out" / "there_label.png").exists()
 
 
+def test_an_image_with_ground_control_points_is_said_to_need_warping(workdir, tmp_path, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    points = [rasterio.control.GroundControlPoint(r, c, 15 + c, 48 - r) for r, c in ((0, 0), (0, 5), (6, 0), (6, 5))]
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 5, 6, 3, dtype="uint8") as file:
+        file.write(np.full((3, 6, 5), 90, np.uint8))
+        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    assert predict(workdir, tmp_path / "a.tif", "--out", tmp_path / "out") == 0
+    assert "lies by ground control points: its label is not georeferenced. Warp the image" in capsys.readouterr().err
+
+
 def test_transparency_that_is_dropped_is_said_once_for_a_folder(workdir, tmp_path, capsys):
     for name, bands in (("a/1", 4), ("a/2", 4), ("a/3", 3), ("b/1", 4), ("c/1", 3)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -240,3 +250,13 @@ def test_what_holds_nothing_by_the_file_is_labeled_as_nothing(sixteen, tmp_path,
 def test_a_value_for_nothing_that_the_model_does_not_know_is_said(workdir, tmp_path, capsys):
     labels(workdir, geotiff(tmp_path / "a.tif", np.full((6, 5, 3), 90, np.uint8), nodata=0))
     assert "0 holds nothing by what files say; the model knows no such value" in capsys.readouterr().err
+
+
+def test_a_mask_inside_a_file_is_said_to_be_unused(sixteen, tmp_path, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    image = np.random.default_rng(0).integers(100, 900, (12, 17, 3), np.uint16)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(geotiff(tmp_path / "a.tif", image), "r+") as file:
+            file.write_mask(image[..., 0] > 200)
+    labels(sixteen, tmp_path / "a.tif")
+    assert "the mask that files have inside is not used" in capsys.readouterr().err

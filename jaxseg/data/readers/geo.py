@@ -92,7 +92,13 @@ def same_system(one: Georeference, other: Georeference) -> bool:
 def has_transform(path: str) -> bool:
     """Returns whether a file says where its pixels lie, be it in a coordinate system that it does not name."""
     with _open(path, b"") as file:
-        return bool(file.gcps[0]) or not file.transform.is_identity
+        return not file.transform.is_identity
+
+
+def has_control_points(path: str) -> bool:
+    """Returns whether a file says where some of its pixels lie, from which the others follow only by warping."""
+    with _open(path, b"") as file:
+        return bool(file.gcps[0])
 
 
 def is_georeferenced(path: str) -> bool:

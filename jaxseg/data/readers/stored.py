@@ -36,6 +36,7 @@ class Header:
         `names` where gray or palette files of 8 bits become RGB, or transparency is dropped.
       window: (low, high), the range of values that the file proposes to show (DICOM), a hint.
       affine: 4x4, from (row, column, page, 1) to millimeters in the patient, where a volume says so (NIfTI).
+      masked: whether the file has a mask of its own (GDAL's internal one), which reading does not apply.
     """
 
     pages: int
@@ -49,6 +50,7 @@ class Header:
     stored: tuple[str, ...] = ()
     window: tuple[float, float] | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
+    masked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

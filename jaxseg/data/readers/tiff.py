@@ -46,7 +46,9 @@ def header(path: str, start: bytes) -> Header:
         known = _names(stack)
         dtype = stored.record_type(key.dtype, path)
         names = stored.RGB if _is_simple(stack) else tuple(n for n in known if n != "alpha")
-        return Header(stack.pages, height, width, len(names), dtype, names, _nodata(key), orientation != 1, known)
+        masked = any(series.keyframe.subfiletype & 4 for series in stack.file.series[1:])
+        told = {"turned": orientation != 1, "stored": known, "masked": masked}
+        return Header(stack.pages, height, width, len(names), dtype, names, _nodata(key), **told)
 
 
 def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
