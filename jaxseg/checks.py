@@ -87,11 +87,24 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def closest(name: str, known: Iterable[str]) -> str:
     """Returns "Did you mean 'x'? ", or nothing where no known name is like `name`.
 
-    >>> closest("lst", ["list", "show"])
-    "Did you mean 'list'? "
+    A name that differs by capitals, hyphens or underscores alone is the nearest, as other libraries spell it.
+
+    >>> closest("lst", ["list", "show"]), closest("MAnet", ["unet", "manet"])
+    ("Did you mean 'list'? ", "Did you mean 'manet'? ")
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
+    known = list(known)
+    same = [one for one in known if plain_name(one) == plain_name(name)]
+    close = same or difflib.get_close_matches(name, known, n=1)
     return f"Did you mean '{close[0]}'? " if close else ""
+
+
+def plain_name(name: str) -> str:
+    """Returns a name in lower case, without hyphens and underscores.
+
+    >>> plain_name("Efficientnet-B0") == plain_name("efficientnet_b0")
+    True
+    """
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -222,13 +235,25 @@ def _kind_name(kind: Any) -> str:
     return names.get(kind, str(kind))
 
 
-def check_logits_and_labels(logits: Any, labels: Any, where: Any = None) -> None:
-    """Checks, at trace time, that logits are [..., c] floats and labels and `where` share their leading shape."""
+def check_logits_and_labels(logits: Any, labels: Any, where: Any = None, *, least: int = 2) -> None:
+    """Checks, at trace time, that logits are [..., c] floats and labels and `where` share their leading shape.
+
+    Args:
+      logits: scores of the classes.
+      labels: class ids.
+      where: valid pixels, or None.
+      least: number of classes; a softmax of one is 1 everywhere, and so teaches nothing.
+    """
     import jax.numpy as jnp
 
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise UserError(f"Logits must be floating point, got {logits.dtype}. Pass the scores before argmax.")
     check_labels(labels, where, "Logits", logits.shape)
+    if logits.shape[-1] < least:
+        raise UserError(
+            f"Logits {logits.shape} are of one class, whose softmax is 1 everywhere: there is nothing to learn. Use a"
+            " loss of sigmoids (binary_cross_entropy, sigmoid_dice, ...), or logits of two classes."
+        )
 
 
 def check_labels(labels: Any, where: Any, name: str, shape: tuple[int, ...]) -> None:

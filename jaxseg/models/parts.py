@@ -153,7 +153,8 @@ def check_channels(channels: Sequence[int], levels: Levels) -> None:
     if len(channels) != levels.depth:
         raise UserError(
             f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {levels.depth}:"
-            f" one for each halving of the encoder, whose deepest level is c{levels.depth}."
+            f" one for each halving of the encoder, whose deepest level is c{levels.depth}. Give as many"
+            " numbers, or leave the option out for the model's own."
         )
 
 

@@ -60,6 +60,8 @@ def test_an_encoder_can_be_a_module():
         ({"dtype": jnp.int32}, "Unknown compute type 'int32'"),
         ({"attentoin": "se"}, "Unknown option 'attentoin' of model 'unet'. Did you mean 'attention'"),
         ({"encoder_options": {"width": 3}}, "Did you mean 'widths'"),
+        ({"name": "Unet"}, "Did you mean 'unet'?"),
+        ({"name": "MAnet"}, "Did you mean 'manet'?"),
         ({"output_stride": 7}, "output stride 7"),
         ({"encoder_options": {"output_stride": 8}}, "an argument of create_model"),
     ],
@@ -71,7 +73,10 @@ def test_mistakes_are_named(arguments, message):
 
 @pytest.mark.parametrize(
     "options, message",
-    [({"decoder_channels": (8, 8)}, "has 2 entries, expected 5"), ({"attention": "sse"}, "Did you mean 'scse'")],
+    [
+        ({"decoder_channels": (8, 8)}, "has 2 entries, expected 5.*Give as many numbers, or leave the option out"),
+        ({"attention": "sse"}, "Did you mean 'scse'"),
+    ],
 )
 def test_mistakes_that_show_when_traced(options, message):
     with pytest.raises(UserError, match=message):
