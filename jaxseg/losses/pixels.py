@@ -54,7 +54,7 @@ def check_binary(logits: Any, labels: Any, where: Any = None) -> None:
             f" {logits.shape[-1]}. Give one per class."
         )
     ids = labels[..., 0] if labels.ndim == 4 else labels
-    check_logits_and_labels(logits, ids.astype(jnp.int32) if boolean else ids, where)
+    check_logits_and_labels(logits, ids.astype(jnp.int32) if boolean else ids, where, least=1)
 
 
 def binary_targets(labels: BinaryLabels, num_classes: int) -> Bool[Array, "b h w c"]:

@@ -158,6 +158,9 @@ def test_neither_gather_nor_scatter_nor_sort(loss, batch):
 @every_loss
 def test_wrong_arrays_are_named(loss, batch):
     logits, labels, where = batch
+    if not is_multilabel(loss):
+        with pytest.raises(UserError, match="one class, whose softmax is 1 everywhere.*Use a loss of sigmoids"):
+            jax.eval_shape(loss, logits[..., :1], labels)
     with pytest.raises(UserError, match=r"Resize the logits"):
         jax.eval_shape(loss, logits[:, :2], labels)
     with pytest.raises(UserError, match="Labels must be integers"):
