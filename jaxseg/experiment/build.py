@@ -61,6 +61,13 @@ def build(config: ConfigDict, *, splits: Sequence[str], workdir: str | Path | No
     looks = tuple(check_dataset(dataset, split, strict=split in strict) for split in splits)
     losses.check_loss_config(**config.loss.to_dict(), num_classes=dataset.num_classes)
     model = build_model(config, dataset.num_classes)
+    options = config.model.options
+    if "in_channels" in options and options.in_channels not in (None, dataset.bands.count):
+        raise UserError(
+            f"config.model.options.in_channels={options.in_channels}, but the images have {dataset.bands.count} bands:"
+            f" {', '.join(dataset.bands.names)}. Leave it out: a model is made for the bands of its data, which"
+            " config.data.options.bands chooses."
+        )
     preprocessing = claimed_preprocessing(workdir) or fit_preprocessing(config, dataset, model)
     check_colors(Augment(**config.augment), preprocessing.bands)
     return Experiment(config, dataset, model, preprocessing, looks)
@@ -101,6 +108,14 @@ def count_steps(experiment: Experiment) -> tuple[int, int]:
 def build_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """Returns the linen module that `config.model` describes, with `num_classes` classes."""
     c = config.model
+    for option in c.options:
+        if option == "num_classes":
+            raise UserError(
+                "config.model.options.num_classes: a model has the classes of the data. Leave it out, and name them in"
+                " the folder's classes.json (docs/data.md)."
+            )
+        if option in ("name", "encoder", "encoder_options", "output_stride", "dtype", "head_dtype"):
+            raise UserError(f"config.model.options.{option} is a setting of its own. Set config.model.{option}.")
     return create_model(
         c.name,
         encoder=c.encoder,

@@ -1,5 +1,6 @@
 """Frozen parts: the parameters that training leaves as they are, and the tree of all others."""
 
+import re
 from typing import Any, TypeVar
 
 import jax
@@ -46,10 +47,7 @@ def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for prefix in freeze:
         if not any(under(name, (prefix,)) for name in names):
-            parts = sorted({name.split("/")[0] for name in names})
-            raise UserError(
-                f"freeze names '{prefix}', but no parameter lies below it. The model's parts: {', '.join(parts)}."
-            )
+            raise UserError(f"freeze names '{prefix}', but no parameter lies below it. {_parts(prefix, names)}")
     if freeze and all(under(name, freeze) for name in names):
         raise UserError(f"freeze={freeze} leaves no parameter to train. Leave one of these paths out.")
 
@@ -59,6 +57,22 @@ def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:
         )
 
     return keep(False), keep(True)
+
+
+def _parts(path: str, names: list[str]) -> str:
+    """Says what could be frozen in place of a path that is none: what lies as deep as it is right.
+
+    >>> _parts("encoder.layer1", ["encoder/stem/kernel", "encoder/stage1/kernel", "head/kernel"])
+    "The parts of 'encoder': encoder/stage1, encoder/stem."
+    """
+    at = ()
+    for part in re.split(r"[/.]", path):
+        if not any(under(name, ("/".join((*at, part)),)) for name in names):
+            break
+        at = (*at, part)
+    inside = [tuple(name.split("/")) for name in names if not at or under(name, ("/".join(at),))]
+    parts = sorted({"/".join(name[: len(at) + 1]) for name in inside})
+    return f"The parts of {repr('/'.join(at)) if at else 'the model'}: {', '.join(parts)}."
 
 
 def join_frozen(trained: Tree, frozen: Tree) -> Tree:

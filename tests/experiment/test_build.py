@@ -162,6 +162,23 @@ def test_settings_among_the_options_of_a_data_set_are_named(key, value):
         experiment.build(c, splits=())
 
 
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("num_classes", 3, "a model has the classes of the data. Leave it out"),
+        ("encoder", "resnet18", "options.encoder is a setting of its own. Set config.model.encoder."),
+        ("dtype", "bfloat16", "Set config.model.dtype."),
+        ("in_channels", 4, "in_channels=4, but the images have 3 bands: red, green, blue. Leave it out"),
+    ],
+)
+def test_settings_among_the_options_of_a_model_are_named(option, value, words):
+    c = _config()
+    c.data.options = {"size": 32, "train": 4, "val": 2}
+    c.model.options = {option: value}
+    with pytest.raises(UserError, match=re.escape(words)):
+        experiment.build(c, splits=["train"])
+
+
 def test_a_seed_below_zero_is_refused():
     c = _config()
     c.seed = -1
