@@ -59,6 +59,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a further argument that the model was made with, by the library's name for it; may be repeated",
     )
     parser.add_argument("--note", default="", help="a sentence on where the weights come from")
+    parser.add_argument(
+        "--no-golden",
+        action="store_true",
+        help="leave out the image that `jaxseg verify` compares; for which the model is compiled",
+    )
     seen.arguments(parser)
 
 
@@ -69,7 +74,9 @@ def main(args: argparse.Namespace) -> int:
         trained = load(args.file)
         meaning = seen.classes(args, trained.num_logits)
         meaning["preprocessing"] = seen.preprocessing(args, trained.preprocessing)
-        dataclasses.replace(trained, source=note, license=args.license, **meaning).save(args.out)
+        dataclasses.replace(trained, source=note, license=args.license, **meaning).save(
+            args.out, with_golden=not args.no_golden
+        )
         print(f"{title(trained.model)} of smp -> {args.out}")
         return 0
     imported = import_weights(
@@ -88,6 +95,7 @@ def main(args: argparse.Namespace) -> int:
         "preprocessing": seen.preprocessing(args, default),
         "activation": imported.activation,
         "source": note,
+        "with_golden": not args.no_golden,
         "license": args.license,
         **seen.classes(args, getattr(imported.module, "num_classes", None)),
     }

@@ -211,3 +211,11 @@ def test_the_command_says_what_it_left_out_and_keeps_the_activation(tmp_path, ca
     trained = load(tmp_path / "b")
     assert trained.activation == "sigmoid"
     same((trained.model, trained.variables), expected)
+
+
+def test_the_golden_image_may_be_left_out(tmp_path, plain):
+    save_file(plain, tmp_path / "a.safetensors")
+    given = [str(tmp_path / "a.safetensors"), "--encoder", "resnet18", "--arch", "Unet", "--no-golden"]
+    options = ["--option", "encoder_depth=2", "--option", "decoder_channels=8,4"]
+    assert call("convert", "smp", *given, *options, "--out", str(tmp_path / "b")) == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["README.md", "config.json", "model.safetensors"]
