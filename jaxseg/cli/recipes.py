@@ -1,6 +1,7 @@
 """Recipes: the configs that ship with jaxseg, by name, and config files of one's own, by path."""
 
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, closest
 from jaxseg.cli import settings as values
+from jaxseg.cli.peer_settings import of_peers
 
 
 def folder() -> Path:
@@ -83,4 +85,6 @@ def _told(error: BaseException, path: Path) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if not frames:
         return f"{path}: {kind}: {text}"
-    return f"{path}, line {frames[-1].lineno}: {frames[-1].line}\n{kind}: {text}"
+    unknown = re.search(r'Key "(\w+)" does not exist', text)
+    here = of_peers(unknown[1]) if unknown else ""
+    return f"{path}, line {frames[-1].lineno}: {frames[-1].line}\n{kind}: {text}" + (f"\n{here}" if here else "")

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxseg.checks import UserError, closest
+from jaxseg.cli.peer_settings import of_peers
 from jaxseg.config import ELEMENTS, OPEN
 
 PREFIX = "--config."
@@ -234,7 +235,7 @@ def _unknown(config: ConfigDict, key: str, group: str) -> None:
     from jaxseg.experiment.limits import flatten
 
     every = list(flatten(config))
-    near = closest(key, every)
+    near = f"{of_peers(key)} ".lstrip() or closest(key, every)
     if not near:  # the right name in the wrong group
         name = difflib.get_close_matches(key.rpartition(".")[2], [k.rpartition(".")[2] for k in every], n=1)
         near = f"Did you mean {' or '.join(repr(k) for k in every if name and k.endswith(name[0]))}? " if name else ""

@@ -1,10 +1,13 @@
 """Config values from the command line: of the key's type, open mappings included, mistakes with their remedy."""
 
+import re
+
 import pytest
 
-from jaxseg.checks import UserError
-from jaxseg.cli import settings
-from jaxseg.config import default_config
+from jaxseg.checks import UserError, plain_name
+from jaxseg.cli import recipes, settings
+from jaxseg.cli.peer_settings import PEERS
+from jaxseg.config import OPEN, default_config
 
 
 def changed(*words):
@@ -98,6 +101,12 @@ def test_the_same_name_again_keeps_the_options():
     "word,words",
     [
         ("optim.lrr=1", "Unknown config key 'optim.lrr'. Did you mean 'optim.lr'?"),
+        ("train.max_epochs=3", "Set config.train.epochs."),
+        ("train.precision=16-mixed", "Set config.model.dtype=bfloat16."),
+        ("train.early_stopping=3", "The best checkpoint by validation mIoU is kept"),
+        ("augment.HorizontalFlip=0.5", "Set config.augment.flip."),
+        ("loss.name=DiceLoss", "The losses and their weights are config.loss.terms"),
+        ("model.classes=3", "A model has the classes of the data."),
         ("optm.lr=1", "Did you mean 'optim.lr'?"),
         ("lr=1", "Did you mean 'optim.lr'?"),
         ("optim.lr.x=1", "Unknown config key 'optim.lr.x'"),
@@ -123,3 +132,26 @@ def test_mistakes(word, words):
     with pytest.raises(UserError) as error:
         changed(word)
     assert words in str(error.value)
+
+
+def test_what_other_trainers_settings_are_called_here_exists():
+    config = default_config()
+    for name, here in PEERS.items():
+        assert name == plain_name(name), "is looked up in this form"
+        for key in [here] if " " not in here else re.findall(r"config\.([a-z_.]+\b)(?!:)", here):
+            mapping = next((group for group in OPEN if key.startswith(f"{group}.")), "")
+            *groups, last = (mapping or key.partition("=")[0]).split(".")
+            group = config
+            for part in groups:
+                group = group[part]
+            assert last in group, f"{name}: config has no {key}"
+
+
+def test_a_setting_of_another_trainer_in_a_file_is_told_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from jaxseg.config import default_config\n\n\ndef get_config():\n    c = default_config()\n"
+        "    c.optim.update(gradient_clip_val=1.0)\n    return c\n"
+    )
+    with pytest.raises(UserError, match=r"line 6: c\.optim\.update(.|\n)*Set config\.optim\.clip_norm\.$"):
+        recipes.load(str(path))
