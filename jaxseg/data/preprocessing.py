@@ -17,7 +17,7 @@ Fill = Literal["gray", "mean", "reflect"]
 GREATEST = 8192  # pixels of a bucket
 FILLS: dict[str, str] = {
     "gray": "127, as training shows outside of images that are zoomed out or smaller than the crop",
-    "mean": "the mean of the pixels, which is 0 after normalization",
+    "mean": "the mean of the pixels, which is 0 after normalization, to the rounding of stored values",
     "reflect": "the image, mirrored",
 }
 
