@@ -139,11 +139,11 @@ def run(name: str, steps: int) -> None:
         print(output.text, end="", flush=True)
     kept = {
         "command": f"python docs/course/build.py run {name} --steps {steps}",
-        "device": _device(),
+        "device": device(),
         "seconds": round(time.perf_counter() - began[0]),
         "processor": round(time.process_time() - began[1]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "cells": rows,
     }
     _kept_path(name).parent.mkdir(exist_ok=True)
@@ -159,17 +159,18 @@ def kept(name: str) -> dict[str, Any]:
     return json.loads(_kept_path(name).read_text(encoding="utf-8"))
 
 
-def _device() -> str:
+def device() -> str:
+    """Returns what this ran on, in words."""
     import jax
 
     from jaxseg.bench.timing import cores, processor
 
-    device = jax.devices()[0]
-    return device.device_kind if device.platform != "cpu" else f"{cores()} CPU cores ({processor()})"
+    first = jax.devices()[0]
+    return first.device_kind if first.platform != "cpu" else f"{cores()} CPU cores ({processor()})"
 
 
-def _commit() -> str:
-    """The last commit that changed the library: later ones, of the lessons, change none of its numbers.
+def commit() -> str:
+    """Returns the last commit that changed the library: later ones, of the lessons, change none of its numbers.
 
     Where the repository was downloaded without its history, or git is not installed, it is "unknown".
     """
