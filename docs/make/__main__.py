@@ -76,6 +76,11 @@ features = ["navigation.tabs", "navigation.top", "navigation.footer", "navigatio
 logo = "lucide/layers"
 
 [[project.theme.palette]]
+media = "(prefers-color-scheme)"
+toggle.icon = "lucide/sun-moon"
+toggle.name = "Light"
+
+[[project.theme.palette]]
 media = "(prefers-color-scheme: light)"
 scheme = "default"
 toggle.icon = "lucide/sun"
@@ -85,7 +90,7 @@ toggle.name = "Dark"
 media = "(prefers-color-scheme: dark)"
 scheme = "slate"
 toggle.icon = "lucide/moon"
-toggle.name = "Light"
+toggle.name = "As the system"
 """
 
 
