@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+from docs.make import notebooks
 from docs.make.contents import DOCS, OUTSIDE, ROOT
 
 LEFT_OUT = {"make", "__pycache__"}
@@ -24,6 +25,8 @@ def lay_out(source: Path) -> None:
             target = source / path.relative_to(DOCS)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+        if path.suffix == ".ipynb":
+            notebooks.write_page(path, target.parent)
     for path, target in pages.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(turn_links(path.read_text(), path, target, source))
@@ -61,6 +64,8 @@ def _place(file: Path, source: Path) -> Path:
     name = str(file.relative_to(ROOT))
     if name in OUTSIDE:
         return source / OUTSIDE[name]
+    if file.parent == notebooks.FOLDER:
+        return source / file.relative_to(DOCS).with_suffix(".md")
     inside = file.is_relative_to(DOCS) and not LEFT_OUT & set(file.relative_to(DOCS).parts)
     if inside and file.suffix in {".md", *ASSETS}:
         return source / file.relative_to(DOCS)
