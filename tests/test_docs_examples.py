@@ -186,7 +186,10 @@ COMMANDS = list({command.words: command for page in PAGES for command in command
 NOT_OURS = {  # how a command of another program begins -> why it is not run
     ("pip", "install"): "it changes the environment",
     ("npm", "install"): ".ci/run installs it",
+    ("git", "clone"): "it downloads",
     ("python", "mni.py"): "a block of docs/data.md, which runs there",
+    ("python", "pines.py"): "a block of docs/data.md, which runs there",
+    ("python", "-m", "docs.make.notebooks"): "minutes; tests/test_notebooks.py runs them in little",
     ("python", "scene.py"): "a block of the page, which runs there, smaller",
     ("python", "score.py"): "a block of the page, which runs there",
     ("python", "-m", "http.server"): "it never ends",

@@ -12,14 +12,19 @@ Contents = dict[str, "str | Contents"]
 CONTENTS: Contents = {
     "Start": {
         "jaxseg": "index.md",
-        "Applications": "applications.md",
-        "Printed pages": "ocr.md",
-        "Medical images": "medical.md",
-        "Aerial and satellite scenes": "aerial.md",
-        "Clouds": "clouds.md",
         "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
         "Words": "words.md",
+    },
+    "Applications": {
+        "Applications": "applications.md",
+        "Driving": "driving.md",
+        "Aerial: 200 bands": "bands.md",
+        "Aerial: clouds": "clouds.md",
+        "Aerial: scenes of one's own": "aerial.md",
+        "Printed pages": "ocr.md",
+        "Medical images": "medical.md",
+        "Notebooks": "notebooks/",
     },
     "Course": "course/",
     "Models": {
