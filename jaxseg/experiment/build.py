@@ -178,4 +178,4 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     c = config.optim
     names = ("name", "weight_decay", "beta1", "beta2", "momentum", "nesterov")
     names += ("clip_norm", "encoder_lr_factor", "accumulate")
-    return optim.make_optimizer(schedule, **{name: c[name] for name in names})
+    return optim.make_optimizer(schedule, lr_factors=c.lr_factors.to_dict(), **{name: c[name] for name in names})

@@ -42,6 +42,7 @@ MAY_CHANGE = {
     "train.epochs": f"{FUTURE}. The schedule goes on as that of a run of the new length",
     "optim.lr": FUTURE,
     "optim.encoder_lr_factor": f"{FUTURE}. Not from 1 or to 1, where the optimizer has one part less",
+    "optim.lr_factors": FUTURE,
     "optim.schedule": FUTURE,
     "optim.power": FUTURE,
     "optim.drops": FUTURE,

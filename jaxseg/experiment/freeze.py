@@ -1,6 +1,7 @@
 """Frozen parts: the parameters that training leaves as they are, and the tree of all others."""
 
 import re
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +25,16 @@ def under(name: str, prefixes: Prefixes) -> bool:
     (True, False)
     """
     return any(name == p or name.startswith(p.rstrip("/") + "/") for p in prefixes)
+
+
+def named_by(name: str, pattern: str) -> bool:
+    """Returns whether `pattern`, where * is any text, is the path `name` or that of a module above it.
+
+    >>> named_by("head/conv/bias", "head"), named_by("head/conv/bias", "*/bias"), named_by("head2/bias", "head")
+    (True, True, False)
+    """
+    pattern = pattern.rstrip("/")
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}/*")
 
 
 def split_frozen(params: Tree, freeze: Prefixes) -> tuple[Tree, Tree]:

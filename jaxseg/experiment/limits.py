@@ -121,6 +121,7 @@ def check_config(config: ConfigDict) -> None:
             "config.optim.freeze has the whole encoder, and no weights are given for it: it would stay random. Set"
             " config.model.encoder_weights or config.model.weights, or train it."
         )
+    check_lr_factors(config)
     losses.check_loss_config(**c.loss.to_dict())
     check_metrics(tuple(c.eval.metrics), c.eval.metric_options.to_dict())
 
@@ -141,6 +142,22 @@ def check_ranges(config: ConfigDict, prefix: str = "") -> None:
             if high == math.nextafter(1, 0):
                 known = f"{'more than' if low else 'at least'} 0 and less than 1"
             raise UserError(f"config.{key} must be {known}, got {value}.")
+
+
+def check_lr_factors(config: ConfigDict) -> None:
+    """Raises a `UserError` for a factor of the learning rate that is none, and for two of the encoder."""
+    factors = config.optim.lr_factors.to_dict()
+    for path, factor in factors.items():
+        if not (is_finite(factor) and factor > 0):
+            raise UserError(
+                f"config.optim.lr_factors.{path} must be a number above 0, got {factor}. Name what is not to be trained"
+                " in config.optim.freeze."
+            )
+    if config.optim.encoder_lr_factor != 1 and any(path.rstrip("/") == "encoder" for path in factors):
+        raise UserError(
+            f"config.optim.encoder_lr_factor={config.optim.encoder_lr_factor:g} is the factor of 'encoder', which"
+            " config.optim.lr_factors names, too. Give one of them."
+        )
 
 
 def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, metrics.Metric]:

@@ -1,15 +1,16 @@
 """Learning rate schedules and optimizers, out of optax's parts."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from jaxseg.checks import UserError, lookup
-from jaxseg.experiment.freeze import path_name, under
+from jaxseg.checks import UserError, closest, lookup
+from jaxseg.experiment.freeze import named_by, path_name, under
 
 
 class Fall(NamedTuple):
@@ -104,9 +105,10 @@ def make_optimizer(
     nesterov: bool,
     clip_norm: float,
     encoder_lr_factor: float,
+    lr_factors: Mapping[str, float],
     accumulate: int,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer: clipping, AdamW or SGD with weight decay, learning rate, the encoder's factor, in turn.
+    """Returns the optimizer: clipping, AdamW or SGD with weight decay, learning rate, its factors by path, in turn.
 
     Where its state has one number for each parameter, it has them in the tree of the parameters, as optax's states do.
 
@@ -120,7 +122,12 @@ def make_optimizer(
       nesterov: of "sgd": whether the momentum is Nesterov's.
       clip_norm: largest global norm of the gradient; 0 is off.
       encoder_lr_factor: learning rate of the parameters below "encoder", relative to the others'.
+      lr_factors: {path: learning rate of the parameters that it names, relative to the others'}, see
+        `jaxseg.experiment.freeze.named_by`. What several paths name has the product of their factors.
       accumulate: consecutive gradients that are averaged into one update.
+
+    Raises:
+      UserError: when the optimizer's state is made for parameters none of which one of `lr_factors` names.
     """
     decay = optax.add_decayed_weights(weight_decay, _is_kernel)
     rules = {
@@ -129,11 +136,41 @@ def make_optimizer(
     }
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     parts += lookup(rules, name, "optimizer")
-    parts += [optax.scale_by_learning_rate(learning_rate)]
+    rate = optax.scale_by_learning_rate(learning_rate)
+    parts += [_by_path(rate, lr_factors) if lr_factors else rate]
     if encoder_lr_factor != 1.0:
         parts += [optax.masked(optax.scale(encoder_lr_factor), partial(_is_under, prefix="encoder"))]
     tx = optax.chain(*parts)
     return optax.MultiSteps(tx, accumulate).gradient_transformation() if accumulate > 1 else tx
+
+
+def _by_path(rate: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Returns `rate` with every parameter's update multiplied by its factors.
+
+    The state is that of `rate` alone, so that a run may go on with other factors, or with none.
+    """
+
+    def init(params: Any) -> Any:
+        names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in factors:
+            if not any(named_by(name, pattern) for name in names):
+                known = {name.rsplit("/", depth)[0] for name in names for depth in range(name.count("/") + 1)}
+                raise UserError(
+                    f"config.optim.lr_factors names '{pattern}', but no trained parameter has that path."
+                    f" {closest(pattern, sorted(known))}The trained parts:"
+                    f" {', '.join(sorted({name.split('/')[0] for name in names}))}."
+                )
+        return rate.init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rate.update(updates, state, params)
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    def scaled(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
+        name = path_name(path)
+        return value * math.prod(factor for pattern, factor in factors.items() if named_by(name, pattern))
+
+    return optax.GradientTransformation(init, update)
 
 
 def _is_kernel(params: Any) -> Any:

@@ -40,6 +40,15 @@ def test_what_may_change_goes_through(key, value):
     check_changes([found], "run")
 
 
+def test_factors_by_path_may_come_change_and_go():
+    """The optimizer's state does not know of them."""
+    some, others = _json(optim__lr_factors={"head": 10.0}), _json(optim__lr_factors={"head": 5.0, "*/bias": 2.0})
+    for there, here, count in ((_json(), some, 1), (some, others, 2), (others, _json(), 2)):
+        found = changes(there, here)
+        assert len(found) == count
+        check_changes(found, "run")
+
+
 @pytest.mark.parametrize(
     "key, value, words",
     [

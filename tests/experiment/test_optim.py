@@ -1,7 +1,9 @@
 """The optimizer: schedule, decay, clipping, the encoder's rate, accumulation; its state mirrors the parameters."""
 
 import math
+import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.experiment.build import make_optimizer, make_schedule
 from jaxseg.experiment.limits import check_config
+from jaxseg.experiment.state import create_state
 
 PARAMS = {
     "encoder": {"conv": {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2)}},
@@ -147,6 +150,100 @@ def test_encoder_learns_slower_by_the_factor():
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), new, PARAMS)
     np.testing.assert_allclose(moved["encoder"]["conv"]["kernel"], 0.01, rtol=1e-5)
     np.testing.assert_allclose(moved["head"]["kernel"], 0.1, rtol=1e-5)
+
+
+def test_factors_by_path_are_multiplied():
+    """Caffe's: the last layer ten times as fast, every bias twice; together with the encoder's factor."""
+    c = _config(name="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, encoder_lr_factor=0.5, schedule="constant")
+    c.optim.lr_factors = {"head": 10.0, "*/bias": 2.0}
+    new = _update(c, PARAMS, jax.tree.map(jnp.ones_like, PARAMS))
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), PARAMS, new)
+    expected = {"encoder": {"conv": {"kernel": 0.05, "bias": 0.1}}, "head": {"kernel": 1.0, "bias": 2.0}}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, expected)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_factors_scale_what_the_decay_takes_as_well_and_no_more_decays(name):
+    c = _config(name=name, lr=0.1, weight_decay=0.5, schedule="constant")
+    c.optim.lr_factors = {"head": 2.0}
+    new = _update(c, PARAMS, jax.tree.map(jnp.zeros_like, PARAMS))
+    np.testing.assert_allclose(new["head"]["kernel"], 2.0 * (1 - 2 * 0.1 * 0.5), rtol=1e-6)
+    np.testing.assert_allclose(new["encoder"]["conv"]["kernel"], 1 - 0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(new["head"]["bias"], 1.0)
+
+
+@pytest.mark.parametrize("encoder_lr_factor", [1.0, 0.1])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_factors_by_path_leave_the_state_as_it_is(encoder_lr_factor, accumulate):
+    """So a checkpoint of a run without them fits, and they may change, come and go."""
+    c = _config(encoder_lr_factor=encoder_lr_factor, accumulate=accumulate, clip_norm=1.0)
+    without = make_optimizer(c, lambda _: 0.1).init(PARAMS)
+    c.optim.lr_factors = {"head": 10.0}
+    chex.assert_trees_all_equal(make_optimizer(c, lambda _: 0.1).init(PARAMS), without)
+
+
+def test_no_factor_is_no_operation():
+    """The program of a run that has none is what it was before there were any."""
+    c = _config(name="sgd", encoder_lr_factor=0.1)
+
+    def program(**factors):
+        c.optim.lr_factors = factors
+        tx = make_optimizer(c, lambda _: 0.1)
+        return str(jax.make_jaxpr(tx.update)(PARAMS, tx.init(PARAMS), PARAMS))
+
+    parts = [
+        optax.add_decayed_weights(1e-4, jax.tree.map(lambda p: p.ndim > 1, PARAMS)),
+        optax.trace(0.9),
+        optax.scale_by_learning_rate(lambda _: 0.1),
+        optax.masked(optax.scale(0.1), {"encoder": True, "head": False}),
+    ]
+    before = optax.chain(*parts)
+    assert program() == str(jax.make_jaxpr(before.update)(PARAMS, before.init(PARAMS), PARAMS))
+    assert program() != program(head=10.0)
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("hed", "names 'hed', but no trained parameter has that path. Did you mean 'head'? The trained parts: encoder"),
+        ("encoder/conf", "Did you mean 'encoder/conv'?"),
+        ("*/scale", "The trained parts: encoder, head."),
+    ],
+)
+def test_a_path_that_names_nothing_is_explained(path, words):
+    c = _config()
+    c.optim.lr_factors = {"head": 10.0, path: 2.0}
+    tx = make_optimizer(c, make_schedule(c, 10))
+    with pytest.raises(UserError, match=re.escape(words)):
+        tx.init(PARAMS)
+
+
+def test_a_path_of_frozen_parameters_alone_names_nothing():
+    c = _config()
+    c.optim.lr_factors = {"encoder/conv": 2.0}
+    tx = make_optimizer(c, make_schedule(c, 10))
+    with pytest.raises(UserError, match="no trained parameter .* parts: head."):
+        create_state({"params": PARAMS}, tx, freeze=("encoder",))
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, "ten", float("nan"), True, {"conv": 2.0}])
+def test_factors_that_are_none_are_refused(factor):
+    c = _config()
+    c.train.steps = 10
+    c.optim.lr_factors = {"head": factor}
+    with pytest.raises(UserError, match="lr_factors.head must be a number above 0.*config.optim.freeze"):
+        check_config(c)
+
+
+@pytest.mark.parametrize("path", ["encoder", "encoder/"])
+def test_two_factors_of_the_encoder_are_refused(path):
+    c = _config(encoder_lr_factor=0.1)
+    c.train.steps = 10
+    c.optim.lr_factors = {path: 0.1}
+    with pytest.raises(UserError, match="encoder_lr_factor=0.1 is the factor of 'encoder'"):
+        check_config(c)
+    c.optim.lr_factors = {"encoder/conv": 0.1}
+    check_config(c)
 
 
 def test_accumulation_averages_batches():

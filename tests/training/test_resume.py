@@ -92,6 +92,30 @@ def test_a_longer_run_with_another_rate_goes_on(run, capsys):
     assert [start["step"] for start in starts] == [0, 4]
 
 
+def test_a_run_goes_on_with_factors_of_the_learning_rate(run):
+    """A checkpoint without them is a checkpoint with them."""
+    before = jaxseg.load(run.workdir, "latest").variables["params"]
+    run.config.train.epochs = 2
+    run.config.optim.lr_factors = {"head": 1e-9}
+    train(run.config, run.workdir)
+    after = jaxseg.load(run.workdir, "latest").variables["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), after["head"], before["head"])
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), after["decoder"], before["decoder"])
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_a_run_with_factors_that_is_taken_up_again_has_the_same_bits(run, tmp_path):
+    run.config.train.epochs = 2
+    run.config.checkpoint.keep = 4
+    run.config.optim.lr_factors = {"head": 10.0, "*/bias": 2.0}
+    train(run.config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "8")
+    train(run.config, tmp_path / "again")
+    states = [jaxseg.load(tmp_path / name, "latest").variables["params"] for name in ("whole", "again")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
 @pytest.mark.parametrize("accept", [False, True])
 def test_half_of_the_images_gone_is_a_sentence(run, accept):
     before = _files(run.workdir)
