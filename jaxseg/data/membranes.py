@@ -12,6 +12,7 @@ connected (over edges, not corners) are the cells.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -28,6 +29,23 @@ WIDTH = (2.0, 5.0)  # of membranes, pixels
 PITCH = 38.0  # the cells' mean distance, pixels
 STRETCH = 1.6  # largest ratio of a cell's length to its width, but for the warp
 REACH = 4  # pixels around the border of two cells in which distances are exact
+
+
+class Specimen(NamedTuple):
+    """What is under the microscope, while it is drawn."""
+
+    image: Float[np.ndarray, "size size"]  # how much light passes, 0..1; drawn into
+    cells: Int[np.ndarray, "size size"]  # which each pixel is in
+    inside: Bool[np.ndarray, "size size"]  # of a cell, off its membrane
+
+    def place(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Returns a random (row, column)."""
+        row, column = (int(len(self.image) * part) for part in rng.random(2))
+        return row, column
+
+    def within(self, part: tuple[slice, slice], row: int, column: int) -> Bool[np.ndarray, "h w"]:
+        """Returns where a part of the image is inside of the cell at a place."""
+        return self.inside[part] & (self.cells[part] == self.cells[row, column])
 
 
 def membranes(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0, wear: float = 1.0) -> Dataset:
@@ -60,11 +78,11 @@ def draw(rng: np.random.Generator, size: int, wear: float) -> tuple[np.ndarray, 
 
     tones = 0.62 + 0.2 * rng.random(cells.max() + 1, np.float32)  # each cell's own
     image = tones[cells] + 0.1 * (_field(rng, size, 3) - 0.5) + 0.12 * (_field(rng, size, 10) - 0.5)
-    inside = distance > width / 2 + 1
+    specimen = Specimen(image, cells, distance > width / 2 + 1)
     for _ in range(_count(rng, size, 0.6)):
-        _add_body(rng, image, cells, inside)
+        _add_body(rng, specimen)
     for _ in range(_count(rng, size, 0.5)):
-        _add_vesicles(rng, image, cells, inside)
+        _add_vesicles(rng, specimen)
     faint = 0.85 * min(wear, 1.15) * np.clip(2.5 * _field(rng, size, PITCH / 2) - 1.5, 0, 1)  # where cut at a slant
     cover = np.clip(width / 2 + 0.5 - distance, 0, 1) * (1 - faint)
     image += cover * (0.2 + 0.1 * rng.random() - image)
@@ -115,35 +133,24 @@ def _distance(cells: Int[np.ndarray, "size size"]) -> Float[np.ndarray, "size si
     return distance
 
 
-def _add_body(
-    rng: np.random.Generator,
-    image: Float[np.ndarray, "size size"],
-    cells: Int[np.ndarray, "size size"],
-    inside: Bool[np.ndarray, "size size"],
-) -> None:
+def _add_body(rng: np.random.Generator, specimen: Specimen) -> None:
     """Draws a mitochondrion into one cell: a dark oval with a darker rim and folds across."""
-    size = image.shape[0]
-    row, column = (int(size * part) for part in rng.random(2))
+    image, (row, column) = specimen.image, specimen.place(rng)
     long, angle = 5 + 7 * rng.random(), math.pi * rng.random()
     wide, tone, folds = long * (0.45 + 0.35 * rng.random()), 0.35 + 0.12 * rng.random(), 0.8 + 0.5 * rng.random()
-    part, y, x = _window(size, row, column, 14)
+    part, y, x = _window(len(image), row, column, 14)
     c, s = math.cos(angle), math.sin(angle)
     u, v = c * x + s * y, c * y - s * x
     out = (np.hypot(u / long, v / wide) - 1) * wide  # distance to the rim, about
     body = tone + 0.06 * np.sin(folds * u) - 0.15 * np.exp(-np.square(out + 0.8))
-    cover = np.clip(0.5 - out, 0, 1) * (inside[part] & (cells[part] == cells[row, column]))
+    cover = np.clip(0.5 - out, 0, 1) * specimen.within(part, row, column)
     image[part] += cover * (body - image[part])
 
 
-def _add_vesicles(
-    rng: np.random.Generator,
-    image: Float[np.ndarray, "size size"],
-    cells: Int[np.ndarray, "size size"],
-    inside: Bool[np.ndarray, "size size"],
-) -> None:
+def _add_vesicles(rng: np.random.Generator, specimen: Specimen) -> None:
     """Draws some vesicles into one cell: little rings."""
-    size = image.shape[0]
-    row, column = (int(size * part) for part in rng.random(2))
+    image, (row, column) = specimen.image, specimen.place(rng)
+    size = len(image)
     for dy, dx in (rng.standard_normal((2 + int(5 * rng.random()), 2)) * 6).astype(int).tolist():
         radius = 1.8 + 1.5 * rng.random()
         y, x = row + dy, column + dx
@@ -151,7 +158,7 @@ def _add_vesicles(
             continue
         part, v, u = _window(size, y, x, 6)
         ring = 0.35 * np.exp(-np.square((np.hypot(u, v) - radius) / 0.7))
-        here = inside[part] & (cells[part] == cells[row, column])
+        here = specimen.within(part, row, column)
         image[part] = np.where(here, np.maximum(image[part] - ring, np.minimum(image[part], 0.3)), image[part])
 
 
