@@ -67,7 +67,7 @@ def make_eval_step(
         rows = batched(mesh).spec
         refine = jax.shard_map(refine, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows, check_vma=False)
     scoring = {"preprocessing": trained.preprocessing, "refine": refine, "tta": tta, "sigmoids": has_sigmoids(trained)}
-    small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
+    count = _counter(trained, ignore, chosen, loss_of, calibration, refined)
 
     def gathered(variables: Mapping[str, Any]) -> Mapping[str, Any]:
         return jax.lax.with_sharding_constraint(variables, whole) if divided else variables
@@ -87,6 +87,25 @@ def make_eval_step(
     ) -> Counts:
         del variables
         return count(batch["logits"], batch, step)
+
+    whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
+    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
+    return *(jax.jit(step, static_argnums=3, **shardings) for step in (eval_step, tiled_step)), score
+
+
+def _counter(
+    trained: TrainedModel,
+    ignore: int,
+    chosen: Mapping[str, Metric],
+    loss_of: Loss | None,
+    calibration: Calibration | None,
+    refined: bool,
+) -> Callable[[Float[Array, "b h w k"], Mapping[str, Array], Int[Array, ""]], Counts]:
+    """Returns a function (logits, batch, step) -> what is counted of a batch, once its logits are known.
+
+    The arguments are those of `make_eval_step`.
+    """
+    small = jnp.uint8 if len(trained.classes) <= 256 else jnp.uint16
 
     def count(logits: Float[Array, "b h w k"], batch: Mapping[str, Array], step: Int[Array, ""]) -> Counts:
         where = batch["label"] != ignore
@@ -114,6 +133,4 @@ def make_eval_step(
             each = jax.vmap(lambda *one: loss_of(*(x[None] for x in one), step))(own, label, where)
         return prediction.astype(small), tallies, each
 
-    whole, split, divided = replicated(mesh), batched(mesh), "fsdp" in mesh.axis_names
-    shardings = {"in_shardings": (None if divided else whole, split, whole), "out_shardings": (split, whole, split)}
-    return *(jax.jit(step, static_argnums=3, **shardings) for step in (eval_step, tiled_step)), score
+    return count

@@ -123,9 +123,7 @@ def make_train_step(
         batch_stats = _keep_frozen(state.batch_stats, batch_stats, freeze)
         ema = state.ema
         if ema_decay is not None:
-            count, updated = updates_of(opt_state, state.step + 1)
-            averaged = average(ema, {"params": params, "batch_stats": batch_stats}, count - 1, ema_decay)
-            ema = averaged if updated is True else jax.tree.map(partial(jnp.where, updated), averaged, ema)
+            ema = _averaged(state, {"params": params, "batch_stats": batch_stats}, opt_state, ema_decay)
         metrics = {"loss": loss, **{f"loss/{name}": part for name, part in parts.items()}}
         if grad_norm:
             metrics["grad_norm"] = global_norm(grads)
@@ -141,6 +139,20 @@ def make_train_step(
         in_shardings=(state_sharding, batched(mesh)),
         out_shardings=(state_sharding, replicated(mesh)),
     )
+
+
+def _averaged(state: TrainState, newest: dict[str, Any], opt_state: Any, decay: float) -> Any:
+    """Returns the averaged variables after a batch; they are the former ones where it makes no update.
+
+    Args:
+      state: before the batch.
+      newest: variables after it.
+      opt_state: after it.
+      decay: of the average.
+    """
+    count, updated = updates_of(opt_state, state.step + 1)
+    averaged = average(state.ema, newest, count - 1, decay)
+    return averaged if updated is True else jax.tree.map(partial(jnp.where, updated), averaged, state.ema)
 
 
 def _in_order(grads: Any) -> Any:
