@@ -1,9 +1,9 @@
-"""MA-Net / ResNet-34 / LiTS, livers and their tumours in slices of CT.
+"""MA-Net / ResNet-34 / LiTS, livers and their tumors in slices of CT.
 
 jaxseg train lits_manet --config.data.root=DIR --workdir runs/lits_manet
-Fan et al., 2020, MA-Net: a multi-scale attention network for liver and tumor segmentation, IEEE Access 8, section IV:
-slices of 256 x 256, Dice beside cross entropy.
-DIR holds {train,val}/{images,labels} and classes.json: background, liver, tumour.
+Fan et al., 2020, MA-Net: a multi-scale attention network for liver and tumor segmentation, IEEE Access 8. Of its text
+only the abstract could be read: size, loss (Dice beside cross entropy), rate and epochs are from memory or ours.
+DIR holds {train,val}/{images,labels} and classes.json: background, liver, tumor.
 Measured: not yet run.
 """
 

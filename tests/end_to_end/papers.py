@@ -43,7 +43,7 @@ def tree(name: str, folder: Path) -> int:
             label = np.random.default_rng(i).integers(0, 3, (24, 32), np.uint8)
             Image.fromarray(label).save(folder / split / "labels" / f"{i}.png")
             Image.fromarray(np.stack([label * 80] * 3, -1)).save(folder / split / "images" / f"{i}.png")
-    (folder / "classes.json").write_text(json.dumps(["background", "liver", "tumour"]))
+    (folder / "classes.json").write_text(json.dumps(["background", "liver", "tumor"]))
     return 3
 
 
