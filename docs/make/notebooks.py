@@ -58,7 +58,7 @@ def run(path: Path, links: dict[str, Path]) -> None:
 
     book = nbformat.read(path, 4)
     book.cells = [cell for cell in book.cells if cell.id != LAST]
-    began, before = time.perf_counter(), _processor()
+    commit, began, before = build.commit(), time.perf_counter(), _processor()
     with tempfile.TemporaryDirectory() as folder:
         for name, target in links.items():
             (Path(folder) / name).symlink_to(target.resolve())
@@ -74,7 +74,7 @@ def run(path: Path, links: dict[str, Path]) -> None:
         cell.execution_count = number or None
         cell.metadata.pop("execution", None)
     book.metadata["code"] = digest(book)
-    said = _said(" ".join([path.stem, *(f"--link {name}=DIR" for name in links)]), seconds, processor)
+    said = _said(" ".join([path.stem, *(f"--link {name}=DIR" for name in links)]), commit, seconds, processor)
     book.cells.append(nbformat.from_dict({"cell_type": "markdown", "id": LAST, "metadata": {}, "source": said}))
     path.write_text(nbformat.writes(book, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -100,13 +100,14 @@ def outputs(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def as_a_screen_shows(text: str) -> str:
-    r"""Returns text without colors, and of lines that were written over, the last.
+    r"""Returns text without colors, and of lines that were written over, and of a bar's, the last.
 
-    >>> as_a_screen_shows("\x1b[1m 1 of 2\r 2 of 2\r\n")
-    ' 2 of 2\n'
+    >>> as_a_screen_shows("\x1b[1m 1 of 2\r 2 of 2\r\neval:  10%|#\neval: 100%|##########\n")
+    ' 2 of 2\neval: 100%|##########\n'
     """
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r\n", "\n")
-    return re.sub(r"[^\n]*\r", "", text)
+    text = re.sub(r"[^\n]*\r", "", text)
+    return re.sub(r"(?m)^(\w[\w ]*:) +\d+%.*\n(?=\1 +\d+%)", "", text)
 
 
 def _small(png: str) -> str:
@@ -125,10 +126,10 @@ def _processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _said(words: str, seconds: float, processor: float) -> str:
+def _said(words: str, commit: str, seconds: float, processor: float) -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
-        f"*Outputs of {today}, commit {build.commit()}: `python -m docs.make.notebooks {words}`, {round(seconds)} s, "
+        f"*Outputs of {today}, commit {commit}: `python -m docs.make.notebooks {words}`, {round(seconds)} s, "
         f"{round(processor)} s of processor time, on {build.device()}.*"
     )
 
