@@ -104,10 +104,9 @@ def default_config() -> ConfigDict:
     c.optim.name = "adamw"  # "adamw" or "sgd"
     c.optim.lr = 1e-3  # peak learning rate
     c.optim.encoder_lr_factor = 1.0  # the encoder's learning rate relative to the rest
-    # A path is that of a parameter or of a module above it, * in it is any text: {"head": 10.0, "*/bias": 2.0}.
-    c.optim.lr_factors = (
-        ConfigDict()
-    )  # open: {path: factor of the learning rate}; those of several paths are multiplied
+    # A path is that of a parameter or of a module above it, * in it is any text, and the factors of several paths are
+    # multiplied: {"head": 10.0, "*/bias": 2.0}.
+    c.optim.lr_factors = ConfigDict()  # open: {path: factor of the learning rate}
     c.optim.freeze = ()  # paths of parts that are not trained, e.g. ("encoder",); their norms' statistics stay, too
     c.optim.weight_decay = 1e-4  # decoupled for adamw, added to the gradient for sgd; not on biases and norms
     c.optim.beta1 = 0.9  # adamw
