@@ -36,9 +36,12 @@ def start_from(variables: dict[str, Any], experiment: Experiment) -> dict[str, A
     theirs, ours = (flatten_dict(dict(tree), sep="/") for tree in (trained.variables, variables))
     _check_model(trained, experiment, _shapes(theirs), _shapes(ours))
     adapted = _adapt(theirs, ours, trained, experiment)
-    started = replace_variables(
-        variables, unflatten_dict(theirs, sep="/"), source, replace_head=config.model.replace_head
-    )
+    try:
+        started = replace_variables(
+            variables, unflatten_dict(theirs, sep="/"), source, replace_head=config.model.replace_head
+        )
+    except UserError as error:
+        raise UserError(f"{error}{_other_options(trained, experiment)}") from None
     fresh = [path for path, shape in _shapes(ours).items() if shape != theirs[path].shape]
     _say_what_came_over(trained, experiment, adapted, fresh)
     return started
@@ -62,6 +65,16 @@ def _check_model(trained: TrainedModel, experiment: Experiment, theirs: Shapes, 
             " config.model.name and config.model.encoder to its own. Of the encoder alone,"
             " config.model.encoder_weights takes the weights."
         )
+
+
+def _other_options(trained: TrainedModel, experiment: Experiment) -> str:
+    """Says which options of the model or its encoder are others than the config's; "" where none is."""
+    there, here = describe(trained.model), describe(experiment.model)
+    return "".join(
+        f" Its options are {there[what]}, those of config.{key} {here[what]}: set them to its own."
+        for what, key in (("options", "model.options"), ("encoder_options", "model.encoder_options"))
+        if there.get(what) != here.get(what)
+    )
 
 
 def _adapt(theirs: dict[str, Any], ours: Mapping[str, Any], trained: TrainedModel, experiment: Experiment) -> list[str]:

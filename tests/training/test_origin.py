@@ -65,6 +65,13 @@ def test_the_same_classes_and_bands_are_taken_whole(bundle):
     chex.assert_trees_all_equal(_started(_config(weights=path))[1], theirs)
 
 
+def test_other_options_of_the_model_are_named(bundle):
+    config = _config(weights=bundle[0])
+    config.model.options = {"decoder_channels": (8, 4)}
+    with pytest.raises(UserError, match=r"does not fit .* Its options are \{'decoder_channels': \(6, 4\).*\(8, 4\)"):
+        _started(config)
+
+
 def test_other_classes_get_a_fresh_head_and_it_is_said(bundle, capsys):
     path, theirs = bundle
     ours, found = (flatten_dict(tree, sep="/") for tree in _started(_config(weights=path), classes=3))
