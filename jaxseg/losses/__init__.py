@@ -8,8 +8,8 @@ The contract, which every entry of `LOSSES` keeps:
 - Invalid pixels affect neither the value nor the gradient, even if their logits are nan.
 - Losses that use one sigmoid per class (`binary_cross_entropy`, `sigmoid_*`) read class ids as each class against all
   others; they also accept labels [b, h, w, c] of 0 or 1 for every class.
-- Pure: it can be jitted, differentiated and vmapped. Labels are compared with an iota, so there is no gather and no
-  scatter; only the Lovász losses sort.
+- Pure: it can be jitted, differentiated, vmapped and called inside of `jax.shard_map`. Labels are compared with an
+  iota, so there is no gather and no scatter; only the Lovász losses sort.
 - Everything but the arrays is a keyword with a default, which `config.loss.options` may set.
 
 A new loss is one file and one line of `LOSSES`; tests/contracts/ holds it to the above.

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxseg.checks import UserError, check_logits_and_labels
 from jaxseg.losses.pixels import inverse_frequency, one_hot, per_class, ratio_where
+from jaxseg.ops.varying import vary_like
 
 
 def cross_entropy(
@@ -191,7 +192,7 @@ def kth_largest(
         enough = (bits >= candidate).sum(dtype=jnp.int32) >= k
         return jnp.where(enough, candidate, largest)
 
-    return lax.bitcast_convert_type(lax.fori_loop(0, 31, step, jnp.int32(0)), jnp.float32)
+    return lax.bitcast_convert_type(lax.fori_loop(0, 31, step, vary_like(jnp.int32(0), bits, k)), jnp.float32)
 
 
 def _check_range(name: str, value: float | None, *, zero: bool = False) -> None:

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.varying import operand
 
 
 def dense_kernel_gradient(
@@ -46,7 +47,7 @@ def _by_phases(x: Array, dy: Array, shape: tuple[int, ...], window: Window) -> A
     def convolve(kernel: Array) -> Array:
         return lax.conv_general_dilated(x, kernel, (1, 1), edges, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    return jax.linear_transpose(convolve, jax.ShapeDtypeStruct(shape, x.dtype))(dy)[0]
+    return jax.linear_transpose(convolve, operand(shape, x, dy))(dy)[0]
 
 
 def _phases(x: Array, before: list[int], size: list[int], times: tuple[int, int]) -> Array:

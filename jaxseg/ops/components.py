@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
 from jaxseg.checks import UserError
+from jaxseg.ops.varying import vary_like
 
 _NOTHING = 2**31 - 1  # the largest int32
 
@@ -35,5 +36,5 @@ def connected_components(mask: Bool[ArrayLike, "... h w"]) -> Int[Array, "... h 
                 _, new = lax.associative_scan(later, (~mask, new), reverse=reverse, axis=axis)
         return new, (new != ids).any()
 
-    ids, _ = lax.while_loop(lambda state: state[1], spread, (ids, jnp.bool_(True)))
+    ids, _ = lax.while_loop(lambda state: state[1], spread, (ids, vary_like(True, ids)))
     return jnp.where(mask, ids, 0)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxseg.checks import UserError
+from jaxseg.ops.varying import vary_like
 
 _FAR = 2**15 - 1  # pixels, where a row has nothing near; squared, it is beyond any distance in an image
 _LONGEST = 2**14  # pixels: the squared diagonal of a larger image would be beyond _FAR²
@@ -240,7 +241,9 @@ def _walk(step: Callable, state: Any) -> Any:
         changed = jax.tree.map(lambda a, b: (a != b).any(), after, before)
         return after, cost + 2 * together, jnp.stack(jax.tree.leaves(changed)).any()
 
-    return lax.while_loop(lambda carry: carry[2], walk, (state, jnp.int32(1), jnp.bool_(True)))[0]
+    return lax.while_loop(
+        lambda carry: carry[2], walk, (state, jnp.int32(1), vary_like(True, *jax.tree.leaves(state)))
+    )[0]
 
 
 def _check(array: Array, name: str, kind: type) -> None:

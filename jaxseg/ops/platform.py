@@ -23,6 +23,8 @@ from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxseg.ops.varying import operand, vary_like
+
 Result = Literal["y", "x", "kernel"]
 Shape = tuple[int, ...]
 Feature = Float[Array, "_b _h _w _c"]
@@ -66,6 +68,7 @@ _bilinear = Primitive("platform_bilinear")
 
 def _bind(function: Bilinear, result: Result, a: Array, b: Array, shape: Shape | None = None) -> Array:
     """Returns y of operands (x, kernel), x[shape] of (dy, kernel) or kernel[shape] of (x, dy)."""
+    a, b = vary_like(a, b), vary_like(b, a)  # the transpose of which sums a gradient over the devices of a shard_map
     jaxpr = _trace_native(function, result, jax.typeof(a), jax.typeof(b), shape)
     return _bilinear.bind(a, b, function=function, result=result, shape=shape, jaxpr=jaxpr)
 
@@ -82,10 +85,10 @@ def _native(a: Array, b: Array, *, function: Bilinear, result: Result, shape: Sh
         return function.native(a, b)
     if result == "x":
         dy, kernel = a, b
-        x = jax.ShapeDtypeStruct(shape, dy.dtype)
+        x = operand(shape, dy, kernel)
         return jax.linear_transpose(lambda x: function.native(x, kernel), x)(dy)[0]
     x, dy = a, b
-    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+    kernel = operand(shape, x, dy)
     return jax.linear_transpose(lambda kernel: function.native(x, kernel), kernel)(dy)[0]
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from jaxseg.checks import UserError
 from jaxseg.ops.conv import conv2d
 from jaxseg.ops.platform import by_platform
+from jaxseg.ops.varying import operand
 
 Pair = tuple[int, int]
 
@@ -163,7 +164,7 @@ class _Transposed(NamedTuple):
         return _phases(x, kernel, *self)
 
     def input_gradient(self, dy: Array, kernel: Array, shape: tuple[int, ...]) -> Array:
-        x = jax.ShapeDtypeStruct(shape, dy.dtype)
+        x = operand(shape, dy, kernel)
         return jax.linear_transpose(lambda x: self.native(x, kernel), x)(dy)[0]
 
     def kernel_gradient(self, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_vjp
 
 from jaxseg.checks import UserError
@@ -145,6 +146,24 @@ def test_vmap(loss, batch):
     together = jax.vmap(lambda x, y, w: loss(x, y, where=w))(logits, labels, where)
     apart = [step_of(loss)(x, y, w)[0] for x, y, w in zip(logits, labels, where, strict=True)]
     np.testing.assert_allclose(together, jnp.stack(apart), rtol=1e-6)
+
+
+VARIANTS = [*((loss, {}) for loss in LOSSES.values()), (LOSSES["cross_entropy"], {"ohem_keep": 0.5})]
+
+
+@pytest.mark.parametrize(
+    "loss, options", VARIANTS, ids=[f"{loss.__name__}{options or ''}" for loss, options in VARIANTS]
+)
+def test_shard_map(loss, options, batch):
+    """Each device its images: a loop that begins with what is equal on all devices would be an error. Types alone."""
+    mesh, split = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1]), PartitionSpec("data")
+
+    def mean(logits, labels, where):
+        return jax.lax.pmean(loss(logits, labels, where=where, **options), "data")
+
+    step = jax.shard_map(jax.value_and_grad(mean), mesh=mesh, in_specs=split, out_specs=(PartitionSpec(), split))
+    value, gradient = jax.eval_shape(step, *batch)
+    assert value.shape == () and gradient.shape == (*SHAPE, CLASSES)
 
 
 @every_loss

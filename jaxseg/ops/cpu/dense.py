@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.ops.cpu import columns, grouped, tiles
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.varying import operand
 
 forward = grouped.forward
 input_gradient = grouped.input_gradient
@@ -35,7 +36,7 @@ def kernel_gradient(
     way = _way(x.shape, dy.shape, shape, window)
     if way is not None:
         return way.kernel_gradient(x, dy, shape, window)
-    kernel = jax.ShapeDtypeStruct(shape, x.dtype)
+    kernel = operand(shape, x, dy)
     return jax.linear_transpose(lambda kernel: forward(x, kernel, window), kernel)(dy)[0]
 
 

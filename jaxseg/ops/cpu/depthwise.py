@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.varying import vary_like
 
 ROWS = 4  # of dy that the kernel gradient takes a turn: its sums are read and written once for all of them
 
@@ -86,7 +87,7 @@ def kernel_gradient(
             return totals
 
         columns = range(shape[1])
-        start = [jnp.zeros((batch, 1, width, channels), jnp.float32) for _ in columns]
+        start = [vary_like(jnp.zeros((batch, 1, width, channels), jnp.float32), padded, dy) for _ in columns]
         return jnp.stack([total.sum((0, 1, 2)) for total in lax.fori_loop(0, height // rows, add, start)])
 
     return lax.map(kernel_row, jnp.arange(shape[0])).reshape(shape).astype(x.dtype)

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.varying import operand
 
 
 def forward(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i_per_group o"], window: Window) -> Array:
@@ -30,7 +31,7 @@ def input_gradient(
     dy: Float[Array, "b h2 w2 o"], kernel: Float[Array, "kh kw i_per_group o"], shape: tuple[int, ...], window: Window
 ) -> Array:
     """Returns the gradient of x[shape]."""
-    x = jax.ShapeDtypeStruct(shape, dy.dtype)
+    x = operand(shape, dy, kernel)
     return jax.linear_transpose(lambda x: forward(x, kernel, window), x)(dy)[0]
 
 

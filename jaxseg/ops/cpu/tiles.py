@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxseg.ops.cpu.window import Window
+from jaxseg.ops.varying import vary_like
 
 # All three from the table in docs/performance.md.
 CACHE = 10**7  # bytes of the result's gradient that XLA's way bears
@@ -84,8 +85,8 @@ def _product(
         left, right = tile.reshape(-1, channels).astype(jnp.float32), columns.reshape(-1, taps * moved)
         return total + lax.dot_general(left, right, (((0,), (0,)), ((), ()))), columns
 
-    sums = jnp.zeros((channels, taps * moved), jnp.float32)
-    columns = jnp.zeros((images, rows, width, taps * moved), jnp.float32)
+    sums = vary_like(jnp.zeros((channels, taps * moved), jnp.float32), still, padded)
+    columns = vary_like(jnp.zeros((images, rows, width, taps * moved), jnp.float32), padded)
     return lax.fori_loop(0, parts * bands, add, (sums, columns))[0]
 
 
