@@ -142,6 +142,16 @@ model = jaxseg.create_model("unet", "plain", num_classes=19, dtype="bfloat16")
 outputs, updates = jax.eval_shape(forward, jaxseg.init(model, jax.random.key(0)), images, jax.random.key(1))
 assert set(outputs) == {"logits"}
 assert set(updates) == {"batch_stats"}
+from jaxseg.experiment.build import build_model, check_config
+from jaxseg.config import default_config
+c = default_config()
+c.train.steps = 1
+c.model.update(name="mynet", encoder="mine")
+c.model.options, c.loss.terms, c.loss.options = {"features": 4}, {"powered": 1.0}, {"powered": {"power": 2.0}}
+check_config(c)
+shapes = jax.eval_shape(lambda: jaxseg.init(build_model(c, 3), jax.random.key(0)))
+assert sorted(shapes["params"]["encoder"]) == ["conv1", "conv2"]
+del jaxseg.MODELS["mynet"], jaxseg.ENCODERS["mine"], jaxseg.LOSSES["powered"]  # for the tests to come
 """,
 }
 PEERS = "segmentation_models_pytorch"  # the block that needs it runs in tests/parity

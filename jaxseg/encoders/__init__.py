@@ -59,6 +59,12 @@ def create_encoder(name: str, *, output_stride: int = 32, dtype: Any = jnp.float
     counts = {option: value for option, value in options.items() if option != "depth"}  # which has a check of its own
     check_numbers(counts, f"encoder '{name}'", from_zero=("blocks", "layers"))
     encoder = constructor(output_stride=output_stride, dtype=dtype, **options)
+    missing = [field for field in ("output_strides", "pixel_mean", "pixel_std") if not hasattr(encoder, field)]
+    if missing:
+        raise UserError(
+            f"Encoder '{name}' lacks {', '.join(missing)}. Give its class these attributes, as the docstring of"
+            " jaxseg/encoders/__init__.py describes them."
+        )
     if output_stride not in encoder.output_strides:
         known = ", ".join(map(str, encoder.output_strides))
         raise UserError(f"Encoder '{name}' has no output stride {output_stride!r}. Choose one of {known}.")

@@ -5,8 +5,10 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from jaxseg.checks import UserError
 from jaxseg.encoders import ENCODERS, create_encoder
 from jaxseg.pretrained.names import FAMILIES
 
@@ -96,3 +98,14 @@ def test_depth_is_the_number_of_levels(name):
     shallow = [key for key in whole if int(key[1]) <= 3]
     assert list(levels) == shallow, f"`depth` is the levels to compute: of 3 {shallow}, got {list(levels)}"
     assert {key: x.shape for key, x in levels.items()} == {key: whole[key].shape for key in levels}
+
+
+def test_an_encoder_of_ones_own_that_lacks_attributes_is_told(monkeypatch):
+    class Bare(nn.Module):
+        output_stride: int = 32
+        dtype: type = jnp.float32
+        pixel_mean = (0.0, 0.0, 0.0)
+
+    monkeypatch.setitem(ENCODERS, "bare", Bare)
+    with pytest.raises(UserError, match="Encoder 'bare' lacks output_strides, pixel_std. Give its class"):
+        create_encoder("bare")
