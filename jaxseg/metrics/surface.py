@@ -160,6 +160,7 @@ def surface_scores(
     ([2.0, nan], [0.75, 0.0], [0, 1])
     """
     options = {"tolerance": tolerance, "image_border": image_border, "spacing": _check_spacing(spacing)}
+    given = {key: value for key, value in options.items() if value is not None}
     keys = ("hausdorff", "hausdorff95", "average_surface_distance", "surface_dice")
 
     def update(
@@ -179,7 +180,7 @@ def surface_scores(
             "images": known["hausdorff"].sum(0).tolist(),
             "missed": (known["surface_dice"] & ~known["hausdorff"]).sum(0).tolist(),
         }
-        return {**class_means({key: tally.images[key] for key in keys}), "surface": {**images, **options}}
+        return {**class_means({key: tally.images[key] for key in keys}), "surface": {**images, **given}}
 
     return Metric("predictions", update, result, sized=True)
 

@@ -39,7 +39,7 @@ def test_surface_distances(peers, require, spacing):
         rtol = 3e-5 if key == "hausdorff95" else 1e-6
         np.testing.assert_allclose(ours[key], value, rtol=rtol, atol=1e-7, err_msg=key)
     if spacing is None:
-        assert abs(ours["hausdorff95"][4, 0] - 0.15) < 1e-7 < 1e-6 < abs(theirs["hausdorff95"][4, 0] - 0.15)
+        assert abs(ours["hausdorff95"][4, 0] - 0.15) < 1e-7 < 2e-7 < abs(theirs["hausdorff95"][4, 0] - 0.15)
 
 
 def test_hausdorff_loss(peers, require, compare_losses):

