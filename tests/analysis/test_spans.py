@@ -74,7 +74,8 @@ def reached():
             np.moveaxis(other, axis, 0)[pixel] += np.float32([7, 3, 9, 5])
             changed.append(other)
     results = jax.jit(everything)(np.concatenate(changed))
-    moved = {name: np.asarray(result[1:] != result[:1]) for name, result in results.items()}
+    # Equal images of one batch may differ in a last bit, as a processor may divide them otherwise.
+    moved = {name: ~np.isclose(result[1:], result[:1], rtol=1e-6, atol=1e-6) for name, result in results.items()}
     return {1: {n: m[: SIZE[0]] for n, m in moved.items()}, 2: {n: m[SIZE[0] :] for n, m in moved.items()}}
 
 
