@@ -5,6 +5,7 @@ hundreds of channels XLA's own gradient takes twice as long. `jaxseg.ops.cpu.den
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,7 +19,7 @@ PIXELS = 2**7  # of the batch, so that it matters
 WEIGHTS = 2**14  # of one tap, so that it matters
 
 
-def is_faster(x: tuple[int, ...], dy: tuple[int, ...], kernel: tuple[int, ...], window: Window) -> bool:
+def is_faster(x: tuple[Any, ...], dy: tuple[Any, ...], kernel: tuple[int, ...], window: Window) -> bool:
     """Says whether one product is faster than XLA for the gradient of `kernel`, given the shapes.
 
     >>> is_faster((4, 8, 8, 512), (4, 8, 8, 512), (3, 3, 512, 512), Window(padding=((1, 1), (1, 1))))

@@ -7,6 +7,7 @@ meets, which stay in the cache. `jaxseg.ops.cpu.dense` chooses between the two.
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -22,7 +23,7 @@ PIXELS = 2**14  # of the result, so that it matters
 TILE = 2**20  # bytes of a tile's shifted pixels; 2^19 is as fast
 
 
-def is_faster(dy: tuple[int, ...], kernel: tuple[int, ...], window: Window) -> bool:
+def is_faster(dy: tuple[Any, ...], kernel: tuple[int, ...], window: Window) -> bool:
     """Says whether tiles are faster than XLA for the gradient of `kernel`, given the shape of the result.
 
     >>> is_faster((8, 80, 80, 128), (3, 3, 256, 128), Window(padding=((1, 1), (1, 1))))
