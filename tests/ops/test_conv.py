@@ -138,29 +138,41 @@ def test_dense_kernel_gradient_takes_tiles_of_any_size(name, tile, monkeypatch):
     np.testing.assert_allclose(got, direct(x, kernel, dy, **options(name))[2], rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
-def test_large_kernel_gradients_are_products_tile_by_tile(name, monkeypatch):
-    x, kernel, dy = arrays(name)
-    jax.clear_caches()  # the limits are no part of what JAX remembers a program by
-    monkeypatch.setattr(tiles, "CACHE", dy.nbytes)
-    function = jax.jit(partial(value_and_gradients, **options(name)))
-    expected = direct(x, kernel, dy, **options(name))
+@pytest.fixture
+def own_limits(monkeypatch):
+    """Limits of its own for a test; they are no part of what JAX remembers a program by."""
+    jax.clear_caches()
+    yield monkeypatch
+    jax.clear_caches()
+
+
+def assert_kernel_gradient_is_a_product(x, kernel, dy, elsewhere, **options):
+    """On a CPU, and rounded once; the platform `elsewhere` has three convolutions."""
+    function = jax.jit(partial(value_and_gradients, **options))
+    expected = direct(x, kernel, dy, **options)
     for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
     low = [np.asarray(a, jnp.bfloat16) for a in (x, kernel, dy)]
-    rounded = direct(*(a.astype(float) for a in low), **options(name))[2]
-    np.testing.assert_allclose(np.asarray(function(*low)[2], float), rounded, rtol=2**-8, atol=1e-5)  # once, at the end
+    rounded = direct(*(a.astype(float) for a in low), **options)[2]
+    np.testing.assert_allclose(np.asarray(function(*low)[2], float), rounded, rtol=2**-8, atol=1e-5)
     lowered = {
         platform: function.trace(x, kernel, dy).lower(lowering_platforms=(platform,)).as_text()
-        for platform in ("cuda", "cpu")
+        for platform in (elsewhere, "cpu")
     }
-    assert lowered["cuda"].count("stablehlo.convolution") == 3
+    assert lowered[elsewhere].count("stablehlo.convolution") == 3
     assert lowered["cpu"].count("stablehlo.convolution") == 2
-    monkeypatch.setattr(tiles, "CACHE", dy.nbytes + 1)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense strided", "dense narrowing"])
+def test_large_kernel_gradients_are_products_tile_by_tile(name, own_limits):
+    x, kernel, dy = arrays(name)
+    own_limits.setattr(tiles, "CACHE", dy.nbytes)
+    assert_kernel_gradient_is_a_product(x, kernel, dy, "cuda", **options(name))
+    own_limits.setattr(tiles, "CACHE", dy.nbytes + 1)
     window = Window(*list(options(name).values())[:3])
     assert dense.is_xla(x.shape, kernel.shape, window)
-    monkeypatch.setattr(tiles, "CACHE", 10**9)
-    monkeypatch.setattr(tiles, "PIXELS", dy[..., 0].size)
+    own_limits.setattr(tiles, "CACHE", 10**9)
+    own_limits.setattr(tiles, "PIXELS", dy[..., 0].size)
     assert not dense.is_xla(x.shape, kernel.shape, window)  # its outputs are no multiple of a vector
     assert dense.is_xla(x.shape, (*kernel.shape[:3], tiles.VECTOR), window)
 
@@ -169,25 +181,11 @@ DENSE = [name for name in CASES if name.startswith("dense")]
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_kernel_gradients_of_small_deep_images_are_one_product(name, monkeypatch):
+def test_kernel_gradients_of_small_deep_images_are_one_product(name, own_limits):
     x, kernel, dy = arrays(name)
-    jax.clear_caches()  # the limits are no part of what JAX remembers a program by
-    monkeypatch.setattr(columns, "WEIGHTS", 1)
-    monkeypatch.setattr(columns, "PIXELS", 1)
-    function = jax.jit(partial(value_and_gradients, **options(name)))
-    expected = direct(x, kernel, dy, **options(name))
-    for part, e, g in zip(("y", "dx", "dkernel"), expected, function(x, kernel, dy), strict=True):
-        np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-4, err_msg=part)
-    low = [np.asarray(a, jnp.bfloat16) for a in (x, kernel, dy)]
-    rounded = direct(*(a.astype(float) for a in low), **options(name))[2]
-    np.testing.assert_allclose(np.asarray(function(*low)[2], float), rounded, rtol=2**-8, atol=1e-5)  # once, at the end
-    lowered = {
-        platform: function.trace(x, kernel, dy).lower(lowering_platforms=(platform,)).as_text()
-        for platform in ("rocm", "cpu")
-    }
-    assert lowered["rocm"].count("stablehlo.convolution") == 3
-    assert lowered["cpu"].count("stablehlo.convolution") == 2
-    jax.clear_caches()
+    own_limits.setattr(columns, "WEIGHTS", 1)
+    own_limits.setattr(columns, "PIXELS", 1)
+    assert_kernel_gradient_is_a_product(x, kernel, dy, "rocm", **options(name))
 
 
 @pytest.mark.parametrize(
