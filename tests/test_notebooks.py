@@ -5,10 +5,7 @@ import io
 import json
 import re
 import shlex
-from importlib.util import find_spec
-from pathlib import Path
 
-import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -16,10 +13,6 @@ from PIL import Image
 
 from docs.make import notebooks
 from jaxseg.cli.program import main
-from jaxseg.data.bands import Bands
-from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.models import create_model, init
-from jaxseg.pretrained import save_bundle
 
 PATHS = sorted(notebooks.FOLDER.glob("*.ipynb"))
 BOOKS = {path.stem: json.loads(path.read_text()) for path in PATHS}
@@ -79,15 +72,6 @@ def camvid_tree(folder):
             Image.fromarray(random.integers(0, 12, (48, 64), np.uint8)).save(folder / f"{split}annot" / f"{i}.png")
 
 
-def bundle_of_six_bands(folder, bands):
-    """What stands in for the converted network where the package that ships it is not installed."""
-    small = {"widths": (4, 4), "convs": 1}
-    model = create_model("unet", "plain", num_classes=3, in_channels=6, decoder_channels=(4, 4), encoder_options=small)
-    stored = Bands(tuple(bands.split(",")), "float32", window=((-0.5, 2.5),) * 6)
-    preprocessing = Preprocessing((120.0,) * 6, (60.0,) * 6, bands=stored, bucket=4)
-    save_bundle(folder, model, init(model, jax.random.key(0)), preprocessing=preprocessing)
-
-
 SMALLER = {  # what is written in a notebook, and what runs here instead
     "driving": {
         "train camvid_ddrnet": "train camvid_fpn_lite0",  # DDRNet takes half a minute to compile
@@ -118,9 +102,6 @@ def shell(line, names):
     """Runs a command of a notebook, `{name}` being what Python has under that name, in this process."""
     program, *words = shlex.split(line.replace("\\\n", " ").format_map(names))
     assert program == "jaxseg", line
-    if words[0] == "convert" and not find_spec("ukis_csmask"):
-        bundle_of_six_bands(Path("bundles/clouds"), names["bands"])
-        return
     if words[0] == "bench":
         words += ["--size", "64", "--steps", "1"]
     begun = [settings for start, settings in TINY.items() if " ".join(words).startswith(start)]
