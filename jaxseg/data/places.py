@@ -69,6 +69,29 @@ def order_warnings(seen: Look) -> list[str]:
     ]
 
 
+def scaling_warnings(seen: Look) -> list[str]:
+    """Returns a warning where files say to be scaled: numbers are taken as stored, whatever they stand for."""
+    first: dict[tuple[tuple[float, float], ...], str] = {}  # what files say -> the first that does
+    for fact in seen.facts:
+        first.setdefault(fact.scaling, fact.name)
+    if set(first) <= {()}:
+        return []
+    scaled = sum(bool(fact.scaling) for fact in seen.facts)
+    said = f"{seen.split}: {scaled} images say (GDAL) that their numbers are to be scaled, which is not done"
+    if len(first) == 1:
+        return [f"{said}: {_factors(next(iter(first)))}. Predict on images that say the same."]
+    told = listing([f"{name} {_factors(scaling)}" for scaling, name in first.items()], 3)
+    return [
+        f"{said}, and not all in one way: {told}. Equal numbers are then not equal amounts. Bring all images into one"
+        " unit: gdal_translate -unscale -ot Float32 IMAGE OUT."
+    ]
+
+
+def _factors(scaling: tuple[tuple[float, float], ...]) -> str:
+    pairs = list(dict.fromkeys(scaling)) or [(1.0, 0.0)]
+    return " and ".join(f"times {scale:g} plus {offset:g}" for scale, offset in pairs[:2]) + " …" * (len(pairs) > 2)
+
+
 def offset(fact: Facts) -> float | None:
     """Returns by how many pixels a label lies off its image, inf in another system; None where it does not."""
     image, label = fact.places

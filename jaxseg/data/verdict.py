@@ -189,7 +189,7 @@ def image_warnings(seen: Look) -> list[str]:
             f"{seen.split}: the greatest value of the images is {high.max():g} of 255: they are nearly black. Are these"
             f" ids, or another unit? Give the range: data.options.window=({low.min():g}, {high.max():g})."
         )
-    said += suggest.suggest_nodata(seen) + places.order_warnings(seen)
+    said += suggest.suggest_nodata(seen) + places.order_warnings(seen) + places.scaling_warnings(seen)
     if nothing := [n for n, a in zip(seen.bands.names, low, strict=True) if np.isinf(a)]:
         said.append(f"{seen.split}: the band {listing(nothing)} holds nothing in any image.")
     if flat := [n for n, a, b in zip(seen.bands.names, low, high, strict=True) if a == b]:

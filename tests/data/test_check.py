@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from jaxseg.data import create_dataset, report, verdict
+from jaxseg.data import create_dataset, readers, report, verdict
 from jaxseg.data.check import look
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import Resize
@@ -426,3 +426,26 @@ def test_a_mask_inside_an_image_is_said_to_be_unused(tmp_path):
         with rasterio.open(tmp_path / "val/images/val.tif", "r+") as file:
             file.write_mask(mask() == 0)
     assert judged(tmp_path).warnings == ["val: the masks inside 1 images are not used: what they hide is learned, too."]
+
+
+def test_numbers_that_are_to_be_scaled_are_told(tmp_path):
+    tiles(tmp_path)
+
+    def written(split, name, at, scales, offsets):
+        path = tmp_path / split / f"images/{name}.tif"
+        scene(path, image(at[1], dtype=np.uint16), at=at)
+        scene(tmp_path / split / f"labels/{name}.tif", mask(), at=at)
+        with rasterio.open(path, "r+") as file:
+            file.scales, file.offsets = scales, offsets
+        assert readers.header(str(path)).scaling == tuple(zip(scales, offsets, strict=True))
+
+    written("train", "train", (0, 0), (1e-4,) * 3, (0.0,) * 3)
+    said = "train: 1 images say (GDAL) that their numbers are to be scaled, which is not done: times 0.0001 plus 0."
+    assert judged(tmp_path).warnings == [f"{said} Predict on images that say the same."]
+    written("train", "train2", (0, 40), (1e-4,) * 3, (-0.1, 0.0, -0.1))
+    (said,) = judged(tmp_path).warnings
+    assert "train: 2 images say" in said and "gdal_translate -unscale" in said
+    assert "train times 0.0001 plus 0, train2 times 0.0001 plus -0.1 and times 0.0001 plus 0" in said
+    (tmp_path / "train/images/train.tif").unlink()
+    scene(tmp_path / "train/images/train.tif", image(0, dtype=np.uint16))
+    assert "train times 1 plus 0, train2 times" in judged(tmp_path).warnings[0]

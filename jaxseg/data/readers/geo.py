@@ -35,7 +35,8 @@ def header(path: str, start: bytes) -> Header:
         dtype = stored.record_type(file.dtypes[0], path)
         known = _names(file)
         names = _kept(file, dtype, known)
-        return Header(1, file.height, file.width, len(names), dtype, names, file.nodata, stored=known)
+        scaling = stored.scaling(file.scales, file.offsets)
+        return Header(1, file.height, file.width, len(names), dtype, names, file.nodata, stored=known, scaling=scaling)
 
 
 def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:

@@ -37,6 +37,8 @@ class Header:
       window: (low, high), the range of values that the file proposes to show (DICOM), a hint.
       affine: 4x4, from (row, column, page, 1) to millimeters in the patient, where a volume says so (NIfTI).
       masked: whether the file has a mask of its own (GDAL's internal one), which reading does not apply.
+      scaling: (scale, offset) of each stored band where the file says (GDAL) that a stored value v stands for
+        scale v + offset, which reading does not apply; empty where it says nothing of the kind.
     """
 
     pages: int
@@ -51,6 +53,7 @@ class Header:
     window: tuple[float, float] | None = None
     affine: tuple[tuple[float, ...], ...] | None = None
     masked: bool = False
+    scaling: tuple[tuple[float, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,16 @@ class StoredLabel:
 
     values: np.ndarray
     palette: np.ndarray | None = None
+
+
+def scaling(scales: Sequence[float], offsets: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Returns (scale, offset) of each band; empty if these change nothing.
+
+    >>> scaling([1e-4, 1e-4], [0, -0.1]), scaling([1, 1], [0, 0])
+    (((0.0001, 0.0), (0.0001, -0.1)), ())
+    """
+    found = tuple((float(scale), float(offset)) for scale, offset in zip(scales, offsets, strict=True))
+    return found if set(found) != {(1.0, 0.0)} else ()
 
 
 def band_names(count: int) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def header(path: str, start: bytes) -> Header:
         dtype = stored.record_type(key.dtype, path)
         names = stored.RGB if _is_simple(stack) else tuple(n for n in known if n != "alpha")
         masked = any(series.keyframe.subfiletype & 4 for series in stack.file.series[1:])
-        told = {"turned": orientation != 1, "stored": known, "masked": masked}
+        told = {"turned": orientation != 1, "stored": known, "masked": masked, "scaling": _scaling(key)}
         return Header(stack.pages, height, width, len(names), dtype, names, _nodata(key), **told)
 
 
@@ -168,7 +168,7 @@ def _names(stack: _Stack) -> tuple[str, ...]:
     samples = key.samplesperpixel
     if stack.channels > 1:
         return stored.band_names(stack.channels * samples)
-    described = _descriptions(key)
+    described = _said(key, "DESCRIPTION")
     extra = ["alpha" if e in _ALPHA else None for e in key.extrasamples]
     first = stored.RGB if key.photometric == RGB and samples >= 3 else ()
     if key.photometric == PALETTE:
@@ -184,11 +184,20 @@ def _names(stack: _Stack) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _descriptions(key: "tifffile.TiffPage") -> dict[int, str]:
-    """The names that GDAL keeps of bands."""
+def _said(key: "tifffile.TiffPage", name: str) -> dict[int, str]:
+    """What GDAL keeps of bands under a name."""
     text = key.tags.valueof(42112) or ""
-    found = re.findall(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]+)</Item>', str(text))
-    return {int(sample): name for sample, name in found}
+    found = re.findall(rf'<Item name="{name}" sample="(\d+)"[^>]*>([^<]+)</Item>', str(text))
+    return {int(sample): value for sample, value in found}
+
+
+def _scaling(key: "tifffile.TiffPage") -> tuple[tuple[float, float], ...]:
+    bands = range(key.samplesperpixel)
+    scales, offsets = _said(key, "SCALE"), _said(key, "OFFSET")
+    try:
+        return stored.scaling([float(scales.get(i, 1)) for i in bands], [float(offsets.get(i, 0)) for i in bands])
+    except ValueError:  # no number: as if nothing was said
+        return ()
 
 
 def _is_simple(stack: _Stack) -> bool:
