@@ -5,14 +5,14 @@ forward pass, cross entropy, the gradient and its norm, AdamW; the state is dona
 the device before the clock starts.
 
 With a peer, every block of our steps is followed by one of the peer's, so that whatever else the machine does meanwhile
-slows both, and ours is the peer's network: the same layers, as many parameters. The peer's batch comes augmented and
-normalized, as from a data loader; what that part of our step takes by itself is a figure of its own. Where a peer has
-two ways to run (on a GPU, eager and compiled), ratios are to the faster one.
+slows both, and ours is the peer's network: the same layers, as many parameters. On a machine without a GPU the peer has
+a process of its own. The peer's batch comes augmented and normalized, as from a data loader; what that part of our step
+takes by itself is a figure of its own. Where a peer has two ways to run (on a GPU, eager and compiled), ratios are to
+the faster one.
 """
 
 import os
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -20,8 +20,8 @@ from typing import Any
 
 import jax
 
+from jaxseg.bench.apart import peak_bytes, running
 from jaxseg.bench.cases import Case
-from jaxseg.bench.peers import PEERS
 from jaxseg.bench.program import make_program
 from jaxseg.bench.timing import Subject, alternate, clock, machine
 from jaxseg.checks import UserError
@@ -45,8 +45,12 @@ def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str
     Raises:
       UserError: the peer's library is missing or lacks the model, or JAX would take the memory that the peer needs.
     """
-    others = PEERS[peer](case) if peer else []  # first: a missing library is told at once
-    _check_memory_is_shared(peer)
+    with running(peer, case) as others:  # first: a missing library is told at once
+        _check_memory_is_shared(peer)
+        return _measure(case, others, steps)
+
+
+def _measure(case: Case, others: Sequence[Subject], steps: int) -> dict[str, Any]:
     ours = _ours(case, others[0].network if others else None)
     figures: dict[str, Any] = {"case": asdict(case), "machine": machine(), "steps": steps}
     block = 1 if jax.default_backend() == "cpu" else BLOCK
@@ -62,7 +66,7 @@ def measure(case: Case, *, steps: int = 10, peer: str | None = None) -> dict[str
     if not others:
         _alone(ours, steps, block)
     ours.figures["augment_s"] = _each(alternate([ours.run("augment", block)], steps)[0], block)["median"]
-    ours.figures |= _peak_memory(shared=bool(others))
+    ours.figures |= _peak_memory()
     figures["jaxseg"] = ours.figures
     if ratios:
         fastest = min(ratios, key=lambda name: figures[name]["step_s"])
@@ -197,14 +201,9 @@ def _check_memory_is_shared(peer: str | None) -> None:
         )
 
 
-def _peak_memory(*, shared: bool) -> dict[str, int]:
-    """Returns the device's peak; on a CPU the process's, unless a peer shares the process."""
+def _peak_memory() -> dict[str, int]:
+    """Returns the device's peak; on a CPU the process's, start and compilation included."""
     stats = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return {"peak_bytes": stats["peak_bytes_in_use"]}
-    if shared:
-        return {}
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return {"process_peak_bytes": peak_bytes()}

@@ -39,6 +39,7 @@ def table(figures: Mapping[str, Any]) -> str:
         "images/s in training": ("images_per_s", lambda n: f"{n:.1f}"),
         "memory of the step": ("program_bytes", _gibibytes),
         "peak memory": ("peak_bytes", _gibibytes),
+        "peak of the process": ("process_peak_bytes", _gibibytes),
     }
     for label, (key, show) in rows.items():
         cells = [show(figures[name][key]) if key in figures[name] else "-" for name in names]
@@ -125,8 +126,11 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             cells += [_seconds(ours[f"{kind}_s"]), _seconds(peer[f"{kind}_s"])]
             cells += [f"{ratio[f'{kind}_s']:.2f} ({ratio[f'{kind}_of_turns']:.2f})"]
         cells += [_seconds(ours["trace_s"] + ours["compile_s"]), _seconds(peer["first_step_s"])]
-        memory = _gibibytes(peer["peak_bytes"]) if "peak_bytes" in peer else "–"
-        cells += [f"{_gibibytes(ours['program_bytes'])}, {memory}"]
+        if "process_peak_bytes" in peer and "process_peak_bytes" in ours:  # on a CPU, each from its start
+            memory = [ours["process_peak_bytes"], peer["process_peak_bytes"]]
+        else:
+            memory = [ours["program_bytes"], peer.get("peak_bytes")]
+        cells += [", ".join("–" if size is None else _gibibytes(size) for size in memory)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -1,15 +1,18 @@
 """What `jaxseg bench --peer smp` compares is one network, here and there."""
 
 import math
+import multiprocessing
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxseg.bench.apart import apart, running
 from jaxseg.bench.cases import SUITES, Case
 from jaxseg.bench.peers import make_monai, make_smp
 from jaxseg.bench.program import make_program
+from jaxseg.checks import UserError
 from jaxseg.models import create_model
 from jaxseg.pretrained.names import SMP_MODELS
 
@@ -41,3 +44,23 @@ def test_our_nnunet_is_monais(peers, count):
     there = sorted(p.numel() for name, p in module.named_parameters() if "skip_layers" not in name)  # those are aliases
     assert ours == there
     assert sum(ours) == figures["parameters"] == count(module)
+
+
+def test_a_peer_runs_in_a_process_of_its_own(peers, monkeypatch):
+    monkeypatch.setattr("jaxseg.bench.apart.has_gpu", lambda: False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # its threads do not spin beside other tests
+    case = Case("fpn", "resnet18", (32, 32), 2, classes=3)
+    with running("smp", case) as (smp,):
+        (process,) = multiprocessing.active_children()
+        smp.run("step", 1)()
+        smp.run("forward", 1)()
+        _, network, figures = make_smp(case)
+        assert (smp.network, smp.figures["parameters"]) == (network, figures["parameters"])
+        assert smp.figures["memory_format"] in smp.figures["layout_s"]
+        assert 2**27 < smp.figures["process_peak_bytes"] < 2**33
+        process.kill()
+        with pytest.raises(RuntimeError, match="ended, with status -9"):
+            smp.step()
+    assert not multiprocessing.active_children()
+    with pytest.raises(UserError, match="nnunet_2d alone, got fpn"), apart("monai", case):
+        pass
