@@ -1,7 +1,7 @@
 """A peer in a process of its own, as its users run it.
 
 In one process the C library's heap would be common to both. `jaxseg` tells it to keep freed memory (`cli/heap.py`),
-which gave PyTorch's step a sixth of its processor time, and PyTorch's arrays lay where XLA's block had been.
+which saved PyTorch a seventh of a step's processor time, and PyTorch's arrays lay where XLA's block had been.
 """
 
 import multiprocessing
