@@ -310,6 +310,13 @@ def test_the_commands_in_its_sentences_exist(page):
             assert known or not flag.startswith("-"), f"{page}: {text}: {flag}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_its_tables_have_no_gap(page):
+    """Rows behind an empty line are no part of the table above: they are shown with their bars, as text."""
+    text = (ROOT / page).read_text()
+    assert re.findall(r"^\|.*\n\n+(\|.*)\n(?!\|[-: |]+$)", text, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_command_of_a_recipe_is_read(path):
     line = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[2]
