@@ -1,6 +1,7 @@
 """The documentation does what it says: its Python runs, page by page from top to bottom, and so do its commands."""
 
 import ast
+import pkgutil
 import re
 import shlex
 from importlib.util import find_spec
@@ -317,6 +318,22 @@ def test_its_tables_have_no_gap(page):
     """Rows behind an empty line are no part of the table above: they are shown with their bars, as text."""
     text = (ROOT / page).read_text()
     assert re.findall(r"^\|.*\n\n+(\|.*)\n(?!\|[-: |]+$)", text, re.MULTILINE) == []
+
+
+PACKAGES = [path.parent.name for path in (ROOT / "jaxseg").glob("*/__init__.py")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_names_and_files_of_jaxseg_in_its_sentences_exist(page):
+    text = (ROOT / page).read_text()
+    for name in set(re.findall(r"`(jaxseg(?:\.[A-Za-z]\w*)+)", text)):
+        assert pkgutil.resolve_name(name) is not None
+    if page == "docs/papers.md":  # of other repositories
+        return
+    files = set(re.findall(rf"`(?:jaxseg/)?((?:{'|'.join(PACKAGES)})/[\w/]+\.py)`", text))
+    assert [
+        file for file in sorted(files) if not re.search(r"/my\w*\.py$", file) and not (ROOT / "jaxseg" / file).exists()
+    ] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ from jaxseg.checks import UserError, lookup
 class Case:
     """What is measured."""
 
-    model: str  # a key of `MODELS`, or of `jaxseg.bench.networks.OWN`
+    model: str  # a key of `MODELS`, or of `jaxseg.bench.program.OWN`
     encoder: str  # a key of `ENCODERS`; "" is the model's own
     size: tuple[int, int]  # (height, width) in pixels
     batch: int  # images
