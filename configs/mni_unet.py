@@ -4,7 +4,8 @@ jaxseg train mni_unet --config.data.root=DIR --workdir runs/mni
 docs/data.md makes DIR from what nilearn ships: 52 slices to train, 14 to validate, a block apart.
 Measured: val mean Dice 0.918 (0.934 at step 100, the best checkpoint), mIoU 0.852 (0.879); 42 s of processor time, 3
 min 51 s on a core that others used too, AMD EPYC, 2026-11-26, at 6eafbf9. At 87eef85 on 2026-11-27: mIoU 0.845
-(0.859 at step 100), 43 s.
+(0.859 at step 100), 43 s. At b628eee that day 0.872 at its best, 37 s of processor time, 26 s; in another environment,
+at 96cdb3b, 0.852: docs/medical.md. What differs between these runs was not found out.
 """
 
 from jaxseg.config import default_config
