@@ -12,7 +12,7 @@ Contents = dict[str, "str | Contents"]
 CONTENTS: Contents = {
     "Start": {
         "jaxseg": "index.md",
-        "Coming from smp, torchvision, mmseg, MONAI, Keras": "coming.md",
+        "Coming from smp, Lightning, torchvision, mmseg, MONAI, Keras": "coming.md",
         "Frequent questions": "faq.md",
         "Words": "words.md",
     },
