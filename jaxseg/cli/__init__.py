@@ -15,7 +15,7 @@ COMMANDS = {
     "verify": ("verify", "whether a bundle or a file says here what it said elsewhere"),
     "push": ("push", "send a bundle to the Hugging Face hub"),
     "pull": ("pull", "fetch a bundle from the Hugging Face hub into a folder"),
-    "export": ("export", "write a trained model as ONNX, StableHLO or a web page"),
+    "export": ("export", "write a model as ONNX, StableHLO, LiteRT or a web page"),
     "convert": ("convert", "turn other libraries' weights into a bundle of jaxseg"),
     "data": ("data", "what a data set holds and what is wrong with it; statistics"),
     "list": ("list", "names of configs, models, encoders, losses, ..."),
