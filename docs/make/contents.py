@@ -44,7 +44,7 @@ CONTENTS: Contents = {
         "Many devices and machines": "scale.md",
         "Reliability": "reliability.md",
     },
-    "Judge": {
+    "Evaluate": {
         "Metrics": "metrics.md",
         "Calibration": "calibration.md",
         "Refinement": "refinement.md",
