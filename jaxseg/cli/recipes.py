@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxseg.checks import UserError, closest
+from jaxseg.checks import UserError, closest, listing
 from jaxseg.cli import settings as values
 from jaxseg.cli.peer_settings import of_peers
 
@@ -42,13 +42,25 @@ def find(name: str) -> Path:
     if path.is_file():
         return path.absolute()  # as the lines of a traceback name it
     if path.suffix != ".py" and len(path.parts) == 1:
-        raise UserError(f"Unknown recipe '{name}'. {closest(name, known)}`jaxseg list configs` has all of them.")
+        near = _of_architecture(name, known) or closest(name, known)
+        raise UserError(f"Unknown recipe '{name}'. {near}`jaxseg list configs` has all of them.")
     if path.stem in known:
         raise UserError(
             f"There is no file {name} in {Path.cwd()}. The recipe of that name comes with jaxseg: give '{path.stem}'."
         )
     near = closest(path.stem, known)
     raise UserError(f"There is no config file {name} in {Path.cwd()}. {near}Recipes: `jaxseg list configs`.")
+
+
+def _of_architecture(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is an architecture's; "" of others."""
+    from jaxseg.models import MODELS
+
+    if name not in MODELS:
+        return ""
+    own = [recipe for recipe in known if name in recipe.split("_")]
+    told = f"Recipes of it: {listing(own)}. " if own else ""
+    return f"It is an architecture. {told}Other recipes take it with --config.model.name={name}. "
 
 
 def load(name: str, settings: Iterable[tuple[str, str | None]] = ()) -> ConfigDict:

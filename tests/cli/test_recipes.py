@@ -29,6 +29,8 @@ def test_a_path_works_and_the_file_beside_it_can_be_imported(tmp_path):
     "name,words",
     [
         ("shapes_unett", "Unknown recipe 'shapes_unett'. Did you mean 'shapes_unet'?"),
+        ("ddrnet", "'ddrnet'. It is an architecture. Recipes of it: camvid_ddrnet. Other recipes take it with"),
+        ("fcn16s", "'fcn16s'. It is an architecture. Other recipes take it with --config.model.name=fcn16s."),
         ("nowhere/shapes_unet.py", "give 'shapes_unet'"),
         ("nowhere/mine.py", "There is no config file nowhere/mine.py"),
     ],
