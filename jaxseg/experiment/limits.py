@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -166,10 +166,14 @@ def check_metrics(names: Sequence[str], options: Mapping[str, Any]) -> dict[str,
     return metrics.create_metrics(names, options)
 
 
-def without_effect(config: ConfigDict) -> list[str]:
-    """Returns a sentence on each setting that was changed and has no effect beside the others."""
+def without_effect(config: ConfigDict, parts: Collection[str]) -> list[str]:
+    """Returns a sentence on each setting that was changed and has no effect beside the others.
+
+    Args:
+      config: of a run.
+      parts: of the model, which its parameters lie under: "encoder", "head", …
+    """
     c, default, values = config, flatten(default_config()), flatten(config)
-    own_encoder = encoder_name(config) is None
     idle = {  # what makes it idle -> (whether that is so, the settings)
         "optim.name is 'adamw'": (c.optim.name == "adamw", ("optim.momentum", "optim.nesterov")),
         "optim.name is 'sgd'": (c.optim.name == "sgd", ("optim.beta1", "optim.beta2")),
@@ -181,7 +185,7 @@ def without_effect(config: ConfigDict) -> list[str]:
         "augment.elastic is 0": (not c.augment.elastic, ("augment.elastic_grid",)),
         "augment.blur is 0": (not c.augment.blur, ("augment.blur_sigma",)),
         "model.weights is empty": (not c.model.weights, ("model.replace_head",)),
-        f"the model '{c.model.name}' has no encoder": (own_encoder, ("optim.encoder_lr_factor",)),
+        f"the model '{c.model.name}' has no part 'encoder'": ("encoder" not in parts, ("optim.encoder_lr_factor",)),
         "optim.freeze has the encoder": ("encoder" in c.optim.freeze, ("optim.encoder_lr_factor",)),
     }
     return [

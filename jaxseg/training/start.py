@@ -51,7 +51,7 @@ def _load_weights(variables: dict[str, Any], experiment: experiments.Experiment)
     c = config.model
     if c.encoder_weights and encoder_name(config) is None:
         raise UserError(
-            f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' has no encoder. Leave it empty."
+            f"config.model.encoder_weights={c.encoder_weights}, but '{c.name}' is its own encoder. Leave it empty."
         )
     if c.encoder_weights:
         from jaxseg.pretrained import load_encoder, weights_origin
@@ -111,7 +111,7 @@ def announce(
     for sentence in slow_or_unset(c, jax.default_backend()):
         say(f"warning: {sentence}")
     off = crop_off_place(c, experiment.model)
-    for sentence in [*without_effect(c), *([off] if off else [])]:
+    for sentence in [*without_effect(c, state.params), *([off] if off else [])]:
         say(f"note: {sentence}")
     if start:
         say(f"Going on from checkpoint {start}.")

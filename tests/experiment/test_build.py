@@ -120,17 +120,21 @@ def test_confusion_is_always_among_the_metrics():
 
 def test_what_has_no_effect_is_said():
     c = _config()
-    assert limits.without_effect(c) == []
+    parts = {"encoder", "head"}
+    assert limits.without_effect(c, parts) == []
     c.optim.update(name="sgd", beta1=0.5, momentum=0.5, schedule="cosine", power=2.0)
     c.augment.update(elastic_grid=3, blur_sigma=(1.0, 3.0))
     c.model.update(name="deconvnet", encoder="", replace_head=True)
     c.optim.encoder_lr_factor = 0.1
-    said = "\n".join(limits.without_effect(c))
-    keys = "optim.beta1 optim.power augment.elastic_grid augment.blur_sigma model.replace_head optim.encoder_lr_factor"
+    said = "\n".join(limits.without_effect(c, parts))  # a model that is its own encoder has that part, too
+    keys = "optim.beta1 optim.power augment.elastic_grid augment.blur_sigma model.replace_head"
     assert [line.split("=")[0].removeprefix("config.") for line in said.splitlines()] == keys.split()
     assert "config.optim.beta1=0.5 has no effect: optim.name is 'sgd'." in said
     c.optim.update(name="adamw", schedule="poly")
-    assert "config.optim.momentum=0.5 has no effect" in "\n".join(limits.without_effect(c))
+    c.model.name = "unet_original"
+    said = "\n".join(limits.without_effect(c, {"decoder", "head"}))
+    assert "config.optim.momentum=0.5 has no effect" in said
+    assert "config.optim.encoder_lr_factor=0.1 has no effect: the model 'unet_original' has no part 'encoder'." in said
 
 
 @pytest.mark.parametrize(
