@@ -2,10 +2,12 @@
 
 import dataclasses
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from jaxseg.checks import UserError, check_options
 
 KEPT = 2**27  # bytes of drawn images that a split keeps
 
@@ -56,3 +58,27 @@ class Drawn:
         if (len(self._kept) + 1) * (image.nbytes + label.nbytes) <= KEPT:
             self._kept[index] = image, label
         return image, label
+
+
+def drawn_splits(dataset: Callable, draw: Callable, given: Mapping[str, Any], *, smallest: int) -> dict[str, Drawn]:
+    """Returns the splits "train" and "val" of an embedded data set.
+
+    Args:
+      dataset: its function, whose annotations say what it takes.
+      draw: of `Drawn`.
+      given: its arguments: "size", "train", "val" and "seed"; all others are options of `draw`, in their order.
+      smallest: side of its images, pixels.
+
+    Raises:
+      UserError: an argument is of another type than its annotation, an image too small, or a count below 0.
+    """
+    name = dataset.__name__
+    check_options(dataset, given, f"data set '{name}'")
+    own = {key: given[key] for key in ("size", "train", "val", "seed")}
+    if own["size"] < smallest or min(own.values()) < 0:
+        raise UserError(
+            f"{name}: expected size >= {smallest}, counts and seed >= 0, got"
+            f" {', '.join(f'{key}={value!r}' for key, value in own.items())}."
+        )
+    options = tuple(value for key, value in given.items() if key not in own)
+    return {split: Drawn(split, own[split], own["size"], own["seed"], draw, options) for split in ("train", "val")}

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
-from jaxseg.data.drawn import Drawn
+from jaxseg.data.drawn import drawn_splits
 
 CLASSES = ("cell", "membrane")
 PALETTE = ((230, 230, 225), (64, 64, 72))
@@ -59,13 +59,10 @@ def membranes(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0
       wear: how faint membranes are in places, and how blurred and noisy the image is, 0 to 2; the labels do not depend
         on it.
     """
+    given = {"size": size, "train": train, "val": val, "seed": seed, "wear": wear}
+    splits = drawn_splits(membranes, draw, given, smallest=32)
     if not 0 <= wear <= 2:
         raise UserError(f"membranes: `wear` must be in [0, 2], got {wear}.")
-    if size < 32 or train < 0 or val < 0 or seed < 0:
-        raise UserError(
-            f"membranes: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}."
-        )
-    splits = {name: Drawn(name, count, size, seed, draw, (wear,)) for name, count in (("train", train), ("val", val))}
     return Dataset("membranes", CLASSES, PALETTE, splits, IGNORE)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
-from jaxseg.data.drawn import Drawn
+from jaxseg.data.drawn import drawn_splits
 from jaxseg.data.sheet import FIGURE, INK, SUPER, Sheet
 
 if TYPE_CHECKING:
@@ -49,11 +49,10 @@ def pages(*, size: int = 128, train: int = 512, val: int = 64, seed: int = 0, we
       seed: of all images; another seed is another data set of the same kind.
       wear: how much the page and its scan have suffered, 0 (black on white) to 2; the labels do not depend on it.
     """
+    given = {"size": size, "train": train, "val": val, "seed": seed, "wear": wear}
+    splits = drawn_splits(pages, draw, given, smallest=32)
     if not 0 <= wear <= 2:
         raise UserError(f"pages: `wear` must be in [0, 2], got {wear}.")
-    if size < 32 or train < 0 or val < 0 or seed < 0:
-        raise UserError(f"pages: expected size >= 32, counts and seed >= 0, got {size=}, {train=}, {val=}, {seed=}.")
-    splits = {name: Drawn(name, count, size, seed, draw, (wear,)) for name, count in (("train", train), ("val", val))}
     return Dataset("pages", CLASSES, PALETTE, splits, IGNORE)
 
 

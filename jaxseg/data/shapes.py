@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from jaxseg.checks import UserError
 from jaxseg.data.dataset import Dataset
-from jaxseg.data.drawn import Drawn
+from jaxseg.data.drawn import drawn_splits
 
 CLASSES = ("background", "disk", "square", "triangle", "star", "ring", "cross")
 PALETTE = (
@@ -53,15 +53,12 @@ def shapes(
       color: how far a shape's hue tells its class, 0 (not at all) to 1 (each class has one hue); larger is easier, so
         that a short run says something.
     """
+    given = {"size": size, "train": train, "val": val, "seed": seed, "border": border, "noise": noise, "color": color}
+    splits = drawn_splits(shapes, draw, given, smallest=16)
+    if border < 0:
+        raise UserError(f"shapes: `border` must be at least 0, got {border}.")
     if not 0 <= color <= 1:
         raise UserError(f"shapes: `color` must be in [0, 1], got {color}.")
-    if size < 16 or train < 0 or val < 0 or border < 0 or seed < 0:
-        raise UserError(
-            "shapes: expected size >= 16 and counts, border and seed >= 0, got"
-            f" {size=}, {train=}, {val=}, {border=}, {seed=}."
-        )
-    options = border, noise, color
-    splits = {name: Drawn(name, count, size, seed, draw, options) for name, count in (("train", train), ("val", val))}
     return Dataset("shapes", CLASSES, PALETTE, splits, IGNORE)
 
 

@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxseg.data import create_dataset, drawn
+from jaxseg.checks import UserError
+from jaxseg.data import DATASETS, create_dataset, drawn
 
 
 def noise(rng, size, largest):
@@ -62,3 +63,18 @@ def test_the_images_are_those_of_earlier_versions(name, options, counts, mean):
     found = np.bincount(np.concatenate([record["label"].ravel() for record in records]), minlength=256)
     np.testing.assert_allclose(found[: len(counts)], counts, rtol=0.02, atol=8)
     assert np.mean([record["image"].mean() for record in records]) == pytest.approx(mean, abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["shapes", "pages", "membranes"])
+@pytest.mark.parametrize("given", [{"size": "64"}, {"size": 64.5}, {"train": "9"}, {"seed": None}, {"val": -1}])
+def test_arguments_of_another_kind_are_named(name, given):
+    """By the function itself, too, which a program may call without a config."""
+    (key, value), *_ = given.items()
+    with pytest.raises(UserError, match=f"{key}.*{value}"):
+        DATASETS[name](**given)
+
+
+def test_shares_are_named_where_they_are_no_numbers():
+    for name, key in (("shapes", "color"), ("pages", "wear"), ("membranes", "wear")):
+        with pytest.raises(UserError, match=f"The option '{key}' of data set '{name}' must be a number such as"):
+            DATASETS[name](**{key: "1"})
