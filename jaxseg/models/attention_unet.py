@@ -54,7 +54,7 @@ class AttentionUNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        check_channels(self.decoder_channels, levels)
+        check_channels(self, levels)
         skips, sizes = levels.skips(size)
         gated = [i for i, skip in enumerate(skips) if skip is not None][:-1]
         return climb_gated(

@@ -36,7 +36,7 @@ class MANetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        check_channels(self.decoder_channels, levels)
+        check_channels(self, levels)
         x = PAB(self.pab_features, self.joint, self.dtype, name="pab")(levels.deepest)
         for i, (features, skip, goal) in enumerate(zip(self.decoder_channels, *levels.skips(size), strict=True)):
             if skip is None:

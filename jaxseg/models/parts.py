@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -148,13 +148,15 @@ class AuxiliaryHead(FCNHead):
         return super().__call__(levels[self.level], size, train=train)
 
 
-def check_channels(channels: Sequence[int], levels: Levels) -> None:
-    """Raises a `UserError` unless `decoder_channels` has one number per block of the decoder."""
+def check_channels(decoder: nn.Module, levels: Levels) -> None:
+    """Raises a `UserError` unless the decoder's `decoder_channels` has one number per block of it."""
+    channels, own = decoder.decoder_channels, type(decoder).decoder_channels
     if len(channels) != levels.depth:
+        remedy = ", or leave the option out for the model's own" if len(own) == levels.depth else ""
         raise UserError(
             f"decoder_channels {tuple(channels)} has {len(channels)} entries, expected {levels.depth}:"
             f" one for each halving of the encoder, whose deepest level is c{levels.depth}. Give as many"
-            " numbers, or leave the option out for the model's own."
+            f" numbers{remedy}."
         )
 
 

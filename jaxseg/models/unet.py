@@ -47,7 +47,7 @@ class UNetDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        check_channels(self.decoder_channels, levels)
+        check_channels(self, levels)
         x = levels.deepest
         if self.center:
             x = Center(self.dtype, name="center")(x, train=train)

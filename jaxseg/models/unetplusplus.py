@@ -69,7 +69,7 @@ class UNetPlusPlusDecoder(nn.Module):
     @nn.compact
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> dict[int, Feature]:
         """Returns the nodes that can be scored, from L1 to the full depth, or what L1 to `level` need."""
-        check_channels(self.decoder_channels, levels)
+        check_channels(self, levels)
         last = levels.depth
         pruned = self.level is not None and self.level < last - 1
         rows = {i: levels[f"c{i}"] for i in range(last, 1, -1)}

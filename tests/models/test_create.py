@@ -75,6 +75,7 @@ def test_mistakes_are_named(arguments, message):
     "options, message",
     [
         ({"decoder_channels": (8, 8)}, "has 2 entries, expected 5.*Give as many numbers, or leave the option out"),
+        ({"encoder_options": {"widths": (4, 6, 8)}}, r"has 5 entries, expected 3.*is c3\. Give as many numbers\."),
         ({"attention": "sse"}, "Did you mean 'scse'"),
     ],
 )
