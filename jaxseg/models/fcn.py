@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.blocks.conv import Conv, Feature
 from jaxseg.blocks.fully_connected import fully_connected
+from jaxseg.blocks.head import FCNHead
 from jaxseg.blocks.initializers import xavier_uniform
 from jaxseg.blocks.types import Function
 from jaxseg.blocks.upsample import ConvTranspose, bilinear_init, crop_or_resize
@@ -139,7 +140,7 @@ def warm_start(coarser: Mapping[str, Any], finer: Mapping[str, Any]) -> dict[str
     return unflatten_dict({**new, **old}) | {"batch_stats": dict(coarser.get("batch_stats", {}))}
 
 
-class DilatedFCN(AuxiliaryHead):
+class DilatedFCN(FCNHead):
     """torchvision's FCN: a dilated ResNet, a head of two convolutions on c5, and bilinear upsampling.
 
     Parameters with its auxiliary head and 21 classes: 35,322,218 on "resnet50", 54,314,346 on "resnet101". Dropout is
@@ -148,8 +149,10 @@ class DilatedFCN(AuxiliaryHead):
     Outputs: "logits"; with `auxiliary` also "auxiliary", the same head on c4.
     """
 
-    level: str = "c5"
     align_corners: bool = False  # of the final enlargement
+
+    def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Scores:
+        return super().__call__(levels["c5"], size, train=train)
 
 
 FCN = Architecture(FCNDecoder, FCNScores, default_encoder="vgg16", default_output_stride=32)
@@ -159,7 +162,7 @@ VARIANTS = {
     "fcn8s": FCN,
     "fcn": Architecture(
         None,
-        Variant(DilatedFCN, level="c5"),
+        DilatedFCN,
         auxiliary=Variant(AuxiliaryHead, dropout=Option("dropout", 0.1), align_corners=Option("align_corners", False)),
         default_encoder="resnet50",
         default_output_stride=8,

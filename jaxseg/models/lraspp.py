@@ -11,7 +11,7 @@ from jaxseg.blocks.conv import Conv, ConvNormAct, Feature
 from jaxseg.blocks.initializers import pytorch_uniform
 from jaxseg.blocks.types import Function
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import Architecture
+from jaxseg.models.parts import Architecture, level_of
 from jaxseg.ops.pool import global_avg_pool
 from jaxseg.ops.resize import resize, resize_like
 
@@ -52,7 +52,7 @@ class LRASPPHead(nn.Module):
         project = ConvNormAct(self.features, 1, dtype=self.dtype, kernel_init=pytorch_uniform, name="project")
         scores = lraspp(
             levels["c5"],
-            levels[self.fine_level],
+            level_of(levels, self.fine_level, "set fine_level to one of these"),
             project=partial(project, train=train),
             weigh=conv(self.features, dtype=self.dtype, name="weigh"),
             predict_deep=score(name="deep"),

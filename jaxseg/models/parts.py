@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import FCNHead, Head
 from jaxseg.checks import UserError, check_options
 from jaxseg.encoders.levels import Levels
@@ -145,7 +146,22 @@ class AuxiliaryHead(FCNHead):
     level: str = "c4"
 
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Float[Array, "b h w num_classes"]:
-        return super().__call__(levels[self.level], size, train=train)
+        x = level_of(levels, self.level, "leave the auxiliary head out: auxiliary=False")
+        return super().__call__(x, size, train=train)
+
+
+def level_of(levels: Levels, name: str, otherwise: str) -> Feature:
+    """Returns the features of a level, or raises a `UserError` that says what to do where the encoder has no such one.
+
+    Args:
+      levels: of the encoder.
+      name: of the level, "c1" to "c5".
+      otherwise: what may be done, other than to take an encoder of more levels.
+    """
+    try:
+        return levels[name]
+    except UserError as error:
+        raise UserError(f"{error} Choose an encoder of more, or {otherwise}.") from None
 
 
 def check_channels(decoder: nn.Module, levels: Levels) -> None:

@@ -4,7 +4,7 @@ from jaxseg.blocks.conv import Feature
 from jaxseg.blocks.head import Head
 from jaxseg.blocks.ppm import PPM
 from jaxseg.encoders.levels import Levels
-from jaxseg.models.parts import Architecture, AuxiliaryHead, Option
+from jaxseg.models.parts import Architecture, AuxiliaryHead, Option, level_of
 from jaxseg.models.segmenter import Segmenter
 from jaxseg.variants import Variant
 
@@ -23,7 +23,7 @@ class PSPNetDecoder(PPM):
     level: str = "c5"  # of the encoder, that is pooled
 
     def __call__(self, levels: Levels, size: tuple[int, int], *, train: bool) -> Feature:
-        return super().__call__(levels[self.level], train=train)
+        return super().__call__(level_of(levels, self.level, "set level to one of these"), train=train)
 
 
 VARIANTS = {
