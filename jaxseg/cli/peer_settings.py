@@ -17,10 +17,16 @@ _WEIGHTS = (
 )
 _GO_ON = "the same --workdir again goes on with a run; config.model.weights starts from a trained model."
 _DEVICES = "a run uses every device that JAX sees; config.train.devices takes fewer (docs/scale.md)."
+_TYPE = "the computation's type is config.model.dtype, float32 or bfloat16; parameters stay float32."
+_FROZEN = "parts that are not trained are named by config.optim.freeze, such as encoder or encoder/stem."
+_RATE = "the encoder's learning rate relative to config.optim.lr is config.optim.encoder_lr_factor, such as 0.1."
+_NORM = "batch normalization is over all devices unless config.train.batch_norm is device."
+_REMAT = "less memory for more time is config.train.remat=blocks."
+_EVERY = "an evaluation comes after each epoch, or every config.eval.every steps."
 _COLORS = "colors are changed by config.augment.brightness, contrast, saturation and hue."
 
 # Setting of Lightning, segmentation_models_pytorch (smp), mmsegmentation, albumentations or another trainer, as
-# `plain_name` has it -> key of the config here, with a value where only one is meant; or a sentence.
+# `plain_name` has it -> key of the config here, whose values mean the same; or a sentence.
 PEERS: dict[str, str] = {
     # The model.
     "arch": "model.name",
@@ -55,8 +61,8 @@ PEERS: dict[str, str] = {
     "optimizer": "optim.name",
     "learningrate": "optim.lr",
     "baselr": "optim.lr",
-    "encoderlr": "optim.encoder_lr_factor",
-    "backbonelr": "optim.encoder_lr_factor",
+    "encoderlr": _RATE,
+    "backbonelr": _RATE,
     "scheduler": "optim.schedule",
     "lrscheduler": "optim.schedule",
     "gradientclipval": "optim.clip_norm",
@@ -64,9 +70,9 @@ PEERS: dict[str, str] = {
     "maxgradnorm": "optim.clip_norm",
     "accumulategradbatches": "optim.accumulate",
     "gradientaccumulationsteps": "optim.accumulate",
-    "freezeencoder": "optim.freeze=encoder",
-    "freezebackbone": "optim.freeze=encoder",
-    "frozenstages": "optim.freeze=encoder",
+    "freezeencoder": _FROZEN,
+    "freezebackbone": _FROZEN,
+    "frozenstages": _FROZEN,
     "emadecay": "optim.ema",
     # The run.
     "maxepochs": "train.epochs",
@@ -74,11 +80,11 @@ PEERS: dict[str, str] = {
     "nepochs": "train.epochs",
     "maxsteps": "train.steps",
     "maxiters": "train.steps",
-    "precision": "model.dtype=bfloat16",
-    "amp": "model.dtype=bfloat16",
-    "fp16": "model.dtype=bfloat16",
-    "bf16": "model.dtype=bfloat16",
-    "mixedprecision": "model.dtype=bfloat16",
+    "precision": _TYPE,
+    "amp": _TYPE,
+    "fp16": _TYPE,
+    "bf16": _TYPE,
+    "mixedprecision": _TYPE,
     "earlystopping": _END,
     "earlystop": _END,
     "patience": _END,
@@ -88,10 +94,10 @@ PEERS: dict[str, str] = {
     "gpus": _DEVICES,
     "numgpus": _DEVICES,
     "numnodes": _DEVICES,
-    "syncbatchnorm": "train.batch_norm=global",
-    "gradientcheckpointing": "train.remat=blocks",
-    "valcheckinterval": "eval.every",
-    "checkvaleverynepoch": "eval.every",
+    "syncbatchnorm": _NORM,
+    "gradientcheckpointing": _REMAT,
+    "valcheckinterval": _EVERY,
+    "checkvaleverynepoch": _EVERY,
     "savetopk": "checkpoint.keep",
     "logeverynsteps": "log.every",
     # The data.

@@ -102,7 +102,13 @@ def test_the_same_name_again_keeps_the_options():
     [
         ("optim.lrr=1", "Unknown config key 'optim.lrr'. Did you mean 'optim.lr'?"),
         ("train.max_epochs=3", "Set config.train.epochs."),
-        ("train.precision=16-mixed", "Set config.model.dtype=bfloat16."),
+        ("train.precision=32", "The computation's type is config.model.dtype, float32 or"),  # not: bfloat16
+        ("train.freeze_encoder=false", "Parts that are not trained are named by config.optim.freeze"),
+        ("optim.encoder_lr=1e-5", "The encoder's learning rate relative to config.optim.lr is"),
+        (
+            "trainer.check_val_every_n_epoch=5",
+            "An evaluation comes after each epoch, or every config.eval.every steps",
+        ),  # not in epochs
         ("train.early_stopping=3", "The best checkpoint by validation mIoU is kept"),
         ("augment.HorizontalFlip=0.5", "Set config.augment.flip."),
         ("loss.name=DiceLoss", "The losses and their weights are config.loss.terms"),
@@ -140,7 +146,7 @@ def test_what_other_trainers_settings_are_called_here_exists():
         assert name == plain_name(name), "is looked up in this form"
         for key in [here] if " " not in here else re.findall(r"config\.([a-z_.]+\b)(?!:)", here):
             mapping = next((group for group in OPEN if key.startswith(f"{group}.")), "")
-            *groups, last = (mapping or key.partition("=")[0]).split(".")
+            *groups, last = (mapping or key).split(".")
             group = config
             for part in groups:
                 group = group[part]
