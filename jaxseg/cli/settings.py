@@ -235,10 +235,14 @@ def _unknown(config: ConfigDict, key: str, group: str) -> None:
     from jaxseg.experiment.limits import flatten
 
     every = list(flatten(config))
-    near = f"{of_peers(key)} ".lstrip() or closest(key, every)
+    own = {path: path.rpartition(".")[2] for path in every}  # the names without their groups
+    inside_of, _, name = key.rpartition(".")
+    misplaced = inside_of == group and name in own.values()
+    near = f"{of_peers(key)} ".lstrip() or ("" if misplaced else closest(key, every))
     if not near:  # the right name in the wrong group
-        name = difflib.get_close_matches(key.rpartition(".")[2], [k.rpartition(".")[2] for k in every], n=1)
-        near = f"Did you mean {' or '.join(repr(k) for k in every if name and k.endswith(name[0]))}? " if name else ""
+        like = difflib.get_close_matches(name, own.values(), n=1)
+        found = [repr(path) for path in every if own[path] in like]
+        near = f"Did you mean {' or '.join(found)}? " if found else ""
     inside = _get(config, group) if group else config
     names = ", ".join(inside) if isinstance(inside, ConfigDict) else "no settings inside"
     raise UserError(f"Unknown config key '{key}'. {near}Known in config{'.' + group if group else ''}: {names}.")

@@ -115,6 +115,9 @@ def test_the_same_name_again_keeps_the_options():
         ("model.classes=3", "A model has the classes of the data."),
         ("optm.lr=1", "Did you mean 'optim.lr'?"),
         ("lr=1", "Did you mean 'optim.lr'?"),
+        ("train.lr=1", "Did you mean 'optim.lr'?"),  # not train.xla, which has as many letters in common
+        ("optm.name=sgd", "Did you mean 'optim.name'?"),
+        ("train.batch_size=4", "Did you mean 'data.batch_size' or 'eval.batch_size'?"),
         ("optim.lr.x=1", "Unknown config key 'optim.lr.x'"),
         ("optim=adam", "group of settings. Set one of them: optim.accumulate"),
         ("optim.lr=abc", "config.optim.lr must be a number, got 'abc'"),
