@@ -148,6 +148,12 @@ def check_lr_factors(config: ConfigDict) -> None:
     """Raises a `UserError` for a factor of the learning rate that is none, and for two of the encoder."""
     factors = config.optim.lr_factors.to_dict()
     for path, factor in factors.items():
+        if isinstance(factor, Mapping):  # a dot begins a mapping inside
+            whole = next(iter(flatten_dict(factor, sep="/")), "")
+            raise UserError(
+                f"config.optim.lr_factors.{path} must be a number above 0, got {factor}. Parts of a path have slashes"
+                f" between them: {path}/{whole}."
+            )
         if not (is_finite(factor) and factor > 0):
             raise UserError(
                 f"config.optim.lr_factors.{path} must be a number above 0, got {factor}. Name what is not to be trained"

@@ -226,12 +226,20 @@ def test_a_path_of_frozen_parameters_alone_names_nothing():
         create_state({"params": PARAMS}, tx, freeze=("encoder",))
 
 
-@pytest.mark.parametrize("factor", [0.0, -1.0, "ten", float("nan"), True, {"conv": 2.0}])
+@pytest.mark.parametrize("factor", [0.0, -1.0, "ten", float("nan"), True])
 def test_factors_that_are_none_are_refused(factor):
     c = _config()
     c.train.steps = 10
     c.optim.lr_factors = {"head": factor}
     with pytest.raises(UserError, match="lr_factors.head must be a number above 0.*config.optim.freeze"):
+        check_config(c)
+
+
+def test_a_path_with_dots_is_told_how_paths_are_written():
+    c = _config()
+    c.train.steps = 10
+    c.optim.lr_factors = {"encoder": {"conv": {"bias": 2.0}}}  # as --config.optim.lr_factors.encoder.conv.bias=2 has it
+    with pytest.raises(UserError, match=r"Parts of a path have slashes between them: encoder/conv/bias\.$"):
         check_config(c)
 
 
