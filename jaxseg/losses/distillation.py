@@ -27,7 +27,8 @@ def distillation(
     teacher.
 
     Args:
-      logits: the student's unnormalized scores, any float dtype; the loss is computed in float32.
+      logits: the student's unnormalized scores, of at least two classes, any float dtype; the loss is computed in
+        float32.
       teacher_logits: the teacher's, of the same shape.
       where: valid pixels (None means all). Without any, loss and gradient are 0. Pixels
         with the ignore label may be valid here: the teacher has scores for them too.
@@ -38,6 +39,11 @@ def distillation(
     0.2231
     """
     logits, teacher_logits = _prepare(logits, teacher_logits, where, temperature)
+    if logits.shape[-1] < 2:
+        raise UserError(
+            f"Logits {logits.shape} are of one class, whose softmax is 1 everywhere: there is nothing to learn. Use"
+            " channel_wise_distillation, or logits of two classes."
+        )
     log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher_logits)
     divergence = temperature**2 * (jnp.exp(log_q) * (log_q - log_p)).sum(-1)
     return ratio_where(divergence, jnp.ones_like(divergence), where)

@@ -78,3 +78,10 @@ def test_wrong_arguments_are_named(batch, loss):
         loss(student, teacher, where=where[:1])
     with pytest.raises(UserError, match="`temperature` must be positive, got 0"):
         loss(student, teacher, temperature=0)
+
+
+def test_one_class_has_nothing_to_learn_from():
+    one = jnp.ones((1, 2, 2, 1))
+    with pytest.raises(UserError, match=r"\(1, 2, 2, 1\) are of one class.*channel_wise_distillation"):
+        distillation(one, 2 * one)
+    assert channel_wise_distillation(one, one.at[0, 0, 0].set(5.0)) > 0
