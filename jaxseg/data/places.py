@@ -111,15 +111,24 @@ def overlap_warnings(looks: Sequence[Look]) -> list[str]:
     if not train:
         return []
     edges = np.stack([corners(fact.places[0], fact.size) for fact in train])
-    systems = np.array([fact.places[0].crs for fact in train])
+    low, high = edges.min(1).T, edges.max(1).T  # (x, y) of the boxes around: of thousands of tiles few are near one
+    systems = _systems([fact.places[0] for seen in looks for fact in seen.facts if fact.places[0] is not None])
+    own = np.array([systems[fact.places[0].crs] for fact in train])
     said = []
     for seen in looks[1:]:
         found: list[tuple[float, str, str]] = []  # (share, name, that of the image over it)
         for fact in seen.facts:
-            if (place := fact.places[0]) is not None:
-                shares = np.where(systems == place.crs, _shares(place, fact.size, edges), 0)
-                if shares.max() > OVERLAP:
-                    found.append((float(shares.max()), fact.name, train[int(shares.argmax())].name))
+            if (place := fact.places[0]) is None:
+                continue
+            here = corners(place, fact.size)
+            left, top, right, bottom = *here.min(0), *here.max(0)
+            near = (low[0] < right) & (high[0] > left) & (low[1] < bottom) & (high[1] > top)
+            others = np.flatnonzero(near & (own == systems[place.crs]))
+            if not others.size:
+                continue
+            shares = _shares(place, fact.size, edges[others])
+            if shares.max() > OVERLAP:
+                found.append((float(shares.max()), fact.name, train[int(others[shares.argmax()])].name))
         if found:
             share, name, other = max(found)
             said.append(
@@ -129,6 +138,17 @@ def overlap_warnings(looks: Sequence[Look]) -> list[str]:
                 " data.options.group."
             )
     return said
+
+
+def _systems(places: Sequence[Georeference]) -> dict[str, int]:
+    """A number for the words of each coordinate reference system, one for all words of the same."""
+    known: list[Georeference] = []
+    numbers: dict[str, int] = {}
+    for place in places:
+        if place.crs not in numbers:
+            numbers[place.crs] = next((i for i, one in enumerate(known) if geo.same_system(one, place)), len(known))
+            known += [place] * (numbers[place.crs] == len(known))
+    return numbers
 
 
 def _shares(place: Georeference, size: tuple[int, int], others: Float[np.ndarray, "n 4 2"]) -> Float[np.ndarray, " n"]:

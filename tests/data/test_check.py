@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import math
 import os
+import time
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 
-from jaxseg.data import create_dataset, readers, report, verdict
-from jaxseg.data.check import look
+from jaxseg.data import create_dataset, places, readers, report, verdict
+from jaxseg.data.bands import Bands
+from jaxseg.data.check import Facts, Look, look
 from jaxseg.data.preprocessing import Preprocessing
+from jaxseg.data.readers.geo import Georeference
 from jaxseg.data.resize import Resize
 from jaxseg.data.statistics import fit_mean_and_std, fit_window, spread
 from jaxseg.data.suggest import inverse_frequency, median_frequency, suggest_sizes, suggest_values
@@ -384,6 +388,33 @@ def test_validation_tiles_over_training_tiles_are_told(tmp_path):
     assert len(said) == 1 and "1 images of 'val' lie over images of 'train', val by 38 % over train" in said[0]
     assert judged(tiles(tmp_path / "b", val=(32, 0))).warnings == []
     assert judged(tiles(tmp_path / "c", val=(0, -24))).warnings == []
+
+
+def placed(split, count, words, *, east=0.0, side=256):
+    """A look at `count` tiles of pixels of 10 m in a square, of which only the places are known."""
+    facts, row, none = [], math.isqrt(count) + 1, (np.zeros(3), np.zeros(3))
+    for i in range(count):
+        x, y = 500_000 + east + 10 * side * (i % row), 5_400_000 - 10 * side * (i // row)
+        place = Georeference(words, (10, 0, x, 0, -10, y))
+        facts.append(Facts(i, f"{split}{i}", (side, side), *none, np.zeros(3, int), places=(place, place)))
+    return Look(split, count, Bands(), facts)
+
+
+def test_overlaps_are_found_whatever_the_words_of_the_coordinate_system():
+    words = rasterio.CRS.from_epsg(32633).to_wkt()
+    other = words.replace("WGS 84 / UTM zone 33N", "UTM33")
+    looks = [placed("train", 4, words), placed("val", 1, other, east=10 * 64)]
+    assert "1 images of 'val' lie over images of 'train', val0 by 75 % over train0" in places.overlap_warnings(looks)[0]
+    looks[1] = placed("val", 1, rasterio.CRS.from_epsg(32632).to_wkt())
+    assert places.overlap_warnings(looks) == []
+
+
+def test_thousands_of_tiles_are_compared_in_seconds():
+    words = rasterio.CRS.from_epsg(32633).to_wkt()
+    looks = [placed("train", 5000, words), placed("val", 2000, words, east=1e6)]
+    began = time.perf_counter()
+    assert places.overlap_warnings(looks) == []
+    assert time.perf_counter() - began < 20
 
 
 def test_a_label_that_says_what_holds_nothing_and_counts_it_is_told(tmp_path):
