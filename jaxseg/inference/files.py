@@ -265,6 +265,16 @@ def to_stored(label: np.ndarray, trained: TrainedModel) -> np.ndarray:
     return stored.astype(np.uint8 if max(largest, int(stored.max())) <= 255 else np.uint16)
 
 
+def map_type(trained: TrainedModel) -> np.dtype:
+    """Returns the type of georeferenced label maps, one for all of a mosaic: it holds every id and the ignore label."""
+    return np.dtype(np.uint8 if max(len(trained.classes), trained.ignore + 1) <= 256 else np.uint16)
+
+
+def map_nodata(trained: TrainedModel) -> int | None:
+    """Returns the value that all of them declare, used or not; None where the ignore label is below 0."""
+    return trained.ignore if trained.ignore >= 0 else None
+
+
 def locate(file: str) -> tuple[geo.Georeference | None, list[str]]:
     """Returns where an image lies, and what is to be said if that is lost."""
     if not geo.is_georeferenced(file):
@@ -300,10 +310,10 @@ def _write_figures(
             visualize.uncertainty_figure(shown, maps, part)
     overlay_png(stem, shown, label, trained, alpha)
     if place is not None:
-        colors = trained.palette if small else ()
-        stored = label.astype(np.uint8 if small else np.uint16)
-        with atomic_path(f"{stem}_label.tif") as part:  # all maps of a mosaic declare one value, used or not
-            geo.write_geotiff(str(part), stored, place, nodata=trained.ignore, palette=colors)
+        stored, nodata = label.astype(map_type(trained)), map_nodata(trained)
+        colors = trained.palette if stored.dtype == np.uint8 else ()
+        with atomic_path(f"{stem}_label.tif") as part:
+            geo.write_geotiff(str(part), stored, place, nodata=nodata, palette=colors)
         return
     with atomic_path(f"{stem}_label.png") as part:
         if small:

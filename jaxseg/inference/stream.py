@@ -20,7 +20,17 @@ from jaxseg.checks import UserError
 from jaxseg.data import readers
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.readers import geo, opening
-from jaxseg.inference.files import DEFAULT, Chosen, Outputs, bands_for, locate, overlay_png, to_stored
+from jaxseg.inference.files import (
+    DEFAULT,
+    Chosen,
+    Outputs,
+    bands_for,
+    locate,
+    map_nodata,
+    map_type,
+    overlay_png,
+    to_stored,
+)
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff
@@ -86,9 +96,7 @@ def predict_stream(
     size = known.height, known.width
     chosen = bands_for(file, bands)
     place, lost = locate(file)
-    kind = to_stored(np.array([[trained.ignore]]), trained).dtype if values else np.dtype(np.uint8)
-    if not values and max(len(trained.classes), trained.ignore + 1) > 256:
-        kind = np.dtype(np.uint16)
+    kind = to_stored(np.array([[trained.ignore]]), trained).dtype if values else map_type(trained)
     empties: list[tuple[int, Bool[np.ndarray, "h w"]]] = []  # (top, pixels that hold nothing) of what was read
 
     def read(top: int, left: int, height: int, width: int) -> Num[np.ndarray, "h w c"]:
@@ -155,7 +163,7 @@ def _write_labels(
     """Writes the label map, with the palette where it is of labels, and the outlines of its regions."""
     path = f"{stem}.tif" if outputs.values else f"{stem}_label.tif"
     palette = () if outputs.values or dtype.itemsize > 1 else trained.palette
-    write_tiff(path, read, size, dtype, place, palette=palette, nodata=None if outputs.values else trained.ignore)
+    write_tiff(path, read, size, dtype, place, palette=palette, nodata=None if outputs.values else map_nodata(trained))
     if outputs.geojson:
         stored = trained.values if outputs.values else range(len(trained.classes))
         write_outlines(f"{stem}.geojson", path, dict(zip(stored, enumerate(trained.classes), strict=True)))

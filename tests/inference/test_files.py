@@ -9,7 +9,8 @@ from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.data.bands import Bands
 from jaxseg.data.preprocessing import Preprocessing
-from jaxseg.inference.image_list import find_below, name_outputs
+from jaxseg.inference.files import Predicted, open_page, write_page
+from jaxseg.inference.image_list import ImagePage, find_below, name_outputs
 from jaxseg.inference.predict import Predictor
 from jaxseg.inference.uncertainty import Ensemble
 from jaxseg.trained import TrainedModel
@@ -260,3 +261,15 @@ def test_a_mask_inside_a_file_is_said_to_be_unused(sixteen, tmp_path, capsys):
             file.write_mask(image[..., 0] > 200)
     labels(sixteen, tmp_path / "a.tif")
     assert "the mask that files have inside is not used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count,ignore,kind,nodata", [(3, -100, "uint8", None), (256, 65535, "uint16", 65535)])
+def test_maps_declare_the_ignore_label_where_their_type_holds_it(tmp_path, count, ignore, kind, nodata):
+    """A bundle may have a negative one, and of 256 classes 255 is one: no label of this image is above 255."""
+    rasterio = pytest.importorskip("rasterio")
+    names = tuple(f"class {i}" for i in range(count))
+    trained = dataclasses.replace(brightest(), classes=names, palette=((9, 8, 7),) * count, ignore=ignore)
+    page = ImagePage(geotiff(tmp_path / "a.tif", np.full((6, 5, 3), 90, np.uint8)), None, tmp_path / "a")
+    write_page(trained, page, open_page(trained, page), Predicted(np.full((6, 5), 2, np.int32), {}))
+    with rasterio.open(tmp_path / "a_label.tif") as written:
+        assert (written.dtypes, written.nodata, written.read().max()) == ((kind,), nodata, 2)
