@@ -1,6 +1,7 @@
 """Georeferenced images by rasterio (GDAL): formats that nothing else here reads, and the place of an image on earth."""
 
 import dataclasses
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from jaxseg.data.readers.stored import Header, StoredLabel, Window
 SUFFIXES = (".jp2", ".vrt", ".img")
 BLOCK = 256  # sides of the tiles of files that are written, pixels
 CACHE = 64  # MB of decoded tiles that GDAL keeps while a large file is written
+_OPENING = threading.Lock()  # warnings are let by for all threads at once: of two, one would bring back the other's
 _TAGS = (34735, 33550, 34264)  # of a TIFF, that hold GeoTIFF's keys, the size of a pixel, or the whole transform
 
 
@@ -274,7 +276,7 @@ def _rasterio(path: str) -> Any:
 def _open(path: str, start: bytes) -> Any:
     rasterio = _rasterio(path)
     try:
-        with warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             return rasterio.open(path)
     except Exception as error:

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
+from jaxseg.data.readers import geo
 from jaxseg.data.readers.stored import WindowError
 
 RNG = np.random.default_rng(0)
@@ -214,8 +216,6 @@ def test_images_that_must_be_rgb(tmp_path):
 def test_georeference(tmp_path):
     """Through a GeoTIFF and back; JPEG 2000 is read by the same library."""
     rasterio = pytest.importorskip("rasterio")
-    from jaxseg.data.readers import geo
-
     place = geo.Georeference(rasterio.crs.CRS.from_epsg(32633).to_wkt(), (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
     ids = RNG.integers(0, 5, (40, 50)).astype(np.uint8)
     geo.write_geotiff(str(tmp_path / "a.tif"), ids, place, nodata=255)
@@ -241,6 +241,7 @@ def test_a_missing_extra_is_named(tmp_path, library, name, extra):
     code = f"""
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 sys.modules["{library}"] = None
 from jaxseg.data import readers
@@ -266,6 +267,19 @@ def test_npy_in_threads(tmp_path):
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(let_others)
+
+
+def test_threads_that_ask_for_places_leave_warnings_as_they_were(tmp_path):
+    """rasterio warns of every file without a place, such as micrographs."""
+    pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(geo.place_of, [str(path)] * 500)) == {None}
+        assert (warnings.filters, [str(warning.message) for warning in caught]) == (before, [])
 
 
 def test_a_nifti_of_one_slice_has_two_axes(tmp_path):
