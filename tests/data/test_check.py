@@ -417,6 +417,19 @@ def test_thousands_of_tiles_are_compared_in_seconds():
     assert time.perf_counter() - began < 20
 
 
+@pytest.mark.parametrize("transform", [None, (0, 0, 5, 0, 0, 6)], ids=["pixels of nothing known", "of no size"])
+def test_tiles_that_name_a_system_and_no_place_in_it_are_not_compared(tmp_path, transform):
+    tiles(tmp_path)
+    for split in ("train", "val"):
+        with rasterio.open(tmp_path / split / f"images/{split}.tif") as file:
+            profile = {key: file.profile[key] for key in ("driver", "width", "height", "count", "dtype", "crs")}
+            pixels = file.read()
+        where = {} if transform is None else {"transform": rasterio.Affine(*transform)}
+        with rasterio.open(tmp_path / split / f"images/{split}.tif", "w", **profile, **where) as file:
+            file.write(pixels)
+    assert judged(tmp_path).warnings == []
+
+
 def test_a_label_that_says_what_holds_nothing_and_counts_it_is_told(tmp_path):
     said = judged(tiles(tmp_path / "a", nodata=1)).warnings
     assert (

@@ -73,15 +73,22 @@ def georeference(path: str) -> Georeference | None:
 
 
 def place_of(path: str) -> Georeference | None:
-    """Returns what `georeference` does, None for files that cannot say it, and where rasterio is not installed."""
+    """Returns what `georeference` does, None for files that cannot say it, and where rasterio is not installed.
+
+    None too for files that name a coordinate system and no place in it: without a transform, or with pixels of no size.
+    """
     from jaxseg.data.readers import opening
 
     if opening.suffix(path) not in (".tif", ".tiff", *SUFFIXES) or not is_installed():
         return None
     try:
-        return georeference(path)
+        place = georeference(path)
     except UserError:  # a TIFF that others read
         return None
+    if place is None or place.transform == (1, 0, 0, 0, 1, 0):
+        return None
+    a, b, _, d, e, _ = place.transform
+    return place if a * e != b * d else None
 
 
 def same_system(one: Georeference, other: Georeference) -> bool:
