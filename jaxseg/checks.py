@@ -53,6 +53,18 @@ def listing(values: Sequence[Any], limit: int = 5) -> str:
     return ", ".join(map(str, values[:limit])) + (f" and {rest} more" if rest > 0 else "")
 
 
+def percent(share: float) -> str:
+    """Returns a share, 0 to 1, in percent: small ones too, and never with an exponent.
+
+    >>> percent(0.000812), percent(0.1234), percent(0.9968)
+    ('0.081 %', '12.3 %', '99.7 %')
+    """
+    whole = 100 * share
+    if whole >= 9.95:
+        return f"{whole:.3g} %"
+    return f"{whole:.2g} %" if whole >= 1e-4 or not whole else "<0.0001 %"
+
+
 def printable(text: str) -> str:
     """Returns a text whose control characters are escaped, so that it steers no terminal; lines stay lines.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxseg.checks import listing
+from jaxseg.checks import listing, percent
 from jaxseg.data.check import Facts, Look
 from jaxseg.data.dataset import Dataset
 from jaxseg.data.readers import geo
@@ -30,7 +30,7 @@ def label_warnings(dataset: Dataset, seen: Look) -> list[str]:
     said, apart = [], [(fact.name, off) for fact in seen.facts if (off := offset(fact)) is not None]
     if apart:
         worst = max(off for _, off in apart)
-        there = "in another coordinate system" if np.isinf(worst) else f"up to {worst:.3g} pixels away"
+        there = "in another coordinate system" if np.isinf(worst) else f"up to {_rounded(worst)} pixels away"
         said.append(
             f"{seen.split}: {len(apart)} labels lie elsewhere than their images, {there}, by what the files say:"
             f" {listing([name for name, _ in apart])}. They have as many pixels, but of another place. Bring each onto"
@@ -46,11 +46,16 @@ def label_warnings(dataset: Dataset, seen: Look) -> list[str]:
         share = sum(counts.values()) / max(seen.counts.sum(), 1)
         files = sum(bool(fact.unheeded) for fact in seen.facts)
         said.append(
-            f"{seen.split}: {files} labels say (GDAL's nodata) that {100 * share:.2g} % of the pixels hold nothing,"
+            f"{seen.split}: {files} labels say (GDAL's nodata) that {percent(share)} of the pixels hold nothing,"
             f" which count as {names} all the same. To ignore them, list the value in data.label_ignore; where it is a"
             " class, this is as it should be."
         )
     return said
+
+
+def _rounded(number: float) -> str:
+    """Three digits, without an exponent: 5420000."""
+    return np.format_float_positional(number, 3, fractional=False, trim="-")
 
 
 def order_warnings(seen: Look) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxseg.checks import listing
+from jaxseg.checks import listing, percent
 from jaxseg.data.bands import Bands
 from jaxseg.data.check import Look, Size
 from jaxseg.data.dataset import Dataset
@@ -122,7 +122,7 @@ def seen_at(seen: Look, setting: Setting) -> str:
         return f"{told} (data.resize changes it)"
     cut = window_share(seen, setting)
     if cut and cut[0]:
-        told += f"; in windows of {_times(setting.canvas)}, {100 * cut[1]:.2g} % of an image at a time"
+        told += f"; in windows of {_times(setting.canvas)}, {percent(cut[1])} of an image at a time"
     told += f"; crops of {_times(setting.crop)}"
     return told
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from jaxseg.checks import UserError, listing
+from jaxseg.checks import UserError, listing, percent
 from jaxseg.data import layouts, readers
 from jaxseg.data.check import Look, pairs_of
 from jaxseg.data.dataset import LARGEST, Dataset
@@ -39,7 +39,7 @@ def suggest_nodata(seen: Look) -> list[str]:
         return []
     value, share, low, high = found
     return [
-        f"{seen.split}: {100 * share:.2g} % of the values are {value:g}, far from all others, {low:g} to {high:g}. If"
+        f"{seen.split}: {percent(share)} of the values are {value:g}, far from all others, {low:g} to {high:g}. If"
         f" it stands for nothing: data.options.nodata={value:g}; if not, give data.options.window."
     ]
 

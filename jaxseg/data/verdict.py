@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError, listing
+from jaxseg.checks import UserError, listing, percent
 from jaxseg.data import places, suggest
 from jaxseg.data.bands import Bands
 from jaxseg.data.check import Look, Problem
@@ -208,7 +208,7 @@ def canvas_warnings(seen: Look, setting: Setting) -> list[str]:
         return []
     return [
         f"{seen.split}: {cut[0]} of {len(seen.facts)} images are larger than data.canvas={setting.canvas}: training"
-        f" sees windows of them, {100 * cut[1]:.2g} % of an image at a time (median). Where that is too little to tell"
+        f" sees windows of them, {percent(cut[1])} of an image at a time (median). Where that is too little to tell"
         " what a pixel is, enlarge the canvas and the crop, or make images smaller, in evaluation too: data.resize."
     ]
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from ml_collections import ConfigDict
 
 from jaxseg import losses, metrics
-from jaxseg.checks import listing
+from jaxseg.checks import listing, percent
 from jaxseg.data import Dataset, pipeline
 from jaxseg.data.bands import Bands, empty_pixels
 from jaxseg.evaluation.data import check_bands, check_classes
@@ -72,7 +72,7 @@ class Evaluation:
         lost = np.flatnonzero((labeled > 0) & (predicted == 0))
         if not lost.size:
             return ""
-        told = [f"{names[i]} ({100 * labeled[i] / labeled.sum():.2g} % of the labeled pixels)" for i in lost]
+        told = [f"{names[i]} ({percent(labeled[i] / labeled.sum())} of the labeled pixels)" for i in lost]
         return (
             f"Never predicted: {listing(told, 8)}. Train longer, or give rare classes more say: config.data.balance,"
             " Dice beside cross entropy, class weights (jaxseg data check suggests some)."

@@ -379,6 +379,8 @@ def test_a_label_that_lies_elsewhere_is_told(tmp_path):
     said = judged(tiles(tmp_path / "a", label_at=(3, 4))).warnings
     assert ["labels lie elsewhere than their images, up to 5 pixels away" in line for line in said] == [True, True]
     assert "train: 1 labels" in said[0] and "rio warp" in said[0]
+    said = judged(tiles(tmp_path / "far", label_at=(542_000, 0))).warnings
+    assert "up to 542000 pixels away" in said[0]
     said = judged(tiles(tmp_path / "b", crs="EPSG:32632")).warnings
     assert ["in another coordinate system" in line for line in said] == [True, True]
 
@@ -435,6 +437,10 @@ def test_a_label_that_says_what_holds_nothing_and_counts_it_is_told(tmp_path):
     assert (
         len(said) == 2 and "say (GDAL's nodata) that 8.3 % of the pixels hold nothing, which count as square" in said[0]
     )
+    few = np.zeros((24, 32), np.uint8)
+    few[0, :2] = 1
+    said = judged(tiles(tmp_path / "most", nodata=0, label=lambda: few)).warnings  # as masks of buildings are stored
+    assert any("that 99.7 % of the pixels hold nothing, which count as background" in line for line in said)
     said = judged(tiles(tmp_path / "b", nodata=255, label=lambda: mask(value=255))).warnings
     assert not any("GDAL" in line for line in said)
     tiles(tmp_path / "c", nodata=1)

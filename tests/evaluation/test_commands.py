@@ -11,6 +11,7 @@ import jaxseg
 from jaxseg.checks import UserError
 from jaxseg.cli.program import call
 from jaxseg.evaluation.data import find_dataset
+from jaxseg.evaluation.evaluator import Evaluation
 from jaxseg.evaluation.score import evaluate
 from jaxseg.inference.calibration import Calibration, load_calibration, save_calibration
 
@@ -37,7 +38,14 @@ def test_scores_are_of_the_checkpoint_and_the_root_that_are_named(run, tmp_path)
 def test_a_class_that_is_never_predicted_is_told(run, capsys):
     """Which the pixel accuracy does not show where it is rare."""
     assert call("eval", str(run.workdir), "--checkpoint", "1") == 0
-    assert f"Never predicted: house ({100 * ONES:.2g} % of the labeled pixels). Train longer" in capsys.readouterr().out
+    assert f"Never predicted: house ({100 * ONES:.3g} % of the labeled pixels). Train longer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labeled,told", [(3, "<0.0001 %"), (81_200, "0.081 %"), (99_680_000, "99.7 %")])
+def test_the_share_of_what_is_never_predicted_has_no_exponent(labeled, told):
+    matrix = np.array([[10**8 - labeled, 0], [labeled, 0]], np.int64)
+    evaluation = Evaluation(matrix, 0.0, [], {}, {}, 1)
+    assert f"Never predicted: house ({told} of the labeled pixels)" in evaluation.never_predicted(("sky", "house"))
 
 
 def test_options_of_metrics_are_given_to_one_evaluation(run):
