@@ -62,10 +62,11 @@ def spacing(affine: Affine) -> tuple[float, float, float]:
 
 
 def volumes_text(affines: Sequence[Affine]) -> str:
-    """Returns how volumes lie, and how large their voxels are."""
-    ways = collections.Counter(axes(affine) for affine in affines)
-    told = listing([f"{count} {way}" for way, count in ways.most_common()] if len(ways) > 1 else list(ways), 6)
-    sides = np.array([spacing(affine) for affine in affines])
+    """Returns how volumes lie, by the affines of all their slices, and how large their voxels are."""
+    ways = _ways(affines)
+    several = listing([f"{way} in {count}" for way, count in ways.most_common()], 6)
+    told = f"{several} slices" if len(ways) > 1 else several.partition(" ")[0]
+    sides = np.array([spacing(affine) for affine in set(affines)])
     low, high = sides.min(0), sides.max(0)
     ends = [f"{a:.3g}" if b <= 1.001 * a else f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True)]
     return f"{told}; pixels of {ends[0]} x {ends[1]} mm (height x width), slices {ends[2]} mm apart"
@@ -74,14 +75,16 @@ def volumes_text(affines: Sequence[Affine]) -> str:
 def volume_warnings(split: str, affines: Sequence[Affine]) -> list[str]:
     """Returns warnings about volumes of a split that are turned several ways, or whose pixels have several sizes."""
     said = []
-    ways = collections.Counter(axes(affine)[:2] for affine in affines)
+    ways: collections.Counter[str] = collections.Counter()
+    for way, count in _ways(affines).items():
+        ways[way[:2]] += count
     if len(ways) > 1:
         said.append(
             f"{split}: rows and columns lead to {listing([f'{way} in {n}' for way, n in ways.most_common()], 8)}"
             " slices. Slices are read as stored, so the same organ is mirrored or turned in some. Turn images and"
             " labels of all volumes one way, also those that are predicted later: nibabel.as_closest_canonical."
         )
-    sides = np.array([spacing(affine)[:2] for affine in affines])
+    sides = np.array([spacing(affine)[:2] for affine in set(affines)])
     if (sides.max(0) > UNLIKE * sides.min(0)).any():
         low, high = sides.min(), sides.max()
         said.append(
@@ -90,3 +93,11 @@ def volume_warnings(split: str, affines: Sequence[Affine]) -> list[str]:
             " let augment.scale cover the range."
         )
     return said
+
+
+def _ways(affines: Sequence[Affine]) -> collections.Counter[str]:
+    """How many slices lie in each way; a volume's many have one affine, which is looked at once."""
+    ways: collections.Counter[str] = collections.Counter()
+    for affine, count in collections.Counter(affines).items():
+        ways[axes(affine)] += count
+    return ways

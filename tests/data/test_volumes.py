@@ -1,6 +1,7 @@
 """Volumes that lie in a patient: labels that lie elsewhere than their images, and sets that are turned several ways."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.data import check_dataset, create_dataset, report, verdict
 from jaxseg.data.check import look
+from jaxseg.data.volumes import volume_warnings, volumes_text
 
 nibabel = pytest.importorskip("nibabel")
 RNG = np.random.default_rng(0)
@@ -79,7 +81,16 @@ def test_volumes_that_are_turned_several_ways_are_told(tmp_path):
     turned = SPACING @ np.diag([-1, -1, 1, 1])
     found = judged(root(tmp_path, (SPACING, SPACING), (turned, turned), (turned, turned)))
     assert any("rows and columns lead to LP in 8, RA in 4 slices" in said for said in found.warnings)
-    assert "volumes 8 LPS, 4 RAS; pixels of 0.8 x 1.4 mm (height x width), slices 5 mm apart" in report.text(found)
+    told = "volumes LPS in 8, RAS in 4 slices; pixels of 0.8 x 1.4 mm (height x width), slices 5 mm apart"
+    assert told in report.text(found)
+
+
+def test_volumes_of_many_slices_are_looked_at_in_no_time():
+    affines = [tuple(map(tuple, affine.tolist())) for affine in (SPACING, oblique(SPACING))] * 40_000
+    began = time.perf_counter()
+    assert volumes_text(affines).startswith("RAS; pixels of 0.8 x 1.4 mm")
+    assert volume_warnings("train", affines) == []
+    assert time.perf_counter() - began < 5
 
 
 def test_volumes_of_several_scales_are_told(tmp_path):
