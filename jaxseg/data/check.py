@@ -55,7 +55,7 @@ class Facts:
       proposed: the range of values that the file proposes to show.
       nodata: the value that, as the file says, holds nothing.
       affine: of the volume that the image is a slice of, where it says how it lies.
-      names: of the image's bands, as the file has them; empty where that is not known.
+      names: of the image's bands that are used, as the file has them; empty where that is not known.
       places: where image and label lie, by their files; None where one does not say, or rasterio is missing.
       unheeded: label -> pixels that hold nothing, as the label's file says, and that count as this label all the same.
       sample: pixels [n, c] of the image, of some records.
@@ -247,7 +247,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         proposed=None if known is None else known[0].window,
         nodata=None if known is None else known[0].nodata,
         affine=None if known is None else known[0].affine,
-        names=() if known is None else known[0].names,
+        names=() if known is None else known[0].names_of(chosen_of(source)),
         places=_places(pair) if pair is not None and thorough else (None, None),
         unheeded=_unheeded(pair, known[1].nodata, seen, dataset) if known is not None and thorough else {},
         sample=flat[:: max(1, len(flat) // PIXELS)].copy() if sample else None,
@@ -300,9 +300,20 @@ def _range(flat: Num[np.ndarray, "n c"], bands: Bands) -> tuple[np.ndarray, np.n
 
 def pairs_of(source: Source | None) -> Sequence[Pair]:
     """Returns the files of each record, where the source, or what it wraps, is of files; else nothing."""
+    files = _files_of(source)
+    return () if files is None else files.pairs
+
+
+def chosen_of(source: Source | None) -> tuple[int, ...] | None:
+    """Returns the numbers of the stored bands that a source of files reads, None for all."""
+    return getattr(_files_of(source), "chosen", None)
+
+
+def _files_of(source: Source | None) -> Any:
+    """The source, or what it wraps, that is of files; None where none is."""
     while source is not None and not hasattr(source, "pairs"):
         source = getattr(source, "source", None)
-    return () if source is None else source.pairs
+    return source
 
 
 def pair_of(source: Source | None, index: int) -> Pair | None:

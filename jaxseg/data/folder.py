@@ -230,8 +230,7 @@ def _bands(known: Header, chosen: tuple[int, ...] | None, nodata: float | None) 
                 f"data.options.nodata={nodata} is no value of {known.dtype} images, which hold whole numbers from"
                 f" {limits.min} to {limits.max}: no pixel would be left out."
             )
-    names = known.names if chosen is None else tuple((known.stored or known.names)[i] for i in chosen)
-    return Bands(names, known.dtype, nodata=known.nodata if nodata is None else float(nodata))
+    return Bands(known.names_of(chosen), known.dtype, nodata=known.nodata if nodata is None else float(nodata))
 
 
 def _read_legend(layout: Layout, num_classes: int | None, splits: Sequence[str]) -> Legend:

@@ -460,6 +460,15 @@ def test_bands_in_another_order_are_told(tmp_path):
     )
 
 
+def test_bands_that_are_chosen_have_the_order_of_the_choice(tmp_path):
+    tiles(tmp_path, image_profile={"names": ("red", "green", "blue")})
+    for bands in ((2, 1, 0), ("green", "blue")):
+        assert judged(tmp_path, bands=bands).warnings == []
+    scene(tmp_path / "val/images/val.tif", image(1, dtype=np.uint16), at=(100, 0), names=("blue", "green", "red"))
+    said = judged(tmp_path, bands=("green", "blue")).warnings
+    assert len(said) == 1 and "val: 1 images name their bands green, red, the data set green, blue" in said[0]
+
+
 def test_nan_for_nothing_in_all_files_is_one_value(tmp_path):
     tiles(tmp_path, image_profile={"nodata": 1})
     for split, at in (("train", 0), ("val", 100)):

@@ -55,6 +55,10 @@ class Header:
     masked: bool = False
     scaling: tuple[tuple[float, float], ...] = ()
 
+    def names_of(self, chosen: tuple[int, ...] | None) -> tuple[str, ...]:
+        """Returns the names of the bands that are read where these stored ones are chosen, None for all."""
+        return self.names if chosen is None else tuple((self.stored or self.names)[i] for i in chosen)
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredLabel:
