@@ -27,13 +27,10 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
 
     Rescale slope and intercept are applied: int16 where the results are whole numbers of 16 bits, else float32.
     MONOCHROME1, where large values are dark, is turned around, unless the file states units: those hold as they are.
+    Colors are RGB, whatever they are stored as: pydicom converts them.
     """
     data = _open(path, start, pixels=True)
     values = _frame(data, page, path, start)
-    if data.PhotometricInterpretation.startswith("YBR") and values.ndim == 3:
-        from pydicom.pixels import convert_color_space
-
-        values = convert_color_space(values, data.PhotometricInterpretation, "RGB")
     rescales = _rescales(data)
     slope, intercept = rescales[page if len(rescales) > 1 else 0]
     image = values.reshape(*values.shape[:2], -1)

@@ -333,6 +333,19 @@ def test_the_units_of_a_multi_frame_dicom_are_stated_frame_by_frame(tmp_path):
         np.testing.assert_array_equal(image[..., 0], slope * frames[page])
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_dicom_colors_become_rgb_once(tmp_path, frames):
+    """Ultrasound is stored as brightness and colors, by formulas of the standard (C.7.6.3.1.2)."""
+    pydicom = pytest.importorskip("pydicom")
+    colors = np.zeros((9, 11, 3), np.uint8)
+    colors[:4], colors[4:] = (200, 30, 40), (20, 180, 90)
+    stored = pydicom.pixels.convert_color_space(colors, "RGB", "YBR_FULL")
+    fields = {"SamplesPerPixel": 3, "PhotometricInterpretation": "YBR_FULL", "PlanarConfiguration": 0}
+    dicom(tmp_path / "us.dcm", np.stack([stored] * frames), **fields, NumberOfFrames=frames, Rows=9, Columns=11)
+    image = readers.read_image(tmp_path / "us.dcm", page=frames - 1)
+    np.testing.assert_allclose(image.astype(int), colors, atol=1)
+
+
 def test_monochrome1_keeps_the_units_that_it_states(tmp_path):
     """It says how to show values, not what they are: turned around, Hounsfield units would be others."""
     pixels = RNG.integers(0, 4096, (9, 11)).astype(np.uint16)
