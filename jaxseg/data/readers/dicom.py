@@ -12,7 +12,7 @@ from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 def header(path: str, start: bytes) -> Header:
     """Returns what a file holds; `start` are its first bytes."""
-    data = _open(path, start, pixels=False)
+    data = _open(path, start)
     bands = int(data.get("SamplesPerPixel", 1))
     dtype = _dtype(data, path)
     gray = bands == 1 and dtype == "uint8"
@@ -27,9 +27,9 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
 
     Rescale slope and intercept are applied: int16 where the results are whole numbers of 16 bits, else float32.
     MONOCHROME1, where large values are dark, is turned around, unless the file states units: those hold as they are.
-    Colors are RGB, whatever they are stored as: pydicom converts them.
+    Colors are RGB, whatever they are stored as.
     """
-    data = _open(path, start, pixels=True)
+    data = _open(path, start)
     values = _frame(data, page, path, start)
     rescales = _rescales(data)
     slope, intercept = rescales[page if len(rescales) > 1 else 0]
@@ -47,17 +47,18 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
 
 def read_label(path: str, start: bytes, page: int, window: Window | None) -> StoredLabel:
     """Returns the values of a frame as stored."""
-    values = _frame(_open(path, start, pixels=True), page, path, start)
+    values = _frame(_open(path, start), page, path, start)
     return StoredLabel(stored.to_label(stored.crop(values, window), path))
 
 
-def _open(path: str, start: bytes, *, pixels: bool) -> Any:
+def _open(path: str, start: bytes) -> Any:
+    """All but the pixels."""
     try:
         import pydicom
     except ImportError:
         raise missing(path, "medical", "pydicom") from None
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        data = pydicom.dcmread(path, stop_before_pixels=True)
         _ = data.Rows, data.Columns, data.BitsStored, data.PixelRepresentation, data.PhotometricInterpretation
         return data
     except AttributeError as error:
@@ -67,12 +68,16 @@ def _open(path: str, start: bytes, *, pixels: bool) -> Any:
 
 
 def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
+    """The values of one frame; of a file of hundreds the others are not read."""
+    import pydicom
+
     pages = int(data.get("NumberOfFrames", 1) or 1)
     stored.check_page(page, pages, path)
     pixel = int(data.get("SamplesPerPixel", 1)) * -(-int(data.BitsAllocated) // 8)
-    stored.check_memory(pages * int(data.Rows) * int(data.Columns) * pixel, path)
     try:
-        values = data.pixel_array
+        whole = data.file_meta.TransferSyntaxUID.is_deflated  # to be unpacked from its beginning
+        stored.check_memory((pages if whole else 1) * int(data.Rows) * int(data.Columns) * pixel, path)
+        return pydicom.pixels.pixel_array(pydicom.dcmread(path) if whole else path, index=page)
     except Exception as error:
         if "plugin" in str(error) or "decompress" in str(error) or "missing dependencies" in str(error):
             raise UserError(
@@ -80,7 +85,6 @@ def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
                 " pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
             ) from None
         raise unreadable(path, error, b"" if start[128:132] == b"DICM" else start) from None
-    return values[page] if pages > 1 else values
 
 
 def _rescales(data: Any) -> list[tuple[float, float]]:

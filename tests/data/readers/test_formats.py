@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -331,6 +332,19 @@ def test_the_units_of_a_multi_frame_dicom_are_stated_frame_by_frame(tmp_path):
         image = readers.read_image(tmp_path / "pet.dcm", page=page)
         assert image.dtype == readers.header(tmp_path / "pet.dcm").dtype == "float32"
         np.testing.assert_array_equal(image[..., 0], slope * frames[page])
+
+
+def test_a_frame_of_a_dicom_is_read_without_the_others(tmp_path):
+    """Else the time of hundreds of frames grows with their square."""
+    frames = RNG.integers(0, 4096, (64, 256, 256)).astype(np.uint16)
+    dicom(tmp_path / "a.dcm", frames, NumberOfFrames=64, BitsStored=12)
+    tracemalloc.start()
+    try:
+        for page in (0, 40, 63):
+            np.testing.assert_array_equal(readers.read_image(tmp_path / "a.dcm", page=page)[..., 0], frames[page])
+        assert tracemalloc.get_traced_memory()[1] < frames.nbytes / 4
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("frames", [1, 3])
