@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxseg.checks import UserError
+from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers import stored
-from jaxseg.data.readers.opening import missing, unreadable
+from jaxseg.data.readers.opening import REMEDY, missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
 
@@ -31,7 +31,7 @@ def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple
     """
     data = _open(path, start)
     values = _frame(data, page, path, start)
-    rescales = _rescales(data)
+    rescales = _rescales(data, path)
     slope, intercept = rescales[page if len(rescales) > 1 else 0]
     image = values.reshape(*values.shape[:2], -1)
     if data.PhotometricInterpretation == "MONOCHROME1" and set(rescales) == {(1, 0)}:
@@ -87,7 +87,7 @@ def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
         raise unreadable(path, error, b"" if start[128:132] == b"DICM" else start) from None
 
 
-def _rescales(data: Any) -> list[tuple[float, float]]:
+def _rescales(data: Any, path: str) -> list[tuple[float, float]]:
     """(slope, intercept) of all frames, or of each where they differ: of the file, or of its functional groups."""
     if "RescaleSlope" in data or "RescaleIntercept" in data:
         return [_rescale(data)]
@@ -95,7 +95,11 @@ def _rescales(data: Any) -> list[tuple[float, float]]:
         stated = [group.get("PixelValueTransformationSequence") for group in data.get(key) or []]
         if stated and all(stated):
             found = [_rescale(units[0]) for units in stated]
-            return found if len(set(found)) > 1 else found[:1]
+            if len(set(found)) == 1:
+                return found[:1]
+            if len(found) != int(data.get("NumberOfFrames", 1) or 1):
+                raise Unreadable(f"{path} states units for {len(found)} frames and has {data.NumberOfFrames}.", REMEDY)
+            return found
     return [(1.0, 0.0)]
 
 
@@ -105,7 +109,7 @@ def _rescale(data: Any) -> tuple[float, float]:
 
 def _dtype(data: Any, path: str) -> str:
     """The dtype that holds all values that the file could have, so that it is the same for all of a scanner's."""
-    rescales = _rescales(data)
+    rescales = _rescales(data, path)
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     if set(rescales) == {(1, 0)} and not signed and bits <= 16:

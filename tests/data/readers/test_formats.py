@@ -1,5 +1,6 @@
 """Every format but TIFF: what is read is what was written, page by page and window by window."""
 
+import functools
 import gc
 import subprocess
 import sys
@@ -332,6 +333,10 @@ def test_the_units_of_a_multi_frame_dicom_are_stated_frame_by_frame(tmp_path):
         image = readers.read_image(tmp_path / "pet.dcm", page=page)
         assert image.dtype == readers.header(tmp_path / "pet.dcm").dtype == "float32"
         np.testing.assert_array_equal(image[..., 0], slope * frames[page])
+    dicom(tmp_path / "odd.dcm", frames, **fields, PerFrameFunctionalGroupsSequence=groups[:2])
+    for read in (readers.header, functools.partial(readers.read_image, page=2)):
+        with pytest.raises(UserError, match="odd.dcm states units for 2 frames and has 3"):
+            read(tmp_path / "odd.dcm")
 
 
 def test_a_frame_of_a_dicom_is_read_without_the_others(tmp_path):
