@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxseg.checks import UserError, printable
@@ -118,7 +118,8 @@ def main(args: argparse.Namespace) -> int:
 
     try:
         _predict(pages(), outcome, volumes)
-        outcome.volumes += len(volumes.complete())
+        for file in volumes.missing():
+            _count_volume(outcome, file, lambda file=file: volumes.write(file))
     finally:  # an interrupted one is reported, too
         there = f", {found - len(images)} were there" if args.skip_existing else ""
         count = outcome.volumes
@@ -169,10 +170,16 @@ def _predict(pages: Iterator[tuple[ImagePage, list[str] | Exception]], outcome: 
                         said.add(note)
                 outcome.written += 1
             outcome.tried += 1
-            try:
-                outcome.volumes += volumes.after(page, failed=isinstance(found, Exception)) is not None
-            except (OSError, UserError) as error:
-                outcome.failures.append(Failure(str(page.file), _reason(error)))
+            failed = isinstance(found, Exception)
+            _count_volume(outcome, page.file, lambda page=page, failed=failed: volumes.after(page, failed=failed))
+
+
+def _count_volume(outcome: Outcome, file: Path, write: Callable[[], Path | None]) -> None:
+    """Counts the volume that `write` writes; one that cannot be made stops no other."""
+    try:
+        outcome.volumes += write() is not None
+    except (OSError, UserError) as error:
+        outcome.failures.append(Failure(str(file), _reason(error)))
 
 
 def _rows_bar(strips: Iterator[Strip], rows: int) -> Iterator[Strip]:

@@ -39,10 +39,9 @@ class Volumes:
             if page.file in self._pages:
                 self._left[page.file] = self._left.get(page.file, 0) + 1
 
-    def complete(self) -> list[Path]:
-        """Writes the volumes all of whose slices were there before, and that are missing; returns their paths."""
-        files = [file for file in self._pages if file not in self._left and not self._path(file).exists()]
-        return [path for file in files if (path := self._write(file))]
+    def missing(self) -> list[Path]:
+        """Returns the files none of whose slices were left to this process, and that have no volume yet."""
+        return [file for file in self._pages if file not in self._left and not self._path(file).exists()]
 
     def after(self, page: ImagePage, *, failed: bool) -> Path | None:
         """Notes that an image was tried; returns the path of the volume that its slice completed.
@@ -54,13 +53,17 @@ class Volumes:
         if failed:
             self._failed.add(page.file)
         self._left[page.file] -= 1
-        return None if self._left[page.file] or page.file in self._failed else self._write(page.file)
+        return None if self._left[page.file] or page.file in self._failed else self.write(page.file)
 
     def _path(self, file: Path) -> Path:
         stem = volume_stem(self._pages[file][0])
         return stem.with_name(stem.name + self._ending.replace(".png", ".nii.gz"))
 
-    def _write(self, file: Path) -> Path | None:
+    def write(self, file: Path) -> Path | None:
+        """Writes the volume of a file and returns its path; None, and nothing, where slices are not there yet.
+
+        Raises a `UserError` if they are of another image, an `OSError` for what cannot be read or written.
+        """
         from PIL import Image
 
         pages = self._pages[file]
@@ -104,6 +107,6 @@ def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
     header.set_intent("none")
     header.set_data_dtype(labels.dtype)
     labels = labels.reshape(image.shape[:3])  # of two axes where the image has two
-    volume = type(image)(labels, image.affine, header)
+    volume = type(image)(labels, None, header)  # the affine is in the header; of one with nan no other can be made
     with atomic_path(path) as part:
         part.write_bytes(gzip.compress(volume.to_bytes(), mtime=0))

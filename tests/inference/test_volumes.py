@@ -144,6 +144,31 @@ def test_going_on_makes_the_volume_of_what_was_there(tmp_path):
     assert predict(tmp_path / "in", "--skip-existing", "--out", out) == 1  # a slice of another image
 
 
+def test_one_volume_that_cannot_be_made_stops_no_other(tmp_path, capsys):
+    """Going on, all slices are there: those of the first are of another image than it is now."""
+    for name in "ab":
+        write(tmp_path / "in" / f"{name}.nii.gz", np.eye(4))
+    out = tmp_path / "out"
+    assert predict(tmp_path / "in", "--out", out) == 0
+    for name in "ab":
+        (out / f"{name}_label.nii.gz").unlink()
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(out / "a[1]_label.png")
+    assert predict(tmp_path / "in", "--skip-existing", "--out", out) == 1
+    assert not (out / "a_label.nii.gz").exists() and (out / "b_label.nii.gz").exists()
+    assert "a[1]_label.png is of another image" in capsys.readouterr().err
+
+
+def test_an_affine_that_is_no_number_is_kept_as_it_is(tmp_path):
+    write(tmp_path / "in" / "ct.nii", np.eye(4))
+    data = bytearray((tmp_path / "in" / "ct.nii").read_bytes())
+    data[280:296] = np.full(4, np.nan, np.float32).tobytes()  # srow_x of the header
+    (tmp_path / "in" / "ct.nii").write_bytes(data)
+    assert predict(tmp_path / "in", "--out", tmp_path / "out") == 0
+    label = nibabel.load(tmp_path / "out" / "ct_label.nii.gz")
+    assert np.isnan(label.header["srow_x"]).all()
+    np.testing.assert_array_equal(np.asarray(label.dataobj), phantom())
+
+
 def test_no_volume_is_made_of_slices_of_two_models(tmp_path, capsys):
     """One of its slices can't be written: the one that is there is an earlier model's."""
     write(tmp_path / "in" / "ct.nii.gz", np.eye(4))
