@@ -30,7 +30,7 @@ from jaxseg.training.agreement import Agreement
 from jaxseg.training.figures import Figures
 from jaxseg.training.interrupt import Interrupts
 from jaxseg.training.memory import check_memory, out_of_memory, what_to_lower
-from jaxseg.training.preflight import check_norms
+from jaxseg.training.preflight import check_forward
 from jaxseg.training.rows import Rows
 from jaxseg.training.saving import Saving
 from jaxseg.training.start import announce, initial_state, make_batches
@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: str | Path, *, accept_data: bool = False)
     mesh = shard.make_mesh(config.train.devices, config.train.fsdp)
     shard.check_batch_size(config.data.batch_size, mesh)
     schedule = experiments.make_schedule(config, steps)
-    check_norms(experiment)
+    check_forward(experiment)
     with locked(workdir):
         claim = claim_workdir(config, experiment.dataset, workdir, experiment.preprocessing, accept_data=accept_data)
         return _run(experiment, mesh, claim, schedule, steps, eval_every)
