@@ -202,8 +202,19 @@ class Chosen(NamedTuple):
 
 
 def nothing(bands: Bands) -> float | None:
-    """Returns a value that holds nothing for a model, None where there is none."""
-    return np.nan if bands.nodata is None and bands.dtype == "float32" else bands.nodata
+    """Returns a value that holds nothing for a model, None where there is none.
+
+    There is none either where files declare one that their type does not hold, such as -9999 of 8 bits.
+
+    >>> nothing(Bands(nodata=255.0)), nothing(Bands(nodata=-9999.0)), nothing(Bands(("gray",), "float32"))
+    (255.0, None, nan)
+    """
+    if bands.dtype == "float32":
+        return math.nan if bands.nodata is None else bands.nodata
+    if bands.nodata is None:
+        return None
+    limits = np.iinfo(bands.dtype)
+    return bands.nodata if limits.min <= bands.nodata <= limits.max and bands.nodata == int(bands.nodata) else None
 
 
 def bands_for(file: str, bands: Bands) -> Chosen:

@@ -253,6 +253,17 @@ def test_a_value_for_nothing_that_the_model_does_not_know_is_said(workdir, tmp_p
     assert "0 holds nothing by what files say; the model knows no such value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("nodata", [-9999.0, np.nan, 300.5])
+def test_a_value_for_nothing_that_no_pixel_can_have_is_none(monkeypatch, tmp_path, capsys, nodata):
+    """GDAL lets files of 8 bits declare -9999, and a model of them has it."""
+    trained = dataclasses.replace(
+        brightest(), preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, bands=Bands(nodata=nodata))
+    )
+    monkeypatch.setattr("jaxseg.trained.load", lambda source, checkpoint: trained)
+    labels("a workdir", geotiff(tmp_path / "a.tif", np.full((6, 5, 3), 90, np.uint8), nodata=0))
+    assert "0 holds nothing by what files say; the model knows no such value" in capsys.readouterr().err
+
+
 def test_a_mask_inside_a_file_is_said_to_be_unused(sixteen, tmp_path, capsys):
     rasterio = pytest.importorskip("rasterio")
     image = np.random.default_rng(0).integers(100, 900, (12, 17, 3), np.uint16)
