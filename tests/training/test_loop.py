@@ -116,9 +116,7 @@ def test_a_batch_that_a_norm_cannot_take_is_told_before_anything_is_written(conf
 def test_a_loss_of_an_output_that_the_model_lacks_is_told_before_anything_is_written(config, tmp_path):
     c = config.copy_and_resolve_references()
     c.loss.heads = {"logits": 1.0, "auxiliary": 0.4}
-    with pytest.raises(
-        UserError, match="names auxiliary, but .* logits alone.*loss.heads='{'logits': 1.0}'"
-    ):
+    with pytest.raises(UserError, match="names auxiliary, but .* logits alone.*loss.heads='{'logits': 1.0}'"):
         train(c, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
