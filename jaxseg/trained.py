@@ -156,6 +156,8 @@ def load(source: str | Path, checkpoint: str | int = "best", *, dtype: Any = Non
       UserError: if there is no such model, and what to do.
     """
     path = locate(source)
+    if path.suffix in (".onnx", ".stablehlo", ".tflite") and path.is_file():
+        raise UserError(f"{source} is exported: docs/export.md says how it runs. Name what it was exported of.")
     if path.is_file():
         raise UserError(
             f"{source} is a file, and a model is a folder. Make one of a state dict with `jaxseg convert`, or name the"

@@ -188,6 +188,8 @@ def test_what_is_no_trained_model_is_said(before, tmp_path):
 
     refused("There is no file or folder 'nowhere'", "nowhere")
     refused("is a file, and a model is a folder.*jaxseg convert", before / "bundle" / "model.safetensors")
+    (tmp_path / "exported.onnx").touch()
+    refused("is exported.*Name what it was exported of", tmp_path / "exported.onnx")
     refused("holds no trained model: expected a run's workdir, a bundle", tmp_path)
     refused("is not a run's workdir: it has no checkpoint '3'", before / "bundle", 3)
     refused("No checkpoint '3' in .*Known: best, latest, 2", before / "workdir", 3)

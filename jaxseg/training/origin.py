@@ -71,7 +71,7 @@ def _other_options(trained: TrainedModel, experiment: Experiment) -> str:
     """Says which options of the model or its encoder are others than the config's; "" where none is."""
     there, here = describe(trained.model), describe(experiment.model)
     return "".join(
-        f" Its options are {there[what]}, those of config.{key} {here[what]}: set them to its own."
+        f" Its options are {there.get(what, {})}, those of config.{key} {here.get(what, {})}: set them to its own."
         for what, key in (("options", "model.options"), ("encoder_options", "model.encoder_options"))
         if there.get(what) != here.get(what)
     )
