@@ -51,7 +51,7 @@ class Facts:
       turned: whether EXIF turns the image, and whether it turns the label; None where files do not say.
       dropped: whether the image has transparency that is dropped.
       masked: whether its file has a mask that is not used.
-      scaling: (scale, offset) of each stored band that the image's file says and that are not applied.
+      scaling: (scale, offset) of each band that is used, which the image's file says and which are not applied.
       proposed: the range of values that the file proposes to show.
       nodata: the value that, as the file says, holds nothing.
       affine: of the volume that the image is a slice of, where it says how it lies.
@@ -243,7 +243,7 @@ def facts_of(dataset: Dataset, source: Source, index: int, *, sample: bool = Fal
         turned=None if known is None else (known[0].turned, known[1].turned),
         dropped=known is not None and "alpha" in known[0].stored and "alpha" not in bands.names,
         masked=known is not None and known[0].masked,
-        scaling=() if known is None else known[0].scaling,
+        scaling=() if known is None else known[0].scaling_of(chosen_of(source)),
         proposed=None if known is None else known[0].window,
         nodata=None if known is None else known[0].nodata,
         affine=None if known is None else known[0].affine,

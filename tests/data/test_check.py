@@ -505,6 +505,9 @@ def test_numbers_that_are_to_be_scaled_are_told(tmp_path):
     (said,) = judged(tmp_path).warnings
     assert "train: 2 images say" in said and "gdal_translate -unscale" in said
     assert "train times 0.0001 plus 0, train2 times 0.0001 plus -0.1 and times 0.0001 plus 0" in said
+    dataset = create_dataset("folder", str(tmp_path), bands=(1,))  # whose scaling is one
+    (said,) = verdict.judge(dataset, [look(dataset, "train", threads=2)]).warnings
+    assert "2 images say" in said and "is not done: times 0.0001 plus 0. Predict" in said
     (tmp_path / "train/images/train.tif").unlink()
     scene(tmp_path / "train/images/train.tif", image(0, dtype=np.uint16))
     assert "train times 1 plus 0, train2 times" in judged(tmp_path).warnings[0]

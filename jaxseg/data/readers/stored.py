@@ -59,6 +59,12 @@ class Header:
         """Returns the names of the bands that are read where these stored ones are chosen, None for all."""
         return self.names if chosen is None else tuple((self.stored or self.names)[i] for i in chosen)
 
+    def scaling_of(self, chosen: tuple[int, ...] | None) -> tuple[tuple[float, float], ...]:
+        """Returns the scaling of the bands that are read, likewise; empty if it changes none of them."""
+        if chosen is None or not self.scaling:
+            return self.scaling
+        return scaling(*zip(*(self.scaling[i] for i in chosen), strict=True))
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredLabel:
