@@ -1,7 +1,7 @@
 """A peer in a process of its own, as its users run it.
 
 In one process the C library's heap would be common to both. `jaxseg` tells it to keep freed memory (`cli/heap.py`),
-which saved PyTorch a seventh of a step's processor time, and PyTorch's arrays lay where XLA's block had been.
+which saved PyTorch an eighth of a step's processor time, and PyTorch's arrays lay where XLA's block had been.
 """
 
 import multiprocessing
@@ -97,7 +97,7 @@ def _serve(connection: Connection, peer: str, case: Case) -> None:
             index, call = connection.recv()
             getattr(subjects[index], call)()
             connection.send((None, peak_bytes()))
-    except EOFError:
+    except (EOFError, ConnectionError):  # the other end is gone
         pass
     except UserError as error:
         connection.send((error, 0))

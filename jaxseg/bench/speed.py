@@ -20,8 +20,8 @@ from typing import Any
 
 import jax
 
-from jaxseg.bench.apart import peak_bytes, running
 from jaxseg.bench.cases import Case
+from jaxseg.bench.peer_process import peak_bytes, running
 from jaxseg.bench.program import make_program
 from jaxseg.bench.timing import Subject, alternate, clock, machine
 from jaxseg.checks import UserError
@@ -66,7 +66,7 @@ def _measure(case: Case, others: Sequence[Subject], steps: int) -> dict[str, Any
     if not others:
         _alone(ours, steps, block)
     ours.figures["augment_s"] = _each(alternate([ours.run("augment", block)], steps)[0], block)["median"]
-    ours.figures |= _peak_memory()
+    ours.figures |= _peak_memory(shared=any("process_peak_bytes" not in other.figures for other in others))
     figures["jaxseg"] = ours.figures
     if ratios:
         fastest = min(ratios, key=lambda name: figures[name]["step_s"])
@@ -201,9 +201,9 @@ def _check_memory_is_shared(peer: str | None) -> None:
         )
 
 
-def _peak_memory() -> dict[str, int]:
-    """Returns the device's peak; on a CPU the process's, start and compilation included."""
+def _peak_memory(*, shared: bool) -> dict[str, int]:
+    """Returns the device's peak; on a CPU the process's, from its start, unless a peer shares the process."""
     stats = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return {"peak_bytes": stats["peak_bytes_in_use"]}
-    return {"process_peak_bytes": peak_bytes()}
+    return {} if shared else {"process_peak_bytes": peak_bytes()}

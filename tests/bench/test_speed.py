@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxseg.bench import apart, peers
+from jaxseg.bench import peer_process, peers
 from jaxseg.bench.tables import table
 from jaxseg.bench.timing import WARMUP, Subject, alternate
 from jaxseg.checks import UserError
@@ -59,7 +59,7 @@ def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
 
     failing = Subject("smp failing", refuse, refuse, figures={"parameters": size}, network=network)
     monkeypatch.setitem(peers.PEERS, "smp", lambda case: [*ways, failing])
-    monkeypatch.setattr(apart, "has_gpu", lambda: True)  # in this process
+    monkeypatch.setattr(peer_process, "has_gpu", lambda: True)  # in this process
     monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
     out = tmp_path / "new" / "figures.json"
     assert run("--steps", "2", "--classes", "3", "--peer", "smp", "--out", str(out)) == 0
@@ -71,6 +71,7 @@ def test_figures_and_ratio(tmp_path, monkeypatch, capsys):
     assert ours["images_per_s"] == pytest.approx(2 / ours["step_s"])
     assert ours["parameters"] == size  # it is the peer's network that is timed
     assert ours["parameters"] * 4 * 3 < ours["program_bytes"]  # parameters and Adam's two moments
+    assert "process_peak_bytes" not in ours  # the peer's memory is in it
     assert figures["ratio"]["peer"] == "smp"  # the faster of the two ways
     assert figures["ratio"]["step_s"] == pytest.approx(ours["step_s"] / figures["smp"]["step_s"])
     assert figures["ratio"]["step_of_turns"] > 1
@@ -100,7 +101,7 @@ def test_a_block_waits_once():
 
 def test_missing_peer_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr(apart, "has_gpu", lambda: True)
+    monkeypatch.setattr(peer_process, "has_gpu", lambda: True)
     with pytest.raises(UserError, match=r"pip install .*jaxseg\[parity\]"):
         run("--peer", "smp")
 

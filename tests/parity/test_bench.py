@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxseg.bench.apart import apart, running
 from jaxseg.bench.cases import SUITES, Case
+from jaxseg.bench.peer_process import apart, running
 from jaxseg.bench.peers import make_monai, make_smp
 from jaxseg.bench.program import make_program
 from jaxseg.checks import UserError
@@ -47,7 +47,7 @@ def test_our_nnunet_is_monais(peers, count):
 
 
 def test_a_peer_runs_in_a_process_of_its_own(peers, monkeypatch):
-    monkeypatch.setattr("jaxseg.bench.apart.has_gpu", lambda: False)
+    monkeypatch.setattr("jaxseg.bench.peer_process.has_gpu", lambda: False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # its threads do not spin beside other tests
     case = Case("fpn", "resnet18", (32, 32), 2, classes=3)
     with running("smp", case) as (smp,):
