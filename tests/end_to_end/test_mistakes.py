@@ -61,7 +61,7 @@ def test_values(run, tmp_path, arguments, words):
             "c.loss.options = {'cross_entropy': {'class_weights': (1.0, 2.0)}}",
             "one number for each of the 7 classes",
         ),
-        ("c.loss.heads = {'aux': 0.4}", "(loss.heads) 'aux'. Known: logits"),
+        ("c.loss.heads = {'aux': 0.4}", "config.loss.heads names aux"),
         ("c.eval.metrics = ('confusion', 'calibratoin')", "Unknown metric 'calibratoin'. Did you mean 'calibration'?"),
         (
             "c.model.options = {'decoder_chanels': (16,)}",
