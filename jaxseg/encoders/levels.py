@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxseg.checks import UserError, lookup
+from jaxseg.checks import UserError
 
 # A feature map; in a tree that JAX traces or maps, whatever takes its place, such as its shape.
 Level = TypeVar("Level")
@@ -35,7 +35,11 @@ class Levels(Mapping[str, Level]):
 
     def __getitem__(self, name: str) -> Level:
         """The features of a level; a `UserError` names those that there are."""
-        return lookup(self._features, name, "level of the encoder")
+        if name not in self._features:
+            raise UserError(
+                f"Unknown level of the encoder '{name}'. Known: {', '.join(self)}. Choose an encoder of more levels."
+            )
+        return self._features[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._features)

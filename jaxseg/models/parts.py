@@ -161,7 +161,7 @@ def level_of(levels: Levels, name: str, otherwise: str) -> Feature:
     try:
         return levels[name]
     except UserError as error:
-        raise UserError(f"{error} Choose an encoder of more, or {otherwise}.") from None
+        raise UserError(f"{str(error).removesuffix('.')}, or {otherwise}.") from None
 
 
 def check_channels(decoder: nn.Module, levels: Levels) -> None:
