@@ -14,8 +14,14 @@ import pytest
 gc.collect()
 gc.freeze()
 gc.set_threshold(200_000, 20, 100)
-# One thread compiles a program: the processes of pytest-xdist have the other cores.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]  # the processes of pytest-xdist have the other cores
+# Hardly a program runs twice here: XLA leaves out what makes it fast, and compiles it in a quarter of the time.
+# JAXSEG_OPTIMIZE=1 runs the programs that users have.
+if os.environ.get("JAXSEG_OPTIMIZE") != "1":
+    FLAGS += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    if jax.__version_info__ < (0, 11):  # which ends at a flag that it does not know
+        FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 
 # JAXSEG_CHECK_TYPES=1 checks annotations, shapes and dtypes included. JAXSEG_CHECK_PROMOTION=1 refuses to promote ranks
 # and dtypes without a word, in the folders `STRICT`.
@@ -59,12 +65,3 @@ def _promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for name, value in before.items():
         jax.config.update(name, value)
-
-
-@pytest.fixture(scope="module")
-def quick_to_compile():
-    """Lets XLA leave out what makes programs fast, for tests that hardly run one twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()

@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -79,15 +78,6 @@ OTHERS = {
     "hàm mất mát": "hàm mục tiêu",
     "giải chập": "tích chập chuyển vị",
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """Lets XLA leave out what makes programs fast: two steps are trained."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", build.LESSONS)

@@ -166,10 +166,6 @@ SETS = {
 }  # packages; blocks that need them run where they are
 
 
-# Hardly a program is run twice here.
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
-
 def python(page):
     return [block for block in blocks(page) if block.language == "python"]
 

@@ -18,9 +18,6 @@ PATHS = sorted(notebooks.FOLDER.glob("*.ipynb"))
 BOOKS = {path.stem: json.loads(path.read_text()) for path in PATHS}
 LARGEST = 400_000  # bytes of a notebook
 
-# They run for three steps here.
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def aerial(names):
     assert names["image"].shape == (145, 145, 200)

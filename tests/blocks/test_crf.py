@@ -10,7 +10,6 @@ from jax.test_util import check_vjp
 from jaxseg.blocks.crf import CRF, crf
 from jaxseg.ops.meanfield import dense_crf
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 H, W, C = 4, 5, 3
 LABEL = np.indices((H, W)).sum(0) // 3
 LAYER = CRF(iterations=2, spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, color_sigma=30.0)
@@ -41,13 +40,13 @@ def test_wiring():
 def test_gradients(case):
     """What `check_grads` checks in reverse mode, with two programs that compile fast."""
     params, logits, _, loss = case
-    slope = jax.jit(jax.value_and_grad(loss, (0, 1)), compiler_options=QUICK)
+    slope = jax.jit(jax.value_and_grad(loss, (0, 1)))
 
     def vjp(*arguments):
         value, gradient = slope(*arguments)
         return value, lambda back: jax.tree.map(lambda g: back * g, gradient)
 
-    value = jax.jit(loss, compiler_options=QUICK)
+    value = jax.jit(loss)
     check_vjp(value, vjp, (params, logits), eps=1e-2, rtol=2e-2, atol=2e-3)
 
 
@@ -74,8 +73,8 @@ def test_starts_as_the_potts_model_and_learns(case):
         widths = dict(spatial_sigma=1.0, bilateral_weight=2.0, bilateral_sigma=4.0, color_sigma=30.0)
         return dense_crf(logits, image, iterations=2, **widths)
 
-    losses = jax.jit(train, compiler_options=QUICK)(params)
-    scores = jax.jit(potts, compiler_options=QUICK)(logits)
+    losses = jax.jit(train)(params)
+    scores = jax.jit(potts)(logits)
     start = optax.softmax_cross_entropy_with_integer_labels(scores, LABEL[None]).mean()
     np.testing.assert_allclose(losses[0], start, rtol=1e-5)
     assert losses[-1] < 0.5 * losses[0]

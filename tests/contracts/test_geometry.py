@@ -7,7 +7,7 @@ in another, so the difference of two parts is free of it.
 """
 
 import sys
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxseg.encoders.levels import Levels
 from jaxseg.experiment.inputs import FINEST, STEPS
 from jaxseg.models import CROPS, MODELS, architecture, coarsest_stride, create_model, init
 from jaxseg.ops.max_pool import max_pool
-from tests.contracts.test_models import CLASSES, OPTIONS, QUICK, has_encoder
+from tests.contracts.test_models import CLASSES, OPTIONS, has_encoder
 
 BY_DESIGN = {  # model -> pixels between a logit and what it is made of, at most, where those of its paper or peer are
     # smp's: nearest enlargement on the way down, then thrice with `align_corners` up to c2, and once to the image
@@ -130,7 +130,7 @@ def shifts(model, size, cell=32, *, noise=False):
     inside = sign * (np.abs(away) < cell / 2)
     cells = np.stack([inside.sum(0), (inside * away).sum(0)]).astype(np.float32)  # sums of 0: see the docstring above
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def made_of(variables, image):
         logits, pull = jax.vjp(lambda x: model.apply(variables, x, train=False)["logits"], image)
         cotangents = jnp.broadcast_to(cells[:, None, :, None, None], (2, *logits.shape))

@@ -30,7 +30,6 @@ NEED_NEIGHBORS = {
 SIGNED = {"boundary"}
 # A single pixel has no border, hence no distance to one: the losses made of distances are 0 there.
 NEED_A_BORDER = {"boundary", "hausdorff"}
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 ARRAYS = ("logits", "labels", "where", "pixel_weights")
 
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -48,7 +47,7 @@ def batch():
 def step_of(loss):
     """Value and gradient of (logits, labels, where), compiled once for all tests: compiling is what they cost."""
     step = jax.value_and_grad(lambda logits, labels, where: loss(logits, labels, where=where))
-    return jax.jit(step, compiler_options=QUICK)
+    return jax.jit(step)
 
 
 @every_loss

@@ -23,7 +23,6 @@ from jaxseg.variants import defaults
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = 3
 SIZE = (48, 64)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 OPTIONS = {  # model -> what makes it small
@@ -82,11 +81,11 @@ def case(request):
     """A model, its variables, three images, and its two compiled uses."""
     model = tiny(request.param)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def evaluate(variables, images):
         return model.apply(variables, images, train=False, mutable=["batch_stats"])
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def train(variables, images, key):
         @jax.checkpoint  # which must do no harm: the forward pass runs again on the way back
         def loss(params):

@@ -1,7 +1,5 @@
 """What is particular to VGG and DenseNet: pooling in place of strides, and what dilation makes of it."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,6 @@ from jaxseg.encoders import create_encoder
 from jaxseg.encoders.densenet import dense_block
 from jaxseg.models import init
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
-
 
 @pytest.mark.parametrize("name, options", [("vgg11", {}), ("densenet121", {"layers": (1, 1, 1, 1), "growth": 8})])
 def test_dilated_features_hold_the_strided_ones(name, options):
@@ -21,7 +17,7 @@ def test_dilated_features_hold_the_strided_ones(name, options):
     strided, dense = (create_encoder(name, output_stride=stride, **options) for stride in (32, 4))
     variables = init(strided, jax.random.key(0), image_size=(32, 32))
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(variables, images):
         return [encoder.apply(variables, images, train=False) for encoder in (strided, dense)]
 

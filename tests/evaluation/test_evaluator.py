@@ -256,7 +256,7 @@ def test_data_is_the_runs_own_or_named(dataset):
 
 
 @pytest.mark.parametrize("resize", [Resize(), Resize(factor=0.5)])
-def test_images_in_tiles_score_what_is_predicted(dataset, resize, quick_to_compile):
+def test_images_in_tiles_score_what_is_predicted(dataset, resize):
     """Whatever cuts, averages and enlarges: the scores are those of the labels that a user gets."""
     trained = _trained(dataset)
     seen = dataclasses.replace(trained.preprocessing, resize=resize, bucket=8)

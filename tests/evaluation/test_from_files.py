@@ -5,7 +5,6 @@ docs/data.md, pads to the crop's phase, enlarges the scores back, and counts.
 """
 
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,6 @@ from jaxseg.experiment.checkpoint import Checkpoints
 from jaxseg.experiment.claim import claim_workdir
 from jaxseg.experiment.state import create_state
 from jaxseg.models import init
-from tests.contracts.test_models import QUICK
 
 SIZES = [(37, 50), (52, 41)]
 NODATA = {"uint8": None, "uint16": 65535, "float32": -9999.0}
@@ -168,7 +166,7 @@ def test_a_resized_phased_score_is_that_of_a_loop_over_the_files(dtype, resize, 
     found = Evaluator(trained, dataset, batch_size=2)(split).matrix
     fields = json.loads((workdir / "dataset.json").read_text())
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def apply(images):
         return experiment.model.apply(variables, images, train=False)["logits"]
 

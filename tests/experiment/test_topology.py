@@ -88,7 +88,8 @@ def test_two_processes_write_what_one_reads(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     program = "import pathlib; from tests.experiment.test_topology import _of_two_processes as run\n"
     program += "run(pathlib.Path({!r}), {}, {})"
     processes = [
@@ -114,7 +115,8 @@ def test_one_device_eight_and_back(tmp_path):
     checkpoints = Checkpoints(tmp_path / "one", writable=True)
     checkpoints.save(1, _state(), {"iterator": {"next_index": 1}})
     checkpoints.close()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     program = "import pathlib; from tests.experiment.test_topology import _on_eight; _on_eight(pathlib.Path({!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program.format(str(tmp_path))],

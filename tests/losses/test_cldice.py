@@ -10,7 +10,6 @@ from jaxseg.losses.cldice import sigmoid_cldice, soft_cldice
 from tests.ops.test_morphology import skeleton
 
 SHAPE, C = (2, 4, 5), 3
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 def cldice_reference(p, t, where, classes, per_image, smooth):
@@ -49,7 +48,7 @@ def check_gradient(function, x, gradient):
 @cache
 def compiled(loss, **options):
     step = jax.value_and_grad(lambda x, y, w: loss(x, y, where=w, iterations=1, **options))
-    return jax.jit(step, compiler_options=QUICK)
+    return jax.jit(step)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.losses.dice import dice, generalized_dice, log_cosh_dice, sigmoid_dice
 from tests.losses.test_cross_entropy import slope
-from tests.losses.test_regions import QUICK, check, make_batch, overlaps, sigmoid, softmax
+from tests.losses.test_regions import check, make_batch, overlaps, sigmoid, softmax
 
 SHAPE, C = (2, 3, 4), 4
 
@@ -43,7 +43,7 @@ def test_value_and_gradient_are_the_definition(batch, smooth):
 def test_the_batch_as_one_image(batch):
     logits, labels, where = batch
     step = jax.value_and_grad(lambda x: dice(x, labels, where=where, per_image=False))
-    value, gradient = jax.jit(step, compiler_options=QUICK)(logits)
+    value, gradient = jax.jit(step)(logits)
     joined = [x.reshape(1, -1, *x.shape[2:]) for x in (logits, labels, where)]
     np.testing.assert_allclose(value, reference(*joined), rtol=1e-6)
     expected = slope(lambda x: reference(x.reshape(joined[0].shape), *joined[1:]), logits.astype(np.float64))

@@ -9,7 +9,6 @@ from jaxseg.checks import UserError
 from jaxseg.losses.mutual_information import region_mutual_information, sigmoid_region_mutual_information
 
 SHAPE, C = (2, 7, 8), 2
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 def one_map(p, t, where, stride, alpha):
@@ -63,7 +62,7 @@ def batch():
 @cache
 def compiled(loss, **options):
     step = jax.value_and_grad(lambda x, y, w: loss(x, y, where=w, **options))
-    return jax.jit(step, compiler_options=QUICK)
+    return jax.jit(step)
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "regularizer": 0.01}], ids=["default", "options"])

@@ -9,7 +9,6 @@ from jaxseg.losses.regions import sigmoid_counts, softmax_counts
 from tests.losses.test_cross_entropy import slope
 
 SHAPE, C = (2, 3, 4), 3
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 def softmax(scores):
@@ -36,7 +35,7 @@ def check(losses, logits):
     def step(x):
         return {name: jax.value_and_grad(ours)(x) for name, (ours, _) in losses.items()}
 
-    for name, (value, gradient) in jax.jit(step, compiler_options=QUICK)(logits).items():
+    for name, (value, gradient) in jax.jit(step)(logits).items():
         reference = losses[name][1]
         np.testing.assert_allclose(value, reference(logits.astype(np.float64)), rtol=1e-6, err_msg=name)
         expected = slope(reference, logits.astype(np.float64))
@@ -104,7 +103,7 @@ def test_class_ids_are_one_against_all_and_one_class_is_the_foreground():
 
     names = [name for name in LOSSES if name == "binary_cross_entropy" or name.startswith("sigmoid_")]
     assert len(names) >= 5
-    for name, groups in jax.jit(lambda: {x: both(x) for x in names}, compiler_options=QUICK)().items():
+    for name, groups in jax.jit(lambda: {x: both(x) for x in names})().items():
         for group in groups:
             np.testing.assert_allclose(group, [group[0]] * len(group), rtol=1e-6, err_msg=name)
     with pytest.raises(UserError, match=r"Labels of 3 classes are ids or bool\[b, h, w, c\], got bool"):

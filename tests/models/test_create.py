@@ -260,7 +260,12 @@ def test_a_model_can_do_without_some_layers():
 @pytest.mark.parametrize(
     "name, widths, options, said",
     [
-        ("pspnet", (4, 6, 8, 12), {}, "'c5'. Known: c1, c2, c3, c4. Choose an encoder of more levels, or set level to one"),
+        (
+            "pspnet",
+            (4, 6, 8, 12),
+            {},
+            "'c5'. Known: c1, c2, c3, c4. Choose an encoder of more levels, or set level to one",
+        ),
         ("pspnet", (4, 6), {"level": "c2"}, "'c4'. Known: c1, c2. Choose .*, or leave the .* out: auxiliary=False."),
         ("fcn", (4, 6), {}, "Unknown level of the encoder 'c5'. Known: c1, c2. Choose an encoder of more levels."),
         ("lraspp", (4, 6, 8, 12, 4), {"fine_level": "c6"}, "'c6'. Known: .*, or set fine_level to one of these."),

@@ -10,7 +10,6 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.models import coarsest_stride, create_model, init
 from jaxseg.models.ddrnet import DualResNet, chain, exchange
-from tests.contracts.test_models import QUICK
 from tests.models.test_segnet import count, shapes
 
 FULL = {"features": 64, "head_features": 128}
@@ -51,7 +50,7 @@ def test_it_has_the_authors_parameters(options, parameters):
 def test_both_branches_give_features_before_their_relu():
     encoder = DualResNet(4, (1, 1, 1, 1))
     images = jax.random.normal(jax.random.key(1), (1, 64, 64, 3))
-    run = jax.jit(partial(encoder.apply, train=False), compiler_options=QUICK)
+    run = jax.jit(partial(encoder.apply, train=False))
     branches = run(init(encoder, jax.random.key(0)), images)
     assert all((x < 0).any() for x in branches.values())
     shapes = {name: x.shape[1:] for name, x in branches.items()}

@@ -10,7 +10,6 @@ from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 from jaxseg.models.fcn import refine_scores, warm_start
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SMALL = {"features": 16, "kernel_size": 3, "num_classes": 3}
 WIDTHS = {"widths": (4, 6, 8, 12, 16), "convs": 1}
 IMAGE = jax.random.normal(jax.random.key(0), (2, 64, 96, 3))
@@ -27,7 +26,7 @@ def parameters(name, encoder="", **options):
 
 
 def run(model, variables, images=IMAGE):
-    apply = jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"], compiler_options=QUICK)
+    apply = jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])
     return apply(variables, images)
 
 
@@ -75,7 +74,7 @@ def test_the_levels_of_the_figure_reach_the_logits(name, figure):
     def loss(params):
         return (model.apply({"params": params}, IMAGE, train=False)["logits"] ** 2).sum()
 
-    gradients = jax.jit(jax.grad(loss), compiler_options=QUICK)(params)["encoder"]
+    gradients = jax.jit(jax.grad(loss))(params)["encoder"]
     assert {level for level, gradient in gradients.items() if np.abs(gradient).max() > 0} == figure
 
 

@@ -12,7 +12,6 @@ from jaxseg.models import create_model, init
 from jaxseg.ops.resize import resize
 from jaxseg.pretrained.bundle import load_bundle, save_bundle
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SIZE = (33, 49)
 OPTIONS = {"num_classes": 3, "encoder_options": {"widths": (4,) * 5, "convs": 1}}
 IMAGES = jax.random.normal(jax.random.key(0), (2, *SIZE, 3))
@@ -20,7 +19,7 @@ NETWORK = {"architecture": "deeplabv3plus", "architecture_options": {"features":
 
 
 def forward(model, variables, images, **options):
-    return jax.jit(partial(model.apply, train=False, **options), compiler_options=QUICK)(variables, images)
+    return jax.jit(partial(model.apply, train=False, **options))(variables, images)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from jaxseg.models import create_model, init
 from jaxseg.models.unet_original import UDecoder, unet_wiring
 from jaxseg.ops.mirror import mirror
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # after each block, as the figure writes them
 SIZES = {"down1": 568, "down2": 280, "down3": 136, "down4": 64, "down5": 28}
 SIZES |= {"enlarge4": 56, "up4": 52, "enlarge3": 104, "up3": 100, "enlarge2": 200, "up2": 196, "enlarge1": 392}
@@ -72,7 +71,7 @@ def test_a_image_is_labeled_seamlessly_tile_by_tile(size):
     model = create_model("unet_original", num_classes=2, widths=WIDTHS)
     variables = init(model, jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (1, *size, 3))
-    apply = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"], compiler_options=QUICK)
+    apply = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"])
     whole = apply(images)
     assert whole.shape == (1, *size, 2)
     # labels of 4 x 4 pixels see 44 x 44; a step of 4 keeps the poolings in phase

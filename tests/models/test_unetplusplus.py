@@ -9,7 +9,6 @@ from flax import linen as nn
 from jaxseg.checks import UserError
 from jaxseg.models import create_model, init
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 TINY = {"encoder_options": {"widths": (4, 4, 4, 4, 4), "convs": 1}, "decoder_channels": (4, 4, 4, 4, 4)}
 IMAGES = jax.random.normal(jax.random.key(1), (1, 33, 48, 3))
 
@@ -19,7 +18,7 @@ def make(**options):
 
 
 def apply(model, variables):
-    compiled = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=QUICK)
+    compiled = jax.jit(lambda v, x: model.apply(v, x, train=False))
     lowered = compiled.lower(variables, IMAGES).compile()
     return lowered(variables, IMAGES), lowered.cost_analysis()["flops"]
 

@@ -17,7 +17,6 @@ from jaxseg.ops.resize import resize
 from jaxseg.ops.upsample import bed_of_nails, bilinear, conv_transpose2d, max_pool_with_positions, max_unpool, nearest
 from jaxseg.ops.warp import sample_bilinear
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 X, LATTICE = (2, 7, 6, 4), (12, 2)
 
 
@@ -80,7 +79,7 @@ def test_forward_mode_agrees_with_differences_and_with_reverse_mode(name):
     def smooth(*arguments):  # so that there is a second derivative
         return jnp.sin(function(*arguments)).sum()
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def everything(at, towards):
         _, tangent = jax.jvp(function, at, towards)
         step = 1e-2
@@ -116,7 +115,7 @@ def test_mapped_over_features_over_kernels_and_over_both(name):
     def slopes(x, kernel):
         return jax.grad(lambda *at: jnp.sin(function(*at)).sum(), argnums=(0, 1))(x, kernel)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x, kernel):
         alone = [[slopes(x[i], kernel[j]) for j in range(2)] for i in range(2)]
         over_x = jax.vmap(slopes, (0, None))(x, kernel[0])
@@ -140,7 +139,7 @@ def test_lattices_are_mapped_over():
     def slope(lattice, values):
         return jax.grad(lambda v: (lattice_filter(lattice, v) * weights).sum())(values)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(both, values):
         lattices = [jax.tree.map(lambda leaf, n=n: leaf[n], both) for n in range(2)]
         alone = [[slope(lattice, v) for v in values] for lattice in lattices]

@@ -9,7 +9,6 @@ from jaxseg.checks import UserError
 from jaxseg.ops.meanfield import NORMALIZATIONS, dense_crf, mean_field, spatial_kernel
 
 H, W, C = 8, 9, 3
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 WIDTHS = dict(spatial_sigma=2.0, bilateral_sigma=6.0, color_sigma=20.0)
 WEIGHTS = dict(spatial_weight=1.0, bilateral_weight=3.0)
 
@@ -56,7 +55,7 @@ def refine():
     def refine(scores, image, where):
         return dense_crf(scores, image, where=where, **WIDTHS, **WEIGHTS)
 
-    return jax.jit(refine, compiler_options=QUICK)
+    return jax.jit(refine)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 from jaxseg.checks import UserError
 from jaxseg.ops.morphology import dilate, erode, soft_skeleton
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 CROSS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 SQUARE = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
 
@@ -45,7 +44,7 @@ def found(maps):
     functions = {"erode": erode, "dilate": dilate, "skeleton": soft_skeleton}
     spoiled = np.where(where[..., None], x, np.nan)
     every = {name: lambda x, w, f=f: f(x, where=w) for name, f in functions.items()}
-    both = jax.jit(lambda x, y, w: {n: (f(x, None), f(y, w)) for n, f in every.items()}, compiler_options=QUICK)
+    both = jax.jit(lambda x, y, w: {n: (f(x, None), f(y, w)) for n, f in every.items()})
     return both(x, spoiled, where)
 
 
@@ -65,7 +64,7 @@ def test_the_skeleton_is_the_algorithm(maps, found):
 def test_iterations_follow_the_width():
     """A bar of seven pixels has its middle line after three iterations, not after one."""
     bar = jnp.zeros((1, 9, 12, 1)).at[:, 1:8, 2:10].set(1.0)
-    skeletons = jax.jit(lambda x: [soft_skeleton(x, iterations=n)[0, :, 5, 0] for n in (1, 3)], compiler_options=QUICK)
+    skeletons = jax.jit(lambda x: [soft_skeleton(x, iterations=n)[0, :, 5, 0] for n in (1, 3)])
     found = skeletons(bar)
     assert found[0].tolist() == [0] * 9
     assert found[1].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]

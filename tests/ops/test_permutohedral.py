@@ -1,7 +1,6 @@
 """The lattice against one that is written out point by point, in float64, with a dictionary for its vertices."""
 
 from collections import defaultdict
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from jaxseg.ops import permutohedral
 from jaxseg.ops.permutohedral import build_lattice, lattice_filter
 
 RNG = np.random.default_rng(0)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 def surround(point):
@@ -64,7 +62,7 @@ def case():
     values, back = RNG.normal(size=(2, 61, 3)).astype(np.float32)
     block, permutohedral.BLOCK = permutohedral.BLOCK, 16  # several blocks, the last one not full
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(features, values, back):
         lattice = build_lattice(features)
         result, pull = jax.vjp(lambda v: lattice_filter(lattice, v), values)

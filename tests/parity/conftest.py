@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict
 
 from jaxseg.encoders import create_encoder
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 ROWS = []
 GIT = ["git", "rev-parse", "--short", "HEAD"]
 COMMIT = subprocess.run(GIT, capture_output=True, text=True, check=False).stdout.strip()  # what is imported, not later
@@ -106,8 +105,8 @@ def forward():
     def forward(module, variables, images, *, train=False):
         variables = jax.tree.map(jnp.asarray, variables)
         if not train:
-            return jax.jit(lambda v, x: module.apply(v, x, train=False), compiler_options=QUICK)(variables, images)
-        apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]), compiler_options=QUICK)
+            return jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+        apply = jax.jit(lambda v, x: module.apply(v, x, train=True, mutable=["batch_stats"]))
         outputs, updates = apply(variables, images)
         return outputs, updates["batch_stats"]
 
@@ -138,7 +137,7 @@ def compare_losses(to_torch):
 
     def compare_losses(pairs, logits):
         every = {name: jax.value_and_grad(ours) for name, (ours, _) in pairs.items()}
-        step = jax.jit(lambda x: {name: step(x) for name, step in every.items()}, compiler_options=QUICK)
+        step = jax.jit(lambda x: {name: step(x) for name, step in every.items()})
         for name, (value, gradient) in step(logits).items():
             x = to_torch(logits).requires_grad_(True)
             loss = pairs[name][1](x)

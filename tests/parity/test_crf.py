@@ -1,7 +1,5 @@
 """Mean fields beside pydensecrf, the authors' code: `pip install --no-deps pydensecrf2` (it needs a C++ compiler)."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ from jaxseg.ops.meanfield import bilateral_kernel, mean_field, spatial_kernel
 from jaxseg.ops.permutohedral import build_lattice, lattice_filter
 
 H, W, C = 14, 17, 4
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 
 
 def test_mean_field_equals_pydensecrf(require):
@@ -26,7 +23,7 @@ def test_mean_field_equals_pydensecrf(require):
     peer.addPairwiseBilateral(sxy=9, srgb=15, rgbim=image.copy(), compat=4)
     theirs = np.array(peer.inference(5)).T.reshape(H, W, C)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def ours(logits):
         alike = bilateral_kernel(image, 9.0, 15.0)
         place = jnp.stack(jnp.meshgrid(jnp.arange(W, dtype=float), jnp.arange(H, dtype=float)), -1).reshape(-1, 2)

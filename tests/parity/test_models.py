@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from functools import partial
 
 import chex
 import jax
@@ -15,7 +14,6 @@ from jaxseg.checks import UserError
 from jaxseg.pretrained import from_smp, load_smp
 from jaxseg.pretrained.names import SMP_MODELS as ARCHITECTURES
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile
 # Of smp's encoders; every architecture is compared on each, unless smp refuses the pair.
 ENCODERS = (
     "resnet34",
@@ -145,7 +143,7 @@ def run(model, variables, images, train):
     """The logits in evaluation and, if `train`, the statistics after a pass in training, without dropout."""
     still = without_dropout(model)
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(variables, images):
         logits = model.apply(variables, images, train=False)["logits"]
         if not train:

@@ -120,7 +120,7 @@ def _check_evaluation(state):
 
 
 def test_a_divided_state_learns_is_saved_and_evaluated_as_a_whole_one(tmp_path):
-    flags = "--xla_force_host_platform_device_count=8 --xla_cpu_parallel_codegen_split_count=1"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     code = f"from tests.training.test_fsdp import _check_training; _check_training({str(tmp_path)!r})"
     root = Path(__file__).parents[2]
