@@ -20,17 +20,8 @@ from jaxseg.checks import UserError
 from jaxseg.data import readers
 from jaxseg.data.bands import empty_pixels
 from jaxseg.data.readers import geo, opening
-from jaxseg.inference.files import (
-    DEFAULT,
-    Chosen,
-    Outputs,
-    bands_for,
-    locate,
-    map_nodata,
-    map_type,
-    overlay_png,
-    to_stored,
-)
+from jaxseg.inference.file_bands import Chosen, bands_for
+from jaxseg.inference.files import DEFAULT, Outputs, locate, map_nodata, map_type, overlay_png, to_stored
 from jaxseg.inference.folder import FAILURES, FULL
 from jaxseg.inference.image_list import ImagePage
 from jaxseg.inference.large_tiff import ReadRows, write_outlines, write_tiff

@@ -12,7 +12,7 @@ from jaxseg.checks import TooLarge, Unreadable, UserError
 from jaxseg.data import readers
 from jaxseg.data.readers import opening
 from jaxseg.inference.batches import as_stored
-from jaxseg.inference.files import read_for
+from jaxseg.inference.file_bands import read_for
 from jaxseg.inference.memory import OutOfMemory, saying_what_to_lower
 from jaxseg.trained import TrainedModel
 
