@@ -1,6 +1,7 @@
 """What makes the tests quick: nearly all of their time goes into tracing and compiling small programs."""
 
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from types import TracebackType
@@ -28,6 +29,7 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).st
 CHECK_TYPES = os.environ.get("JAXSEG_CHECK_TYPES") == "1"
 CHECK_PROMOTION = os.environ.get("JAXSEG_CHECK_PROMOTION") == "1"
 STRICT = ["bench", "blocks", "cli", "contracts", "encoders", "losses", "metrics", "ops", "visualize"]
+FINISHED = itertools.count(1)  # modules
 
 
 class _Unchecked:
@@ -65,3 +67,12 @@ def _promotion(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    """Forgets compiled programs now and then: those of all tests take 7 GB a process."""
+    yield
+    if next(FINISHED) % 20 == 0:
+        jax.clear_caches()
+        gc.collect()
