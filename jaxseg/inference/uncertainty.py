@@ -133,7 +133,14 @@ class Ensemble:
           **applied: likewise.
         """
         options = Options.of(trained, **applied)
-        logits = dropout_logits(trained.model, trained.preprocessing, samples=samples, seed=seed, tta=options.tta)
+        logits = dropout_logits(
+            trained.model,
+            trained.preprocessing,
+            samples=samples,
+            seed=seed,
+            tta=options.tta,
+            sigmoids=has_sigmoids(trained),
+        )
         ensemble = cls.__new__(cls)
         ensemble._set(trained, bucket, logits, trained.variables, options)
         return ensemble
@@ -209,7 +216,13 @@ class Ensemble:
 
 
 def dropout_logits(
-    model: Any, preprocessing: Preprocessing, *, samples: int, seed: int = 0, tta: TTA = ALONE
+    model: Any,
+    preprocessing: Preprocessing,
+    *,
+    samples: int,
+    seed: int = 0,
+    tta: TTA = ALONE,
+    sigmoids: bool = False,
 ) -> Logits:
     """Returns what makes logits [samples, …] of a linen module in which only dropout is in training mode.
 
@@ -219,6 +232,7 @@ def dropout_logits(
       samples: at least 1.
       seed: of the dropout.
       tta: variants, each of which is dropped out alike; their probabilities are averaged.
+      sigmoids: whether the model has several classes, each with a probability of its own; `tta` averages these.
     """
     from flax import linen as nn
 
@@ -253,7 +267,8 @@ def dropout_logits(
     ) -> Float[Array, "n b h w labels"]:
         def one(key: Array) -> Float[Array, "b h w labels"]:
             made = partial(apply, key=key)
-            return predict_logits(made, variables, images, sizes, preprocessing=preprocessing, tta=tta)
+            applied = dict(preprocessing=preprocessing, tta=tta, sigmoids=sigmoids)
+            return predict_logits(made, variables, images, sizes, **applied)
 
         return jax.vmap(one)(jax.random.split(jax.random.key(seed), samples))
 

@@ -142,3 +142,24 @@ def test_an_ensemble_of_sigmoids(image):
     names, model = dict(classes=tuple("ab"), palette=((0, 0, 0),) * 2, threshold=0.8), Reds(1)
     members = [TrainedModel(model, {"gain": np.float32(g)}, **names, **fields) for g in (1, 3)]
     np.testing.assert_array_equal(Ensemble(members)(image), p.mean(0)[..., 0] > 0.8)
+
+
+class Dropping(nn.Module):
+    """Logits that are the bands, of which dropout drops next to none."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        gain = self.param("gain", lambda key: jnp.ones(()))
+        return {"logits": nn.Dropout(1e-6)(gain * x, deterministic=not train)}
+
+
+def test_dropout_of_sigmoids_with_variants(image):
+    """The mean over the variants is of each class by itself, as a Predictor's is."""
+    fields = dict(preprocessing=Preprocessing((128.0,) * 3, STD, bucket=8), ignore=255, activation="sigmoid")
+    fields |= dict(classes=tuple("abc"), palette=((0, 0, 0),) * 3)
+    trained = TrainedModel(Dropping(), {"params": {"gain": np.float32(1)}}, **fields)
+    maps = Ensemble.from_dropout(trained, samples=2, tta="flip").uncertainty(image)
+    np.testing.assert_allclose(maps["probabilities"], special.expit((image - 128.0) / 50), rtol=1e-5)
+    assert maps["mutual_information"].max() < 1e-5
