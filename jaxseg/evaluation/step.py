@@ -127,7 +127,8 @@ def _counter(
                 for name, metric in chosen.items()
                 if metric.needs == "probabilities"
             }
-        own = logits[..., -trained.num_logits :]  # without the background that a model of one class lacks
+        # The one logit of a model of one class: a mean over variants, or a refiner, moves the background's from 0.
+        own = logits[..., 1:] - logits[..., :1] if trained.num_logits == 1 else logits
         each = jnp.full(len(label), jnp.nan, jnp.float32)
         if loss_of:  # of each image by itself: how they are batched changes nothing
             each = jax.vmap(lambda *one: loss_of(*(x[None] for x in one), step))(own, label, where)

@@ -180,6 +180,30 @@ def test_one_class_and_variables_of_a_model_in_training():
         np.testing.assert_allclose(evaluation.loss, -special.log_expit(logit * (2.0 * label - 1)).mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("way", ["whole", "tiles", "variants", "refined"])
+def test_the_loss_of_one_class_is_of_its_probability_however_it_is_predicted(way):
+    """Means of probabilities, and refiners, have scores of two labels: that of the class alone is no logit."""
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (24, 24, 3), np.uint8), random.integers(0, 2, (24, 24)).astype(np.uint8)
+    two = Dataset("two", ("no", "yes"), ((0, 0, 0), (9, 9, 9)), {"val": [dict(image=image, label=label, name="a")]})
+    seen = Preprocessing((128.0,) * 3, (64.0,) * 3, bucket=8)
+    fields = dict(classes=two.classes, palette=two.palette, ignore=255, preprocessing=seen, activation="sigmoid")
+    config = default_config()
+    config.loss.terms = {"binary_cross_entropy": 1.0}
+    options = (
+        options_of(config)
+        | {
+            "whole": {},
+            "tiles": {"tile": 16, "tta": "flip"},
+            "variants": {"tta": "flip"},
+            "refined": {"refine": lambda logits, images, sizes: jax.nn.log_softmax(logits)},
+        }[way]
+    )
+    evaluation = Evaluator(TrainedModel(Gain(), {"gain": 1.0}, **fields), two, make_mesh(1), **options)("val")
+    logit = (image[..., 0] - 128.0) / 64.0
+    np.testing.assert_allclose(evaluation.loss, -special.log_expit(logit * (2.0 * label - 1)).mean(), rtol=1e-5)
+
+
 class Bands:
     """Stands for a model whose logits are the bands of the image."""
 
