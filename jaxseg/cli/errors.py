@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Writes the page and returns the exit status."""
     from jaxseg.evaluation.error_page import page
-    from jaxseg.evaluation.readable import of_how_many, summary
+    from jaxseg.evaluation.readable import Counted, of_how_many, summary
     from jaxseg.evaluation.survey import survey
     from jaxseg.experiment.log import progress_bar
     from jaxseg.files import check_writable, write_text
@@ -36,7 +36,8 @@ def main(args: argparse.Namespace) -> int:
     dataset, split = source.data(args, trained)
     out = source.out_folder(args, trained, f"errors/{split}")
     check_writable(out)
-    predictor, records = Predictor(trained, **source.tiling(args)), dataset.splits[split]
+    predictor = Predictor(trained, **source.tiling(args))
+    records = Counted(dataset.splits[split], trained.bands, dataset.ignore)
     found = survey(
         predictor.predict_batch,
         records,

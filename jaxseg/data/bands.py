@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Integer, Num
 
 from jaxseg.checks import UserError, listing, lookup
 from jaxseg.data.resize import Box, resize_image
@@ -198,3 +198,16 @@ def empty_pixels(bands: Bands, image: Num[np.ndarray, "h w c"]) -> Bool[np.ndarr
     if bands.nodata is None and bands.dtype != "float32":
         return None
     return np.asarray(bands.empty(image)).all(-1)
+
+
+def ignore_empty(
+    label: Integer[np.ndarray, "h w"], image: Num[np.ndarray, "h w c"], bands: Bands, ignore: int
+) -> Integer[np.ndarray, "h w"]:
+    """Returns the label map of an image with `ignore` where the image holds nothing; it is not changed itself.
+
+    >>> bands = Bands(("height",), "float32", nodata=-9999)
+    >>> ignore_empty(np.array([[1, 2]]), np.array([[[-9999], [3]]], np.float32), bands, 255).tolist()
+    [[255, 2]]
+    """
+    empty = empty_pixels(bands, image)
+    return label if empty is None else np.where(empty, np.asarray(ignore, label.dtype), label)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from jaxseg.checks import UserError
-from jaxseg.data.bands import FILL, RGB, Bands, empty_pixels, resize_bands
+from jaxseg.data.bands import FILL, RGB, Bands, ignore_empty, resize_bands
 from jaxseg.data.dataset import Source
 from jaxseg.data.labels import Relabeled
 from jaxseg.data.resize import AS_STORED, Resize, resize_label
@@ -110,8 +110,7 @@ class Loader:
                 f" uint16 below {self.num_labels} or {self.ignore}. Build the data set with"
                 " jaxseg.data.create_dataset, which relabels."
             )
-        if (empty := empty_pixels(self.bands, image)) is not None:
-            label = np.where(empty, np.asarray(self.ignore, label.dtype), label)
+        label = ignore_empty(label, image, self.bands, self.ignore)
         if label.shape == self.canvas:
             return {"image": image, "label": label}
         top, left = ((c - n) // 2 for c, n in zip(self.canvas, label.shape, strict=True))

@@ -22,9 +22,9 @@ from ml_collections import ConfigDict
 from jaxseg import losses, metrics
 from jaxseg.checks import listing, percent
 from jaxseg.data import Dataset, pipeline
-from jaxseg.data.bands import Bands, empty_pixels
+from jaxseg.data.bands import Bands
 from jaxseg.evaluation.data import check_bands, check_classes
-from jaxseg.evaluation.readable import Prepared, Readable, summary
+from jaxseg.evaluation.readable import Counted, Prepared, Readable, summary
 from jaxseg.evaluation.step import CALIBRATED, Loss, make_eval_step
 from jaxseg.experiment.devices import batched, local_mesh, make_mesh, place
 from jaxseg.experiment.limits import check_metrics
@@ -262,7 +262,8 @@ class Evaluator:
         What does not read is left out, with a warning at the end; see `strict`.
         """
         shard, source = (jax.process_index(), jax.process_count()), self.dataset.splits[split]
-        prepared = Prepared(source if self.strict else Readable(source), self.trained.preprocessing)
+        counted = Counted(source, self.trained.bands, self.dataset.ignore)
+        prepared = Prepared(counted if self.strict else Readable(counted), self.trained.preprocessing)
         records = pipeline.eval_records(prepared, shard=shard, threads=self.threads)
         groups = Groups(self.batch_size, self.mesh.size)
         self._unreadable = []
@@ -288,8 +289,6 @@ class Evaluator:
         for label, record in zip(batch["label"], records, strict=False):
             h, w = record["label"].shape
             label[:h, :w] = record["label"]
-            if (empty := empty_pixels(preprocessing.bands, record["image"])) is not None:
-                label[:h, :w][empty] = ignore
         return batch, records, grid
 
 

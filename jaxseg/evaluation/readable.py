@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxseg.checks import Unreadable, UserError
+from jaxseg.data.bands import Bands, ignore_empty
 from jaxseg.data.dataset import Source
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference.batches import as_stored, resize_image
@@ -29,8 +30,33 @@ class Readable:
 
 
 @dataclasses.dataclass(frozen=True)
+class Counted:
+    """A source of images as the model's bands have them, whose labels are ignored where an image holds nothing.
+
+    Args:
+      source: the records.
+      bands: of the model.
+      ignore: the ignore label.
+    """
+
+    source: Source
+    bands: Bands
+    ignore: int
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        record = self.source[index]
+        if "unreadable" in record:
+            return record
+        image = as_stored(record["image"], self.bands)
+        return {**record, "image": image, "label": ignore_empty(record["label"], image, self.bands, self.ignore)}
+
+
+@dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A source of images as the model's bands have them, and "resized", as the network sees them.
+    """A source of the records of another, and "resized", their images as the network sees them.
 
     So those who read, which are several threads, also resize.
     """
@@ -45,8 +71,7 @@ class Prepared:
         record = self.source[index]
         if "unreadable" in record:
             return record
-        image = as_stored(record["image"], self.preprocessing.bands)
-        return {**record, "image": image, "resized": resize_image(image, self.preprocessing)}
+        return {**record, "resized": resize_image(record["image"], self.preprocessing)}
 
 
 def summary(split: str, count: int, reasons: Sequence[str]) -> str:

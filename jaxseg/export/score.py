@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxseg.checks import Unreadable, UserError
 from jaxseg.data import Dataset
+from jaxseg.data.bands import ignore_empty
 from jaxseg.export.check import Run
 from jaxseg.export.function import Form
 from jaxseg.export.golden import answers
@@ -47,7 +48,7 @@ def score(
         check_size(image.shape[:2], form, str(record["name"]))
         batch = np.broadcast_to(image, (1 if "batch" in form.dynamic else form.batch, *image.shape))
         found = [np.asarray(answers(run(np.ascontiguousarray(batch)), description)[0][0]) for run in runs.values()]
-        label = np.asarray(record["label"]).astype(np.int64)
+        label = ignore_empty(np.asarray(record["label"]), image, trained.bands, dataset.ignore).astype(np.int64)
         where = label != dataset.ignore
         for matrix, labels in zip(matrices.values(), found, strict=True):
             pairs = classes * label[where] + labels[where].astype(np.int64)

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from jaxseg.checks import UserError
 from jaxseg.config import default_config
 from jaxseg.data import Dataset, create_dataset
+from jaxseg.data import bands as data_bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.data.resize import Resize
 from jaxseg.evaluation.data import find_dataset
@@ -202,6 +203,23 @@ def test_the_loss_of_one_class_is_of_its_probability_however_it_is_predicted(way
     evaluation = Evaluator(TrainedModel(Gain(), {"gain": 1.0}, **fields), two, make_mesh(1), **options)("val")
     logit = (image[..., 0] - 128.0) / 64.0
     np.testing.assert_allclose(evaluation.loss, -special.log_expit(logit * (2.0 * label - 1)).mean(), rtol=1e-5)
+
+
+def test_an_image_that_holds_nothing_is_not_in_the_mean_of_the_losses():
+    """Its labels are ignored, as in training: it has no loss, and 0 would be one."""
+    random = np.random.default_rng(0)
+    image, label = random.uniform(0, 255, (8, 8, 1)).astype(np.float32), random.integers(0, 2, (8, 8)).astype(np.uint8)
+    records = [dict(image=x, label=label, name="a") for x in (image, np.full_like(image, np.nan))]
+    bands = data_bands.Bands(("height",), "float32", ((0, 255),))
+    two = Dataset("two", ("no", "yes"), ((0, 0, 0), (9, 9, 9)), {"val": records}, bands=bands)
+    seen = Preprocessing((128.0,), (64.0,), bands, bucket=8)
+    fields = dict(classes=two.classes, palette=two.palette, ignore=255, preprocessing=seen, activation="sigmoid")
+    config = default_config()
+    config.loss.terms = {"binary_cross_entropy": 1.0}
+    evaluator = Evaluator(TrainedModel(Gain(), {"gain": 1.0}, **fields), two, make_mesh(1), **options_of(config))
+    logit = (image[..., 0] - 128.0) / 64.0
+    wanted = -special.log_expit(logit * (2.0 * label - 1)).mean()
+    np.testing.assert_allclose(evaluator("val").loss, wanted, rtol=1e-5)
 
 
 class Bands:

@@ -176,6 +176,15 @@ def test_a_resized_phased_score_is_that_of_a_loop_over_the_files(dtype, resize, 
     assert moved <= 4, f"{found.tolist()} and {matrix.tolist()}"  # two pixels, by rounding
 
 
+def test_the_page_of_errors_counts_the_pixels_that_the_evaluation_counts(tmp_path):
+    root, workdir = tmp_path / "data", tmp_path / "run"
+    write(root, "uint16", NODATA["uint16"])
+    make_run(root, workdir, "uint16", {}, (37, 37), "gray")
+    assert call("errors", str(workdir)) == 0
+    counted = sum((h - 3) * w - 7 * 15 for h, w in SIZES)  # without the ignored rows and the corner
+    assert f"{counted:,} pixels with a label" in (workdir / "errors" / "val" / "errors.html").read_text()
+
+
 def test_the_command_writes_the_scores_of_the_loop(tmp_path):
     root, workdir, crop = tmp_path / "data", tmp_path / "run", (37, 37)
     write(root, "uint16", NODATA["uint16"])

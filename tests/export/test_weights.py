@@ -13,7 +13,9 @@ from PIL import Image
 import jaxseg
 from jaxseg.checks import UserError
 from jaxseg.cli.program import main
-from jaxseg.data import create_dataset
+from jaxseg.data import Dataset, create_dataset
+from jaxseg.data.bands import Bands
+from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.export import Form, export_onnx
 from jaxseg.export.check import Agreement, compare_rounded
 from jaxseg.export.golden import verify_exported
@@ -154,6 +156,17 @@ def test_scores_are_of_both_and_in_the_file(files, tmp_path, capsys):
     assert list(scores["miou"]) == ["float32", "int8"] and scores["images"] == 2
     assert 0.5 < scores["miou"]["int8"] < 0.9 and abs(scores["miou"]["int8"] - scores["miou"]["float32"]) < 0.1
     assert 0.9 < scores["same_labels"] <= 1
+
+
+def test_pixels_that_hold_nothing_are_in_no_score():
+    bands = Bands(("a", "b", "c"), nodata=0)
+    image, label = random_image(24, 40, 3) | 1, np.zeros((24, 40), np.uint8)
+    image[:, :10], label[:, :10] = 0, 1
+    data = Dataset("half", tuple("abc"), COLORS, {"val": [dict(image=image, label=label, name="a")]}, bands=bands)
+    trained = small(preprocessing=Preprocessing((128,) * 3, (64,) * 3, bands, bucket=8))
+    said = {"output": {"name": "labels"}, "threshold": None}
+    found = score({"zeros": lambda x: 0 * x[..., 0]}, said, trained, Form((24, 40)), data, "val")
+    assert found["miou"] == {"zeros": 1.0}
 
 
 def test_scores_are_those_of_the_labels(files, tmp_path):
