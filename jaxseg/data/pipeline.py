@@ -59,7 +59,8 @@ class Loader:
         scale = tuple(n / s for n, s in zip(size, stored, strict=True))
         center = None
         if self.balance and random.random() < self.balance:
-            center = self._draw_pixel(record["label"], random)
+            image = self.bands.check(record["image"], record["name"])
+            center = self._draw_pixel(ignore_empty(record["label"], image, self.bands, self.ignore), random)
         top, left = self._place(size, random, center and tuple(c * s for c, s in zip(center, scale, strict=True)))
         height, width = (min(n, c) for n, c in zip(size, self.canvas, strict=True))
         if size == stored:

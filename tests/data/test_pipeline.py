@@ -222,6 +222,15 @@ def test_balanced_windows_show_every_class_of_an_image_equally_often():
     assert sum(plain) < 15 < 40 < sum(seen) < 65
 
 
+def test_balanced_windows_are_not_centered_on_what_holds_nothing():
+    """The labels there are ignored, so a window of them teaches nothing."""
+    image, label = np.ones((60, 60, 1), np.uint16), np.zeros((60, 60), np.uint8)
+    image[:, 30:], label[:, 30:] = 0, 4
+    source = [{"image": image, "label": label, "name": "a"}]
+    loader = Loader(source, (10, 10), 255, 7, Bands(("a",), "uint16", ((0, 255),), nodata=0), balance=1.0)
+    assert all((loader(0, np.random.default_rng(seed))["label"] != 255).any() for seed in range(20))
+
+
 class Windows:
     """A source that can read parts; reading the whole is an error."""
 
