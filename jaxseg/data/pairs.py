@@ -92,7 +92,7 @@ class Layout:
         labels = list_files(where[1], "labels", split, self.label_suffix, where[0], self.image_suffix)
         if self.lists:
             names = self._listed(split)
-            images, labels = (_choose(files, names, split) for files in (images, labels))
+            images, labels = (_choose(files, names, split, images) for files in (images, labels))
         if images.keys() != labels.keys():
             short = [{key.rpartition("/")[2]: f for key, f in files.items()} for files in (images, labels)]
             if len(short[0]) == len(images) and len(short[1]) == len(labels) and short[0].keys() == short[1].keys():
@@ -290,19 +290,34 @@ def _common_ending(names: Sequence[str]) -> str:
     return ending[starts[0] if len(names) > 1 else starts[-1] :]
 
 
-def _choose(files: dict[str, str], names: Sequence[str], split: str) -> dict[str, str]:
-    """The files that a list names, with or without folders and extension."""
+def _choose(files: dict[str, str], names: Sequence[str], split: str, images: Mapping[str, str]) -> dict[str, str]:
+    """The files that a list names, with or without folders and extension.
+
+    Folders that a list names lie above the file, or it is another one: of equal names in several folders, the list's
+    own would else be taken for that of another split. Labels may lie in folders that none of the `images` lies in.
+    """
     short: dict[str, list[str]] = {}
     for key in files:
         short.setdefault(key.rpartition("/")[2], []).append(key)
     chosen, lost = {}, []
     for name in names:
         bare = name[: len(name) - len(opening.suffix(name))] if opening.suffix(name) in IMAGES else name
-        key = bare if bare in files else next(iter(short.get(bare.rpartition("/")[2], [])), None)
-        if key is None:
+        alike = short.get(bare.rpartition("/")[2], [])
+        found = [key for key in alike if f"/{key}".endswith(f"/{bare}")]
+        # Of what the list says beside the folders that are there, the file that most of it fits.
+        found = found or sorted((key for key in alike if bare.endswith(f"/{key}")), key=len)[-1:]
+        found = found or [key for key in alike if len(alike) == 1 and key not in images]
+        if bare in files:
+            found = [bare]
+        if len(found) > 1:
+            raise UserError(
+                f"The list of split '{split}' names '{name}', and there are {len(found)} such files:"
+                f" {listing([files[key] for key in found])}. Write their folders into the list."
+            )
+        if not found:
             lost.append(name)
         else:
-            chosen[key] = files[key]
+            chosen[found[0]] = files[found[0]]
     if lost:
         where = Path(next(iter(files.values()))).parent
         raise UserError(f"{len(lost)} names of the list of split '{split}' have no file in {where}: {listing(lost)}.")

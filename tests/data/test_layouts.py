@@ -212,6 +212,30 @@ def test_voc_as_downloaded(tmp_path):
     assert "1 names of the list of split 'val' have no file" in advice(tmp_path, **options)
 
 
+def test_folders_in_lists_are_those_of_the_files(tmp_path):
+    """Each sequence has a 0001: that of one in the list of another split would be scored on what was trained on."""
+    fill(tmp_path, ["seq1/0001", "seq1/0002", "seq2/0001"], "images/{}.png", "labels/{}.png")
+    (tmp_path / "train.txt").write_text("seq1/0001\nimages/seq1/0002.png\n")
+    (tmp_path / "val.txt").write_text("seq3/0001\n")
+    options = {"lists": "{split}.txt"}
+    assert "1 names of the list of split 'val' have no file" in advice(tmp_path, **options)
+    (tmp_path / "val.txt").write_text("0001\n")
+    assert "names '0001', and there are 2 such files" in advice(tmp_path, **options)
+    (tmp_path / "val.txt").write_text("seq2/0001\n")
+    dataset = folder(tmp_path, **options)
+    assert [pair.image[-13:] for pair in dataset.splits["val"].source.pairs] == ["seq2/0001.png"]
+    (tmp_path / "train.txt").write_text("seq1/0002\n")
+    (tmp_path / "val.txt").write_text("seq1/0001\n")
+    (tmp_path / "labels/seq1/0001.png").unlink()  # that of seq2/0001 is no stand-in
+    assert "1 names of the list of split 'val' have no file" in advice(tmp_path, **options)
+
+
+def test_labels_of_a_list_may_lie_in_folders_of_their_own(tmp_path):
+    fill(tmp_path, ["0001", "0002"], "images/rgb/{}.png", "labels/gt/{}.png")
+    (tmp_path / "val.txt").write_text("rgb/0001\n")
+    assert names(folder(tmp_path, lists="{split}.txt"), "val") == ["0001"]
+
+
 def test_images_and_masks_without_splits(tmp_path):
     people = [f"p{i:02d}_{eye}" for i in range(20) for eye in ("l", "r")]
     fill(tmp_path, people, "images/{}.png", "masks/{}_mask.png")
