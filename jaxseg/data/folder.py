@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -69,6 +70,10 @@ def folder(
     path = Path(root).expanduser()
     if not path.is_dir():
         raise UserError(f"Data folder '{root}' does not exist. Set data.root to the folder that holds the splits.")
+    try:
+        re.compile(group)
+    except (re.error, TypeError) as error:
+        raise UserError(f"data.options.group={group!r} is no regular expression: {error}.") from None
     listed = lists if isinstance(lists, str) else tuple((str(k), str(v)) for k, v in lists.items())
     layout = Layout(path, images, labels, image_suffix, label_suffix, listed, _division(split), group, int(seed))
     names = layout.splits()

@@ -15,7 +15,7 @@ from jaxseg.data.bands import RGB
 from jaxseg.data.dataset import Dataset
 from jaxseg.data.folder import Files, Folder
 from jaxseg.data.labels import INTERPOLATED, count_values, look_interpolated, replace_values
-from jaxseg.data.pairs import Pair
+from jaxseg.data.pairs import Pair, read_lines
 from jaxseg.data.readers import StoredLabel
 
 Color = tuple[int, int, int]
@@ -114,8 +114,7 @@ def names_in(file: Path) -> list[str]:
     """Returns the first word of every line of a list, without comments (#)."""
     if not file.is_file():
         raise UserError(f"The list {file} does not exist. Unpack the whole archive again.")
-    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
-    names = [line.split()[0] for line in lines if line and not line.startswith("#")]
+    names = [line.split()[0] for line in read_lines(file) if line and not line.startswith("#")]
     if not names:
         raise UserError(f"The list {file} names nothing. Unpack the whole archive again.")
     return names

@@ -11,6 +11,7 @@ from jaxseg.checks import UserError, listing
 from jaxseg.data import readers
 from jaxseg.data.readers import opening
 from jaxseg.data.volumes import check_place
+from jaxseg.files import read_text
 
 IMAGES, LABELS = readers.IMAGE_SUFFIXES, readers.LABEL_SUFFIXES
 SEPARATORS = "_-. "
@@ -144,8 +145,7 @@ class Layout:
         if not path.is_file():
             raise UserError(f"The list {path} of split '{split}' does not exist.")
         names = []
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
-            line = line.strip()
+        for line in read_lines(path):
             if line and not line.startswith("#"):
                 word = line if opening.suffix(line.split()[0]) not in IMAGES else line.split()[0]
                 names.append(word)
@@ -185,9 +185,19 @@ class Layout:
         if not self.group:
             return name
         match = re.search(self.group, name)
-        if not match:
+        found = match and match[1 if match.re.groups else 0]
+        if found is None:  # or its group, which may be left out, is
             raise UserError(f"group={self.group!r} does not match the name '{name}'. It must match every image's name.")
-        return match[1] if match.re.groups else match[0]
+        return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a list, stripped; raises a `UserError` if it is no text in UTF-8."""
+    try:
+        text = read_text(path, largest=2**28, encoding="utf-8-sig")  # of millions of names
+    except ValueError as error:
+        raise UserError(f"The list {path} does not read: {error}. Save it as text in UTF-8.") from None
+    return [line.strip() for line in text.splitlines()]
 
 
 def walk(where: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:

@@ -319,3 +319,11 @@ def test_a_patient_on_both_sides_is_noticed(tmp_path):
     (tmp_path / "val.txt").write_text("p1_s1\n")
     fill(tmp_path, ["p1_s0", "p1_s1", "p2_s0"], "images/{}.png", "labels/{}.png")
     assert "both have images of p1" in advice(tmp_path, **group, lists="{split}.txt")
+
+
+def test_what_is_no_list_and_no_group_is_said(tmp_path):
+    fill(tmp_path, ["a_1", "2"], "images/{}.png", "labels/{}.png")
+    (tmp_path / "val.txt").write_bytes("straße\n".encode("latin-1"))
+    assert "val.txt does not read: 'utf-8' codec can't decode" in advice(tmp_path, lists="{split}.txt")
+    assert "group='(' is no regular expression: missing )" in advice(tmp_path, split=(0.5, 0.5), group="(")
+    assert "does not match the name '2'" in advice(tmp_path, split=(0.5, 0.5), group="([a-z])?")
