@@ -1,5 +1,6 @@
 """DICOM images (.dcm) by pydicom, in the units that the file states (Hounsfield units of a CT)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import REMEDY, missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
 
+_MOST = {"Rows": 65535, "Columns": 65535, "BitsAllocated": 64, "BitsStored": 64, "SamplesPerPixel": 4}
+
 
 def header(path: str, start: bytes) -> Header:
     """Returns what a file holds; `start` are its first bytes."""
@@ -17,9 +20,10 @@ def header(path: str, start: bytes) -> Header:
     dtype = _dtype(data, path)
     gray = bands == 1 and dtype == "uint8"
     names = stored.RGB if gray or bands == 3 else stored.band_names(bands)
-    pages = int(data.get("NumberOfFrames", 1) or 1)
     size = int(data.Rows), int(data.Columns)
-    return Header(pages, *size, len(names), dtype, names, stored=("gray",) if gray else names, window=_window(data))
+    return Header(
+        _pages(data), *size, len(names), dtype, names, stored=("gray",) if gray else names, window=_window(data)
+    )
 
 
 def read(path: str, start: bytes, page: int, window: Window | None, bands: tuple[int, ...] | None) -> np.ndarray:
@@ -52,14 +56,21 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
 
 
 def _open(path: str, start: bytes) -> Any:
-    """All but the pixels."""
+    """All but the pixels; what is read of it are numbers that an image can have."""
     try:
         import pydicom
     except ImportError:
         raise missing(path, "medical", "pydicom") from None
     try:
         data = pydicom.dcmread(path, stop_before_pixels=True)
-        _ = data.Rows, data.Columns, data.BitsStored, data.PixelRepresentation, data.PhotometricInterpretation
+        _ = data.Rows, data.Columns, data.BitsAllocated, data.BitsStored, data.PixelRepresentation
+        _ = data.PhotometricInterpretation
+        for name, most in _MOST.items():
+            value = data.get(name, 1)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"its {name} is {value!r}, expected 1 to {most}")
+        stored.check_pages(_pages(data), path)
+        _rescales(data, path)
         return data
     except AttributeError as error:
         raise UserError(f"{path} is a DICOM file without an image ({error}). Remove it from the images.") from None
@@ -67,11 +78,15 @@ def _open(path: str, start: bytes) -> Any:
         raise unreadable(path, error, start) from None
 
 
+def _pages(data: Any) -> int:
+    return int(data.get("NumberOfFrames", 1) or 1)
+
+
 def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
     """The values of one frame; of a file of hundreds the others are not read."""
     import pydicom
 
-    pages = int(data.get("NumberOfFrames", 1) or 1)
+    pages = _pages(data)
     stored.check_page(page, pages, path)
     pixel = int(data.get("SamplesPerPixel", 1)) * -(-int(data.BitsAllocated) // 8)
     try:
@@ -97,14 +112,17 @@ def _rescales(data: Any, path: str) -> list[tuple[float, float]]:
             found = [_rescale(units[0]) for units in stated]
             if len(set(found)) == 1:
                 return found[:1]
-            if len(found) != int(data.get("NumberOfFrames", 1) or 1):
+            if len(found) != _pages(data):
                 raise Unreadable(f"{path} states units for {len(found)} frames and has {data.NumberOfFrames}.", REMEDY)
             return found
     return [(1.0, 0.0)]
 
 
 def _rescale(data: Any) -> tuple[float, float]:
-    return float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+    found = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"its rescale slope and intercept are {found[0]} and {found[1]}")
+    return found
 
 
 def _dtype(data: Any, path: str) -> str:
@@ -120,9 +138,11 @@ def _dtype(data: Any, path: str) -> str:
 
 
 def _window(data: Any) -> tuple[float, float] | None:
-    """The first of the windows that the file proposes, (low, high)."""
-    center, width = data.get("WindowCenter"), data.get("WindowWidth")
-    if center is None or width is None:
+    """The first of the windows that the file proposes, (low, high); a hint, so that what is none is no error."""
+    try:
+        center, width = data.get("WindowCenter"), data.get("WindowWidth")
+        center, width = (float(v if not hasattr(v, "__len__") else v[0]) for v in (center, width))
+    except (TypeError, ValueError, IndexError):
         return None
-    center, width = (float(v if not hasattr(v, "__len__") else v[0]) for v in (center, width))
-    return center - width / 2, center + width / 2
+    found = center - width / 2, center + width / 2
+    return found if all(map(math.isfinite, found)) else None

@@ -86,9 +86,10 @@ def _open(path: str, start: bytes) -> Any:
         raise unreadable(path, error, b"" if start.startswith(b"\x1f\x8b") else start) from None
     if not 2 <= len(volume.shape) <= 4:
         raise UserError(f"{path} has {len(volume.shape)} axes, expected height x width x slices (x bands).")
-    if 0 in volume.shape:
+    if min(volume.shape) < 1:
         shape = "x".join(map(str, volume.shape))
         raise Unreadable(f"{path} holds no voxel: its header says that it is {shape}.", REMEDY)
+    stored.check_pages((*volume.shape, 1)[2], path)
     return volume
 
 

@@ -5,6 +5,7 @@ A folder `NAME.zarr` is one image: a Zarr array [h, w], [h, w, c] or [n, h, w, c
 channels bands.
 """
 
+import math
 import os
 import stat
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class _Image(NamedTuple):
 
     @property
     def pages(self) -> int:
-        return int(np.prod([self.array.shape[axis] for axis in self.order[0]], dtype=np.int64))
+        return math.prod(self.array.shape[axis] for axis in self.order[0])
 
     @property
     def bands(self) -> int:
@@ -122,6 +123,8 @@ def _open(path: str) -> _Image:
         raise Unreadable(f"{path} has {image.bands} bands, expected up to {BANDS}: are its axes in another order?")
     if not min(image.array.shape):
         raise Unreadable(f"{path} holds no pixel: its shape is {image.array.shape}.")
+    if image.pages > stored.PAGES:
+        stored.check_pages(image.pages, path, _size(path))
     return image
 
 

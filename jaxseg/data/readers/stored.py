@@ -13,6 +13,7 @@ RGB = ("red", "green", "blue")
 DTYPES = ("uint8", "uint16", "int16", "float32")
 LARGEST = 2**30  # pixels of an image; a larger one is refused rather than filling the memory
 SMALL = 3 * 2**26  # bytes that every file may take: RGB of 67 megapixels, for which libraries take five times that
+PAGES = 2**16  # that every file may say it holds; a larger one as many as it has bytes
 RATIO = 512  # times its size that a larger one may take; what deflate makes of blank pixels is a thousandth
 
 Window = tuple[int, int, int, int]  # top, left, height, width; pixels of the upright image
@@ -179,6 +180,19 @@ def check_page(page: int, pages: int, path: str) -> None:
     """Raises a `UserError` if there is no such page."""
     if not 0 <= page < pages:
         raise UserError(f"{path} holds {pages} pages, counted from 0; there is no page {page}.")
+
+
+def check_pages(pages: int, path: str, held: int | None = None) -> None:
+    """Raises a `UserError` for a file that says that it holds far more pages than it can: each is listed.
+
+    Args:
+      pages: that the file says it holds.
+      path: of the file.
+      held: bytes that it has; None looks.
+    """
+    held = os.path.getsize(path) if held is None else held
+    if not 1 <= pages <= max(PAGES, held):
+        raise Unreadable(f"{path} has {held} bytes and says that it holds {pages} pages. Copy it again.")
 
 
 def check_size(width: int, height: int, path: str, pixel: int = 3) -> None:

@@ -183,3 +183,13 @@ class Evil:
 
     def __reduce__(self):
         return open, (self.path, "w")
+
+
+def test_more_pages_than_a_folder_can_hold(tmp_path):
+    path = write(tmp_path / "a.zarr", stack((4, 8, 8, 3)))
+    file = next(path / name for name in ("zarr.json", ".zarray") if (path / name).exists())
+    told = json.loads(file.read_text())
+    told["shape"][0] = 10**12
+    file.write_text(json.dumps(told))
+    with pytest.raises(UserError, match="says that it holds 1000000000000 pages"):
+        readers.header(path)
