@@ -1,6 +1,7 @@
 """DICOM images (.dcm) by pydicom, in the units that the file states (Hounsfield units of a CT)."""
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def _open(path: str, start: bytes) -> Any:
     except ImportError:
         raise missing(path, "medical", "pydicom") from None
     try:
+        _check_unpacked(path)
         data = pydicom.dcmread(path, stop_before_pixels=True)
         _ = data.Rows, data.Columns, data.BitsAllocated, data.BitsStored, data.PixelRepresentation
         _ = data.PhotometricInterpretation
@@ -76,6 +78,22 @@ def _open(path: str, start: bytes) -> Any:
         raise UserError(f"{path} is a DICOM file without an image ({error}). Remove it from the images.") from None
     except Exception as error:
         raise unreadable(path, error, start) from None
+
+
+def _check_unpacked(path: str) -> None:
+    """Raises a `UserError` for a deflated file that unfolds, before pydicom unpacks it, pixels or not."""
+    import pydicom
+
+    with open(path, "rb") as file:
+        pydicom.filereader.read_preamble(file, False)
+        meta = pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+        if not meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_deflated:
+            return
+        packed, count, unpack = file.read(), 0, zlib.decompressobj(-zlib.MAX_WBITS)
+        while packed:
+            count += len(unpack.decompress(packed, 2**20))
+            stored.check_memory(count, path)
+            packed = unpack.unconsumed_tail
 
 
 def _pages(data: Any) -> int:

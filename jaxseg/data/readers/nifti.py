@@ -7,6 +7,7 @@ import functools
 import gzip
 import math
 import os
+import struct
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from jaxseg.checks import Unreadable, UserError
 from jaxseg.data.readers import stored
 from jaxseg.data.readers.opening import REMEDY, missing, unreadable
 from jaxseg.data.readers.stored import Header, StoredLabel, Window
+
+_BEGINNING = 176  # bytes of a header, in which it says where its voxels begin
 
 
 def header(path: str, start: bytes) -> Header:
@@ -69,9 +72,15 @@ def _slice(path: str, start: bytes, page: int, window: Window | None) -> np.ndar
 
 @functools.lru_cache(maxsize=2)
 def _unpacked(path: str, _changed: int) -> np.ndarray:
-    kind = type(_open(path, b"\x1f\x8b"))
+    volume = _open(path, b"\x1f\x8b")
     with gzip.open(path) as file:
-        volume = kind.from_bytes(file.read())  # to the end, where the checksum is, which nibabel does not come to
+        data = file.read(volume.dataobj.offset + math.prod(volume.shape) * volume.get_data_dtype().itemsize)
+        rest = 0  # to the end, where the checksum is, which nibabel does not come to
+        while more := len(file.read(2**20)):
+            rest += more
+            if rest > stored.SMALL:
+                raise Unreadable(f"{path} holds far more than the {len(data)} bytes that its header says.", REMEDY)
+    volume = type(volume).from_bytes(data)
     return np.asarray(volume.dataobj) if _is_scaled(volume) else np.asarray(volume.dataobj.get_unscaled())
 
 
@@ -81,6 +90,7 @@ def _open(path: str, start: bytes) -> Any:
     except ImportError:
         raise missing(path, "medical", "nibabel") from None
     try:
+        _check_offset(path, start)
         volume = nibabel.load(path)
     except Exception as error:
         raise unreadable(path, error, b"" if start.startswith(b"\x1f\x8b") else start) from None
@@ -91,6 +101,17 @@ def _open(path: str, start: bytes) -> Any:
         raise Unreadable(f"{path} holds no voxel: its header says that it is {shape}.", REMEDY)
     stored.check_pages((*volume.shape, 1)[2], path)
     return volume
+
+
+def _check_offset(path: str, start: bytes) -> None:
+    """Raises a `UserError` if far more than notes stands before the voxels, all of which nibabel reads."""
+    if start.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as file:
+            start = file.read(_BEGINNING)
+    for order in "<>":
+        for size, kind, place in ((348, "f", 108), (540, "q", 168)):  # NIfTI-1, NIfTI-2
+            if len(start) >= _BEGINNING and struct.unpack_from(f"{order}i", start)[0] == size:
+                stored.check_memory(int(struct.unpack_from(order + kind, start, place)[0]), path)
 
 
 def _affine(volume: Any) -> tuple[tuple[float, ...], ...] | None:

@@ -1,5 +1,6 @@
 """Volumes and stacks from strangers: headers that no image has, and small files that unfold."""
 
+import gzip
 import struct
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from jaxseg.checks import Unreadable
 from jaxseg.data import readers
 from tests.data.readers.test_formats import dicom
+from tests.data.test_hostile_files import little_memory
 
 DICOM_FIELDS = [
     ({"Rows": None}, "its Rows is None, expected 1 to 65535"),
@@ -53,3 +55,37 @@ def test_more_pages_than_a_file_can_hold(tmp_path):
         (tmp_path / "a.nii").write_bytes(changed)
         with pytest.raises(Unreadable, match=said):
             readers.header(tmp_path / "a.nii")
+
+
+def test_a_compressed_volume_that_unfolds(tmp_path):
+    """Of the notes before the voxels, and of what follows them, no more is unpacked than any file may take."""
+    nibabel = pytest.importorskip("nibabel")
+    path, blank = tmp_path / "a.nii.gz", bytes(10**7)
+    data = bytearray(nibabel.Nifti1Image(np.zeros((8, 8, 2), np.int16), np.eye(4)).to_bytes())
+    with gzip.open(path, "wb", 1) as file:
+        file.write(data)
+        file.writelines([blank] * 22)
+    assert readers.header(path).pages == 2
+    with pytest.raises(Unreadable, match="holds far more than the 608 bytes that its header says"), little_memory():
+        readers.read_image(path)
+    struct.pack_into("<f", data, 108, 3e8)  # where the voxels begin
+    data[348] = 1  # notes follow
+    path.write_bytes(gzip.compress(data))
+    with pytest.raises(Unreadable, match="far more than images and labels do"):
+        readers.header(path)
+
+
+def test_a_deflated_dicom_that_unfolds(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    path = tmp_path / "a.dcm"
+    pixels = np.arange(99, dtype=np.uint16).reshape(9, 11)
+    dicom(path, pixels)
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.save_as(path)
+    np.testing.assert_array_equal(readers.read_image(path)[..., 0], pixels)
+    data.PixelData = bytes(22 * 10**7)
+    data.save_as(path)
+    for read in (readers.header, readers.read_image):
+        with pytest.raises(Unreadable, match="far more than images and labels do"), little_memory():
+            read(path)
