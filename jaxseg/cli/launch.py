@@ -49,6 +49,16 @@ def guard(function: Callable[..., int | None], *args: Any) -> int:
         return fail(f"{error.filename or 'A file'}: {error.strerror}. {HINTS.get(error.errno, HINTS[None])}")
 
 
+def open_streams() -> None:
+    """Opens the standard streams that whoever started the program has closed, on nothing.
+
+    Else the first file that is opened takes the place of one, and what a library prints goes into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 -- to the end of the program
+
+
 def quieten() -> None:
     """Leaves to `guard` what libraries would print besides: their own log, and the traces of orbax's threads.
 

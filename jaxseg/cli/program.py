@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: the command and its arguments; None is those of the process.
     """
+    launch.open_streams()
     keep_freed_memory()
     launch.quieten()
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -29,9 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:  # `jaxseg list | head`: nobody reads on, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return PIPE_CLOSED
+    except OSError as error:  # `jaxseg list > FILE` on a full disk
+        if error.errno not in launch.FULL:
+            raise
+        _write_no_more()
+        return launch.fail(f"What the command prints can't be written: {error.strerror}. Free some space.")
     return status
+
+
+def _write_no_more() -> None:
+    """Sends to nowhere what is printed, also that which waits to be and would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:

@@ -100,3 +100,21 @@ def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout == "configs:\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "line,code,said",
+    [
+        ("--version >&-", 0, ""),
+        ("lst 2>&-", 2, ""),
+        ("--version >/dev/full", 1, "error: What the command prints can't be written: No space left on device."),
+    ],
+)
+def test_streams_that_are_closed_or_full(line, code, said):
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m jaxseg {line}'], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+    assert bool(done.stderr) == bool(said)
