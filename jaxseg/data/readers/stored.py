@@ -137,6 +137,7 @@ def to_record(values: np.ndarray, path: str) -> np.ndarray:
 def to_label(values: np.ndarray, path: str) -> np.ndarray:
     """Returns values of a label in memory, whole numbers: floating point ones are checked to be whole."""
     if values.dtype.kind in "bui":
+        _check_label_range(values, np.iinfo(np.int64).max, path)
         dtype = np.uint8 if values.dtype == bool else values.dtype.newbyteorder("=")
         return np.array(values, dtype)
     if values.dtype.kind != "f":
@@ -153,7 +154,17 @@ def to_label(values: np.ndarray, path: str) -> np.ndarray:
             f"{path} holds the number {wrong}. Labels are whole numbers: if it was resized, resize it with nearest"
             " neighbors; if it holds probabilities, threshold them."
         )
+    _check_label_range(whole, np.iinfo(np.int32).max, path)
     return whole.astype(np.int32)
+
+
+def _check_label_range(values: np.ndarray, largest: int, path: str) -> None:
+    """Raises a `UserError` for values that would become others where class ids are computed with."""
+    if values.dtype.itemsize < 8 and values.dtype.kind != "f":
+        return
+    for found in (values.max(initial=0), values.min(initial=0)):
+        if abs(found.item()) > largest:
+            raise UserError(f"{path} holds the number {found}. Labels are whole numbers from -{largest} to {largest}.")
 
 
 def crop(values: np.ndarray, window: Window | None) -> np.ndarray:

@@ -72,6 +72,14 @@ def test_numbers_that_no_record_holds(tmp_path):
         readers.read_image(tmp_path / "c.npy")
 
 
+@pytest.mark.parametrize("number", [np.inf, 2.0**32 + 1, np.uint64(2**64 - 1)])
+def test_labels_that_no_class_id_is(tmp_path, number):
+    """As a class id each would be another number: -2147483648, or -1."""
+    np.save(tmp_path / "a.npy", np.array([[0, number]], np.asarray(number).dtype))
+    with pytest.raises(UserError, match="Labels are whole numbers from -"):
+        readers.read_label(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("end", [".nii", ".nii.gz"])
 def test_nifti(tmp_path, end):
     """Slices along the third axis are pages, a fourth axis are bands; a slope makes floats."""
