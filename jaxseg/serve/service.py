@@ -176,19 +176,26 @@ class Service:
         return read_upload(content, self.trained, self.limits, Path(self._folder.name))
 
     def _write(self, wish: Wish, image: Image, result: Result) -> Answer:
-        if wish.answer == answers.PROBABILITIES:
-            return answers.probabilities_answer(result, wish.type)
         empty = empty_pixels(self.trained.bands, image)
-        result, probabilities = result if wish.answer == answers.BOTH else (result, None)
-        label = result if empty is None else np.where(empty, self.trained.ignore, result)
-        if probabilities is not None:
-            return answers.both_answer(label, probabilities, self.trained)
+
+        def known(values: np.ndarray, otherwise: int) -> np.ndarray:
+            """The values; `otherwise` where the image holds nothing, which is of no class."""
+            if empty is None:
+                return values
+            return np.where(
+                empty[..., None] if values.ndim == 3 else empty, np.asarray(otherwise, values.dtype), values
+            )
+
+        if wish.answer == answers.PROBABILITIES:
+            return answers.probabilities_answer(known(result, 0), wish.type)
+        if wish.answer == answers.BOTH:
+            return answers.both_answer(known(result[0], self.trained.ignore), known(result[1], 0), self.trained)
         make = {
             answers.LABEL: answers.label_answer,
             answers.IDS: answers.ids_answer,
             answers.POLYGONS: answers.polygons_answer,
         }
-        return make[wish.answer](label, self.trained)
+        return make[wish.answer](known(result, self.trained.ignore), self.trained)
 
 
 def choosing(predictor: Predictor, options: Mapping[str, Any]) -> Callable[..., Predictor]:

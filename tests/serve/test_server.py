@@ -1,6 +1,7 @@
 """The server, through HTTP: what it answers, what it refuses, and that it loses nothing."""
 
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from jaxseg.checks import UserError
+from jaxseg.data.bands import Bands
 from jaxseg.data.preprocessing import Preprocessing
 from jaxseg.inference import Predictor
 from jaxseg.serve import Limits, Service, serve
@@ -164,6 +166,21 @@ def test_numbers_and_polygons_come_when_they_are_asked_for(address):
     document = json.loads(ask(address, path="/predict?answer=polygons", body=png(flat))[2])
     areas = {f["properties"]["class"]: f["geometry"]["coordinates"][0] for f in document["features"]}
     assert sorted(areas) == ["b", "g"] and max(x for x, _ in areas["g"]) == 5
+
+
+def test_what_holds_nothing_is_of_no_class():
+    bands = Bands(nodata=0)
+    trained = dataclasses.replace(TRAINED, preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, bands))
+    pixels = PIXELS | 1
+    pixels[:, :10] = 0
+    with running(Predictor(trained)) as address:
+        both = io.BytesIO(ask(address, path="/predict?answer=ids_and_probabilities", body=png(pixels))[2])
+        label, small = np.load(both), np.load(both)
+        p = np.load(io.BytesIO(ask(address, path="/predict?answer=probabilities", body=png(pixels))[2]))
+    assert (label[:, :10] == 255).all() and (label[:, 10:] < 3).all() and small.dtype == np.uint8
+    for found, whole in ((small, 255), (p, 1)):
+        assert not found[:, :10].any()
+        np.testing.assert_allclose(found[:, 10:].sum(-1), whole, rtol=0.01)
 
 
 def test_what_the_model_is_can_be_asked(address):
