@@ -103,13 +103,12 @@ class Evaluator:
       metrics: by name, of `jaxseg.metrics.create_metrics`; "confusion" must be among them. None is that alone.
       batch_size: images of one padded size evaluated together.
       loss: (logits, labels, where, step) -> its mean over the valid pixels; None is no loss. It is called on every
-        image by itself, at the size at which the network sees it.
+        image by itself, at the image's own size.
       calibration: the metrics that need probabilities are also computed after it.
       refine: scores are those of the refined predictions; so is the loss.
       threads: that read images; 0 is one per core.
       strict: whether an image that does not read raises its `UserError`. It is else left out, with a warning.
-      tile: as for `jaxseg.Predictor`, as are `overlap`, `blend` and `tta`. The loss of images in tiles is of their
-        native size.
+      tile: as for `jaxseg.Predictor`, as are `overlap`, `blend` and `tta`.
       overlap: see there.
       blend: see there.
       tta: see there.
