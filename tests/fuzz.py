@@ -11,6 +11,7 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -160,6 +161,22 @@ def _images(folder: Path) -> None:
     tifffile.imwrite(folder / "tiles.tif", np.zeros((64, 64, 3), np.uint8), tile=(16, 16), compression="zlib")
 
 
+def _volumes(folder: Path) -> None:
+    import nibabel
+    from scipy.io import savemat
+
+    from tests.data.readers.test_formats import dicom
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 900, (9, 14, 3)).astype(np.int16)
+    for name in ("a.nii", "a.nii.gz"):
+        nibabel.Nifti1Image(pixels, np.eye(4)).to_filename(folder / name)
+    nibabel.Nifti2Image(pixels.astype("f4"), np.eye(4)).to_filename(folder / "two.nii")
+    dicom(folder / "a.dcm", pixels[..., 0], RescaleSlope="2", RescaleIntercept="-10")
+    dicom(folder / "frames.dcm", pixels.transpose(2, 0, 1), NumberOfFrames=3)
+    savemat(folder / "a.mat", {"label": pixels[..., 0]})
+
+
 def _load_image(folder: Path, file: Path) -> None:
     errors = []
     for read in (
@@ -187,6 +204,7 @@ def _load_run(folder: Path, file: Path) -> None:
 
 LOADERS = {
     "images and labels": Loader(_images, ("*",), _load_image, 10),
+    "volumes": Loader(_volumes, ("*",), _load_image, 4),
     "torch": Loader(_torch, ("*.pth",), lambda folder, file: read_state_dict(file), 4),
     "safetensors": Loader(_safetensors, ("*",), lambda folder, file: read_state_dict(file), 2),
     "golden": Loader(_golden, ("*",), _load_golden, 1),
@@ -210,6 +228,8 @@ def mutate(data: bytes, name: str, rng: np.random.Generator) -> bytes:
         return len(header).to_bytes(8, "little") + header + data[8 + size :]
     if name.endswith(".pth") and rng.random() < 0.7:
         return _mutate_zip(data, rng)
+    if name.endswith(".gz") and rng.random() < 0.7:
+        return gzip.compress(_mutate_bytes(gzip.decompress(data), rng))
     changed = _mutate_bytes(data, rng)
     if name.endswith(".png") and rng.random() < 0.7:
         changed = _with_checksums(changed)

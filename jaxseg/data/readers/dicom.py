@@ -1,6 +1,8 @@
 """DICOM images (.dcm) by pydicom, in the units that the file states (Hounsfield units of a CT)."""
 
+import io
 import math
+import os
 import zlib
 from typing import Any
 
@@ -56,6 +58,18 @@ def read_label(path: str, start: bytes, page: int, window: Window | None) -> Sto
     return StoredLabel(stored.to_label(stored.crop(values, window), path))
 
 
+class _File(io.BufferedReader):
+    """A file of which no more is read than there is: pydicom asks for as many bytes as an element says it has."""
+
+    def __init__(self, path: str):
+        super().__init__(io.FileIO(path))
+        self._size = os.path.getsize(path)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads `size` bytes at most; -1 and None are all."""
+        return super().read(size if size is None or size < 0 else min(size, max(0, self._size - self.tell())))
+
+
 def _open(path: str, start: bytes) -> Any:
     """All but the pixels; what is read of it are numbers that an image can have."""
     try:
@@ -64,7 +78,8 @@ def _open(path: str, start: bytes) -> Any:
         raise missing(path, "medical", "pydicom") from None
     try:
         _check_unpacked(path)
-        data = pydicom.dcmread(path, stop_before_pixels=True)
+        with _File(path) as file:
+            data = pydicom.dcmread(file, stop_before_pixels=True)
         _ = data.Rows, data.Columns, data.BitsAllocated, data.BitsStored, data.PixelRepresentation
         _ = data.PhotometricInterpretation
         for name, most in _MOST.items():
@@ -84,7 +99,7 @@ def _check_unpacked(path: str) -> None:
     """Raises a `UserError` for a deflated file that unfolds, before pydicom unpacks it, pixels or not."""
     import pydicom
 
-    with open(path, "rb") as file:
+    with _File(path) as file:
         pydicom.filereader.read_preamble(file, False)
         meta = pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
         if not meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_deflated:
@@ -110,7 +125,8 @@ def _frame(data: Any, page: int, path: str, start: bytes) -> np.ndarray:
     try:
         whole = data.file_meta.TransferSyntaxUID.is_deflated  # to be unpacked from its beginning
         stored.check_memory((pages if whole else 1) * int(data.Rows) * int(data.Columns) * pixel, path)
-        return pydicom.pixels.pixel_array(pydicom.dcmread(path) if whole else path, index=page)
+        with _File(path) as file:
+            return pydicom.pixels.pixel_array(pydicom.dcmread(file) if whole else file, index=page)
     except Exception as error:
         if "plugin" in str(error) or "decompress" in str(error) or "missing dependencies" in str(error):
             raise UserError(
