@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from docs.make import notebooks
-from jaxseg.cli.program import main
+from jaxseg.cli import recipes
+from jaxseg.cli.program import main, make_parser
+from jaxseg.experiment.build import make_schedule
 
 PATHS = sorted(notebooks.FOLDER.glob("*.ipynb"))
 BOOKS = {path.stem: json.loads(path.read_text()) for path in PATHS}
@@ -129,6 +131,19 @@ def test_it_runs_from_top_to_bottom(name, monkeypatch, tmp_path):
         else:
             exec(compile(code, f"{name}.ipynb", "exec"), names)
     CHECKS[name](names)
+
+
+@pytest.mark.parametrize("name", ["aerial", "driving", "ocr"])
+def test_its_trainings_are_longer_than_their_warm_up(name):
+    """The run above is too short for any warm-up, and has none: these are the commands as they are written."""
+    text = "\n".join(map(notebooks.source, notebooks.codes(BOOKS[name])))
+    steps = int(re.search(r'"STEPS", (\d+)', text)[1])
+    trainings = re.findall(r"^!jaxseg (train .*)", text, re.MULTILINE)
+    assert trainings
+    for line in trainings:
+        words = shlex.split(line.replace("{data}", "--config.train.epochs=0").format(steps=steps))
+        args = make_parser("train").parse_args(words[1:])
+        make_schedule(recipes.load(args.recipe, args.settings), steps)
 
 
 @pytest.mark.parametrize("name", BOOKS)
