@@ -209,5 +209,21 @@ def ignore_empty(
     >>> ignore_empty(np.array([[1, 2]]), np.array([[[-9999], [3]]], np.float32), bands, 255).tolist()
     [[255, 2]]
     """
-    empty = empty_pixels(bands, image)
-    return label if empty is None else np.where(empty, np.asarray(ignore, label.dtype), label)
+    return fill_empty(label, empty_pixels(bands, image), ignore)
+
+
+def fill_empty(values: np.ndarray, empty: Bool[np.ndarray, "h w"] | None, value: int) -> np.ndarray:
+    """Returns `values` with `value` at the pixels that hold nothing, in a type that holds both; None is no such pixel.
+
+    Args:
+      values: [h, w] or [h, w, k].
+      empty: of `empty_pixels`.
+      value: instead.
+
+    >>> fill_empty(np.array([[1, 2]], np.uint8), np.array([[True, False]]), -100).tolist()
+    [[-100, 2]]
+    """
+    if empty is None:
+        return values
+    dtype = np.result_type(values.dtype, np.min_scalar_type(value))
+    return np.where(empty if values.ndim == 2 else empty[..., None], dtype.type(value), values)

@@ -48,8 +48,6 @@ class Counted:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         record = self.source[index]
-        if "unreadable" in record:
-            return record
         image = as_stored(record["image"], self.bands)
         return {**record, "image": image, "label": ignore_empty(record["label"], image, self.bands, self.ignore)}
 

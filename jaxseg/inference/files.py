@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxseg.checks import UserError
-from jaxseg.data.bands import empty_pixels
+from jaxseg.data.bands import empty_pixels, fill_empty
 from jaxseg.data.readers import geo
 from jaxseg.files import atomic_path, write_text
 from jaxseg.inference.file_bands import read_for
@@ -119,12 +119,11 @@ def write_page(
     image, label, place = opened.image, predicted.label, opened.place
     with _naming(page, opened):
         empty = empty_pixels(trained.bands, image)
-        if empty is not None:
-            label = np.where(empty, trained.ignore, label)
+        label = fill_empty(label, empty, trained.ignore)
         if outputs.geojson:
             _write_geojson(page.stem, label, trained, place)
         if (p := predicted.probabilities) is not None:
-            p = p if empty is None else np.where(empty[..., None], p.dtype.type(0), p)
+            p = fill_empty(p, empty, 0)
             path = f"{page.stem}_probabilities.tif"
             write_tiff(path, lambda a, b: p[a:b], label.shape, p.dtype, place, names=trained.classes)
         if outputs.values:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Num
 
 from jaxseg.checks import UserError
 from jaxseg.data import readers
-from jaxseg.data.bands import empty_pixels
+from jaxseg.data.bands import empty_pixels, fill_empty
 from jaxseg.data.readers import geo, opening
 from jaxseg.inference.file_bands import Chosen, bands_for
 from jaxseg.inference.files import DEFAULT, Outputs, locate, map_nodata, map_type, overlay_png, to_stored
@@ -106,12 +106,10 @@ def predict_stream(
         found = predictor.label_strips(read, size, tiling, (first, end), probabilities=probabilities)
         for strip in progress(found if first < end else iter(()), end - first):
             result = strip.result if probabilities else {"label": strip.result}
-            label = result["label"]
-            if (empty := _taken(empties, strip.top, len(label))) is not None:
-                label = np.where(empty, trained.ignore, label)
-                if probabilities:
-                    p = result["probabilities"]
-                    result = {**result, "probabilities": np.where(empty[..., None], p.dtype.type(0), p)}
+            empty = _taken(empties, strip.top, len(result["label"]))
+            label = fill_empty(result["label"], empty, trained.ignore)
+            if probabilities:
+                result = {**result, "probabilities": fill_empty(result["probabilities"], empty, 0)}
             label = (to_stored(label, trained) if values else label).astype(kind)
             rows.write(strip.top, {**result, "label": label})
         rows.note()

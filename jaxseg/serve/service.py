@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxseg.checks import UserError, printable
-from jaxseg.data.bands import empty_pixels
+from jaxseg.data.bands import empty_pixels, fill_empty
 from jaxseg.inference.memory import OutOfMemory
 from jaxseg.inference.predict import Predictor
 from jaxseg.serve import answers
@@ -176,26 +176,19 @@ class Service:
         return read_upload(content, self.trained, self.limits, Path(self._folder.name))
 
     def _write(self, wish: Wish, image: Image, result: Result) -> Answer:
-        empty = empty_pixels(self.trained.bands, image)
-
-        def known(values: np.ndarray, otherwise: int) -> np.ndarray:
-            """The values; `otherwise` where the image holds nothing, which is of no class."""
-            if empty is None:
-                return values
-            return np.where(
-                empty[..., None] if values.ndim == 3 else empty, np.asarray(otherwise, values.dtype), values
-            )
-
+        empty = empty_pixels(self.trained.bands, image)  # which are of no class
         if wish.answer == answers.PROBABILITIES:
-            return answers.probabilities_answer(known(result, 0), wish.type)
-        if wish.answer == answers.BOTH:
-            return answers.both_answer(known(result[0], self.trained.ignore), known(result[1], 0), self.trained)
+            return answers.probabilities_answer(fill_empty(result, empty, 0), wish.type)
+        label, probabilities = result if wish.answer == answers.BOTH else (result, None)
+        label = fill_empty(label, empty, self.trained.ignore)
+        if probabilities is not None:
+            return answers.both_answer(label, fill_empty(probabilities, empty, 0), self.trained)
         make = {
             answers.LABEL: answers.label_answer,
             answers.IDS: answers.ids_answer,
             answers.POLYGONS: answers.polygons_answer,
         }
-        return make[wish.answer](known(result, self.trained.ignore), self.trained)
+        return make[wish.answer](label, self.trained)
 
 
 def choosing(predictor: Predictor, options: Mapping[str, Any]) -> Callable[..., Predictor]:

@@ -168,16 +168,17 @@ def test_numbers_and_polygons_come_when_they_are_asked_for(address):
     assert sorted(areas) == ["b", "g"] and max(x for x, _ in areas["g"]) == 5
 
 
-def test_what_holds_nothing_is_of_no_class():
-    bands = Bands(nodata=0)
-    trained = dataclasses.replace(TRAINED, preprocessing=Preprocessing((0.0,) * 3, (1.0,) * 3, bands))
+@pytest.mark.parametrize("ignore", [255, 300])  # which labels of 8 bits do not hold
+def test_what_holds_nothing_is_of_no_class(ignore):
+    seen = Preprocessing((0.0,) * 3, (1.0,) * 3, Bands(nodata=0))
+    trained = dataclasses.replace(TRAINED, preprocessing=seen, ignore=ignore)
     pixels = PIXELS | 1
     pixels[:, :10] = 0
     with running(Predictor(trained)) as address:
         both = io.BytesIO(ask(address, path="/predict?answer=ids_and_probabilities", body=png(pixels))[2])
         label, small = np.load(both), np.load(both)
         p = np.load(io.BytesIO(ask(address, path="/predict?answer=probabilities", body=png(pixels))[2]))
-    assert (label[:, :10] == 255).all() and (label[:, 10:] < 3).all() and small.dtype == np.uint8
+    assert (label[:, :10] == ignore).all() and (label[:, 10:] < 3).all() and small.dtype == np.uint8
     for found, whole in ((small, 255), (p, 1)):
         assert not found[:, :10].any()
         np.testing.assert_allclose(found[:, 10:].sum(-1), whole, rtol=0.01)
