@@ -15,7 +15,8 @@ from jaxseg.data.bands import RGB
 from jaxseg.data.dataset import Dataset
 from jaxseg.data.folder import Files, Folder
 from jaxseg.data.labels import INTERPOLATED, count_values, look_interpolated, replace_values
-from jaxseg.data.pairs import Pair, read_lines
+from jaxseg.data.name_lists import read_lines
+from jaxseg.data.pairs import Pair
 from jaxseg.data.readers import StoredLabel
 
 Color = tuple[int, int, int]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jaxseg.checks import UserError, listing
 from jaxseg.data import readers
+from jaxseg.data.name_lists import choose, read_lines
 from jaxseg.data.readers import opening
 from jaxseg.data.volumes import check_place
-from jaxseg.files import read_text
 
 IMAGES, LABELS = readers.IMAGE_SUFFIXES, readers.LABEL_SUFFIXES
 SEPARATORS = "_-. "
@@ -93,7 +93,7 @@ class Layout:
         labels = list_files(where[1], "labels", split, self.label_suffix, where[0], self.image_suffix)
         if self.lists:
             names = self._listed(split)
-            images, labels = (_choose(files, names, split, images) for files in (images, labels))
+            images, labels = (choose(files, names, split, images) for files in (images, labels))
         if images.keys() != labels.keys():
             short = [{key.rpartition("/")[2]: f for key, f in files.items()} for files in (images, labels)]
             if len(short[0]) == len(images) and len(short[1]) == len(labels) and short[0].keys() == short[1].keys():
@@ -189,15 +189,6 @@ class Layout:
         if found is None:  # or its group, which may be left out, is
             raise UserError(f"group={self.group!r} does not match the name '{name}'. It must match every image's name.")
         return found
-
-
-def read_lines(path: Path) -> list[str]:
-    """Returns the lines of a list, stripped; raises a `UserError` if it is no text in UTF-8."""
-    try:
-        text = read_text(path, largest=2**28, encoding="utf-8-sig")  # of millions of names
-    except ValueError as error:
-        raise UserError(f"The list {path} does not read: {error}. Save it as text in UTF-8.") from None
-    return [line.strip() for line in text.splitlines()]
 
 
 def walk(where: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
@@ -298,40 +289,6 @@ def _common_ending(names: Sequence[str]) -> str:
     if not starts:
         return ""
     return ending[starts[0] if len(names) > 1 else starts[-1] :]
-
-
-def _choose(files: dict[str, str], names: Sequence[str], split: str, images: Mapping[str, str]) -> dict[str, str]:
-    """The files that a list names, with or without folders and extension.
-
-    Folders that a list names lie above the file, or it is another one: of equal names in several folders, the list's
-    own would else be taken for that of another split. Labels may lie in folders that none of the `images` lies in.
-    """
-    short: dict[str, list[str]] = {}
-    for key in files:
-        short.setdefault(key.rpartition("/")[2], []).append(key)
-    chosen, lost = {}, []
-    for name in names:
-        bare = name[: len(name) - len(opening.suffix(name))] if opening.suffix(name) in IMAGES else name
-        alike = short.get(bare.rpartition("/")[2], [])
-        found = [key for key in alike if f"/{key}".endswith(f"/{bare}")]
-        # Of what the list says beside the folders that are there, the file that most of it fits.
-        found = found or sorted((key for key in alike if bare.endswith(f"/{key}")), key=len)[-1:]
-        found = found or [key for key in alike if len(alike) == 1 and key not in images]
-        if bare in files:
-            found = [bare]
-        if len(found) > 1:
-            raise UserError(
-                f"The list of split '{split}' names '{name}', and there are {len(found)} such files:"
-                f" {listing([files[key] for key in found])}. Write their folders into the list."
-            )
-        if not found:
-            lost.append(name)
-        else:
-            chosen[found[0]] = files[found[0]]
-    if lost:
-        where = Path(next(iter(files.values()))).parent
-        raise UserError(f"{len(lost)} names of the list of split '{split}' have no file in {where}: {listing(lost)}.")
-    return chosen
 
 
 def _pages(pairs: Sequence[Pair]) -> list[Pair]:
